@@ -1,0 +1,44 @@
+# Every way to build, run and check Dewpoint. CI calls `check` and `test` and nothing else.
+# Each target installs what it needs and is missing, through scripts/setup.sh.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench fuzz
+
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
+SHELL_SCRIPTS = $(shell git ls-files --cached --others --exclude-standard '*.sh' .ci/run)
+FUZZ_SECONDS ?= 30
+
+help: ## List the targets (the default)
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: ## Start the service on a new token, encrypt and decrypt real files through it, show the refusals and the log
+	scripts/setup.sh demo
+	cargo build --locked --release -p kms-server -p dewpoint-tests --bins
+	$(RELEASE)/demo
+
+test: ## Run every test: units, contracts, documentation, end to end on real tokens, and the independent decryptions
+	scripts/setup.sh test
+	cargo test --locked --workspace
+	scripts/independent-checks.sh
+
+check: ## Check what needs no run: format, lints, documentation, dependencies, scripts, container files
+	scripts/setup.sh check
+	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	shellcheck --severity=warning $(SHELL_SCRIPTS)
+	.tools/venv/bin/python scripts/check_containers.py
+	.tools/bin/cargo-deny --locked check bans licenses sources
+	cargo clippy --locked --workspace -- -D warnings
+	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
+	cargo test --locked --workspace --test dependency_graph
+
+bench: ## Measure the service against its floors in the same run; fails below the recorded ratios (not part of CI)
+	scripts/setup.sh bench
+	cargo build --locked --release -p kms-server -p dewpoint-tests --bins
+	cargo bench --locked -p kms-hsm --bench worker
+	$(RELEASE)/bench
+
+fuzz: ## Fuzz each target for FUZZ_SECONDS (30), from a fixed seed (not part of CI)
+	scripts/setup.sh fuzz
+	scripts/fuzz.sh $(FUZZ_SECONDS)

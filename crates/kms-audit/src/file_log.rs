@@ -1,0 +1,161 @@
+//! The log as the service uses it: a queue and the one thread that writes.
+
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use kms_core::{
+    Record,
+    ports::{Acknowledge, AuditError, AuditLog},
+};
+use parking_lot::Mutex;
+
+use crate::{
+    counters::{Counters, Health, Statistics},
+    journal::{Journal, Pending, RETRY_PAUSE},
+    queue::{Patience, Queue},
+    recovery::{OpenError, Opened, open},
+    storage::{Directory, Storage},
+};
+
+/// How the log lies on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A segment that has grown to this size, in bytes, is followed by another.
+    pub segment_bytes: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { segment_bytes: 64 << 20 }
+    }
+}
+
+/// The audit log in a directory. Records are grouped: one write and one fdatasync for all that wait.
+pub struct FileLog {
+    queue: Arc<Queue>,
+    counters: Arc<Counters>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl FileLog {
+    /// Opens the log in `directory`, or begins one (directory 0700, files 0600).
+    ///
+    /// Reads the last segment and the last line of the one before; cuts off what a crash has left.
+    /// One log at a time may be open in a directory.
+    pub fn open(directory: &Path, config: LogConfig) -> Result<(Self, Opened), OpenError> {
+        let storage = Directory::lock(directory).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => OpenError::InUse,
+            _ => OpenError::Io { what: "lock the log's directory", source },
+        })?;
+        Self::start(storage, config)
+    }
+
+    pub(crate) fn start<S: Storage + 'static>(
+        storage: S,
+        config: LogConfig,
+    ) -> Result<(Self, Opened), OpenError> {
+        let (journal, opened) = open(storage, config.segment_bytes)?;
+        let queue = Arc::new(Queue::default());
+        let counters = journal.counters();
+        let guard = Closing { queue: Arc::clone(&queue), counters: Arc::clone(&counters) };
+        let writer = thread::Builder::new()
+            .name("audit-writer".to_owned())
+            .spawn(move || write(journal, &guard))
+            .map_err(|source| OpenError::Io { what: "start the writer", source })?;
+        Ok((Self { queue, counters, writer: Mutex::new(Some(writer)) }, opened))
+    }
+
+    /// Whether records are taken.
+    pub fn healthy(&self) -> bool {
+        self.health() == Health::Working
+    }
+
+    /// Whether records are taken, and if not, why.
+    pub fn health(&self) -> Health {
+        self.counters.health()
+    }
+
+    /// Counts since the log was opened, for metrics; takes no lock.
+    pub fn statistics(&self) -> Statistics {
+        self.counters.statistics()
+    }
+
+    /// Writes what is queued, cuts the zeros off the last segment and unlocks the directory.
+    ///
+    /// Later records are refused. Dropping the log does the same.
+    pub fn shutdown(&self) {
+        self.queue.close();
+        let Some(writer) = self.writer.lock().take() else { return };
+        // An acknowledgement may drop the log: the writer cannot wait for itself.
+        if writer.thread().id() != thread::current().id() && writer.join().is_err() {
+            tracing::error!("the audit writer panicked");
+        }
+    }
+}
+
+impl AuditLog for FileLog {
+    fn append(&self, record: Record, acknowledge: Acknowledge) {
+        let pending = Pending { record, acknowledge: Some(acknowledge) };
+        if let Some(Pending { acknowledge: Some(acknowledge), .. }) = self.queue.push(pending) {
+            acknowledge(Err(closed()));
+        }
+    }
+}
+
+impl Drop for FileLog {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl std::fmt::Debug for FileLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileLog").field("health", &self.health()).finish_non_exhaustive()
+    }
+}
+
+fn closed() -> AuditError {
+    AuditError { detail: "the log is closed".to_owned() }
+}
+
+/// Refuses what is queued when the writer ends, however it ends.
+struct Closing {
+    queue: Arc<Queue>,
+    counters: Arc<Counters>,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.queue.close();
+        self.counters.set_health(Health::Closed);
+        let mut left = Vec::new();
+        self.queue.take(Patience { wanted: 1, at_most: Duration::ZERO, idle: None }, &mut left);
+        for acknowledge in left.into_iter().filter_map(|pending| pending.acknowledge) {
+            acknowledge(Err(closed()));
+        }
+    }
+}
+
+/// The longest wait for company, however slow the disk is.
+const LONGEST_WAIT: Duration = Duration::from_millis(1);
+
+/// The writer: takes what waits and commits it.
+///
+/// Callers who wait for their records come back with as many: so a commit waits for as many records
+/// as the one before had, but no longer than that one took. A lone caller never waits.
+fn write<S: Storage>(mut journal: Journal<S>, guard: &Closing) {
+    let mut batch = Vec::new();
+    let mut patience = Patience { wanted: 1, at_most: Duration::ZERO, idle: None };
+    while guard.queue.take(patience, &mut batch) {
+        patience.wanted = batch.len();
+        journal.commit(&mut batch);
+        patience.at_most = guard.counters.statistics().last_commit.min(LONGEST_WAIT);
+        patience.idle = journal.awaits_repair().then_some(RETRY_PAUSE);
+    }
+    journal.close();
+}

@@ -1,0 +1,388 @@
+//! The writer's state: the active segment, its durable end, and what happens when a disk fails.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kms_core::{
+    Phase, Record,
+    ports::{Acknowledge, AuditError, Receipt},
+};
+
+use crate::{
+    counters::{Counters, Health},
+    intents::OpenIntents,
+    line::{FORMAT_VERSION, HeaderType, RecordLine, SegmentHeader, hash, push_line},
+    segment::{CHUNK, LARGEST_COMMIT, LONGEST_LINE, file_name},
+    storage::{LogFile, Storage},
+};
+
+/// The pause between two attempts to reopen a log that failed.
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is written ahead.
+static ZEROS: [u8; CHUNK] = [0; CHUNK];
+
+/// The machine's monotonic time.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a disk takes, and when to try it again, is no business of the domain's clock"
+)]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// A record on its way to the log.
+pub(crate) struct Pending {
+    pub(crate) record: Record,
+    /// Absent for a record that is owed: its caller has been told of the failure already.
+    pub(crate) acknowledge: Option<Acknowledge>,
+}
+
+/// Why a commit failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The device or the file system refused; it may work again.
+    Io(&'static str, io::Error),
+    /// The file is not the one that holds what was acknowledged.
+    Lost(String),
+}
+
+enum State {
+    Working,
+    Failed { detail: String, next_attempt: Instant },
+    Lost { detail: String },
+}
+
+/// The segment that records go to.
+pub(crate) struct Active<F> {
+    /// The place of its header: its name.
+    pub(crate) first: u64,
+    pub(crate) file: F,
+    /// Device and inode.
+    pub(crate) identity: (u64, u64),
+    /// The end of what is on stable storage: all lines before it are whole.
+    pub(crate) durable: u64,
+    /// The end of the zeros that are written ahead.
+    pub(crate) allocated: u64,
+    /// The line that ends at `durable`, without newline.
+    pub(crate) last_line: Vec<u8>,
+}
+
+/// The log as its one writer sees it. Synchronous: the thread and the queue are elsewhere.
+pub(crate) struct Journal<S: Storage> {
+    storage: S,
+    segment_bytes: u64,
+    active: Active<S::File>,
+    next_sequence: u64,
+    open_intents: OpenIntents,
+    state: State,
+    /// Outcomes that could not be written: the changes that they tell of have happened.
+    owed: Vec<Pending>,
+    /// The lines of the commit in hand; kept for its memory.
+    buffer: Vec<u8>,
+    counters: Arc<Counters>,
+}
+
+impl<S: Storage> Journal<S> {
+    pub(crate) fn new(
+        storage: S,
+        segment_bytes: u64,
+        active: Active<S::File>,
+        next_sequence: u64,
+        open_intents: OpenIntents,
+    ) -> Self {
+        Self {
+            storage,
+            segment_bytes,
+            active,
+            next_sequence,
+            open_intents,
+            state: State::Working,
+            owed: Vec::new(),
+            buffer: Vec::new(),
+            counters: Arc::default(),
+        }
+    }
+
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Whether an attempt to reopen may help.
+    pub(crate) fn awaits_repair(&self) -> bool {
+        matches!(self.state, State::Failed { .. })
+    }
+
+    /// Makes the records durable in their order and acknowledges them, or refuses them.
+    ///
+    /// With no records it only tries what a failure has left to do.
+    pub(crate) fn commit(&mut self, batch: &mut Vec<Pending>) {
+        if let Err(detail) = self.ready() {
+            return self.refuse(batch.drain(..), &detail);
+        }
+        let mut owed = std::mem::take(&mut self.owed);
+        let mut rest = owed.drain(..).chain(batch.drain(..)).peekable();
+        while rest.peek().is_some() {
+            let mut taken = Vec::new();
+            if let Err(failure) = self.commit_some(&mut rest, &mut taken) {
+                let detail = self.fail(failure);
+                return self.refuse(taken.into_iter().chain(rest), &detail);
+            }
+        }
+    }
+
+    /// Commits as many records as one commit may hold; leaves them in `taken` if that fails.
+    fn commit_some(
+        &mut self,
+        rest: &mut impl Iterator<Item = Pending>,
+        taken: &mut Vec<Pending>,
+    ) -> Result<(), Failure> {
+        if self.active.durable >= self.segment_bytes {
+            self.rotate()?;
+        }
+        self.encode(rest, taken)?;
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let began = now();
+        self.active.check(&self.storage)?;
+        self.active.append(&self.buffer)?;
+        self.counters.committed(taken.len(), began.elapsed());
+        for pending in taken.drain(..) {
+            self.open_intents.note(&pending.record);
+            let receipt = Receipt::durable(self.next_sequence);
+            self.next_sequence += 1;
+            if let Some(acknowledge) = pending.acknowledge {
+                acknowledge(Ok(receipt));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the lines of as many records as one commit may hold into the buffer.
+    fn encode(
+        &mut self,
+        rest: &mut impl Iterator<Item = Pending>,
+        taken: &mut Vec<Pending>,
+    ) -> Result<(), Failure> {
+        self.buffer.clear();
+        while self.buffer.len() <= LARGEST_COMMIT - LONGEST_LINE {
+            let Some(pending) = rest.next() else { break };
+            let start = self.buffer.len();
+            let sequence = self.next_sequence + taken.len() as u64;
+            push_line(&mut self.buffer, &RecordLine::new(sequence, &pending.record))
+                .map_err(|error| Failure::Io("encode", error))?;
+            if self.buffer.len() - start > LONGEST_LINE {
+                self.buffer.truncate(start);
+                refuse_one(pending, "the record is longer than a line may be");
+            } else {
+                taken.push(pending);
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the active segment and begins the next.
+    fn rotate(&mut self) -> Result<(), Failure> {
+        let first = self.next_sequence;
+        let previous = Some(hash(&self.active.last_line));
+        let mut fresh = Active::prepare(&self.storage, first, previous, &self.open_intents)?;
+        self.active.close()?;
+        self.storage.publish(first).map_err(|error| Failure::Io("publish a segment", error))?;
+        std::mem::swap(&mut self.active, &mut fresh);
+        self.next_sequence += 1;
+        Ok(())
+    }
+
+    /// Says whether records can be taken; a failed log is reopened first, if it is time.
+    fn ready(&mut self) -> Result<(), String> {
+        match &self.state {
+            State::Working => return Ok(()),
+            State::Lost { detail } => return Err(detail.clone()),
+            State::Failed { detail, next_attempt } if now() < *next_attempt => {
+                return Err(detail.clone());
+            }
+            State::Failed { .. } => {}
+        }
+        match self.reopen() {
+            Ok(()) => {
+                tracing::info!(owed = self.owed.len(), "the audit log works again");
+                self.state = State::Working;
+                self.counters.set_health(Health::Working);
+                Ok(())
+            }
+            Err(failure) => Err(self.fail_again(failure)),
+        }
+    }
+
+    /// Opens the active segment by its name and goes on only from what was acknowledged.
+    ///
+    /// The descriptor on which a write or a sync failed is never used again: the kernel reports such
+    /// an error once and then calls the pages clean.
+    fn reopen(&mut self) -> Result<(), Failure> {
+        let abandoned = self.next_sequence; // a segment that was begun in vain
+        self.storage.withdraw(abandoned).map_err(|error| Failure::Io("withdraw a segment", error))?;
+        self.active.reopen(&self.storage)
+    }
+
+    fn fail(&mut self, failure: Failure) -> String {
+        self.enter_failure(failure, now())
+    }
+
+    fn fail_again(&mut self, failure: Failure) -> String {
+        self.enter_failure(failure, now() + RETRY_PAUSE)
+    }
+
+    fn enter_failure(&mut self, failure: Failure, next_attempt: Instant) -> String {
+        self.counters.failed();
+        let (state, health, detail) = match failure {
+            Failure::Io(what, error) => {
+                let detail = format!("{what}: {error}");
+                (State::Failed { detail: detail.clone(), next_attempt }, Health::Failed, detail)
+            }
+            Failure::Lost(detail) => (State::Lost { detail: detail.clone() }, Health::Lost, detail),
+        };
+        if !self.awaits_repair() {
+            tracing::error!(segment = file_name(self.active.first), detail, "the audit log failed");
+        }
+        self.counters.set_health(health);
+        self.state = state;
+        detail
+    }
+
+    /// Answers records with an error; outcomes are kept for the time after the repair.
+    fn refuse(&mut self, records: impl Iterator<Item = Pending>, detail: &str) {
+        for pending in records {
+            if pending.record.phase == Phase::Outcome {
+                self.owed.push(Pending { record: pending.record.clone(), acknowledge: None });
+            }
+            refuse_one(pending, detail);
+        }
+    }
+
+    /// Ends the log: what is owed has a last chance, and the zeros behind the last line are cut off.
+    pub(crate) fn close(mut self) {
+        if let State::Failed { next_attempt, .. } = &mut self.state {
+            *next_attempt = now();
+            self.commit(&mut Vec::new());
+        }
+        if !matches!(self.state, State::Working) {
+            return;
+        }
+        if let Err(failure) = self.active.close() {
+            self.fail(failure);
+        }
+    }
+}
+
+fn refuse_one(pending: Pending, detail: &str) {
+    if let Some(acknowledge) = pending.acknowledge {
+        acknowledge(Err(AuditError { detail: detail.to_owned() }));
+    }
+}
+
+impl<F: LogFile> Active<F> {
+    /// Makes a segment that holds only its header, durable but not published.
+    pub(crate) fn prepare<S: Storage<File = F>>(
+        storage: &S,
+        first: u64,
+        previous: Option<[u8; 32]>,
+        open_intents: &OpenIntents,
+    ) -> Result<Self, Failure> {
+        let failed = |error| Failure::Io("prepare a segment", error);
+        let header = SegmentHeader {
+            open_intents: open_intents.to_header(),
+            previous,
+            seq: first,
+            r#type: HeaderType::Segment,
+            v: FORMAT_VERSION,
+        };
+        let mut line = Vec::new();
+        push_line(&mut line, &header).map_err(failed)?;
+        let file = storage.prepare().map_err(failed)?;
+        let identity = file.status().map_err(failed)?.identity;
+        let last_line = line[..line.len() - 1].to_vec();
+        let mut active = Self { first, file, identity, durable: 0, allocated: 0, last_line };
+        active.append(&line)?;
+        Ok(active)
+    }
+
+    /// Refuses a segment that somebody else has deleted, replaced or cut.
+    fn check<S: Storage>(&self, storage: &S) -> Result<(), Failure> {
+        let name = file_name(self.first);
+        let status = match storage.status(self.first) {
+            Ok(status) => status,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(lost(&format!("{name} was deleted")));
+            }
+            Err(error) => return Err(Failure::Io("look at the segment", error)),
+        };
+        if status.identity != self.identity {
+            return Err(lost(&format!("{name} was replaced")));
+        }
+        if status.length < self.allocated {
+            return Err(lost(&format!("{name} was cut")));
+        }
+        Ok(())
+    }
+
+    /// Writes whole lines at the durable end, in one write and one sync.
+    fn append(&mut self, lines: &[u8]) -> Result<(), Failure> {
+        let end = self.durable + lines.len() as u64;
+        self.allocate(end)?;
+        self.file.write_at(lines, self.durable).map_err(|error| Failure::Io("write", error))?;
+        self.file.sync().map_err(|error| Failure::Io("fdatasync", error))?;
+        self.durable = end;
+        let start = lines[..lines.len() - 1].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        self.last_line.clear();
+        self.last_line.extend_from_slice(&lines[start..lines.len() - 1]);
+        Ok(())
+    }
+
+    /// Writes zeros ahead, so that a later sync has no metadata to write and a full disk shows now.
+    fn allocate(&mut self, end: u64) -> Result<(), Failure> {
+        while self.allocated < end {
+            self.file.write_at(&ZEROS, self.allocated).map_err(|error| Failure::Io("write ahead", error))?;
+            self.allocated += CHUNK as u64;
+        }
+        Ok(())
+    }
+
+    fn reopen<S: Storage<File = F>>(&mut self, storage: &S) -> Result<(), Failure> {
+        let failed = |error| Failure::Io("reopen", error);
+        self.allocated = self.durable;
+        self.check(storage)?;
+        let file = storage.open(self.first).map_err(failed)?;
+        if file.status().map_err(failed)?.identity != self.identity {
+            return Err(lost("the segment was replaced"));
+        }
+        let length = self.last_line.len();
+        let start = self.durable - length as u64 - 1;
+        let last = file.read_at(start, length + 1).map_err(failed)?;
+        if last[..length] != self.last_line || last[length] != b'\n' {
+            return Err(lost("the last acknowledged record is not in the file"));
+        }
+        file.cut(self.durable).map_err(failed)?;
+        self.file = file;
+        self.allocate(self.durable + 1)?;
+        self.file.sync().map_err(failed)
+    }
+
+    /// Cuts off the zeros behind the last line.
+    fn close(&mut self) -> Result<(), Failure> {
+        let failed = |error| Failure::Io("close a segment", error);
+        self.file.cut(self.durable).map_err(failed)?;
+        self.allocated = self.durable;
+        self.file.sync().map_err(failed)
+    }
+}
+
+fn lost(what: &str) -> Failure {
+    Failure::Lost(format!(
+        "{what} while the log was open: acknowledged records may be gone, so nothing is written until \
+         an operator has restored the directory or accepted the loss, and has restarted the service"
+    ))
+}

@@ -1,0 +1,35 @@
+//! The audit log: canonical JSON lines in preallocated segments, made durable by group commit.
+//!
+//! [`FileLog`] writes it, [`read`] walks it, [`verify`] checks it without any state of the writer.
+//! The format is described for outsiders in `docs/audit-format.md`.
+
+mod counters;
+mod fields;
+mod file_log;
+mod intents;
+mod journal;
+mod line;
+mod queue;
+mod reader;
+mod recovery;
+mod scan;
+mod segment;
+mod storage;
+mod verify;
+
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod line_tests;
+#[cfg(test)]
+mod log_tests;
+#[cfg(test)]
+mod memory_storage;
+
+pub use counters::{Health, Statistics};
+pub use file_log::{FileLog, LogConfig};
+pub use line::{FORMAT_VERSION, IntentEntry, Line, ParseError, RecordLine, SegmentHeader};
+pub use reader::{Entry, ReadError, Reader, read};
+pub use recovery::{OpenError, Opened, Repaired};
+pub use scan::{Fault, Problem};
+pub use verify::{Summary, VerifyError, verify};

@@ -1,0 +1,184 @@
+//! The bytes of lines: canonical, and the same after reading and writing.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use kms_core::{
+    Phase, Record, Timestamp, Verdict,
+    identity::{AccountId, Caller, ProjectId, Region, ServiceName, UserId},
+    key::KeyId,
+    operation::{Action, OperationName, Permissions},
+};
+use proptest::prelude::*;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::line::{Line, ParseError, RecordLine, push_line};
+
+fn line_of(sequence: u64, record: &Record) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    push_line(&mut bytes, &RecordLine::new(sequence, record)).expect("a record can be written");
+    assert_eq!(bytes.pop(), Some(b'\n'));
+    bytes
+}
+
+/// RFC 8785 for what occurs in the log: members sorted by UTF-16 code units, no blanks, integers.
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_by_key(|(name, _)| name.encode_utf16().collect::<Vec<_>>());
+            let members: Vec<String> = members
+                .into_iter()
+                .map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), canonical(value)))
+                .collect();
+            format!("{{{}}}", members.join(","))
+        }
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(","))
+        }
+        scalar => {
+            assert!(!scalar.is_f64(), "no fractions in the log");
+            scalar.to_string()
+        }
+    }
+}
+
+prop_compose! {
+    fn callers()(
+        names in prop::array::uniform4("[A-Za-z0-9._-]{1,64}"),
+        service in prop::option::of("[a-z]{1,8}"),
+        certificate: [u8; 32],
+        address: std::net::IpAddr,
+        port: u16,
+    ) -> Caller {
+        let [account, user, project, region] = names;
+        Caller {
+            account: AccountId::parse(&account).expect("a name"),
+            user: UserId::parse(&user).expect("a name"),
+            project: ProjectId::parse(&project).expect("a name"),
+            region: Region::parse(&region).expect("a name"),
+            acting_service: service.map(|name| ServiceName::parse(&name).expect("a name")),
+            permissions: Permissions::NONE,
+            certificate,
+            source: (address, port).into(),
+        }
+    }
+}
+
+prop_compose! {
+    fn records()(
+        // The years that RFC 3339 can write, and beyond.
+        micros in prop_oneof![0_i64..253_402_300_800_000_000, any::<i64>()],
+        request: u128,
+        operation in prop::sample::select(OperationName::ALL),
+        phase in prop::sample::select(vec![Phase::Complete, Phase::Intent, Phase::Outcome, Phase::Recovery]),
+        verdict in prop::sample::select(
+            vec![Verdict::Pending, Verdict::Succeeded, Verdict::Denied, Verdict::Failed]
+        ),
+        caller in prop::option::of(callers()),
+        key in prop::option::of((any::<u128>(), any::<u32>())),
+        refusal in prop::option::of((
+            prop::sample::select(vec!["KEY_DISABLED", "a \"quoted\"\nreason"]),
+            prop::sample::select(Action::ALL.to_vec()),
+        )),
+        context in prop::collection::btree_map(any::<String>(), "[0-9a-f]{64}", 0..5),
+        state_digest in prop::option::of(any::<[u8; 32]>()),
+        latency in 0..u64::MAX,
+        count: u64,
+    ) -> Record {
+        Record {
+            time: Timestamp::from_micros(micros),
+            request_id: Uuid::from_u128(request),
+            operation,
+            phase,
+            verdict,
+            caller,
+            key_id: key.map(|(id, _)| KeyId::from_uuid(Uuid::from_u128(id))),
+            key_version: key.map(|(_, version)| version),
+            reason: refusal.map(|(reason, _)| reason),
+            missing_action: refusal.map(|(_, action)| action),
+            context,
+            state_digest,
+            latency: Duration::from_micros(latency),
+            count,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_line_is_its_own_canonical_form(record in records(), sequence: u64) {
+        let line = line_of(sequence, &record);
+        let value: Value = serde_json::from_slice(&line).expect("JSON");
+        prop_assert_eq!(canonical(&value).into_bytes(), line);
+    }
+
+    #[test]
+    fn reading_a_line_gives_back_what_was_written(record in records(), sequence: u64) {
+        let line = line_of(sequence, &record);
+        let Ok(Line::Record(read)) = Line::parse(&line) else { panic!("not read: {line:?}") };
+        prop_assert_eq!(*read, RecordLine::new(sequence, &record));
+    }
+
+    #[test]
+    fn no_bytes_make_the_parser_panic(record in records(), at: prop::sample::Index, byte: u8) {
+        let mut line = line_of(1, &record);
+        let at = at.index(line.len());
+        line[at] = byte;
+        let _ = Line::parse(&line);
+        let _ = Line::parse(&line[..at]);
+    }
+}
+
+fn sample() -> Record {
+    Record {
+        caller: Some(Caller {
+            account: AccountId::parse("acme").expect("a name"),
+            user: UserId::parse("admin").expect("a name"),
+            project: ProjectId::parse("p1").expect("a name"),
+            region: Region::parse("cn-north-4").expect("a name"),
+            acting_service: Some(ServiceName::parse("obs").expect("a name")),
+            permissions: Permissions::NONE,
+            certificate: [0xab; 32],
+            source: ([192, 0, 2, 1], 4711).into(),
+        }),
+        context: BTreeMap::from([("bucket".to_owned(), "00ff".to_owned())]),
+        key_id: Some(KeyId::from_uuid(Uuid::from_u128(1))),
+        key_version: Some(3),
+        ..kms_core::testing::audit::sample_record(2, Phase::Complete)
+    }
+}
+
+#[test]
+fn the_format_is_as_documented() {
+    let expected = concat!(
+        r#"{"account":"acme","acting_service":"obs","action":"kms:cmk:enable","#,
+        r#""certificate":"abababababababababababababababababababababababababababababababab","#,
+        r#""context":{"bucket":"00ff"},"count":1,"key_id":"00000000-0000-0000-0000-000000000001","#,
+        r#""key_version":3,"latency_us":250,"operation":"EnableKey","phase":"complete","project":"p1","#,
+        r#""region":"cn-north-4","request_id":"00000000-0000-0000-0000-000000000002","seq":7,"#,
+        r#""source":"192.0.2.1:4711","time":"2026-11-24T13:24:05.000000Z","trace_name":"enableKey","#,
+        r#""user":"admin","v":1,"verdict":"succeeded"}"#,
+    );
+    assert_eq!(String::from_utf8(line_of(7, &sample())).expect("UTF-8"), expected);
+}
+
+#[test]
+fn other_bytes_for_the_same_content_are_refused() {
+    let line = String::from_utf8(line_of(7, &sample())).expect("UTF-8");
+    for (from, to) in [
+        (r#""count":1"#, r#""count": 1"#),
+        ("acme", "\\u0061cme"),
+        ("abab", "ABAB"),
+        (r#""count":1,"#, ""),
+        (r#""count":1,"#, r#""count":1,"extra":1,"#),
+        ("13:24:05.000000Z", "13:24:05.00000Z"),
+        (r#""phase":"complete""#, r#""phase":"finished""#),
+    ] {
+        let changed = line.replacen(from, to, 1);
+        assert_ne!(changed, line);
+        Line::parse(changed.as_bytes()).expect_err(&changed);
+    }
+    let newer = line.replace(r#""v":1"#, r#""new_field":true,"v":2"#);
+    assert!(matches!(Line::parse(newer.as_bytes()), Err(ParseError::Version(2))));
+}

@@ -1,0 +1,110 @@
+//! Walks a log, line by line, without any state of its writer.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    vec::IntoIter,
+};
+
+use crate::{
+    line::{Line, ParseError},
+    scan::WholeLines,
+    segment::file_name,
+    storage::list,
+};
+
+/// One line and where it lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The segment, by the place of its header.
+    pub segment: u64,
+    /// Where in the segment's file the line begins.
+    pub offset: u64,
+    /// The line without its newline: the bytes that a Merkle leaf hashes.
+    pub bytes: Vec<u8>,
+    /// The line.
+    pub line: Line,
+}
+
+/// Why a log cannot be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// A whole line is none of the log.
+    #[error("{}, byte {offset}: {source}", file_name(*.segment))]
+    Line {
+        /// The segment, by the place of its header.
+        segment: u64,
+        /// Where in its file the line begins.
+        offset: u64,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+}
+
+/// Reads the log in `directory`: all whole lines of its segments in order.
+///
+/// A segment is read up to its first zero byte, and a last line without newline is not given: the
+/// log may be in use. Nothing is compared between lines; that is [`verify`](crate::verify)'s part.
+pub fn read(directory: &Path) -> Result<Reader, ReadError> {
+    let segments = list(directory).map_err(|source| ReadError::Io { path: directory.to_owned(), source })?;
+    Ok(Reader {
+        directory: directory.to_owned(),
+        segments: segments.into_iter(),
+        current: 0,
+        bytes: Vec::new(),
+        offset: 0,
+    })
+}
+
+/// The lines of a log, in order. Holds one segment in memory.
+#[derive(Debug)]
+pub struct Reader {
+    directory: PathBuf,
+    segments: IntoIter<u64>,
+    current: u64,
+    bytes: Vec<u8>,
+    offset: usize,
+}
+
+impl Reader {
+    fn parse(&self, start: usize, line: Vec<u8>) -> Result<Entry, ReadError> {
+        let (segment, offset) = (self.current, start as u64);
+        match Line::parse(&line) {
+            Ok(parsed) => Ok(Entry { segment, offset, bytes: line, line: parsed }),
+            Err(source) => Err(ReadError::Line { segment, offset, source }),
+        }
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<Entry, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let mut lines = WholeLines { bytes: &self.bytes, offset: self.offset };
+            if let Some((start, line)) = lines.next() {
+                let line = line.to_vec();
+                self.offset = lines.offset;
+                return Some(self.parse(start, line));
+            }
+            self.current = self.segments.next()?;
+            self.offset = 0;
+            let path = self.directory.join(file_name(self.current));
+            match std::fs::read(&path) {
+                Ok(bytes) => self.bytes = bytes,
+                Err(source) => {
+                    self.bytes.clear();
+                    return Some(Err(ReadError::Io { path, source }));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What happens when a log is opened: the last segment is read, checked and repaired.
+
+use std::io;
+
+use kms_core::OpenIntent;
+
+use crate::{
+    intents::OpenIntents,
+    journal::{Active, Failure, Journal},
+    line::{Line, hash},
+    scan::{End, Fault, Problem, Scanned, scan},
+    segment::file_name,
+    storage::{LogFile, Storage},
+};
+
+/// What was found when the log was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Changes whose outcome is not in the log.
+    pub open_intents: Vec<OpenIntent>,
+    /// What a crash had left behind the last whole line, now cut off.
+    pub repaired: Option<Repaired>,
+}
+
+/// The trace of a commit that a crash interrupted: never of an acknowledged record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repaired {
+    /// The file's name.
+    pub segment: String,
+    /// Where the cut was made.
+    pub offset: u64,
+    /// How many bytes were cut off, zeros at the end not counted.
+    pub bytes: u64,
+}
+
+/// Why a log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process, or another part of this one, writes this log.
+    #[error("the audit log in this directory is in use")]
+    InUse,
+    /// The file system refused.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The log is not what a crash can leave: it was tampered with or damaged.
+    #[error("the audit log is damaged: {0}")]
+    Damaged(#[from] Fault),
+}
+
+impl From<Failure> for OpenError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Io(what, source) => Self::Io { what, source },
+            Failure::Lost(detail) => Self::Io { what: "open the segment", source: io::Error::other(detail) },
+        }
+    }
+}
+
+fn failed(what: &'static str) -> impl FnOnce(io::Error) -> OpenError {
+    move |source| OpenError::Io { what, source }
+}
+
+/// Opens the log in `storage`, or begins one where no segment is.
+pub(crate) fn open<S: Storage>(storage: S, segment_bytes: u64) -> Result<(Journal<S>, Opened), OpenError> {
+    let segments = storage.segments().map_err(failed("list the segments"))?;
+    match *segments.as_slice() {
+        [] => begin(storage, segment_bytes),
+        [only] => resume(storage, segment_bytes, only, None),
+        [.., before, last] => {
+            let previous = end_of(&storage, before)?;
+            resume(storage, segment_bytes, last, Some(previous))
+        }
+    }
+}
+
+fn begin<S: Storage>(storage: S, segment_bytes: u64) -> Result<(Journal<S>, Opened), OpenError> {
+    let none = OpenIntents::default();
+    let active = Active::prepare(&storage, 0, None, &none)?;
+    storage.publish(0).map_err(failed("publish a segment"))?;
+    let opened = Opened { open_intents: Vec::new(), repaired: None };
+    Ok((Journal::new(storage, segment_bytes, active, 1, none), opened))
+}
+
+fn resume<S: Storage>(
+    storage: S,
+    segment_bytes: u64,
+    first: u64,
+    previous: Option<End>,
+) -> Result<(Journal<S>, Opened), OpenError> {
+    let file = storage.open(first).map_err(failed("open the last segment"))?;
+    let status = file.status().map_err(failed("look at the last segment"))?;
+    let length = usize::try_from(status.length).unwrap_or(usize::MAX);
+    let bytes = file.read_at(0, length).map_err(failed("read the last segment"))?;
+    let Scanned { end, last_line, length, torn, open_intents } = scan(&bytes, first, previous)?;
+    let durable = length as u64;
+    let mut allocated = status.length;
+    if torn > 0 {
+        file.cut(durable).map_err(failed("cut the last segment"))?;
+        allocated = durable;
+    }
+    // Lines that were written but not synced before a crash are accepted here, so they are made
+    // durable here.
+    file.sync().map_err(failed("sync the last segment"))?;
+    let repaired =
+        (torn > 0).then(|| Repaired { segment: file_name(first), offset: durable, bytes: torn as u64 });
+    let opened = Opened { open_intents: open_intents.to_vec(), repaired };
+    let active = Active { first, file, identity: status.identity, durable, allocated, last_line };
+    Ok((Journal::new(storage, segment_bytes, active, end.next, open_intents), opened))
+}
+
+/// The end of a closed segment, from its last line alone.
+fn end_of<S: Storage>(storage: &S, first: u64) -> Result<End, OpenError> {
+    let read = failed("read the segment before the last");
+    let (offset, tail) = last_line(storage, first).map_err(read)?;
+    let fault = |problem| Fault { segment: first, offset, sequence: first, problem };
+    let Some(line) = tail.strip_suffix(b"\n") else { return Err(fault(Problem::Unfinished).into()) };
+    let parsed = Line::parse(line).map_err(|error| fault(error.into()))?;
+    Ok(End { next: parsed.sequence() + 1, hash: hash(line) })
+}
+
+/// What follows the last newline but one, and where it begins.
+fn last_line<S: Storage>(storage: &S, first: u64) -> io::Result<(u64, Vec<u8>)> {
+    let file = storage.open(first)?;
+    let length = file.status()?.length;
+    let mut window = 4096.min(length);
+    loop {
+        let start = length - window;
+        let bytes = file.read_at(start, usize::try_from(window).unwrap_or(usize::MAX))?;
+        let body = bytes.len().saturating_sub(1);
+        match bytes[..body].iter().rposition(|byte| *byte == b'\n') {
+            Some(at) => return Ok((start + at as u64 + 1, bytes[at + 1..].to_vec())),
+            None if start == 0 => return Ok((0, bytes)),
+            None => window = (window * 2).min(length),
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The log on real files: kills, injected errors, a full disk, files that vanish, two openers.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc::channel,
+};
+
+use kms_audit::{Entry, FileLog, Health, Line, LogConfig, OpenError, Problem, VerifyError, read, verify};
+use kms_core::{
+    Phase,
+    ports::{AuditError, AuditLog, Receipt},
+    testing::audit::sample_record,
+};
+use tempfile::TempDir;
+
+/// Small, so that a burst passes several segments.
+const CONFIG: LogConfig = LogConfig { segment_bytes: 100_000 };
+
+fn open(directory: &Path) -> FileLog {
+    FileLog::open(directory, CONFIG).expect("the log opens").0
+}
+
+fn append(log: &FileLog, request: u128, phase: Phase) -> Result<Receipt, AuditError> {
+    let (sender, answers) = channel();
+    log.append(
+        sample_record(request, phase),
+        Box::new(move |answer| sender.send(answer).expect("the test listens")),
+    );
+    answers.recv().expect("an answer")
+}
+
+fn segments(directory: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(directory).expect("the directory is there");
+    let mut found: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    found.sort();
+    found
+}
+
+/// The requests in the log, by their places.
+fn requests(directory: &Path) -> BTreeMap<u64, u128> {
+    let entries = read(directory).expect("the log can be listed").map(|entry| entry.expect("a line"));
+    let records = entries.filter_map(|Entry { line, .. }| match line {
+        Line::Record(record) => Some((record.seq, record.request_id.as_u128())),
+        Line::Header(_) => None,
+    });
+    records.collect()
+}
+
+/// A process that appends so many records; see `examples/burst.rs`.
+fn burst(mut command: Command, directory: &Path, count: u32) -> Child {
+    command.arg(directory).arg(count.to_string()).stdout(Stdio::piped());
+    command.spawn().expect("the process starts")
+}
+
+/// What a burst prints whose calls of fdatasync fail as `when` says.
+fn burst_with_errors(directory: &Path, when: &str) -> Vec<String> {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
+    command.arg(format!("inject=fdatasync:error=EIO:when={when}")).arg(example("burst"));
+    let output = burst(command, directory, 3000).wait_with_output().expect("ends by itself");
+    String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
+}
+
+/// An example that cargo has built beside this test.
+fn example(name: &str) -> std::path::PathBuf {
+    let test = std::env::current_exe().expect("this program has a path");
+    let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
+    profile.join("examples").join(name)
+}
+
+/// The acknowledgements and refusals that a burst prints.
+fn acknowledged(lines: impl Iterator<Item = String>) -> (BTreeMap<u64, u128>, usize) {
+    let (mut acknowledged, mut refused) = (BTreeMap::new(), 0);
+    for line in lines {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["durable", sequence, request] => {
+                let request = request.parse().expect("a request");
+                acknowledged.insert(sequence.parse().expect("a place"), request);
+            }
+            ["refused", ..] => refused += 1,
+            _ => {} // a line cut by the kill
+        }
+    }
+    (acknowledged, refused)
+}
+
+#[test]
+fn what_was_acknowledged_before_a_kill_is_in_the_log() {
+    let directory = TempDir::new().expect("a directory");
+    let mut total = BTreeMap::new();
+    for _round in 0..5 {
+        let mut child = burst(Command::new(example("burst")), directory.path(), u32::MAX);
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let some: Vec<String> = lines.by_ref().take(700).map(|line| line.expect("text")).collect();
+        child.kill().expect("SIGKILL");
+        child.wait().expect("ends");
+        let rest = lines.map_while(Result::ok);
+        let (found, refused) = acknowledged(some.into_iter().chain(rest));
+        assert!(found.len() >= 700 && refused == 0);
+        total.extend(found);
+        drop(open(directory.path()));
+        let summary = verify(directory.path()).expect("a sound log");
+        assert_eq!(summary.torn_bytes, 0);
+        let present = requests(directory.path());
+        for (sequence, request) in &total {
+            assert_eq!(present.get(sequence), Some(request), "record {sequence}");
+        }
+    }
+    assert!(segments(directory.path()).len() > 2, "the bursts have passed several segments");
+}
+
+#[test]
+fn nothing_is_acknowledged_once_fdatasync_fails_for_good() {
+    let directory = TempDir::new().expect("a directory");
+    let lines = burst_with_errors(directory.path(), "20+");
+    let refusal = lines.iter().position(|line| line.starts_with("refused")).expect("refusals");
+    assert!(lines[refusal..].iter().all(|line| line.starts_with("refused")), "acknowledged afterwards");
+    check_burst(&directory, lines);
+}
+
+#[test]
+fn one_failed_fdatasync_is_answered_and_healed() {
+    let directory = TempDir::new().expect("a directory");
+    let lines = burst_with_errors(directory.path(), "20");
+    let refusal = lines.iter().position(|line| line.starts_with("refused")).expect("a refusal");
+    let later = lines[refusal..].iter().filter(|line| line.starts_with("durable")).count();
+    assert!(later > 1000, "the log goes on after the failure");
+    check_burst(&directory, lines);
+}
+
+/// The log is sound and has all that was acknowledged.
+fn check_burst(directory: &TempDir, lines: Vec<String>) {
+    drop(open(directory.path()));
+    verify(directory.path()).expect("a sound log");
+    let present = requests(directory.path());
+    let (found, _) = acknowledged(lines.into_iter());
+    assert!(!found.is_empty());
+    for (sequence, request) in &found {
+        assert_eq!(present.get(sequence), Some(request), "record {sequence}");
+    }
+}
+
+/// A small file system in memory, unmounted when dropped.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    /// Absent where the test may not mount.
+    fn mount() -> Option<Self> {
+        let directory = TempDir::new().expect("a directory");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+            .arg(directory.path())
+            .status()
+            .is_ok_and(|status| status.success());
+        mounted.then(|| Self(directory))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_records_until_there_is_room() {
+    let Some(disk) = SmallDisk::mount() else {
+        assert!(std::env::var_os("CI").is_none(), "CI has to be able to mount a tmpfs");
+        eprintln!("skipped: this user may not mount a tmpfs");
+        return;
+    };
+    let path = disk.0.path().join("audit");
+    let log = FileLog::open(&path, LogConfig::default()).expect("the log opens").0;
+    append(&log, 0, Phase::Intent).expect("there is room");
+    let ballast = disk.0.path().join("ballast");
+    // More than the disk holds: what fits is written, and the rest fails.
+    fs::write(&ballast, vec![1; 5 << 20]).expect_err("the disk is full");
+    let full = (1..20_000).find(|request| append(&log, *request, Phase::Complete).is_err());
+    let full = full.expect("the zeros written ahead do not last");
+    append(&log, 0, Phase::Outcome).expect_err("the disk is still full");
+    assert_eq!(log.health(), Health::Failed);
+    fs::remove_file(&ballast).expect("there is room again");
+    while append(&log, 30_000, Phase::Complete).is_err() {
+        std::thread::yield_now();
+    }
+    assert!(log.healthy() && log.statistics().failures > 0);
+    drop(log);
+    let summary = verify(&path).expect("a sound log");
+    assert!(summary.open_intents.is_empty(), "the outcome that was owed is there");
+    let present: Vec<u128> = requests(&path).into_values().collect();
+    assert_eq!(present.len() as u128, full + 2, "the intent, what fitted, the outcome, the last record");
+}
+
+#[test]
+fn a_file_that_was_deleted_is_not_written_on() {
+    let directory = TempDir::new().expect("a directory");
+    let log = open(directory.path());
+    append(&log, 1, Phase::Complete).expect("works");
+    fs::remove_file(&segments(directory.path())[0]).expect("deleted");
+    for request in 2..4 {
+        append(&log, request, Phase::Complete).expect_err("the file is gone");
+    }
+    assert_eq!(log.health(), Health::Lost);
+    assert!(segments(directory.path()).is_empty(), "no new file hides the loss");
+}
+
+#[test]
+fn a_file_that_was_cut_is_not_written_on() {
+    let directory = TempDir::new().expect("a directory");
+    let log = open(directory.path());
+    append(&log, 1, Phase::Complete).expect("works");
+    let segment = segments(directory.path()).remove(0);
+    OpenOptions::new().write(true).open(&segment).expect("opens").set_len(0).expect("cut");
+    append(&log, 2, Phase::Complete).expect_err("the file is cut");
+    assert_eq!(log.health(), Health::Lost);
+    drop(log);
+    assert!(matches!(
+        FileLog::open(directory.path(), CONFIG),
+        Err(OpenError::Damaged(fault)) if matches!(fault.problem, Problem::HeaderMissing)
+    ));
+}
+
+#[test]
+fn a_file_that_was_replaced_is_not_written_on() {
+    let directory = TempDir::new().expect("a directory");
+    let log = open(directory.path());
+    append(&log, 1, Phase::Complete).expect("works");
+    let segment = segments(directory.path()).remove(0);
+    let copy = directory.path().join("copy");
+    fs::copy(&segment, &copy).expect("copied");
+    fs::rename(&copy, &segment).expect("replaced");
+    append(&log, 2, Phase::Complete).expect_err("another file has the name");
+    assert_eq!(log.health(), Health::Lost);
+}
+
+#[test]
+fn a_second_opener_is_refused_until_the_first_has_shut_down() {
+    let directory = TempDir::new().expect("a directory");
+    let log = open(directory.path());
+    assert!(matches!(FileLog::open(directory.path(), CONFIG), Err(OpenError::InUse)));
+    log.shutdown();
+    append(&open(directory.path()), 1, Phase::Complete).expect("works");
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_reported() {
+    let directory = TempDir::new().expect("a directory");
+    let log = open(directory.path());
+    append(&log, 1, Phase::Complete).expect("works");
+    drop(log);
+    let segment = segments(directory.path()).remove(0);
+    let whole = fs::read(&segment).expect("readable");
+    fs::write(&segment, [&whole[..], b"{\"action\":\0\0\0\0piece\n\0\0"].concat()).expect("writable");
+    let (log, opened) = FileLog::open(directory.path(), CONFIG).expect("a torn tail is no damage");
+    let repaired = opened.repaired.expect("reported");
+    assert_eq!((repaired.offset, repaired.bytes), (whole.len() as u64, 20));
+    append(&log, 2, Phase::Complete).expect("works");
+    drop(log);
+    assert_eq!(requests(directory.path()).into_values().collect::<Vec<_>>(), [1, 2]);
+}
+
+fn several_segments() -> TempDir {
+    let directory = TempDir::new().expect("a directory");
+    let (log, _) = FileLog::open(directory.path(), LogConfig { segment_bytes: 2000 }).expect("opens");
+    for request in 0..40 {
+        append(&log, request, Phase::Complete).expect("works");
+    }
+    drop(log);
+    assert!(segments(directory.path()).len() > 3);
+    directory
+}
+
+fn fault(directory: &Path) -> kms_audit::Fault {
+    match verify(directory) {
+        Err(VerifyError::Fault(fault)) => fault,
+        other => panic!("no fault found: {other:?}"),
+    }
+}
+
+#[test]
+fn the_verifier_names_the_first_bad_record() {
+    let directory = several_segments();
+    let segment = &segments(directory.path())[1];
+    let text = fs::read_to_string(segment).expect("text");
+    let lines: Vec<&str> = text.lines().collect();
+    let place = |line: &str| match Line::parse(line.as_bytes()).expect("a line") {
+        Line::Record(record) => record.seq,
+        Line::Header(header) => header.seq,
+    };
+
+    fs::write(segment, text.replacen(lines[2], &lines[2].replace(",\"count\":1", ""), 1)).expect("written");
+    let found = fault(directory.path());
+    assert!(matches!(found.problem, Problem::Line(_)));
+    assert_eq!(found.sequence, place(lines[2]));
+    assert_eq!(found.offset, (lines[0].len() + lines[1].len() + 2) as u64);
+
+    fs::write(segment, text.replacen(&format!("{}\n", lines[3]), "", 1)).expect("written");
+    let found = fault(directory.path());
+    assert!(matches!(found.problem, Problem::Sequence(_)));
+    assert_eq!(found.sequence, place(lines[3]));
+
+    fs::remove_file(segment).expect("deleted");
+    assert!(matches!(fault(directory.path()).problem, Problem::PreviousMissing));
+}
+
+#[test]
+fn files_and_directory_are_for_the_service_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = TempDir::new().expect("a directory");
+    let path = parent.path().join("audit");
+    let _log = open(&path);
+    let mode = |path: &Path| fs::metadata(path).expect("exists").permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o700);
+    assert_eq!(mode(&segments(&path)[0]), 0o600);
+}

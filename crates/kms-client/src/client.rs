@@ -1,0 +1,80 @@
+//! The connection that all calls go through: metadata, deadline, retry.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, timeout};
+use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap, transport::Channel};
+
+use crate::{
+    ClientConfig, Error, RetryPolicy,
+    config::{ACTING_FOR, PROJECT_ID, metadata_value},
+    retry::{self, Repeat},
+};
+
+/// A connection to the service. Clones are cheap and share it; it is made anew when it breaks.
+///
+/// Every call has the configured deadline for all its tries together; the server is told of it. A call is sent again
+/// only when that is safe: see [`RetryPolicy`] for how often. RESOURCE_EXHAUSTED with RetryInfo is waited out.
+/// UNAVAILABLE and a broken connection are tried again if the call may be repeated; calls that change a key other
+/// than by an idempotency token are repeated only when the server said that nothing was done, or was not reached.
+#[derive(Clone, Debug)]
+pub struct Client {
+    channel: Channel,
+    metadata: MetadataMap,
+    deadline: Duration,
+    retry: Arc<RetryPolicy>,
+}
+
+impl Client {
+    /// Connects. [`Error::InvalidConfig`] before anything is sent; [`Error::Transport`] or [`Error::Deadline`] if no
+    /// connection is made within the connect timeout. The server's refusal of a certificate may show only in the
+    /// first call.
+    pub async fn connect(config: ClientConfig) -> Result<Self, Error> {
+        let metadata = config.to_metadata()?;
+        let endpoint = config.to_endpoint()?;
+        let connecting = timeout(config.connect_timeout, endpoint.connect());
+        let channel = connecting.await.map_err(|_| Error::Deadline)?.map_err(Error::transport)?;
+        Ok(Self { channel, metadata, deadline: config.deadline, retry: Arc::new(config.retry) })
+    }
+
+    /// The same connection, for calls in another project.
+    pub fn in_project(&self, project_id: &str) -> Result<Self, Error> {
+        self.with_metadata(PROJECT_ID, project_id)
+    }
+
+    /// The same connection, for calls in which a service acts for this user.
+    pub fn acting_for(&self, user_id: &str) -> Result<Self, Error> {
+        self.with_metadata(ACTING_FOR, user_id)
+    }
+
+    fn with_metadata(&self, name: &'static str, value: &str) -> Result<Self, Error> {
+        let mut client = self.clone();
+        client.metadata.insert(name, metadata_value(name, value)?);
+        Ok(client)
+    }
+
+    /// Sends one call, as often as [`retry`] allows.
+    pub(crate) async fn call<Message, Answer, Sent>(
+        &self,
+        repeat: Repeat,
+        message: Message,
+        send: impl Fn(Channel, Request<Message>) -> Sent,
+    ) -> Result<Answer, Error>
+    where
+        Message: Clone,
+        Sent: Future<Output = Result<Response<Answer>, Status>>,
+    {
+        let deadline = Instant::now() + self.deadline;
+        retry::run(&self.retry, deadline, repeat, || {
+            let answered = send(self.channel.clone(), self.request(message.clone(), deadline));
+            async { Ok(answered.await?.into_inner()) }
+        })
+        .await
+    }
+
+    fn request<Message>(&self, message: Message, deadline: Instant) -> Request<Message> {
+        let mut request = Request::from_parts(self.metadata.clone(), Extensions::default(), message);
+        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        request
+    }
+}

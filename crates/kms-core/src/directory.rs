@@ -1,0 +1,235 @@
+//! Key records in the store: where they lie, how they are authenticated, how they are found.
+//!
+//! | store key | value |
+//! |---|---|
+//! | `k/` key id (16 bytes) | the key record |
+//! | `a/` account `/` region `/` alias | id of the custom key with this alias |
+//! | `d/` account `/` service | id of the account's default key for the service |
+//! | `i/` account `/` region `/` key id | nothing: the list of custom keys, in the order of creation |
+//! | `t/` account `/` region `/` SHA-256 of an idempotency token | the request's digest and its key |
+//! | `o/` request id | the change's digest: the change is committed, its outcome perhaps not recorded |
+//! | `m/deployment` | which token this store belongs to |
+//!
+//! Every value ends in an HMAC-SHA256 over its store key and its bytes, under a key that the HSM
+//! derives: whoever can write the store but not use the HSM can neither make nor move a value.
+
+use std::sync::Arc;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    error::Error,
+    identity::{AccountId, Caller, Region, ServiceName},
+    key::{DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord},
+    ports::{Condition, KeyStore, Mac, Mutation, Revision, StoreError, StoreKey, Versioned},
+    record::RequestId,
+};
+
+/// Leads every stored value: the version of its encoding.
+const ENCODING: u8 = 1;
+const MAC_BYTES: usize = 32;
+
+/// A value that was read and authenticated, with the revision that a change of it must name.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored<T> {
+    pub(crate) revision: Revision,
+    pub(crate) value: T,
+}
+
+/// What an idempotency token stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TokenUse {
+    pub(crate) request_digest: [u8; 32],
+    pub(crate) key_id: KeyId,
+}
+
+/// Reads and encodes what the store holds.
+pub(crate) struct Directory {
+    store: Arc<dyn KeyStore>,
+    authentication: Hmac<Sha256>,
+}
+
+impl Directory {
+    pub(crate) fn new(store: Arc<dyn KeyStore>, authentication_key: &Mac) -> Result<Self, Error> {
+        let authentication = Hmac::new_from_slice(&authentication_key[..])
+            .map_err(|_| Error::Internal { detail: "HMAC takes keys of any length" })?;
+        Ok(Self { store, authentication })
+    }
+
+    pub(crate) fn store(&self) -> &dyn KeyStore {
+        &*self.store
+    }
+
+    /// The key with this id, whoever owns it.
+    pub(crate) async fn key(&self, id: KeyId) -> Result<Option<Stored<KeyRecord>>, Error> {
+        let found: Option<Stored<KeyRecord>> = self.read(key_path(id)).await?;
+        match found {
+            Some(stored) if stored.value.id != id => Err(tampered("a key record under another key's id")),
+            found => Ok(found),
+        }
+    }
+
+    /// The id that `caller`'s alias stands for: a custom key's in its region, or a default key's.
+    pub(crate) async fn alias(&self, caller: &Caller, alias: &str) -> Result<Option<KeyId>, Error> {
+        let path = match alias.strip_suffix(DEFAULT_ALIAS_SUFFIX).map(ServiceName::parse) {
+            Some(Some(service)) => default_path(&caller.account, &service),
+            Some(None) => return Ok(None),
+            None => alias_path(&caller.account, &caller.region, alias),
+        };
+        self.read(path).await.map(|found| found.map(|stored: Stored<KeyId>| stored.value))
+    }
+
+    /// The id of the account's default key for `service`.
+    pub(crate) async fn default_key(
+        &self,
+        account: &AccountId,
+        service: &ServiceName,
+    ) -> Result<Option<KeyId>, Error> {
+        self.read(default_path(account, service))
+            .await
+            .map(|found| found.map(|stored: Stored<KeyId>| stored.value))
+    }
+
+    /// What the caller's idempotency token was used for.
+    pub(crate) async fn token_use(&self, caller: &Caller, token: &str) -> Result<Option<TokenUse>, Error> {
+        let found = self.read(token_path(caller, token)).await?;
+        Ok(found.map(|stored: Stored<TokenUse>| stored.value))
+    }
+
+    /// Whether the change of this request was committed, as far as its trace has not been cleared.
+    pub(crate) async fn was_committed(&self, request: RequestId) -> Result<Option<[u8; 32]>, Error> {
+        let found: Option<Stored<[u8; 32]>> = self.read(outbox_path(request)).await?;
+        Ok(found.map(|stored| stored.value))
+    }
+
+    /// A page of an index: at most `limit` entries after `after` (a whole store key).
+    pub(crate) async fn index(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(StoreKey, Versioned)>, Error> {
+        self.store.range(prefix, after, limit).await.map_err(Error::StoreUnavailable)
+    }
+
+    /// The keys with these ids, in their order; one that has gone meanwhile is left out.
+    pub(crate) async fn keys(&self, ids: &[KeyId]) -> Result<Vec<KeyRecord>, Error> {
+        let paths: Vec<StoreKey> = ids.iter().map(|id| key_path(*id)).collect();
+        let values = self.store.get_many(&paths).await.map_err(Error::StoreUnavailable)?;
+        let found = paths.iter().zip(values).filter_map(|(path, value)| Some((path, value?)));
+        found.map(|(path, versioned)| self.open(path, &versioned.value)).collect()
+    }
+
+    /// Reads and authenticates one value.
+    pub(crate) async fn read<T: DeserializeOwned>(&self, path: StoreKey) -> Result<Option<Stored<T>>, Error> {
+        let paths = [path];
+        let values = self.store.get_many(&paths).await.map_err(Error::StoreUnavailable)?;
+        let Some(versioned) = values.into_iter().next().flatten() else { return Ok(None) };
+        let value = self.open(&paths[0], &versioned.value)?;
+        Ok(Some(Stored { revision: versioned.revision, value }))
+    }
+
+    /// A mutation that puts `value`, authenticated.
+    pub(crate) fn put<T: Serialize>(&self, path: StoreKey, value: &T) -> Result<Mutation, Error> {
+        let payload = postcard::to_extend(value, vec![ENCODING])
+            .map_err(|_| Error::Internal { detail: "a record could not be encoded" })?;
+        let mac = self.mac(&path, &payload).finalize().into_bytes();
+        Ok(Mutation::Put(path, [&payload[..], &mac].concat()))
+    }
+
+    /// Authenticates and decodes the value of `path`.
+    pub(crate) fn open<T: DeserializeOwned>(&self, path: &[u8], bytes: &[u8]) -> Result<T, Error> {
+        let (payload, mac) = bytes
+            .split_at_checked(bytes.len().wrapping_sub(MAC_BYTES))
+            .ok_or_else(|| tampered("a value is shorter than its MAC"))?;
+        // Compared in constant time.
+        self.mac(path, payload).verify_slice(mac).map_err(|_| tampered(&hex::encode(path)))?;
+        match payload.split_first() {
+            Some((&ENCODING, encoded)) => {
+                postcard::from_bytes(encoded).map_err(|_| tampered("an authentic value does not decode"))
+            }
+            _ => Err(tampered("an authentic value has an unknown encoding: written by a newer version?")),
+        }
+    }
+
+    fn mac(&self, path: &[u8], payload: &[u8]) -> Hmac<Sha256> {
+        // The path's length goes first, so that a path and a payload cannot trade bytes.
+        let length = u32::try_from(path.len()).unwrap_or(u32::MAX); // at most MAX_KEY_BYTES
+        self.authentication
+            .clone()
+            .chain_update(length.to_be_bytes())
+            .chain_update(path)
+            .chain_update(payload)
+    }
+}
+
+/// The digest of a key record in the log: SHA-256 of its stored bytes.
+pub(crate) fn digest(mutation: &Mutation) -> [u8; 32] {
+    match mutation {
+        Mutation::Put(_, value) => Sha256::digest(value).into(),
+        Mutation::Delete(_) => Sha256::digest([]).into(),
+    }
+}
+
+/// The commit of a change failed: nothing was changed, unless the store cannot tell.
+pub(crate) fn commit_error(error: StoreError) -> Error {
+    match error {
+        StoreError::Conflict { .. } => Error::Contention,
+        StoreError::Unknown { detail } => Error::OutcomeUnknown { detail },
+        error => Error::StoreUnavailable(error),
+    }
+}
+
+pub(crate) fn absent(path: StoreKey) -> Condition {
+    Condition::Absent(path)
+}
+
+pub(crate) fn key_path(id: KeyId) -> StoreKey {
+    [b"k/".as_slice(), id.as_bytes()].concat()
+}
+
+pub(crate) fn alias_path(account: &AccountId, region: &Region, alias: &str) -> StoreKey {
+    path("a", &[account.as_str(), region.as_str(), alias])
+}
+
+pub(crate) fn default_path(account: &AccountId, service: &ServiceName) -> StoreKey {
+    path("d", &[account.as_str(), service.as_str()])
+}
+
+/// All default keys of an account lie under this prefix.
+pub(crate) fn default_prefix(account: &AccountId) -> StoreKey {
+    path("d", &[account.as_str(), ""])
+}
+
+/// All custom keys of an account in a region are listed under this prefix.
+pub(crate) fn index_prefix(account: &AccountId, region: &Region) -> StoreKey {
+    path("i", &[account.as_str(), region.as_str(), ""])
+}
+
+pub(crate) fn index_path(account: &AccountId, region: &Region, id: KeyId) -> StoreKey {
+    [&index_prefix(account, region)[..], id.as_bytes()].concat()
+}
+
+pub(crate) fn token_path(caller: &Caller, token: &str) -> StoreKey {
+    let prefix = path("t", &[caller.account.as_str(), caller.region.as_str(), ""]);
+    [&prefix[..], &Sha256::digest(token)].concat()
+}
+
+pub(crate) fn outbox_path(request: RequestId) -> StoreKey {
+    [OUTBOX_PREFIX, request.as_bytes()].concat()
+}
+
+pub(crate) const OUTBOX_PREFIX: &[u8] = b"o/";
+pub(crate) const DEPLOYMENT_PATH: &[u8] = b"m/deployment";
+
+// Names hold no slash (identity.rs), so the parts of a path cannot run into one another; an alias
+// may, and therefore comes last.
+fn path(kind: &str, parts: &[&str]) -> StoreKey {
+    [&[kind], parts].concat().join("/").into_bytes()
+}
+
+pub(crate) fn tampered(detail: &str) -> Error {
+    Error::RecordTampered { detail: detail.to_owned() }
+}

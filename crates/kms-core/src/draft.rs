@@ -1,0 +1,121 @@
+//! The record of an operation while the operation is under way.
+
+use std::{sync::Arc, time::Duration};
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+use crate::{
+    Timestamp,
+    context::EncryptionContext,
+    error::Error,
+    identity::Caller,
+    key::KeyId,
+    operation::OperationName,
+    ports::{Clock, Mac},
+    record::{Phase, Record, RequestId, Verdict},
+};
+
+/// How many bytes of a context value's keyed hash the log keeps.
+const CONTEXT_HASH_BYTES: usize = 16;
+
+/// Hides the values of encryption contexts in the log: an operator who knows a value and may use
+/// the HSM can search for it; nobody can read it back.
+pub(crate) struct ContextHash(Hmac<Sha256>);
+
+impl ContextHash {
+    pub(crate) fn new(key: &Mac) -> Result<Self, Error> {
+        let keyed = Hmac::new_from_slice(&key[..]);
+        keyed.map(Self).map_err(|_| Error::Internal { detail: "HMAC takes keys of any length" })
+    }
+
+    fn hash(&self, key: &str, value: &str) -> String {
+        let length = u32::try_from(key.len()).unwrap_or(u32::MAX); // at most MAX_CONTEXT_BYTES
+        let mac = self.0.clone().chain_update(length.to_be_bytes()).chain_update(key).chain_update(value);
+        hex::encode(&mac.finalize().into_bytes()[..CONTEXT_HASH_BYTES])
+    }
+}
+
+/// Collects what the record of one operation will say.
+#[allow(missing_debug_implementations, reason = "passed down, never kept or shown")]
+pub struct Draft {
+    record: Record,
+    started: Duration,
+    clock: Arc<dyn Clock>,
+}
+
+impl Draft {
+    pub(crate) fn new(
+        operation: OperationName,
+        request_id: RequestId,
+        caller: Option<Caller>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let record = Record {
+            time: clock.now(),
+            request_id,
+            operation,
+            phase: Phase::Complete,
+            verdict: Verdict::Succeeded,
+            caller,
+            key_id: None,
+            key_version: None,
+            reason: None,
+            missing_action: None,
+            context: std::collections::BTreeMap::new(),
+            state_digest: None,
+            latency: Duration::ZERO,
+            count: 1,
+        };
+        Self { record, started: clock.monotonic(), clock }
+    }
+
+    /// When the call arrived.
+    pub(crate) fn time(&self) -> Timestamp {
+        self.record.time
+    }
+
+    /// Names the key. Only for keys that exist for the caller.
+    pub(crate) fn key(&mut self, id: KeyId, version: Option<u32>) {
+        self.record.key_id = Some(id);
+        self.record.key_version = version;
+    }
+
+    /// The key that was named last.
+    pub(crate) fn key_id(&self) -> Option<KeyId> {
+        self.record.key_id
+    }
+
+    pub(crate) fn state_digest(&mut self, digest: [u8; 32]) {
+        self.record.state_digest = Some(digest);
+    }
+
+    pub(crate) fn hash_context(&mut self, hash: &ContextHash, context: &EncryptionContext) {
+        let pairs = context.pairs().iter();
+        self.record.context = pairs.map(|(key, value)| (key.clone(), hash.hash(key, value))).collect();
+    }
+
+    pub(crate) fn error(&mut self, error: &Error) {
+        self.record.verdict = error.verdict();
+        self.record.reason = Some(error.code());
+        if let Error::PermissionDenied { missing } = error {
+            self.record.missing_action = Some(*missing);
+        }
+    }
+
+    /// The record that says what is about to be tried.
+    pub(crate) fn intent(&self) -> Record {
+        let latency = self.latency();
+        Record { phase: Phase::Intent, verdict: Verdict::Pending, latency, ..self.record.clone() }
+    }
+
+    pub(crate) fn into_record(mut self, phase: Phase) -> Record {
+        self.record.latency = self.latency();
+        self.record.phase = phase;
+        self.record
+    }
+
+    fn latency(&self) -> Duration {
+        self.clock.monotonic().saturating_sub(self.started)
+    }
+}

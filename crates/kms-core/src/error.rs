@@ -1,0 +1,267 @@
+//! The errors of the domain: one closed enum, named by what the caller can do about it.
+
+use std::time::Duration;
+
+use crate::{
+    operation::Action,
+    ports::{AuditError, HsmError, StoreError},
+    record::Verdict,
+};
+
+/// A field of a request, by its name in the gRPC contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are those of the contract, which explains them")]
+pub enum Field {
+    Alias,
+    CiphertextBlob,
+    Description,
+    EncryptionContext,
+    IdempotencyToken,
+    Key,
+    KeyId,
+    KeySpec,
+    Length,
+    PageSize,
+    PageToken,
+    PendingDays,
+    Plaintext,
+    Service,
+    State,
+}
+
+impl Field {
+    /// The name in the gRPC contract.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Alias => "alias",
+            Self::CiphertextBlob => "ciphertext_blob",
+            Self::Description => "description",
+            Self::EncryptionContext => "encryption_context",
+            Self::IdempotencyToken => "idempotency_token",
+            Self::Key => "key",
+            Self::KeyId => "key_id",
+            Self::KeySpec => "key_spec",
+            Self::Length => "length",
+            Self::PageSize => "page_size",
+            Self::PageToken => "page_token",
+            Self::PendingDays => "pending_days",
+            Self::Plaintext => "plaintext",
+            Self::Service => "service",
+            Self::State => "state",
+        }
+    }
+}
+
+/// Whose budget a throttled call ran out of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Throttled {
+    /// The user's id, or `global`.
+    pub subject: String,
+    /// Calls per second that the budget allows.
+    pub limit: u32,
+    /// How long until the next call can pass.
+    pub retry_after: Duration,
+}
+
+/// Why a call has no identity that the service accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unauthenticated {
+    /// The connection has no client certificate.
+    #[error("a client certificate is needed")]
+    NoCertificate,
+    /// The certificate names nobody that this service knows.
+    #[error("the client certificate names no known user or service")]
+    UnknownIdentity,
+    /// The certificate has run out since the connection was made.
+    #[error("the client certificate has expired")]
+    CertificateExpired,
+    /// A metadata value is no text, too long, or given twice.
+    #[error("x-project-id and x-acting-for must each be given at most once, as 1 to 64 of A-Z a-z 0-9 . _ -")]
+    InvalidMetadata,
+    /// The project is unknown, or another account's.
+    #[error("x-project-id names no project of the user's account")]
+    UnknownProject,
+    /// A service has to say for whom it acts.
+    #[error("a service must name the user that it acts for in x-acting-for")]
+    ActingForRequired,
+    /// The caller may not act for this user, or the user does not exist.
+    #[error("the caller may not act for the user in x-acting-for")]
+    ActingForNotAllowed,
+}
+
+impl Unauthenticated {
+    /// The stable reason.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NoCertificate => "NO_CERTIFICATE",
+            Self::UnknownIdentity => "UNKNOWN_IDENTITY",
+            Self::CertificateExpired => "CERTIFICATE_EXPIRED",
+            Self::InvalidMetadata => "INVALID_METADATA",
+            Self::UnknownProject => "UNKNOWN_PROJECT",
+            Self::ActingForRequired => "ACTING_FOR_REQUIRED",
+            Self::ActingForNotAllowed => "ACTING_FOR_NOT_ALLOWED",
+        }
+    }
+}
+
+/// Why an operation was refused or failed.
+///
+/// `Display` is the message for the caller. What only an operator may see (errors of the HSM, the
+/// store and the log) is in [`operator_detail`](Self::operator_detail).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A field is malformed, missing or out of range.
+    #[error("{}: {problem}", field.name())]
+    InvalidField {
+        /// Which one.
+        field: Field,
+        /// What is wrong and what would be right.
+        problem: &'static str,
+    },
+    /// The caller is nobody, or not for this project.
+    #[error(transparent)]
+    Unauthenticated(Unauthenticated),
+    /// The ciphertext does not open: another key, context, purpose, or altered bytes. Never says which.
+    #[error("the ciphertext cannot be decrypted")]
+    CannotDecrypt,
+    /// No such key exists for this caller.
+    #[error("the key does not exist")]
+    KeyNotFound,
+    /// The permission is missing.
+    #[error("permission {} is missing", missing.name())]
+    PermissionDenied {
+        /// Which one.
+        missing: Action,
+    },
+    /// The traffic control refuses the call for now.
+    #[error("over the limit of {} calls per second; try again in {} ms", .0.limit, .0.retry_after.as_millis())]
+    Throttled(Throttled),
+    /// The key is disabled and was to be used.
+    #[error("the key is disabled; enable it first")]
+    KeyDisabled,
+    /// The key waits for its deletion and was to be used or changed.
+    #[error("the key is scheduled for deletion; cancel the deletion first")]
+    KeyPendingDeletion,
+    /// The key has no material and was to be used.
+    #[error("the key has no key material yet; import it first")]
+    KeyPendingImport,
+    /// Enabling a key that is not disabled.
+    #[error("the key is not disabled")]
+    KeyNotDisabled,
+    /// Disabling a key that is not enabled.
+    #[error("the key is not enabled")]
+    KeyNotEnabled,
+    /// Scheduling a deletion that is scheduled already.
+    #[error("the deletion of the key is scheduled already")]
+    KeyAlreadyPendingDeletion,
+    /// Cancelling a deletion that is not scheduled.
+    #[error("the key is not scheduled for deletion")]
+    KeyNotPendingDeletion,
+    /// Managing a default key.
+    #[error("default keys cannot be changed, disabled, deleted or renamed")]
+    DefaultKeyImmutable,
+    /// Another key of the account has this alias in this region.
+    #[error("another key has this alias")]
+    AliasExists,
+    /// The idempotency token was used for a request with other parameters.
+    #[error("the idempotency token was used for another request")]
+    IdempotencyTokenReused,
+    /// Others changed the same key at the same time, again and again.
+    #[error("others are changing the same key; try again")]
+    Contention,
+    /// The change may or may not have happened, or happened without a durable outcome record.
+    #[error("the outcome is unknown; read the key's state before you try again")]
+    OutcomeUnknown {
+        /// For the operator.
+        detail: String,
+    },
+    /// The operation cannot be recorded, so it is not done.
+    #[error("the audit log is unavailable; nothing was done")]
+    AuditUnavailable(AuditError),
+    /// The HSM cannot be used now.
+    #[error("the HSM is unavailable")]
+    HsmUnavailable(HsmError),
+    /// The store cannot be used now.
+    #[error("the key store is unavailable")]
+    StoreUnavailable(StoreError),
+    /// A stored record is not what this service wrote there: somebody altered the store.
+    #[error("the key's stored record failed its authentication")]
+    RecordTampered {
+        /// Which record, for the operator.
+        detail: String,
+    },
+    /// A defect of this service.
+    #[error("internal error")]
+    Internal {
+        /// What must not have happened, for the operator.
+        detail: &'static str,
+    },
+}
+
+impl Error {
+    /// A malformed field.
+    pub const fn invalid(field: Field, problem: &'static str) -> Self {
+        Self::InvalidField { field, problem }
+    }
+
+    /// The stable reason, for programs and for the log.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidField { .. } => "INVALID_FIELD",
+            Self::Unauthenticated(why) => why.code(),
+            Self::CannotDecrypt => "CANNOT_DECRYPT",
+            Self::KeyNotFound => "KEY_NOT_FOUND",
+            Self::PermissionDenied { .. } => "PERMISSION_DENIED",
+            Self::Throttled(_) => "THROTTLED",
+            Self::KeyDisabled => "KEY_DISABLED",
+            Self::KeyPendingDeletion => "KEY_PENDING_DELETION",
+            Self::KeyPendingImport => "KEY_PENDING_IMPORT",
+            Self::KeyNotDisabled => "KEY_NOT_DISABLED",
+            Self::KeyNotEnabled => "KEY_NOT_ENABLED",
+            Self::KeyAlreadyPendingDeletion => "KEY_ALREADY_PENDING_DELETION",
+            Self::KeyNotPendingDeletion => "KEY_NOT_PENDING_DELETION",
+            Self::DefaultKeyImmutable => "DEFAULT_KEY_IMMUTABLE",
+            Self::AliasExists => "ALIAS_EXISTS",
+            Self::IdempotencyTokenReused => "IDEMPOTENCY_TOKEN_REUSED",
+            Self::Contention => "CONTENTION",
+            Self::OutcomeUnknown { .. } => "OUTCOME_UNKNOWN",
+            Self::AuditUnavailable(_) => "AUDIT_UNAVAILABLE",
+            Self::HsmUnavailable(_) => "HSM_UNAVAILABLE",
+            Self::StoreUnavailable(_) => "STORE_UNAVAILABLE",
+            Self::RecordTampered { .. } => "RECORD_TAMPERED",
+            Self::Internal { .. } => "INTERNAL",
+        }
+    }
+
+    /// How the log judges it.
+    pub const fn verdict(&self) -> Verdict {
+        match self {
+            Self::Unauthenticated(_) | Self::PermissionDenied { .. } | Self::Throttled(_) => Verdict::Denied,
+            _ => Verdict::Failed,
+        }
+    }
+
+    /// What only the operator may read; `None` where the caller's message says all.
+    pub fn operator_detail(&self) -> Option<String> {
+        match self {
+            Self::OutcomeUnknown { detail } | Self::RecordTampered { detail } => Some(detail.clone()),
+            Self::AuditUnavailable(error) => Some(error.to_string()),
+            Self::HsmUnavailable(error) => Some(error.to_string()),
+            Self::StoreUnavailable(error) => Some(error.to_string()),
+            Self::Internal { detail } => Some((*detail).to_owned()),
+            _ => None,
+        }
+    }
+}
+
+impl From<HsmError> for Error {
+    fn from(error: HsmError) -> Self {
+        Self::HsmUnavailable(error)
+    }
+}
+
+impl From<AuditError> for Error {
+    fn from(error: AuditError) -> Self {
+        Self::AuditUnavailable(error)
+    }
+}

@@ -1,0 +1,83 @@
+//! Who calls, and for whom.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::operation::Permissions;
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Takes the name, if it is 1 to 64 of `A-Z a-z 0-9 . _ -`: safe in keys, logs and paths.
+            pub fn parse(text: &str) -> Option<Self> {
+                let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+                let valid = (1..=64).contains(&text.len()) && text.bytes().all(allowed);
+                valid.then(|| Self(text.into()))
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name_type!(
+    /// An account: DEW's `domain_id`.
+    AccountId
+);
+name_type!(
+    /// An IAM user of an account: DEW's `user_id`; unique in the deployment.
+    UserId
+);
+name_type!(
+    /// A project of an account; lives in one region.
+    ProjectId
+);
+name_type!(
+    /// A region, as `cn-north-4`.
+    Region
+);
+name_type!(
+    /// A service that uses keys for users, as `obs`.
+    ServiceName
+);
+
+/// An authenticated caller: a user, or a service that acts for one.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The user's account.
+    pub account: AccountId,
+    /// The user whose permissions and traffic budget apply.
+    pub user: UserId,
+    /// The project that the call is made in.
+    pub project: ProjectId,
+    /// The project's region.
+    pub region: Region,
+    /// The service that made the call for the user, if one did.
+    pub acting_service: Option<ServiceName>,
+    /// What the user may do.
+    pub permissions: Permissions,
+    /// SHA-256 of the client certificate.
+    pub certificate: [u8; 32],
+    /// Where the connection comes from.
+    pub source: SocketAddr,
+}

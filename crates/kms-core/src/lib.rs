@@ -1,0 +1,30 @@
+//! The domain of Dewpoint: keys and their states, the operations on them, the one pipeline that all
+//! operations pass, and the four ports through which the domain sees the world.
+//!
+//! No I/O, no wire types, no runtime: adapters bring those. Begin with [`Service::run`].
+
+mod answer;
+pub mod ciphertext;
+pub mod context;
+mod directory;
+mod draft;
+pub mod error;
+pub mod identity;
+pub mod key;
+pub mod operation;
+pub mod ops;
+pub mod ports;
+pub mod record;
+mod secret;
+mod service;
+mod timestamp;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use answer::{Recorded, Refused};
+pub use error::Error;
+pub use record::{OpenIntent, Phase, Record, RequestId, Verdict};
+pub use secret::SecretBytes;
+pub use service::{Call, Ports, Service, StartError};
+pub use timestamp::Timestamp;

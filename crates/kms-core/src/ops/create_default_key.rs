@@ -1,0 +1,49 @@
+//! CreateDefaultKey: the one default key of an account for a service, made on first use.
+
+use crate::{
+    directory::{absent, default_path, digest, key_path},
+    draft::Draft,
+    error::Error,
+    identity::ServiceName,
+    key::{DEFAULT_ALIAS_SUFFIX, KeyScope, KeySpec},
+    operation::OperationName,
+    ops::{Operation, Plan, Planned, Prepared, create_key::new_record},
+    ports::Transaction,
+    service::Scope,
+};
+
+/// Makes the default key of the caller's account for a service, unless it exists.
+#[derive(Debug, Clone)]
+pub struct CreateDefaultKey {
+    pub(crate) service: ServiceName,
+}
+
+impl Operation for CreateDefaultKey {
+    const NAME: OperationName = OperationName::CreateDefaultKey;
+    type Output = ();
+
+    async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<()>, Error> {
+        let account = scope.caller().account.clone();
+        if let Some(id) = scope.directory().default_key(&account, &self.service).await? {
+            draft.key(id, None);
+            return Ok(Prepared::Answer(())); // another call made it first
+        }
+        // DEW: §5, default keys are AES_256, named after their service.
+        let scope_of_key = KeyScope::Default { service: self.service.clone() };
+        let alias = format!("{}{DEFAULT_ALIAS_SUFFIX}", self.service);
+        let mut record =
+            new_record(scope, draft, scope_of_key, alias, String::new(), KeySpec::Aes256).await?;
+        let (directory, service) = (scope.directory().clone(), self.service.clone());
+        Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
+            record.add_first_version(session.generate_backing_key()?);
+            let by_service = default_path(&account, &service);
+            let put = directory.put(key_path(record.id), &record)?;
+            let state_digest = digest(&put);
+            let transaction = Transaction {
+                conditions: vec![absent(key_path(record.id)), absent(by_service.clone())],
+                mutations: vec![put, directory.put(by_service, &record.id)?],
+            };
+            Ok(Plan { transaction, output: (), state_digest, evict: None })
+        }))))
+    }
+}

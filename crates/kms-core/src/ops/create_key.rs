@@ -1,0 +1,153 @@
+//! CreateKey: a custom key.
+
+use sha2::{Digest as _, Sha256};
+use uuid::Builder;
+
+use crate::{
+    directory::{TokenUse, absent, alias_path, digest, index_path, key_path, token_path},
+    draft::Draft,
+    error::{Error, Field},
+    key::{KeyId, KeyRecord, KeyScope, KeySpec, KeyState, KeyVersion, MaterialId, WrappedKey},
+    operation::OperationName,
+    ops::{Alias, Description, Operation, Plan, Planned, Prepared},
+    ports::Transaction,
+    service::Scope,
+};
+
+/// A caller's name for one creation, so that a retry of it finds the first one's result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyToken(String);
+
+impl IdempotencyToken {
+    /// Takes 1 to 64 printable ASCII characters.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        if (1..=64).contains(&text.len()) && text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Error::invalid(Field::IdempotencyToken, "must be at most 64 printable ASCII characters"))
+        }
+    }
+}
+
+/// Makes a custom key in the caller's project.
+#[derive(Debug, Clone)]
+pub struct CreateKey {
+    /// Its name.
+    pub alias: Alias,
+    /// Free text.
+    pub description: Description,
+    /// Its algorithm.
+    pub spec: KeySpec,
+    /// Makes a retry safe.
+    pub idempotency_token: Option<IdempotencyToken>,
+}
+
+impl Operation for CreateKey {
+    const NAME: OperationName = OperationName::CreateKey;
+    type Output = KeyRecord;
+
+    async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
+        if let Some(first) = self.earlier_result(scope, draft).await? {
+            return Ok(Prepared::Answer(first));
+        }
+        let caller = scope.caller();
+        if scope.directory().alias(caller, self.alias.as_str()).await?.is_some() {
+            return Err(Error::AliasExists);
+        }
+        let scope_of_key =
+            KeyScope::Custom { project: caller.project.clone(), region: caller.region.clone() };
+        let (alias, description) = (self.alias.as_str().to_owned(), self.description.as_str().to_owned());
+        let mut record = new_record(scope, draft, scope_of_key, alias, description, self.spec).await?;
+        let token = self.idempotency_token.as_ref().map(|token| {
+            let used = TokenUse { request_digest: self.digest(), key_id: record.id };
+            (token_path(caller, &token.0), used)
+        });
+        let by_alias = alias_path(&caller.account, &caller.region, self.alias.as_str());
+        let listed = index_path(&caller.account, &caller.region, record.id);
+        let directory = scope.directory().clone();
+        Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
+            record.add_first_version(session.generate_backing_key()?);
+            let put = directory.put(key_path(record.id), &record)?;
+            let state_digest = digest(&put);
+            let mut transaction = Transaction {
+                conditions: vec![absent(key_path(record.id)), absent(by_alias.clone())],
+                mutations: vec![put, directory.put(by_alias, &record.id)?, directory.put(listed, &())?],
+            };
+            if let Some((path, used)) = token {
+                transaction.conditions.push(absent(path.clone()));
+                transaction.mutations.push(directory.put(path, &used)?);
+            }
+            Ok(Plan { transaction, output: record, state_digest, evict: None })
+        }))))
+    }
+}
+
+impl CreateKey {
+    /// What an earlier request with the same idempotency token made.
+    async fn earlier_result(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Option<KeyRecord>, Error> {
+        let Some(token) = &self.idempotency_token else { return Ok(None) };
+        match scope.directory().token_use(scope.caller(), &token.0).await? {
+            None => Ok(None),
+            Some(used) if used.request_digest != self.digest() => Err(Error::IdempotencyTokenReused),
+            Some(used) => scope.visible_key(used.key_id, draft).await.map(Some),
+        }
+    }
+
+    /// Tells requests with the same token apart.
+    fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for part in [self.alias.as_str(), self.description.as_str(), self.spec.name()] {
+            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hash.update(part);
+        }
+        hash.finalize().into()
+    }
+}
+
+/// A record without a version yet, under a fresh id that is already in the draft: an intent names
+/// the key that it means to make, also when it is tried again after a conflict.
+pub(crate) async fn new_record(
+    scope: &Scope<'_>,
+    draft: &mut Draft,
+    scope_of_key: KeyScope,
+    alias: String,
+    description: String,
+    spec: KeySpec,
+) -> Result<KeyRecord, Error> {
+    let id = match draft.key_id() {
+        Some(id) => id,
+        None => fresh_id(scope).await?,
+    };
+    draft.key(id, None);
+    Ok(KeyRecord {
+        id,
+        material: MaterialId::of(id),
+        account: scope.caller().account.clone(),
+        scope: scope_of_key,
+        alias,
+        description,
+        spec,
+        state: KeyState::Enabled,
+        created: scope.now,
+        deletion_due: None,
+        versions: Vec::new(),
+    })
+}
+
+/// A UUID of version 7: its leading bytes are the time, so that keys list in the order of creation.
+// RFC 9562 §5.7
+async fn fresh_id(scope: &Scope<'_>) -> Result<KeyId, Error> {
+    let random = scope.service.on_hsm(|session| {
+        let mut random = [0; 10];
+        session.fill_random(&mut random)?;
+        Ok(random)
+    });
+    let millis = u64::try_from(scope.now.as_millis()).unwrap_or(0); // a clock before 1970
+    Ok(KeyId::from_uuid(Builder::from_unix_timestamp_millis(millis, &random.await?).into_uuid()))
+}
+
+impl KeyRecord {
+    pub(crate) fn add_first_version(&mut self, wrapped: WrappedKey) {
+        self.versions = vec![KeyVersion { number: 1, created: self.created, wrapped }];
+    }
+}

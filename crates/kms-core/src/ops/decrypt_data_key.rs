@@ -1,0 +1,80 @@
+//! DecryptDataKey: opens a sealed data key.
+
+use crate::{
+    ciphertext::Header,
+    context::EncryptionContext,
+    draft::Draft,
+    error::Error,
+    key::KeyId,
+    operation::OperationName,
+    ops::{KeySelector, Operation, Prepared},
+    secret::SecretBytes,
+    service::Scope,
+};
+
+/// An opened data key.
+#[derive(Debug)]
+pub struct DecryptedDataKey {
+    /// The key that sealed it.
+    pub key_id: KeyId,
+    /// The version that sealed it.
+    pub key_version: u32,
+    /// The data key itself.
+    pub plaintext: SecretBytes,
+}
+
+/// Opens a sealed data key.
+#[derive(Debug, Clone)]
+pub struct DecryptDataKey {
+    header: Header,
+    sealed: Vec<u8>,
+    key: Option<KeySelector>,
+    encryption_context: EncryptionContext,
+}
+
+impl DecryptDataKey {
+    /// Takes a whole ciphertext; `key` is the key that must have sealed it, if the caller says so.
+    pub fn new(
+        ciphertext: &[u8],
+        key: Option<KeySelector>,
+        encryption_context: EncryptionContext,
+    ) -> Result<Self, Error> {
+        let (header, sealed) = Header::parse(ciphertext)?;
+        Ok(Self { header, sealed: sealed.to_vec(), key, encryption_context })
+    }
+}
+
+impl Operation for DecryptDataKey {
+    const NAME: OperationName = OperationName::DecryptDataKey;
+    type Output = DecryptedDataKey;
+
+    fn context(&self) -> Option<&EncryptionContext> {
+        Some(&self.encryption_context)
+    }
+
+    async fn prepare(
+        &self,
+        scope: &Scope<'_>,
+        draft: &mut Draft,
+    ) -> Result<Prepared<DecryptedDataKey>, Error> {
+        let key = match &self.key {
+            Some(selector) => scope.key(selector, draft).await?,
+            None => scope.visible_key(self.header.material.key_id(), draft).await?,
+        };
+        key.check_usable()?;
+        let header = self.header;
+        // Another key than the one that sealed it, another algorithm or an unknown version fail as
+        // an altered byte does: with one error that does not say which.
+        let version = key
+            .version(header.version)
+            .filter(|_| key.material == header.material && key.spec == header.spec);
+        let backing_key = key.backing_key(version.ok_or(Error::CannotDecrypt)?);
+        draft.key(key.id, Some(header.version));
+        let (sealed, context, key_id) = (self.sealed.clone(), self.encryption_context.clone(), key.id);
+        Ok(Prepared::Use(Box::new(move |session, _| {
+            let derived = session.mac(&backing_key, &header.derivation_input())?;
+            let plaintext = header.open(&derived, &context, &sealed)?;
+            Ok(DecryptedDataKey { key_id, key_version: header.version, plaintext })
+        })))
+    }
+}

@@ -1,0 +1,26 @@
+//! DescribeKey: one key's description.
+
+use crate::{
+    draft::Draft,
+    error::Error,
+    key::KeyRecord,
+    operation::OperationName,
+    ops::{KeySelector, Operation, Prepared},
+    service::Scope,
+};
+
+/// Reads one key's description.
+#[derive(Debug, Clone)]
+pub struct DescribeKey {
+    /// Which key.
+    pub key: KeySelector,
+}
+
+impl Operation for DescribeKey {
+    const NAME: OperationName = OperationName::DescribeKey;
+    type Output = KeyRecord;
+
+    async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
+        scope.key(&self.key, draft).await.map(Prepared::Answer)
+    }
+}

@@ -1,0 +1,33 @@
+//! DisableKey: an enabled key refuses all use.
+
+use crate::{
+    draft::Draft,
+    error::Error,
+    key::{KeyId, KeyRecord},
+    operation::OperationName,
+    ops::{
+        Operation, Prepared,
+        manage::{Step, manage, next_state},
+    },
+    service::Scope,
+};
+
+/// Enabled to disabled.
+#[derive(Debug, Clone, Copy)]
+pub struct DisableKey {
+    /// Which key.
+    pub key_id: KeyId,
+}
+
+impl Operation for DisableKey {
+    const NAME: OperationName = OperationName::DisableKey;
+    type Output = KeyRecord;
+
+    async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
+        manage(self.key_id, scope, draft, |record, _| {
+            record.state = next_state(record.state, Step::Disable)?;
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,115 @@
+//! GenerateDataKey: a data key from the HSM's random numbers, in plain and sealed.
+
+use zeroize::Zeroizing;
+
+use crate::{
+    ciphertext::{Header, MAX_DATA_KEY_BYTES, Purpose},
+    context::EncryptionContext,
+    draft::Draft,
+    error::{Error, Field},
+    key::{KeyId, KeyRecord, KeySpec},
+    operation::OperationName,
+    ops::{KeySelector, Operation, Prepared},
+    ports::HsmSession,
+    secret::SecretBytes,
+    service::Scope,
+};
+
+/// The length of a data key, in bytes: 1 to 1024.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataKeyLength(usize);
+
+impl DataKeyLength {
+    /// Takes a length of 1 to 1024 bytes.
+    // DEW: datakey_length, 8 to 8192 bits.
+    pub fn parse(bytes: usize) -> Result<Self, Error> {
+        if (1..=MAX_DATA_KEY_BYTES).contains(&bytes) {
+            Ok(Self(bytes))
+        } else {
+            Err(Error::invalid(Field::Length, "must be 1 to 1024 bytes"))
+        }
+    }
+
+    /// The length that a key of this kind would use itself.
+    fn natural(spec: KeySpec) -> Self {
+        match spec {
+            KeySpec::Aes256 => Self(32),
+            KeySpec::Sm4 => Self(16),
+        }
+    }
+}
+
+/// A sealed data key.
+#[derive(Debug)]
+pub struct SealedDataKey {
+    /// The key that sealed it.
+    pub key_id: KeyId,
+    /// The version that sealed it.
+    pub key_version: u32,
+    /// Header, sealed bytes, tag.
+    pub ciphertext: Vec<u8>,
+}
+
+/// A data key in plain and sealed.
+#[derive(Debug)]
+pub struct DataKey {
+    /// The data key itself.
+    pub plaintext: SecretBytes,
+    /// The same, sealed.
+    pub sealed: SealedDataKey,
+}
+
+/// Makes a data key; answers it in plain and sealed.
+#[derive(Debug, Clone)]
+pub struct GenerateDataKey {
+    /// The key to seal it with.
+    pub key: KeySelector,
+    /// Its length; `None`: 32 bytes for AES_256, 16 for SM4.
+    pub length: Option<DataKeyLength>,
+    /// What the ciphertext is bound to.
+    pub encryption_context: EncryptionContext,
+}
+
+impl Operation for GenerateDataKey {
+    const NAME: OperationName = OperationName::GenerateDataKey;
+    type Output = DataKey;
+
+    fn context(&self) -> Option<&EncryptionContext> {
+        Some(&self.encryption_context)
+    }
+
+    fn may_change(&self) -> bool {
+        self.key.may_make()
+    }
+
+    async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<DataKey>, Error> {
+        let key = scope.key_or_default(&self.key, draft).await?;
+        key.check_usable()?;
+        let length = self.length.unwrap_or(DataKeyLength::natural(key.spec));
+        let context = self.encryption_context.clone();
+        Ok(Prepared::Use(Box::new(move |session, draft| {
+            let mut plaintext = SecretBytes::zeroed(length.0);
+            session.fill_random(plaintext.expose_secret_mut())?;
+            let sealed = seal(session, draft, &key, &context, &plaintext)?;
+            Ok(DataKey { plaintext, sealed })
+        })))
+    }
+}
+
+/// Seals `plaintext` with the current version of `key`: one KDF call in the HSM, AEAD here.
+pub(crate) fn seal(
+    session: &mut dyn HsmSession,
+    draft: &mut Draft,
+    key: &KeyRecord,
+    context: &EncryptionContext,
+    plaintext: &SecretBytes,
+) -> Result<SealedDataKey, Error> {
+    let version = key.current_version().ok_or(Error::Internal { detail: "an enabled key has no version" })?;
+    draft.key(key.id, Some(version.number));
+    let mut random = Zeroizing::new([0; 28]);
+    session.fill_random(&mut random[..])?;
+    let header = Header::fresh(key.spec, Purpose::DataKey, key.material, version.number, &random);
+    let derived = session.mac(&key.backing_key(version), &header.derivation_input())?;
+    let ciphertext = header.seal(&derived, context, plaintext)?;
+    Ok(SealedDataKey { key_id: key.id, key_version: version.number, ciphertext })
+}

@@ -1,0 +1,115 @@
+//! The operations, one file each, and what they share.
+//!
+//! An operation only says what it needs and what it does ([`Operation::prepare`]); authorisation,
+//! HSM workers, commits and records are the pipeline's business (`service.rs`).
+
+mod cancel_key_deletion;
+mod create_default_key;
+mod create_key;
+mod decrypt_data_key;
+mod describe_key;
+mod disable_key;
+mod enable_key;
+mod encrypt_data_key;
+mod generate_data_key;
+mod generate_data_key_without_plaintext;
+mod generate_random;
+mod list_keys;
+mod manage;
+mod schedule_key_deletion;
+mod selector;
+mod update_key_alias;
+mod update_key_description;
+
+use std::future::Future;
+
+pub use cancel_key_deletion::CancelKeyDeletion;
+pub use create_default_key::CreateDefaultKey;
+pub use create_key::{CreateKey, IdempotencyToken};
+pub use decrypt_data_key::{DecryptDataKey, DecryptedDataKey};
+pub use describe_key::DescribeKey;
+pub use disable_key::DisableKey;
+pub use enable_key::EnableKey;
+pub use encrypt_data_key::EncryptDataKey;
+pub use generate_data_key::{DataKey, DataKeyLength, GenerateDataKey, SealedDataKey};
+pub use generate_data_key_without_plaintext::GenerateDataKeyWithoutPlaintext;
+pub use generate_random::GenerateRandom;
+pub use list_keys::{KeyPage, ListKeys, PageSize, PageToken};
+pub use schedule_key_deletion::{PendingDays, ScheduleKeyDeletion};
+pub use selector::{Alias, KeySelector, SERVICES};
+pub use update_key_alias::UpdateKeyAlias;
+pub use update_key_description::{Description, UpdateKeyDescription};
+
+use crate::{
+    context::EncryptionContext,
+    draft::Draft,
+    error::Error,
+    key::MaterialId,
+    operation::{OperationClass, OperationName},
+    ports::{HsmSession, Transaction},
+    service::Scope,
+};
+
+/// Work on an HSM worker: plain synchronous code that may add to the record.
+pub type Work<T> = Box<dyn FnOnce(&mut dyn HsmSession, &mut Draft) -> Result<T, Error> + Send>;
+/// Work on an HSM worker that makes what a change will store.
+pub type Make<T> = Box<dyn FnOnce(&mut dyn HsmSession) -> Result<Plan<T>, Error> + Send>;
+
+/// What remains to be done after the store was read and all checks passed.
+#[allow(missing_debug_implementations, reason = "passed up, never kept or shown")]
+pub enum Prepared<T> {
+    /// Nothing: this is the answer.
+    Answer(T),
+    /// Work in the HSM gives the answer.
+    Use(Work<T>),
+    /// A commit.
+    Change(Planned<T>),
+}
+
+/// How to come to the plan of a change.
+#[allow(missing_debug_implementations, reason = "passed up, never kept or shown")]
+pub enum Planned<T> {
+    /// Here it is.
+    Ready(Plan<T>),
+    /// Work in the HSM makes it.
+    InHsm(Make<T>),
+}
+
+/// A change: what to commit, and what to answer when it is committed and recorded.
+#[allow(missing_debug_implementations, reason = "passed up, never kept or shown")]
+pub struct Plan<T> {
+    pub(crate) transaction: Transaction,
+    pub(crate) output: T,
+    /// SHA-256 of the key record that the change leaves.
+    pub(crate) state_digest: [u8; 32],
+    /// Material that may not be used any more: its loaded handles go at once.
+    pub(crate) evict: Option<MaterialId>,
+}
+
+/// An operation. Only this crate makes them: the parameters of [`prepare`](Self::prepare) cannot be
+/// had outside, so nobody can pass by the pipeline and its record.
+pub trait Operation: Sized + Send + Sync + 'static {
+    /// Which one it is.
+    const NAME: OperationName;
+    /// What it answers.
+    type Output: Send + 'static;
+
+    /// The encryption context that it was given; goes to the record, its values hidden.
+    fn context(&self) -> Option<&EncryptionContext> {
+        None
+    }
+
+    /// Whether it may change the store; see [`Service::run`](crate::Service::run).
+    fn may_change(&self) -> bool {
+        Self::NAME.info().class == OperationClass::Change
+    }
+
+    /// Reads what it needs from the store, checks it, and says what remains to be done. Changes
+    /// nothing; is called again when a commit met a conflict.
+    #[doc(hidden)]
+    fn prepare(
+        &self,
+        scope: &Scope<'_>,
+        draft: &mut Draft,
+    ) -> impl Future<Output = Result<Prepared<Self::Output>, Error>> + Send;
+}

@@ -1,0 +1,56 @@
+//! ScheduleKeyDeletion: a key refuses all use and will be destroyed at its due time.
+
+use std::time::Duration;
+
+use crate::{
+    draft::Draft,
+    error::{Error, Field},
+    key::{KeyId, KeyRecord, PENDING_DAYS},
+    operation::OperationName,
+    ops::{
+        Operation, Prepared,
+        manage::{Step, manage, next_state},
+    },
+    service::Scope,
+};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The waiting time before a deletion: 7 to 1096 days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PendingDays(u32);
+
+impl PendingDays {
+    /// DEW: pending_days, 7 to 1096; KMS.1401.
+    pub fn parse(days: u32) -> Result<Self, Error> {
+        if PENDING_DAYS.contains(&days) {
+            Ok(Self(days))
+        } else {
+            Err(Error::invalid(Field::PendingDays, "must be 7 to 1096"))
+        }
+    }
+}
+
+/// To pending deletion.
+#[derive(Debug, Clone, Copy)]
+pub struct ScheduleKeyDeletion {
+    /// Which key.
+    pub key_id: KeyId,
+    /// How long from now.
+    pub pending: PendingDays,
+}
+
+impl Operation for ScheduleKeyDeletion {
+    const NAME: OperationName = OperationName::ScheduleKeyDeletion;
+    type Output = KeyRecord;
+
+    async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
+        let due = scope.now.plus(DAY * self.pending.0);
+        manage(self.key_id, scope, draft, |record, _| {
+            record.state = next_state(record.state, Step::ScheduleDeletion)?;
+            record.deletion_due = Some(due);
+            Ok(())
+        })
+        .await
+    }
+}

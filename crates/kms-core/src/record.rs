@@ -1,0 +1,85 @@
+//! What the log keeps of one operation.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use uuid::Uuid;
+
+use crate::{
+    Timestamp,
+    identity::Caller,
+    key::KeyId,
+    operation::{Action, OperationName},
+};
+
+/// Names one call; given to the caller and written in the log.
+pub type RequestId = Uuid;
+
+/// Which of an operation's records this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The only one: reads, uses, and whatever was refused before it changed anything.
+    Complete,
+    /// Before a change: what is about to be tried.
+    Intent,
+    /// After a change: what came of its intent.
+    Outcome,
+    /// Written at start: what came of an intent whose outcome a crash had swallowed.
+    Recovery,
+}
+
+/// How an operation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not ended yet: an intent.
+    Pending,
+    /// Done.
+    Succeeded,
+    /// Refused to this caller: identity, permission or traffic.
+    Denied,
+    /// Not possible: state, input, or a fault of the service.
+    Failed,
+}
+
+/// One record of the log. Holds no plaintext, no ciphertext and no key bytes.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// When the call arrived.
+    pub time: Timestamp,
+    /// The call.
+    pub request_id: RequestId,
+    /// What was asked.
+    pub operation: OperationName,
+    /// Which record of the operation this is.
+    pub phase: Phase,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Who called; absent in records that the service writes by itself.
+    pub caller: Option<Caller>,
+    /// The key, if the call named one that exists for the caller.
+    pub key_id: Option<KeyId>,
+    /// The key version that was used.
+    pub key_version: Option<u32>,
+    /// The stable reason of a refusal or failure.
+    pub reason: Option<&'static str>,
+    /// The permission that was missing.
+    pub missing_action: Option<Action>,
+    /// The encryption context: its keys, and each value as a keyed hash (hex).
+    pub context: BTreeMap<String, String>,
+    /// SHA-256 of the key record that the change left in the store.
+    pub state_digest: Option<[u8; 32]>,
+    /// From arrival to the making of this record.
+    pub latency: Duration,
+    /// How many calls this record stands for: more than 1 only where refusals are aggregated.
+    pub count: u64,
+}
+
+/// An intent without an outcome, found in the log at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenIntent {
+    /// The call that meant to change something.
+    pub request_id: RequestId,
+    /// What it meant to do.
+    pub operation: OperationName,
+    /// The key that it meant to change.
+    pub key_id: Option<KeyId>,
+}

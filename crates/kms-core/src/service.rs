@@ -1,0 +1,427 @@
+//! The one pipeline that every operation passes, whatever transport it came by.
+//!
+//! authorise → prepare (reads the store) → intent, if it changes something → HSM worker → commit →
+//! record → answer. An answer leaves only as [`Recorded`]: with the log's receipt.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_channel::oneshot;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    Timestamp,
+    answer::{Held, Recorded, Refused},
+    directory::{DEPLOYMENT_PATH, Directory, OUTBOX_PREFIX, absent, commit_error, outbox_path},
+    draft::{ContextHash, Draft},
+    error::Error,
+    identity::Caller,
+    operation::{Action, OperationClass, OperationName},
+    ops::{CreateDefaultKey, Operation, Plan, Planned, Prepared, Work},
+    ports::{
+        AuditError, AuditLog, Clock, Hsm, HsmSession, KeyStore, Mac, Mutation, Receipt, StoreError, StoreKey,
+        Transaction,
+    },
+    record::{OpenIntent, Phase, Record, RequestId, Verdict},
+};
+
+/// How often a change is tried anew when others change the same records at the same time.
+const MAX_ATTEMPTS: usize = 16;
+/// How many traces of finished changes one transaction clears away.
+const CLEARED_PER_TRANSACTION: usize = 50;
+
+/// The world, as the service sees it.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "ports have nothing to show")]
+pub struct Ports {
+    /// Where master keys live and work.
+    pub hsm: Arc<dyn Hsm>,
+    /// Where key records live.
+    pub store: Arc<dyn KeyStore>,
+    /// Where every operation is recorded.
+    pub audit: Arc<dyn AuditLog>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why the service cannot start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The HSM, the store or the log failed.
+    #[error("{}", .0.operator_detail().unwrap_or_else(|| .0.to_string()))]
+    Failed(Error),
+    /// The store's own record is authenticated by another token's key.
+    #[error(
+        "the key store does not belong to this token: its records were authenticated by another token's key, or \
+         altered; restore the token that belongs to it, or name another data directory"
+    )]
+    ForeignStore,
+    /// The store holds values but does not say whose.
+    #[error(
+        "the key store has values but no deployment record: it was cut or altered; restore it from a backup"
+    )]
+    HeadlessStore,
+}
+
+/// One call: who makes it, and under which id.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The id in the log and in the answer.
+    pub request_id: RequestId,
+    /// Who calls.
+    pub caller: Caller,
+}
+
+/// What the store says of itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Deployment {
+    id: Uuid,
+    created: Timestamp,
+}
+
+/// The key management service.
+#[allow(missing_debug_implementations, reason = "holds keys and ports, nothing to show")]
+pub struct Service {
+    ports: Ports,
+    directory: Arc<Directory>,
+    context_hash: ContextHash,
+    /// Traces of committed changes whose outcome is recorded: to be cleared with the next change.
+    finished: Mutex<Vec<StoreKey>>,
+}
+
+/// What an operation sees while it prepares.
+#[allow(missing_debug_implementations, reason = "passed down, never kept or shown")]
+pub struct Scope<'a> {
+    pub(crate) service: &'a Service,
+    pub(crate) call: &'a Call,
+    pub(crate) now: Timestamp,
+}
+
+impl Scope<'_> {
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.call.caller
+    }
+
+    pub(crate) fn directory(&self) -> &Arc<Directory> {
+        &self.service.directory
+    }
+}
+
+impl Service {
+    /// Derives the service's keys in the HSM and checks that store and token belong together. An
+    /// empty store is bound to the token.
+    pub async fn start(ports: Ports) -> Result<Self, StartError> {
+        let authentication_key = derive(&*ports.hsm, "dewpoint/v1/record-authentication").await?;
+        let context_key = derive(&*ports.hsm, "dewpoint/v1/context-hiding").await?;
+        let directory =
+            Directory::new(ports.store.clone(), &authentication_key).map_err(StartError::Failed)?;
+        let service = Self {
+            context_hash: ContextHash::new(&context_key).map_err(StartError::Failed)?,
+            directory: Arc::new(directory),
+            ports,
+            finished: Mutex::default(),
+        };
+        service.bind_store().await?;
+        Ok(service)
+    }
+
+    async fn bind_store(&self) -> Result<(), StartError> {
+        match self.directory.read::<Deployment>(DEPLOYMENT_PATH.to_vec()).await {
+            Ok(Some(_)) => return Ok(()),
+            Err(Error::RecordTampered { .. }) => return Err(StartError::ForeignStore),
+            Err(error) => return Err(StartError::Failed(error)),
+            Ok(None) => {}
+        }
+        if !self.directory.index(b"", None, 1).await.map_err(StartError::Failed)?.is_empty() {
+            return Err(StartError::HeadlessStore);
+        }
+        let mut id = [0; 16];
+        id[..].copy_from_slice(&derive(&*self.ports.hsm, "dewpoint/v1/deployment").await?[..16]);
+        let deployment = Deployment { id: Uuid::from_bytes(id), created: self.ports.clock.now() };
+        let put = self.directory.put(DEPLOYMENT_PATH.to_vec(), &deployment).map_err(StartError::Failed)?;
+        let transaction =
+            Transaction { conditions: vec![absent(DEPLOYMENT_PATH.to_vec())], mutations: vec![put] };
+        let committed = self.directory.store().transact(transaction).await;
+        committed.map(|_| ()).map_err(|error| StartError::Failed(commit_error(error)))
+    }
+
+    /// Writes the outcome of every change that a crash cut off, and clears the traces by which
+    /// that is known. To be called once, before the first operation.
+    pub async fn reconcile(&self, open: &[OpenIntent]) -> Result<(), Error> {
+        for intent in open {
+            let digest = self.directory.was_committed(intent.request_id).await?;
+            let mut record =
+                self.draft(intent.operation, intent.request_id, None).into_record(Phase::Recovery);
+            record.key_id = intent.key_id;
+            record.state_digest = digest;
+            record.verdict = if digest.is_some() { Verdict::Succeeded } else { Verdict::Failed };
+            record.reason = digest.is_none().then_some("NOT_COMMITTED");
+            self.append(record).await?;
+        }
+        loop {
+            let traces = self.directory.index(OUTBOX_PREFIX, None, CLEARED_PER_TRANSACTION).await?;
+            if traces.is_empty() {
+                return Ok(());
+            }
+            let mutations = traces.into_iter().map(|(path, _)| Mutation::Delete(path)).collect();
+            let transaction = Transaction { conditions: Vec::new(), mutations };
+            self.directory.store().transact(transaction).await.map_err(commit_error)?;
+        }
+    }
+
+    /// Runs one operation from its authorisation to its durable record.
+    ///
+    /// `operation` is what the transport made of the request: a malformed one is refused, and
+    /// recorded, after the permission check.
+    ///
+    /// A dropped future leaves a use of the HSM whole: it ends and is recorded by itself. A change
+    /// must not be dropped half-way: a shell drives every operation that
+    /// [`may_change`](Operation::may_change) to its end whether or not its client still waits.
+    pub async fn run<O: Operation>(
+        &self,
+        call: Call,
+        operation: Result<O, Error>,
+    ) -> Result<Recorded<O::Output>, Refused> {
+        let mut draft = self.draft(O::NAME, call.request_id, Some(call.caller.clone()));
+        let operation = match self.authorise(&call.caller, O::NAME.info().action).and(operation) {
+            Ok(operation) => operation,
+            Err(error) => return self.conclude(draft, Phase::Complete, Held::new(Err(error))).await,
+        };
+        if let Some(context) = operation.context() {
+            draft.hash_context(&self.context_hash, context);
+        }
+        let scope = Scope { service: self, call: &call, now: draft.time() };
+        if O::NAME.info().class == OperationClass::Change {
+            return self.change(&operation, &scope, draft).await;
+        }
+        match operation.prepare(&scope, &mut draft).await {
+            Ok(Prepared::Use(work)) => self.use_hsm(draft, work).await,
+            Ok(Prepared::Answer(answer)) => {
+                self.conclude(draft, Phase::Complete, Held::new(Ok(answer))).await
+            }
+            Ok(Prepared::Change(_)) => self.conclude(draft, Phase::Complete, Held::misplaced()).await,
+            Err(error) => self.conclude(draft, Phase::Complete, Held::new(Err(error))).await,
+        }
+    }
+
+    /// Proves that the HSM computes and that the store answers. Not recorded: it touches no key.
+    pub async fn probe(&self) -> Result<(), Error> {
+        self.on_hsm(|session| Ok(session.authentication_mac(b"dewpoint/v1/probe")?)).await?;
+        self.directory.read::<Deployment>(DEPLOYMENT_PATH.to_vec()).await.map(|_| ())
+    }
+
+    /// Records that a call was refused before it reached the pipeline: by identity or by traffic
+    /// control.
+    pub async fn refuse(
+        &self,
+        name: OperationName,
+        request_id: RequestId,
+        caller: Option<Caller>,
+        error: Error,
+    ) -> Refused {
+        let draft = self.draft(name, request_id, caller);
+        match self.conclude::<()>(draft, Phase::Complete, Held::new(Err(error))).await {
+            Err(refused) => refused,
+            Ok(_) => Refused::internal("a refusal was answered as a success"),
+        }
+    }
+
+    /// Makes the default key of the caller's account, as an operation of its own with its own
+    /// records; a race makes one.
+    pub(crate) async fn make_default_key(
+        &self,
+        call: &Call,
+        operation: CreateDefaultKey,
+    ) -> Result<(), Error> {
+        // Boxed, because it runs inside the preparation of the operation that needs the key.
+        let made = Box::pin(self.run(call.clone(), Ok(operation))).await;
+        made.map(|_| ()).map_err(|refused| refused.error().clone())
+    }
+
+    fn authorise(&self, caller: &Caller, action: Action) -> Result<(), Error> {
+        if caller.permissions.allow(action) {
+            Ok(())
+        } else {
+            Err(Error::PermissionDenied { missing: action })
+        }
+    }
+
+    fn draft(&self, name: OperationName, request_id: RequestId, caller: Option<Caller>) -> Draft {
+        Draft::new(name, request_id, caller, self.ports.clock.clone())
+    }
+
+    /// A use of the HSM: from the worker the result goes to the log, and from the log to the caller.
+    async fn use_hsm<T: Send + 'static>(
+        &self,
+        mut draft: Draft,
+        work: Work<T>,
+    ) -> Result<Recorded<T>, Refused> {
+        let (answer, answered) = oneshot::channel();
+        let audit = self.ports.audit.clone();
+        self.ports.hsm.submit(Box::new(move |session| {
+            let result = session.map_err(Error::from).and_then(|session| work(session, &mut draft));
+            append_held(&*audit, draft, Phase::Complete, Held::new(result), answer);
+        }));
+        answered.await.unwrap_or_else(|_| Err(Refused::internal("an HSM job ended without an answer")))
+    }
+
+    async fn conclude<T: Send + 'static>(
+        &self,
+        draft: Draft,
+        phase: Phase,
+        held: Held<T>,
+    ) -> Result<Recorded<T>, Refused> {
+        let (answer, answered) = oneshot::channel();
+        append_held(&*self.ports.audit, draft, phase, held, answer);
+        answered.await.unwrap_or_else(|_| Err(Refused::internal("the log dropped a record")))
+    }
+
+    /// A change: intent, then as many tries as conflicts ask for, then outcome.
+    async fn change<O: Operation>(
+        &self,
+        operation: &O,
+        scope: &Scope<'_>,
+        mut draft: Draft,
+    ) -> Result<Recorded<O::Output>, Refused> {
+        let mut phase = Phase::Complete; // until an intent is written
+        for _ in 0..MAX_ATTEMPTS {
+            let planned = match operation.prepare(scope, &mut draft).await {
+                Ok(Prepared::Change(planned)) => planned,
+                Ok(Prepared::Answer(answer)) => {
+                    return self.conclude(draft, phase, Held::new(Ok(answer))).await;
+                }
+                Ok(Prepared::Use(_)) => return self.conclude(draft, phase, Held::misplaced()).await,
+                Err(error) => return self.conclude(draft, phase, Held::new(Err(error))).await,
+            };
+            if phase == Phase::Complete {
+                self.append(draft.intent()).await.map_err(Refused::unrecorded)?;
+                phase = Phase::Outcome;
+            }
+            let plan = match planned {
+                Planned::Ready(plan) => Ok(plan),
+                Planned::InHsm(make) => self.on_hsm(make).await,
+            };
+            let Plan { transaction, output, state_digest, evict } = match plan {
+                Ok(plan) => plan,
+                Err(error) => return self.conclude(draft, phase, Held::new(Err(error))).await,
+            };
+            match self.commit(scope.call.request_id, transaction, state_digest).await {
+                Ok(()) => {
+                    if let Some(material) = evict {
+                        self.ports.hsm.evict(material);
+                    }
+                    draft.state_digest(state_digest);
+                    return self.conclude_commit(draft, scope.call.request_id, output).await;
+                }
+                Err(Error::Contention) => {}
+                // The intent stays open: what came of it is found out at the next start.
+                Err(error @ Error::OutcomeUnknown { .. }) => return Err(Refused::unresolved(error)),
+                Err(error) => return self.conclude(draft, phase, Held::new(Err(error))).await,
+            }
+        }
+        self.conclude(draft, phase, Held::new(Err(Error::Contention))).await
+    }
+
+    async fn conclude_commit<T: Send + 'static>(
+        &self,
+        draft: Draft,
+        request_id: RequestId,
+        output: T,
+    ) -> Result<Recorded<T>, Refused> {
+        match self.append(draft.into_record(Phase::Outcome)).await {
+            Ok(receipt) => {
+                self.finished().push(outbox_path(request_id));
+                Held::new(Ok(output)).release(receipt)
+            }
+            Err(error) => Err(Refused::outcome_unrecorded(&error)),
+        }
+    }
+
+    /// Commits a change together with the trace by which a restart knows that it was committed.
+    async fn commit(
+        &self,
+        request: RequestId,
+        mut transaction: Transaction,
+        digest: [u8; 32],
+    ) -> Result<(), Error> {
+        transaction.mutations.push(self.directory.put(outbox_path(request), &digest)?);
+        let cleared: Vec<StoreKey> = {
+            let mut finished = self.finished();
+            let count = finished.len().min(CLEARED_PER_TRANSACTION);
+            finished.drain(..count).collect()
+        };
+        transaction.mutations.extend(cleared.iter().cloned().map(Mutation::Delete));
+        let committed = self.directory.store().transact(transaction).await;
+        if committed.is_err() {
+            self.finished().extend(cleared);
+        }
+        match committed {
+            Ok(_) => Ok(()),
+            Err(StoreError::Unknown { detail }) => match self.directory.was_committed(request).await {
+                Ok(Some(_)) => Ok(()),
+                Ok(None) => Err(Error::StoreUnavailable(StoreError::Unavailable { detail })),
+                Err(_) => Err(Error::OutcomeUnknown { detail }),
+            },
+            Err(error) => Err(commit_error(error)),
+        }
+    }
+
+    fn finished(&self) -> std::sync::MutexGuard<'_, Vec<StoreKey>> {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn append(&self, record: Record) -> Result<Receipt, AuditError> {
+        let (acknowledge, acknowledged) = oneshot::channel();
+        self.ports.audit.append(record, Box::new(move |receipt| drop(acknowledge.send(receipt))));
+        let dropped = || AuditError { detail: "the log dropped a record".to_owned() };
+        acknowledged.await.unwrap_or_else(|_| Err(dropped()))
+    }
+
+    /// Runs `work` on an HSM worker and waits for it, unrecorded: for parts of operations only.
+    pub(crate) async fn on_hsm<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut dyn HsmSession) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        on_hsm(&*self.ports.hsm, work).await
+    }
+}
+
+/// Queues the record of a result; the result leaves when the record is durable.
+fn append_held<T: Send + 'static>(
+    audit: &dyn AuditLog,
+    mut draft: Draft,
+    phase: Phase,
+    held: Held<T>,
+    answer: oneshot::Sender<Result<Recorded<T>, Refused>>,
+) {
+    if let Some(error) = held.error() {
+        draft.error(error);
+    }
+    audit.append(
+        draft.into_record(phase),
+        Box::new(move |receipt| {
+            // A caller that hung up has dropped the other end: the result is wiped here.
+            drop(answer.send(match receipt {
+                Ok(receipt) => held.release(receipt),
+                Err(error) => Err(Refused::unrecorded(error)),
+            }));
+        }),
+    );
+}
+
+async fn on_hsm<T: Send + 'static>(
+    hsm: &dyn Hsm,
+    work: impl FnOnce(&mut dyn HsmSession) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let (answer, answered) = oneshot::channel();
+    hsm.submit(Box::new(move |session| {
+        drop(answer.send(session.map_err(Error::from).and_then(work)));
+    }));
+    answered.await.unwrap_or(Err(Error::Internal { detail: "an HSM job ended without an answer" }))
+}
+
+/// One of the service's own keys, derived from the token's authentication key.
+async fn derive(hsm: &dyn Hsm, label: &'static str) -> Result<Mac, StartError> {
+    let derived = on_hsm(hsm, move |session| Ok(session.authentication_mac(label.as_bytes())?)).await;
+    derived.map_err(StartError::Failed)
+}

@@ -1,0 +1,7 @@
+//! An HSM in memory, and what every HSM has to keep to.
+
+mod contract;
+mod fake;
+
+pub use contract::{hsm_contract, on_session};
+pub use fake::{FakeCalls, FakeHsm};

@@ -1,0 +1,5 @@
+//! In-memory fakes of the ports and the contract suites that the fakes and every real adapter pass.
+
+pub mod audit;
+pub mod hsm;
+pub mod store;

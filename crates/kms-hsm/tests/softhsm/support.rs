@@ -1,0 +1,167 @@
+//! A token for each test, made by the script that makes all tokens, used in a process of its own.
+//!
+//! SoftHSM2 reads SOFTHSM2_CONF when it is initialised, and a process can initialise it once at a
+//! time. So a test runs itself again, alone, with the variable set.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use cryptoki::{
+    context::Pkcs11,
+    session::{Session, UserType},
+    types::RawAuthPin,
+};
+use kms_core::{
+    key::{BackingKey, KeyId, MaterialId, WrappedKey},
+    ports::{Hsm, HsmError, Mac},
+    testing::hsm::on_session,
+};
+use kms_hsm::{Pkcs11Config, Pkcs11Hsm};
+use uuid::Uuid;
+
+const INIT_TOKEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../softhsm-config/init-token.sh");
+/// Set in the process that runs a test's scenario: the token's directory.
+const DIRECTORY: &str = "DEWPOINT_TEST_TOKEN";
+const MODULE: &str = "DEWPOINT_TEST_MODULE";
+
+pub(crate) const LABEL: &str = "dewpoint test";
+
+/// An empty token of the test's own.
+pub(crate) struct Token {
+    pub(crate) directory: PathBuf,
+    pub(crate) module: PathBuf,
+}
+
+/// Runs `scenario`, the closure of the calling test, with a fresh token in a process of its own.
+pub(crate) fn with_token(scenario: impl FnOnce(&Token)) {
+    run(scenario, false);
+}
+
+/// The same with OpenSC's recorder between the pool and the module: see [`Token::trace`].
+pub(crate) fn with_recorded_token(scenario: impl FnOnce(&Token)) {
+    run(scenario, true);
+}
+
+fn run<S: FnOnce(&Token)>(scenario: S, recorded: bool) {
+    if let Some(directory) = std::env::var_os(DIRECTORY) {
+        let module = std::env::var_os(MODULE).expect("set together with the directory");
+        scenario(&Token { directory: directory.into(), module: module.into() });
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let module = init_token(directory.path());
+    let mut child = Command::new(std::env::current_exe().expect("this program"));
+    child
+        .args([test_name::<S>(), "--exact", "--nocapture", "--test-threads=1"])
+        .env(DIRECTORY, directory.path())
+        .env("SOFTHSM2_CONF", directory.path().join("softhsm2.conf"));
+    if recorded {
+        child.env(MODULE, recorder()).env("PKCS11SPY", module);
+        child.env("PKCS11SPY_OUTPUT", directory.path().join("trace"));
+    } else {
+        child.env(MODULE, module);
+    }
+    let output = child.output().expect("this program runs again");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && text.contains("1 passed"), "{}: {text}", output.status);
+}
+
+/// A closure's type is named after the function that holds it: `softhsm::objects::a_test::{{closure}}`.
+fn test_name<S>() -> &'static str {
+    let name = std::any::type_name::<S>().strip_suffix("::{{closure}}").expect("a closure of the test");
+    name.split_once("::").expect("a path inside this program").1
+}
+
+/// Makes the token; gives the module's path.
+pub(crate) fn init_token(directory: &Path) -> OsString {
+    let output = Command::new("sh").arg(INIT_TOKEN).arg(directory).arg(LABEL).output().expect("sh runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("a path").trim_end().into()
+}
+
+fn recorder() -> PathBuf {
+    let multiarch = fs::read_dir("/usr/lib").expect("a Linux system").filter_map(Result::ok);
+    multiarch
+        .map(|entry| entry.path().join("pkcs11-spy.so"))
+        .find(|path| path.exists())
+        .expect("pkcs11-spy.so is missing: apt-get install opensc-pkcs11")
+}
+
+impl Token {
+    pub(crate) fn config(&self) -> Pkcs11Config {
+        Pkcs11Config {
+            module: self.module.clone(),
+            token_label: LABEL.to_owned(),
+            pin_file: self.directory.join("pin"),
+            root_label: "root".to_owned(),
+            workers: 2,
+            loaded_keys: 16,
+        }
+    }
+
+    /// The pool on this token, with root keys made for it.
+    pub(crate) fn open_new(&self) -> Pkcs11Hsm {
+        Pkcs11Hsm::create_root_keys(&self.config()).expect("a fresh token");
+        Pkcs11Hsm::open(&self.config()).expect("a token with root keys")
+    }
+
+    pub(crate) fn pin(&self) -> String {
+        fs::read_to_string(self.directory.join("pin")).expect("the token's PIN")
+    }
+
+    /// The module, seen directly. It has to be initialised by the pool or by the test.
+    pub(crate) fn module(&self) -> Pkcs11 {
+        Pkcs11::new(&self.module).expect("the module loads")
+    }
+
+    /// A writable session beside those of the pool, logged in with them.
+    pub(crate) fn session(&self) -> Session {
+        let module = self.module();
+        let slot = module.get_slots_with_initialized_token().expect("slots")[0];
+        module.open_rw_session(slot).expect("a session")
+    }
+
+    /// Lets `work` change the token, with no pool open.
+    pub(crate) fn with_raw_session(&self, work: impl FnOnce(&Session)) {
+        use cryptoki::context::{CInitializeArgs, CInitializeFlags};
+        let module = self.module();
+        module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).expect("the module starts");
+        let session = self.session();
+        let pin = RawAuthPin::new(Box::new(self.pin().into_bytes()));
+        session.login_with_raw(UserType::User, &pin).expect("the token's PIN");
+        work(&session);
+        drop(session);
+        module.finalize().expect("nothing is open");
+    }
+
+    /// The C functions that were called so far, in order.
+    pub(crate) fn trace(&self) -> Vec<String> {
+        let trace = fs::read(self.directory.join("trace")).expect("the recorder writes it");
+        let call = |line: &str| {
+            let (number, function) = line.trim().split_once(": ")?;
+            (number.parse::<u64>().is_ok() && function.starts_with("C_")).then(|| function.to_owned())
+        };
+        String::from_utf8_lossy(&trace).lines().filter_map(call).collect()
+    }
+}
+
+pub(crate) fn new_material() -> MaterialId {
+    MaterialId::of(KeyId::from_uuid(Uuid::new_v4()))
+}
+
+pub(crate) fn new_wrapped(hsm: &dyn Hsm) -> WrappedKey {
+    on_session(hsm, |session| session.generate_backing_key()).expect("a backing key")
+}
+
+pub(crate) fn new_key(hsm: &dyn Hsm) -> BackingKey {
+    BackingKey { material: new_material(), version: 1, wrapped: new_wrapped(hsm) }
+}
+
+pub(crate) fn mac(hsm: &dyn Hsm, key: &BackingKey) -> Result<Mac, HsmError> {
+    let key = key.clone();
+    on_session(hsm, move |session| session.mac(&key, b"input"))
+}

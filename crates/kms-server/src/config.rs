@@ -1,0 +1,157 @@
+//! The configuration of `dewpoint serve`: one strict TOML file. `docs/examples/dewpoint.toml`
+//! explains every field.
+
+use std::{
+    fmt::Display,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use crate::traffic::TrafficMode;
+
+/// The whole file. Unknown fields are errors.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the key store and the audit log live; must exist and be writable.
+    pub data_dir: PathBuf,
+    /// Accounts, users and services.
+    pub identity_file: PathBuf,
+    /// The gRPC listener.
+    pub grpc: GrpcConfig,
+    /// The listener for metrics and health; absent: none.
+    pub admin: Option<AdminConfig>,
+    /// The token.
+    pub hsm: HsmConfig,
+    /// Limits on calls.
+    #[serde(default)]
+    pub traffic_control: TrafficConfig,
+}
+
+/// The gRPC listener.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrpcConfig {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// The server's certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// The certificate's private key, PEM.
+    pub private_key: PathBuf,
+    /// The authorities that client certificates come from, PEM.
+    pub client_ca: PathBuf,
+}
+
+/// The listener for metrics and health: plain HTTP, for an address that only operators reach.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminConfig {
+    /// Address and port.
+    pub listen: SocketAddr,
+}
+
+/// The token.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HsmConfig {
+    /// The PKCS#11 module.
+    pub module: PathBuf,
+    /// The token's label.
+    pub token_label: String,
+    /// A file that holds the user PIN and nothing else; readable by its owner only.
+    pub pin_file: PathBuf,
+    /// What the labels of the root key and the authentication key begin with.
+    #[serde(default = "default_root_label")]
+    pub root_label: String,
+    /// HSM sessions, each with a thread of its own.
+    #[serde(default = "default_workers")]
+    pub workers: usize,
+    /// How many key versions stay loaded in the HSM.
+    #[serde(default = "default_loaded_keys")]
+    pub loaded_keys: usize,
+}
+
+/// Limits on calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrafficConfig {
+    /// `enforce`, `report` or `off`.
+    #[serde(default)]
+    pub mode: TrafficMode,
+}
+
+/// A file that the service needs cannot be used. Its text is one line.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {problem}", path.display())]
+pub struct FileError {
+    path: PathBuf,
+    problem: String,
+}
+
+impl FileError {
+    pub(crate) fn new(path: &Path, problem: impl Display) -> Self {
+        let problem = problem.to_string().trim_end().replace('\n', " | ");
+        Self { path: path.to_owned(), problem }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file.
+    pub fn load(path: &Path) -> Result<Self, FileError> {
+        let config: Self = parse(path)?;
+        let problem = if config.hsm.workers == 0 || config.hsm.workers > 1024 {
+            Some("hsm.workers: must be 1 to 1024")
+        } else if config.hsm.loaded_keys == 0 {
+            Some("hsm.loaded_keys: must be at least 1")
+        } else {
+            None
+        };
+        problem.map_or(Ok(config), |problem| Err(FileError::new(path, problem)))
+    }
+}
+
+/// Reads a TOML file into its strict type.
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, FileError> {
+    let text = fs::read_to_string(path).map_err(|error| FileError::new(path, error))?;
+    toml::from_str(&text).map_err(|error| FileError::new(path, error))
+}
+
+fn default_root_label() -> String {
+    "dewpoint-root".to_owned()
+}
+
+fn default_workers() -> usize {
+    2
+}
+
+fn default_loaded_keys() -> usize {
+    10_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../../docs/examples/dewpoint.toml");
+
+    #[test]
+    fn the_documented_sample_is_valid_and_shows_every_field() {
+        let config: Config = toml::from_str(SAMPLE).expect("the sample parses");
+        assert_eq!(config.traffic_control.mode, TrafficMode::Enforce);
+        assert_eq!(config.hsm.root_label, default_root_label());
+        assert!(config.admin.is_some());
+    }
+
+    #[test]
+    fn an_unknown_or_missing_field_is_named() {
+        let unknown = SAMPLE.replace("workers = ", "worker_count = ");
+        let error = toml::from_str::<Config>(&unknown).expect_err("an unknown field");
+        assert!(error.to_string().contains("worker_count"), "{error}");
+        let missing = SAMPLE.replace("pin_file = ", "# pin_file = ");
+        let error = toml::from_str::<Config>(&missing).expect_err("a missing field");
+        assert!(error.to_string().contains("pin_file"), "{error}");
+    }
+}

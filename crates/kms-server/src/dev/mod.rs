@@ -1,0 +1,263 @@
+//! `dewpoint dev`: a whole deployment in one directory, without configuration.
+
+mod certificates;
+mod deployment;
+
+use std::{
+    convert::Infallible,
+    fs,
+    io::{self, Write as _},
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::{
+        fs::{DirBuilderExt as _, OpenOptionsExt as _},
+        process::CommandExt as _,
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::json;
+
+use crate::{
+    config::{AdminConfig, Config, GrpcConfig, HsmConfig, TrafficConfig},
+    server::{self, RunningServer, ServeError},
+    traffic::TrafficMode,
+};
+
+/// The one way a token is made; also used by compose and by tests.
+const INIT_TOKEN: &str = include_str!("../../../../softhsm-config/init-token.sh");
+const TOKEN_LABEL: &str = "dewpoint";
+/// Names the token to SoftHSM2.
+const SOFTHSM2_CONF: &str = "SOFTHSM2_CONF";
+/// Where distributions put SoftHSM2.
+const MODULES: [&str; 5] = [
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib64/pkcs11/libsofthsm2.so",
+    "/usr/local/lib/softhsm/libsofthsm2.so",
+];
+
+/// What the command line says.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DevOptions {
+    /// Directory of the deployment; made if it does not exist, kept for the next start
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Port of gRPC on loopback; 0: any free one
+    #[arg(long, value_name = "PORT", default_value_t = 7443)]
+    grpc_port: u16,
+    /// Port of metrics and health on loopback (plain HTTP); 0: any free one; not given: none
+    #[arg(long, value_name = "PORT")]
+    admin_port: Option<u16>,
+    /// What happens to calls over DEW's traffic limits
+    #[arg(long, value_enum, default_value_t = TrafficMode::Enforce)]
+    traffic_control: TrafficMode,
+    /// PKCS#11 module in place of SoftHSM2's own path (a tracer around it, for instance)
+    #[arg(long, value_name = "FILE")]
+    module: Option<PathBuf>,
+}
+
+/// Why the dev deployment cannot be made or started: one clear line.
+#[derive(Debug, thiserror::Error)]
+pub enum DevError {
+    /// A file or directory.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What happened.
+        error: io::Error,
+    },
+    /// Another process serves this directory.
+    #[error("{} is in use by another `dewpoint dev`", .0.display())]
+    InUse(PathBuf),
+    /// SoftHSM2 is not there.
+    #[error("SoftHSM2 is not installed; on Debian: apt-get install softhsm2")]
+    NoModule,
+    /// The token script failed.
+    #[error("the token cannot be made: {0}")]
+    Token(String),
+    /// The certificates cannot be made.
+    #[error("the certificates cannot be made: {0}")]
+    Certificates(String),
+    /// The service.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+/// The token of the directory, made if it does not exist; then this process again, with the token
+/// in its environment: SoftHSM2 reads it from there, and only from there. Returns if it is there.
+pub fn enter_environment(options: &DevOptions) -> Result<(), DevError> {
+    let directory = made_directory(&options.data_dir)?;
+    remove_stale(&directory.join("dev.json"))?;
+    let configuration = directory.join("token/softhsm2.conf");
+    if std::env::var_os(SOFTHSM2_CONF).is_some_and(|named| Path::new(&named) == configuration) {
+        return Ok(());
+    }
+    make_token(&directory.join("token"))?;
+    let again = || -> io::Result<Infallible> {
+        let arguments = std::env::args_os().skip(1);
+        Err(Command::new(std::env::current_exe()?).args(arguments).env(SOFTHSM2_CONF, &configuration).exec())
+    };
+    let Err(error) = again();
+    Err(DevError::File { path: configuration, error })
+}
+
+/// A started dev deployment; the lock keeps others out of its directory.
+#[allow(missing_debug_implementations, reason = "holds the service, which has nothing to show")]
+pub struct DevServer {
+    server: RunningServer,
+    _lock: fs::File,
+}
+
+/// Makes what is missing, starts the service, writes `dev.json` and says `ready`.
+pub async fn start(options: &DevOptions) -> Result<DevServer, DevError> {
+    let directory = made_directory(&options.data_dir)?;
+    let lock = lock(&directory)?;
+    let deployment = deployment::Deployment::standard();
+    let identity_file = directory.join("identity.toml");
+    write_private(&identity_file, deployment.identity_toml().as_bytes())?;
+    let tls = certificates::ensure(&directory.join("tls"), &deployment)?;
+    let config = configuration(options, &directory, identity_file, &tls)?;
+    if !server::store_exists(&config.data_dir) {
+        let fresh = config.clone();
+        // An earlier start may have made them and died before it made the store.
+        let made = tokio::task::spawn_blocking(move || server::initialise(&fresh)).await;
+        made.map_err(|error| DevError::Token(error.to_string()))??;
+    }
+    let server = server::start(&config).await?;
+    let described = describe(&server, &deployment, &tls);
+    write_private(&directory.join("dev.json"), format!("{described:#}\n").as_bytes())?;
+    let mut out = io::stdout().lock();
+    let told =
+        writeln!(out, "ready grpc=https://127.0.0.1:{} dir={}", server.grpc.port(), directory.display());
+    told.and_then(|()| out.flush()).map_err(|error| DevError::File { path: "stdout".into(), error })?;
+    Ok(DevServer { server, _lock: lock })
+}
+
+impl DevServer {
+    /// Serves until `told` resolves, then drains.
+    pub async fn run_until(self, told: impl Future<Output = ()>) -> Result<(), DevError> {
+        Ok(self.server.run_until(told).await?)
+    }
+}
+
+fn configuration(
+    options: &DevOptions,
+    directory: &Path,
+    identity_file: PathBuf,
+    tls: &certificates::Files,
+) -> Result<Config, DevError> {
+    let installed = || MODULES.iter().map(PathBuf::from).find(|path| path.exists());
+    let module = options.module.clone().or_else(installed).ok_or(DevError::NoModule)?;
+    let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    Ok(Config {
+        data_dir: directory.to_owned(),
+        identity_file,
+        grpc: GrpcConfig {
+            listen: loopback(options.grpc_port),
+            certificate: tls.server_certificate.clone(),
+            private_key: tls.server_key.clone(),
+            client_ca: tls.ca_certificate.clone(),
+        },
+        admin: options.admin_port.map(|port| AdminConfig { listen: loopback(port) }),
+        hsm: HsmConfig {
+            module,
+            token_label: TOKEN_LABEL.to_owned(),
+            pin_file: directory.join("token/pin"),
+            root_label: "dewpoint-root".to_owned(),
+            workers: 2,
+            loaded_keys: 10_000,
+        },
+        traffic_control: TrafficConfig { mode: options.traffic_control },
+    })
+}
+
+/// The contract with test suites: absolute paths, and what exists.
+fn describe(
+    server: &RunningServer,
+    deployment: &deployment::Deployment,
+    tls: &certificates::Files,
+) -> serde_json::Value {
+    let mut described = json!({
+        "grpc": {"endpoint": format!("https://127.0.0.1:{}", server.grpc.port())},
+        "ca_cert": tls.ca_certificate,
+        "services": deployment.services.iter().map(|service| {
+            let (certificate, key) = tls.client(&service.file_stem());
+            json!({"name": service.name, "client_cert": certificate, "client_key": key})
+        }).collect::<Vec<_>>(),
+        "accounts": deployment.accounts.iter().map(|account| json!({
+            "domain_id": account.domain_id,
+            "name": account.name,
+            "projects": account.projects.iter().map(|project| {
+                json!({"project_id": project.project_id, "region": project.region})
+            }).collect::<Vec<_>>(),
+            "users": account.users.iter().map(|user| {
+                let (certificate, key) = tls.client(&user.file_stem(account));
+                json!({"user_id": user.user_id, "name": user.name, "client_cert": certificate, "client_key": key})
+            }).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+    });
+    if let Some(admin) = server.admin {
+        described["admin"] = json!({"endpoint": format!("http://{admin}")});
+    }
+    described
+}
+
+fn make_token(directory: &Path) -> Result<(), DevError> {
+    let failed = |error: io::Error| DevError::Token(error.to_string());
+    let mut shell = Command::new("sh")
+        .args(["-s", "--"])
+        .args([directory.as_os_str(), TOKEN_LABEL.as_ref()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    if let Some(mut stdin) = shell.stdin.take() {
+        stdin.write_all(INIT_TOKEN.as_bytes()).map_err(failed)?;
+    }
+    let ended = shell.wait_with_output().map_err(failed)?;
+    if ended.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&ended.stderr).trim().replace('\n', "; ");
+    Err(DevError::Token(if said.is_empty() { ended.status.to_string() } else { said }))
+}
+
+fn made_directory(path: &Path) -> Result<PathBuf, DevError> {
+    let at = |error| DevError::File { path: path.to_owned(), error };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at)?;
+    path.canonicalize().map_err(at)
+}
+
+fn lock(directory: &Path) -> Result<fs::File, DevError> {
+    let path = directory.join("lock");
+    let opened = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let file = opened.map_err(|error| DevError::File { path, error })?;
+    let taken = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+    taken.map_err(|_| DevError::InUse(directory.to_owned()))?;
+    Ok(file)
+}
+
+fn remove_stale(path: &Path) -> Result<(), DevError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(DevError::File { path: path.to_owned(), error })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a file that its owner alone can read, whole or not at all.
+fn write_private(path: &Path, content: &[u8]) -> Result<(), DevError> {
+    let temporary = path.with_extension("tmp");
+    let write = || {
+        let mut file =
+            fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(content)?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|error| DevError::File { path: path.to_owned(), error })
+}

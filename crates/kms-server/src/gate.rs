@@ -1,0 +1,96 @@
+//! The one gate of all transports: identity, traffic control, span and metrics around the pipeline.
+
+use std::{sync::Arc, time::Duration};
+
+use kms_core::{
+    Call, Error, Recorded, Refused, RequestId, Service, operation::OperationName, ops::Operation,
+    ports::Clock,
+};
+use tracing::Instrument as _;
+
+use crate::{
+    identity::{Claims, Identities},
+    metrics::Metrics,
+    peer::Peer,
+    traffic::{Passage, TrafficControl},
+};
+
+/// Everything that a transport needs to answer calls.
+#[allow(missing_debug_implementations, reason = "holds the service, which has nothing to show")]
+pub(crate) struct Gate {
+    /// The pipeline.
+    pub service: Arc<Service>,
+    /// Who may call.
+    pub identities: Identities,
+    /// Who may call how often.
+    pub traffic: TrafficControl,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Gate {
+    /// Lets one call through to its recorded answer. `operation` is what the transport made of the
+    /// request.
+    pub(crate) async fn pass<O: Operation>(
+        self: &Arc<Self>,
+        request_id: RequestId,
+        peer: &Peer,
+        claims: Claims<'_>,
+        operation: Result<O, Error>,
+    ) -> Result<Recorded<O::Output>, Refused> {
+        let started = self.clock.monotonic();
+        let span = tracing::info_span!("call", %request_id, operation = O::NAME.info().name);
+        let result = self.admit(request_id, peer, claims, operation).instrument(span.clone()).await;
+        let elapsed = self.clock.monotonic().saturating_sub(started);
+        span.in_scope(|| self.observe(O::NAME, result.as_ref().err().map(Refused::error), elapsed));
+        result
+    }
+
+    async fn admit<O: Operation>(
+        self: &Arc<Self>,
+        request_id: RequestId,
+        peer: &Peer,
+        claims: Claims<'_>,
+        operation: Result<O, Error>,
+    ) -> Result<Recorded<O::Output>, Refused> {
+        let caller = match self.identities.caller(peer, claims, self.clock.now()) {
+            Ok(caller) => caller,
+            Err(why) => {
+                return Err(self
+                    .service
+                    .refuse(O::NAME, request_id, None, Error::Unauthenticated(why))
+                    .await);
+            }
+        };
+        match self.traffic.check(&caller.user, O::NAME.info().traffic) {
+            Ok(Passage::Free) => {}
+            Ok(Passage::Reported) => self.metrics.over_limit(O::NAME),
+            Err(throttled) => {
+                let error = Error::Throttled(throttled);
+                return Err(self.service.refuse(O::NAME, request_id, Some(caller), error).await);
+            }
+        }
+        let call = Call { request_id, caller };
+        if !operation.as_ref().is_ok_and(Operation::may_change) {
+            return self.service.run(call, operation).await;
+        }
+        // A change goes to its end whether or not its client still waits: it has a task of its own.
+        let service = self.service.clone();
+        let task = tokio::spawn(async move { service.run(call, operation).await }.in_current_span());
+        task.await.unwrap_or_else(|_| Err(Refused::task_died()))
+    }
+
+    fn observe(&self, name: OperationName, error: Option<&Error>, elapsed: Duration) {
+        self.metrics.call(name, error.map_or("OK", Error::code), elapsed);
+        let Some(error) = error else {
+            tracing::debug!(?elapsed, "answered");
+            return;
+        };
+        match error.operator_detail() {
+            Some(detail) => tracing::error!(reason = error.code(), detail, "failed"),
+            None => tracing::debug!(reason = error.code(), %error, "refused"),
+        }
+    }
+}

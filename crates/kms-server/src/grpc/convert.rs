@@ -1,0 +1,204 @@
+//! Conversions between the contract's messages and the domain's types; each way once.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use kms_core::{
+    Error, SecretBytes, Timestamp,
+    context::EncryptionContext,
+    error::Field,
+    key::{KeyId, KeyRecord, KeyScope, KeySpec, KeyState},
+    ops::{
+        Alias, CancelKeyDeletion, CreateKey, DataKeyLength, DecryptDataKey, DescribeKey, Description,
+        DisableKey, EnableKey, EncryptDataKey, GenerateDataKey, GenerateDataKeyWithoutPlaintext,
+        GenerateRandom, IdempotencyToken, KeySelector, ListKeys, PageSize, PageToken, PendingDays,
+        ScheduleKeyDeletion, UpdateKeyAlias, UpdateKeyDescription,
+    },
+};
+use kms_proto::v1;
+
+pub(crate) fn create_key(request: v1::CreateKeyRequest) -> Result<CreateKey, Error> {
+    let token = request.idempotency_token;
+    Ok(CreateKey {
+        alias: Alias::parse(&request.alias)?,
+        description: Description::parse(&request.description)?,
+        spec: spec(request.key_spec)?.unwrap_or(KeySpec::Aes256),
+        idempotency_token: if token.is_empty() { None } else { Some(IdempotencyToken::parse(&token)?) },
+    })
+}
+
+pub(crate) fn describe_key(request: v1::DescribeKeyRequest) -> Result<DescribeKey, Error> {
+    Ok(DescribeKey { key: required_key(request.key)? })
+}
+
+pub(crate) fn list_keys(request: v1::ListKeysRequest) -> Result<ListKeys, Error> {
+    Ok(ListKeys {
+        size: PageSize::parse(request.page_size)?,
+        token: PageToken::parse(&request.page_token)?,
+        state: state(request.state)?,
+        spec: spec(request.key_spec)?,
+    })
+}
+
+pub(crate) fn enable_key(request: v1::EnableKeyRequest) -> Result<EnableKey, Error> {
+    Ok(EnableKey { key_id: request.key_id.parse()? })
+}
+
+pub(crate) fn disable_key(request: v1::DisableKeyRequest) -> Result<DisableKey, Error> {
+    Ok(DisableKey { key_id: request.key_id.parse()? })
+}
+
+pub(crate) fn schedule_key_deletion(
+    request: v1::ScheduleKeyDeletionRequest,
+) -> Result<ScheduleKeyDeletion, Error> {
+    Ok(ScheduleKeyDeletion {
+        key_id: request.key_id.parse()?,
+        pending: PendingDays::parse(request.pending_days)?,
+    })
+}
+
+pub(crate) fn cancel_key_deletion(request: v1::CancelKeyDeletionRequest) -> Result<CancelKeyDeletion, Error> {
+    Ok(CancelKeyDeletion { key_id: request.key_id.parse()? })
+}
+
+pub(crate) fn update_key_alias(request: v1::UpdateKeyAliasRequest) -> Result<UpdateKeyAlias, Error> {
+    Ok(UpdateKeyAlias { key_id: request.key_id.parse()?, alias: Alias::parse(&request.alias)? })
+}
+
+pub(crate) fn update_key_description(
+    request: v1::UpdateKeyDescriptionRequest,
+) -> Result<UpdateKeyDescription, Error> {
+    let description = Description::parse(&request.description)?;
+    Ok(UpdateKeyDescription { key_id: request.key_id.parse()?, description })
+}
+
+pub(crate) fn generate_data_key(request: v1::GenerateDataKeyRequest) -> Result<GenerateDataKey, Error> {
+    generate(request.key, request.length, request.encryption_context)
+}
+
+pub(crate) fn generate_data_key_without_plaintext(
+    request: v1::GenerateDataKeyWithoutPlaintextRequest,
+) -> Result<GenerateDataKeyWithoutPlaintext, Error> {
+    generate(request.key, request.length, request.encryption_context).map(GenerateDataKeyWithoutPlaintext)
+}
+
+pub(crate) fn encrypt_data_key(request: v1::EncryptDataKeyRequest) -> Result<EncryptDataKey, Error> {
+    let plaintext = secret(request.plaintext);
+    EncryptDataKey::new(required_key(request.key)?, plaintext, context(request.encryption_context)?)
+}
+
+pub(crate) fn decrypt_data_key(request: v1::DecryptDataKeyRequest) -> Result<DecryptDataKey, Error> {
+    let key = request.key.map(|key| required_key(Some(key))).transpose()?;
+    DecryptDataKey::new(&request.ciphertext_blob, key, context(request.encryption_context)?)
+}
+
+pub(crate) fn generate_random(request: v1::GenerateRandomRequest) -> Result<GenerateRandom, Error> {
+    GenerateRandom::new(usize::try_from(request.length).unwrap_or(usize::MAX))
+}
+
+/// A key as it is shown.
+pub(crate) fn key(record: KeyRecord) -> v1::Key {
+    let current_version = record.current_version().map_or(0, |version| version.number);
+    let (region, project_id, default_for_service) = match record.scope {
+        KeyScope::Custom { project, region } => (region.to_string(), project.to_string(), String::new()),
+        KeyScope::Default { service } => (String::new(), String::new(), service.to_string()),
+    };
+    v1::Key {
+        key_id: record.id.to_string(),
+        domain_id: record.account.to_string(),
+        region,
+        project_id,
+        alias: record.alias,
+        description: record.description,
+        key_spec: match record.spec {
+            KeySpec::Aes256 => v1::KeySpec::Aes256,
+            KeySpec::Sm4 => v1::KeySpec::Sm4,
+        }
+        .into(),
+        state: match record.state {
+            KeyState::Enabled => v1::KeyState::Enabled,
+            KeyState::Disabled => v1::KeyState::Disabled,
+            KeyState::PendingDeletion => v1::KeyState::PendingDeletion,
+            KeyState::PendingImport => v1::KeyState::PendingImport,
+        }
+        .into(),
+        default_for_service,
+        current_version,
+        created_at: Some(time(record.created)),
+        deletion_due_at: record.deletion_due.map(time),
+    }
+}
+
+/// Secret bytes as a response's field: the buffer is handed over, not copied, and wipes itself when
+/// the last reader has dropped it.
+pub(crate) fn secret_field(secret: SecretBytes) -> Bytes {
+    struct Owner(SecretBytes);
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            self.0.expose_secret()
+        }
+    }
+    Bytes::from_owner(Owner(secret))
+}
+
+fn generate(
+    key: Option<v1::KeyReference>,
+    length: u32,
+    pairs: HashMap<String, String>,
+) -> Result<GenerateDataKey, Error> {
+    let length = match usize::try_from(length) {
+        Ok(0) => None,
+        Ok(bytes) => Some(DataKeyLength::parse(bytes)?),
+        Err(_) => Some(DataKeyLength::parse(usize::MAX)?),
+    };
+    Ok(GenerateDataKey { key: required_key(key)?, length, encryption_context: context(pairs)? })
+}
+
+fn required_key(reference: Option<v1::KeyReference>) -> Result<KeySelector, Error> {
+    use v1::key_reference::Reference;
+    match reference.and_then(|key| key.reference) {
+        Some(Reference::KeyId(id)) => id.parse::<KeyId>().map(KeySelector::Id),
+        Some(Reference::Alias(alias)) => KeySelector::alias(&alias),
+        Some(Reference::Service(service)) => KeySelector::service(&service),
+        None => Err(Error::invalid(Field::Key, "must name a key: by key_id, alias or service")),
+    }
+}
+
+fn context(pairs: HashMap<String, String>) -> Result<EncryptionContext, Error> {
+    EncryptionContext::new(BTreeMap::from_iter(pairs))
+}
+
+/// Takes a secret out of a request; its buffer is wiped where nobody shares it.
+fn secret(field: Bytes) -> SecretBytes {
+    let secret = SecretBytes::new(field.to_vec());
+    if let Ok(mut buffer) = field.try_into_mut() {
+        zeroize::Zeroize::zeroize(&mut buffer[..]);
+    }
+    secret
+}
+
+fn spec(number: i32) -> Result<Option<KeySpec>, Error> {
+    match v1::KeySpec::try_from(number) {
+        Ok(v1::KeySpec::Unspecified) => Ok(None),
+        Ok(v1::KeySpec::Aes256) => Ok(Some(KeySpec::Aes256)),
+        Ok(v1::KeySpec::Sm4) => Ok(Some(KeySpec::Sm4)),
+        Err(_) => Err(Error::invalid(Field::KeySpec, "must be AES_256 or SM4")),
+    }
+}
+
+fn state(number: i32) -> Result<Option<KeyState>, Error> {
+    match v1::KeyState::try_from(number) {
+        Ok(v1::KeyState::Unspecified) => Ok(None),
+        Ok(v1::KeyState::Enabled) => Ok(Some(KeyState::Enabled)),
+        Ok(v1::KeyState::Disabled) => Ok(Some(KeyState::Disabled)),
+        Ok(v1::KeyState::PendingDeletion) => Ok(Some(KeyState::PendingDeletion)),
+        Ok(v1::KeyState::PendingImport) => Ok(Some(KeyState::PendingImport)),
+        Err(_) => Err(Error::invalid(Field::State, "must be a state of the contract")),
+    }
+}
+
+fn time(moment: Timestamp) -> prost_types::Timestamp {
+    let micros = moment.as_micros();
+    let nanos = i32::try_from(micros.rem_euclid(1_000_000) * 1000).unwrap_or(0); // below 10^9
+    prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
+}

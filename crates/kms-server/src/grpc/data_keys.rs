@@ -1,0 +1,70 @@
+//! The service of data keys.
+
+use kms_proto::v1::{self, data_key_service_server::DataKeyService};
+use tonic::{Request, Response, Status};
+
+use super::{Grpc, convert};
+
+#[tonic::async_trait]
+impl DataKeyService for Grpc {
+    async fn generate_data_key(
+        &self,
+        request: Request<v1::GenerateDataKeyRequest>,
+    ) -> Result<Response<v1::GenerateDataKeyResponse>, Status> {
+        self.answer(request, convert::generate_data_key, |key| v1::GenerateDataKeyResponse {
+            key_id: key.sealed.key_id.to_string(),
+            key_version: key.sealed.key_version,
+            plaintext: convert::secret_field(key.plaintext),
+            ciphertext_blob: key.sealed.ciphertext.into(),
+        })
+        .await
+    }
+
+    async fn generate_data_key_without_plaintext(
+        &self,
+        request: Request<v1::GenerateDataKeyWithoutPlaintextRequest>,
+    ) -> Result<Response<v1::GenerateDataKeyWithoutPlaintextResponse>, Status> {
+        self.answer(request, convert::generate_data_key_without_plaintext, |sealed| {
+            v1::GenerateDataKeyWithoutPlaintextResponse {
+                key_id: sealed.key_id.to_string(),
+                key_version: sealed.key_version,
+                ciphertext_blob: sealed.ciphertext.into(),
+            }
+        })
+        .await
+    }
+
+    async fn encrypt_data_key(
+        &self,
+        request: Request<v1::EncryptDataKeyRequest>,
+    ) -> Result<Response<v1::EncryptDataKeyResponse>, Status> {
+        self.answer(request, convert::encrypt_data_key, |sealed| v1::EncryptDataKeyResponse {
+            key_id: sealed.key_id.to_string(),
+            key_version: sealed.key_version,
+            ciphertext_blob: sealed.ciphertext.into(),
+        })
+        .await
+    }
+
+    async fn decrypt_data_key(
+        &self,
+        request: Request<v1::DecryptDataKeyRequest>,
+    ) -> Result<Response<v1::DecryptDataKeyResponse>, Status> {
+        self.answer(request, convert::decrypt_data_key, |key| v1::DecryptDataKeyResponse {
+            key_id: key.key_id.to_string(),
+            key_version: key.key_version,
+            plaintext: convert::secret_field(key.plaintext),
+        })
+        .await
+    }
+
+    async fn generate_random(
+        &self,
+        request: Request<v1::GenerateRandomRequest>,
+    ) -> Result<Response<v1::GenerateRandomResponse>, Status> {
+        self.answer(request, convert::generate_random, |random| v1::GenerateRandomResponse {
+            random: convert::secret_field(random),
+        })
+        .await
+    }
+}

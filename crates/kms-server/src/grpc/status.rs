@@ -1,0 +1,75 @@
+//! The one mapping from the domain's errors to gRPC status and google.rpc details.
+
+use std::{collections::HashMap, time::Duration};
+
+use kms_core::{Error, Refused, RequestId};
+use tonic::{Code, Status, metadata::MetadataMap};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// The domain of all ErrorInfo details.
+const DOMAIN: &str = "kms.dewpoint";
+/// When to try again after a fault of a part that heals or is repaired.
+const RETRY_AFTER_FAULT: Duration = Duration::from_secs(1);
+
+/// The status of a refusal, with its details and the call's id.
+pub(crate) fn of(refused: &Refused, request_id: RequestId) -> Status {
+    let error = refused.error();
+    let mut info = HashMap::from([("request_id".to_owned(), request_id.to_string())]);
+    if let Error::PermissionDenied { missing } = error {
+        info.insert("missing_action".to_owned(), missing.name().to_owned());
+    }
+    let mut details = ErrorDetails::with_error_info(error.code(), DOMAIN, info);
+    match error {
+        Error::InvalidField { field, problem } => {
+            details.add_bad_request_violation(field.name(), *problem);
+        }
+        Error::Throttled(throttled) => {
+            let limit = format!("{} calls per second", throttled.limit);
+            details.set_retry_info(Some(throttled.retry_after));
+            details.add_quota_failure_violation(throttled.subject.clone(), limit);
+        }
+        Error::AuditUnavailable(_) | Error::HsmUnavailable(_) | Error::StoreUnavailable(_) => {
+            details.set_retry_info(Some(RETRY_AFTER_FAULT));
+        }
+        _ => {}
+    }
+    let mut status = Status::with_error_details(code(error), error.to_string(), details);
+    name_request(status.metadata_mut(), request_id);
+    status
+}
+
+/// Tells the caller under which id the log keeps the call.
+pub(crate) fn name_request(metadata: &mut MetadataMap, request_id: RequestId) {
+    let mut buffer = uuid::Uuid::encode_buffer();
+    if let Ok(value) = request_id.as_hyphenated().encode_lower(&mut buffer).parse() {
+        metadata.insert("x-request-id", value);
+    }
+}
+
+fn code(error: &Error) -> Code {
+    match error {
+        Error::InvalidField { .. } | Error::CannotDecrypt | Error::IdempotencyTokenReused => {
+            Code::InvalidArgument
+        }
+        Error::Unauthenticated(_) => Code::Unauthenticated,
+        Error::PermissionDenied { .. } => Code::PermissionDenied,
+        Error::Throttled(_) => Code::ResourceExhausted,
+        Error::KeyNotFound => Code::NotFound,
+        Error::AliasExists => Code::AlreadyExists,
+        Error::KeyDisabled
+        | Error::KeyPendingDeletion
+        | Error::KeyPendingImport
+        | Error::KeyNotDisabled
+        | Error::KeyNotEnabled
+        | Error::KeyAlreadyPendingDeletion
+        | Error::KeyNotPendingDeletion
+        | Error::DefaultKeyImmutable => Code::FailedPrecondition,
+        Error::Contention => Code::Aborted,
+        Error::OutcomeUnknown { .. }
+        | Error::AuditUnavailable(_)
+        | Error::HsmUnavailable(_)
+        | Error::StoreUnavailable(_) => Code::Unavailable,
+        Error::RecordTampered { .. } => Code::DataLoss,
+        Error::Internal { .. } => Code::Internal,
+    }
+}

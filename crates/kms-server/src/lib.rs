@@ -1,0 +1,15 @@
+//! The Dewpoint service: adapters and pipeline put together, the gRPC transport, identity and
+//! traffic control. [`server::start`] is the composition root.
+
+mod admin;
+mod clock;
+pub mod config;
+pub mod dev;
+mod gate;
+mod grpc;
+mod identity;
+mod metrics;
+mod peer;
+pub mod server;
+mod tls;
+mod traffic;

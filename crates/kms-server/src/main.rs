@@ -1,0 +1,136 @@
+//! The `dewpoint` command.
+
+use std::{fmt::Display, io::IsTerminal as _, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use kms_server::{config::Config, dev, server};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+/// A self-hosted key management service that speaks Huawei Cloud DEW (KMS).
+#[derive(Debug, Parser)]
+#[command(name = "dewpoint", version, arg_required_else_help = true)]
+#[command(
+    after_help = "Logs go to stderr; the environment variable DEWPOINT_LOG (error, warn, info, debug) sets how much."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a whole deployment in one directory, for development and tests: token, certificates, users, service
+    ///
+    /// Prints a line that begins with `ready` when it answers calls; DIR/dev.json then names endpoints, users and
+    /// their certificates. Ends on SIGTERM or SIGINT; keys are kept for the next start.
+    Dev(dev::DevOptions),
+    /// Run the service in production
+    Serve {
+        /// The configuration; docs/examples/dewpoint.toml explains every field
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Make the root key of a new deployment on its token: once, before the first `serve`
+    Init {
+        /// The configuration that `serve` will use
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_logging();
+    if let Err(error) = forbid_core_dumps() {
+        return fail(format_args!("core dumps cannot be switched off: {error}"));
+    }
+    let ended = match arguments.command {
+        Command::Dev(options) => run_dev(&options).map_err(|error| error.to_string()),
+        Command::Serve { config } => run_serve(&config),
+        Command::Init { config } => run_init(&config),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error),
+    }
+}
+
+fn run_dev(options: &dev::DevOptions) -> Result<(), dev::DevError> {
+    dev::enter_environment(options)?;
+    block_on(async {
+        let told = told_to_stop();
+        dev::start(options).await?.run_until(told).await
+    })
+}
+
+fn run_serve(path: &std::path::Path) -> Result<(), String> {
+    let config = Config::load(path).map_err(|error| error.to_string())?;
+    let served = block_on(async {
+        let told = told_to_stop();
+        let server = server::start(&config).await?;
+        tracing::info!(grpc = %server.grpc, admin = ?server.admin, "ready");
+        server.run_until(told).await
+    });
+    served.map_err(|error| error.to_string())
+}
+
+fn run_init(path: &std::path::Path) -> Result<(), String> {
+    let config = Config::load(path).map_err(|error| error.to_string())?;
+    match server::initialise(&config).map_err(|error| error.to_string())? {
+        Some(made) => {
+            eprintln!("dewpoint: made on the token {:?}: {made:?}", config.hsm.token_label);
+            eprintln!("dewpoint: back up the token now: without it nothing in the key store can be opened");
+        }
+        None => eprintln!(
+            "dewpoint: the token {:?} has its root key already; nothing was done",
+            config.hsm.token_label
+        ),
+    }
+    Ok(())
+}
+
+#[allow(clippy::expect_used, reason = "a process without a runtime has nothing else to do")]
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(future)
+}
+
+/// Resolves at SIGTERM or SIGINT. The handlers are in place when this returns.
+fn told_to_stop() -> impl Future<Output = ()> {
+    let mut terminate = signal(SignalKind::terminate());
+    let mut interrupt = signal(SignalKind::interrupt());
+    async move {
+        match (&mut terminate, &mut interrupt) {
+            (Ok(terminate), Ok(interrupt)) => tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            },
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+/// Memory may hold plaintext keys: it is neither dumped nor open to debuggers of the same user.
+fn forbid_core_dumps() -> rustix::io::Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+}
+
+/// Human lines on a terminal, JSON elsewhere.
+fn start_logging() {
+    let filter = EnvFilter::try_from_env("DEWPOINT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        registry.with(layer.with_target(false)).init();
+    } else {
+        registry.with(layer.json().flatten_event(true)).init();
+    }
+}
+
+fn fail(error: impl Display) -> ExitCode {
+    eprintln!("dewpoint: {error}");
+    ExitCode::FAILURE
+}

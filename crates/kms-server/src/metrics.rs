@@ -1,0 +1,125 @@
+//! What operators can see in numbers, in Prometheus' text format.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use kms_audit::FileLog;
+use kms_core::operation::OperationName;
+use kms_hsm::Pkcs11Hsm;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, text::encode},
+    metrics::{
+        MetricType,
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::ConstGauge,
+        histogram::Histogram,
+    },
+    registry::{Registry, Unit},
+};
+
+/// Upper bounds of the latency histogram, in seconds.
+const LATENCY_BOUNDS: [f64; 12] =
+    [0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.5];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabels {
+    operation: &'static str,
+}
+
+type Latencies = Family<OperationLabels, Histogram, fn() -> Histogram>;
+
+/// All metrics.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    calls: Family<CallLabels, Counter>,
+    latencies: Latencies,
+    over_limit: Family<OperationLabels, Counter>,
+}
+
+impl Metrics {
+    /// Registers them; the adapters count for themselves and are read at each scrape.
+    pub(crate) fn new(hsm: Arc<Pkcs11Hsm>, log: Arc<FileLog>) -> Self {
+        let mut registry = Registry::with_prefix("dewpoint");
+        let calls = Family::default();
+        let latencies = Latencies::new_with_constructor(|| Histogram::new(LATENCY_BOUNDS));
+        let over_limit = Family::default();
+        registry.register("calls", "Calls by operation and outcome", calls.clone());
+        let help = "From the arrival of a call to its answer";
+        registry.register_with_unit("call_latency", help, Unit::Seconds, latencies.clone());
+        let help = "Calls over a limit that passed because traffic control only reports";
+        registry.register("calls_over_limit", help, over_limit.clone());
+        registry.register_collector(Box::new(Adapters { hsm, log }));
+        Self { registry, calls, latencies, over_limit }
+    }
+
+    /// The state of all metrics as text.
+    pub(crate) fn render(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    pub(crate) fn call(&self, name: OperationName, outcome: &'static str, elapsed: Duration) {
+        let operation = name.info().name;
+        self.calls.get_or_create(&CallLabels { operation, outcome }).inc();
+        self.latencies.get_or_create(&OperationLabels { operation }).observe(elapsed.as_secs_f64());
+    }
+
+    pub(crate) fn over_limit(&self, name: OperationName) {
+        self.over_limit.get_or_create(&OperationLabels { operation: name.info().name }).inc();
+    }
+}
+
+struct Adapters {
+    hsm: Arc<Pkcs11Hsm>,
+    log: Arc<FileLog>,
+}
+
+impl fmt::Debug for Adapters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Adapters")
+    }
+}
+
+impl Collector for Adapters {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let (hsm, log) = (self.hsm.statistics(), self.log.statistics());
+        let help = "Calls to the PKCS#11 module by C function";
+        let mut calls = encoder.encode_descriptor("hsm_calls", help, None, MetricType::Counter)?;
+        for call in &hsm.calls {
+            let labels = [("function", call.function)];
+            ConstCounter::new(call.calls).encode(calls.encode_family(&labels)?)?;
+        }
+        let help = "Calls to the PKCS#11 module that failed, by C function";
+        let mut errors = encoder.encode_descriptor("hsm_errors", help, None, MetricType::Counter)?;
+        for call in &hsm.calls {
+            let labels = [("function", call.function)];
+            ConstCounter::new(call.errors).encode(errors.encode_family(&labels)?)?;
+        }
+        counter(&mut encoder, "hsm_key_loads", "Backing keys unwrapped for use", hsm.loads)?;
+        counter(&mut encoder, "audit_commits", "Commits of the audit log", log.commits)?;
+        counter(&mut encoder, "audit_records", "Records in those commits", log.records)?;
+        counter(&mut encoder, "audit_failures", "Commits and reopenings that failed", log.failures)?;
+        gauge(&mut encoder, "hsm_loaded_keys", "Backing keys that are loaded", hsm.loaded_keys)?;
+        gauge(&mut encoder, "hsm_queue", "Jobs that wait for an HSM worker", hsm.queued)?;
+        gauge(&mut encoder, "audit_healthy", "1 if the audit log takes records", self.log.healthy().into())
+    }
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let metric = ConstCounter::new(value);
+    metric.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: usize) -> fmt::Result {
+    let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+    metric.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+}

@@ -1,0 +1,367 @@
+//! The composition root: adapters, pipeline, listeners, and their orderly end.
+
+use std::{fs, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use kms_audit::{FileLog, LogConfig};
+use kms_core::{Ports, Service, StartError, ports::Clock};
+use kms_hsm::{Pkcs11Config, Pkcs11Hsm};
+use kms_proto::v1::{data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer};
+use kms_store::RedbStore;
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{server::NamedService, transport::Server as TonicServer};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{
+    admin,
+    clock::SystemClock,
+    config::{Config, FileError},
+    gate::Gate,
+    grpc::{self, Grpc},
+    identity::Identities,
+    metrics::Metrics,
+    tls,
+    traffic::TrafficControl,
+};
+
+/// How many calls one connection may have in flight.
+const STREAMS_PER_CONNECTION: u32 = 1024;
+/// How often health is looked at.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the HSM and the store may take to prove that they work.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often idle users' traffic budgets are forgotten.
+const TIDY_INTERVAL: Duration = Duration::from_secs(60);
+/// How long calls in flight may take to end once the service is told to stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why the service cannot start: one clear line.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A file of the configuration.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The data directory.
+    #[error("data_dir {path}: {problem}")]
+    DataDirectory {
+        /// Which one.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The key store.
+    #[error("the key store cannot be opened: {0}")]
+    Store(#[from] kms_store::OpenError),
+    /// The audit log.
+    #[error("the audit log cannot be opened: {0}")]
+    Log(#[from] kms_audit::OpenError),
+    /// The token.
+    #[error("the HSM cannot be used: {0}")]
+    Hsm(#[from] kms_hsm::OpenError),
+    /// The token has no root key, and no store needs one yet.
+    #[error("the token has no root key; if this is a new deployment, make one with `dewpoint init`")]
+    NoRootKey,
+    /// The store has keys, but the token lost what opens them.
+    #[error(
+        "the key store exists, but the token has no root key: this is not the token that the store belongs to, or \
+         it was initialised anew; restore the token from a backup"
+    )]
+    RootKeyLost,
+    /// A deployment is made once.
+    #[error("data_dir holds a key store already: a root key is only made for a new deployment")]
+    NotNew,
+    /// Store and token.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// What a crash left could not be put in order.
+    #[error("the changes that a crash cut off cannot be settled: {0}")]
+    Reconcile(String),
+    /// A listener.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The gRPC server failed while it ran.
+    #[error("the gRPC server failed: {0}")]
+    Grpc(String),
+}
+
+/// A service that answers calls.
+#[allow(missing_debug_implementations, reason = "holds the service, which has nothing to show")]
+pub struct RunningServer {
+    /// Where gRPC listens.
+    pub grpc: SocketAddr,
+    /// Where metrics and health are, if anywhere.
+    pub admin: Option<SocketAddr>,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    background: Vec<JoinHandle<()>>,
+    adapters: Adapters,
+}
+
+/// What has to be closed in order when the service ends.
+#[derive(Clone)]
+struct Adapters {
+    hsm: Arc<Pkcs11Hsm>,
+    log: Arc<FileLog>,
+    clock: Arc<SystemClock>,
+}
+
+/// Makes the root keys of a new deployment: once, before its first start.
+///
+/// `None`: the token has them already, and keeps them.
+pub fn initialise(config: &Config) -> Result<Option<kms_hsm::RootKeys>, ServeError> {
+    check_data_directory(&config.data_dir)?;
+    if store_exists(&config.data_dir) {
+        return Err(ServeError::NotNew);
+    }
+    match Pkcs11Hsm::create_root_keys(&pkcs11_config(config)) {
+        Ok(made) => Ok(Some(made)),
+        Err(kms_hsm::OpenError::RootKeysExist { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the data directory holds a key store.
+pub(crate) fn store_exists(data_dir: &Path) -> bool {
+    data_dir.join("store").exists()
+}
+
+/// Opens everything, settles what a crash left, and listens.
+pub async fn start(config: &Config) -> Result<RunningServer, ServeError> {
+    let identities = Identities::load(&config.identity_file)?;
+    let tls = tls::server_config(&config.grpc)?;
+    let opened = config.clone();
+    let (service, adapters, open_intents) = tokio::task::spawn_blocking(move || open(&opened))
+        .await
+        .map_err(|error| ServeError::Grpc(error.to_string()))??;
+    let service = Arc::new(Service::start(service).await?);
+    service.reconcile(&open_intents).await.map_err(|error| {
+        ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))
+    })?;
+    let gate = Arc::new(Gate {
+        service,
+        identities,
+        traffic: TrafficControl::new(config.traffic_control.mode),
+        metrics: Metrics::new(adapters.hsm.clone(), adapters.log.clone()),
+        clock: adapters.clock.clone(),
+    });
+    listen(config, tls, gate, adapters).await
+}
+
+fn open(config: &Config) -> Result<(Ports, Adapters, Vec<kms_core::OpenIntent>), ServeError> {
+    check_data_directory(&config.data_dir)?;
+    let existed = store_exists(&config.data_dir);
+    let hsm = Pkcs11Hsm::open(&pkcs11_config(config)).map_err(|error| match error {
+        kms_hsm::OpenError::RootKeysMissing { .. } if existed => ServeError::RootKeyLost,
+        kms_hsm::OpenError::RootKeysMissing { .. } => ServeError::NoRootKey,
+        error => error.into(),
+    })?;
+    for label in hsm.strangers() {
+        tracing::warn!(label, "the token holds an object that is none of Dewpoint's; it is left alone");
+    }
+    let (log, opened) = FileLog::open(&config.data_dir.join("audit"), LogConfig::default())?;
+    if let Some(repaired) = opened.repaired {
+        tracing::warn!(?repaired, "an unfinished, unacknowledged record was cut off the audit log");
+    }
+    let store_directory = config.data_dir.join("store");
+    private_directory(&store_directory)?;
+    let store = RedbStore::open(&store_directory)?;
+    let adapters = Adapters { hsm: Arc::new(hsm), log: Arc::new(log), clock: Arc::new(SystemClock::start()) };
+    let ports = Ports {
+        hsm: adapters.hsm.clone(),
+        store: Arc::new(store),
+        audit: adapters.log.clone(),
+        clock: adapters.clock.clone(),
+    };
+    Ok((ports, adapters, opened.open_intents))
+}
+
+async fn listen(
+    config: &Config,
+    tls: rustls::ServerConfig,
+    gate: Arc<Gate>,
+    adapters: Adapters,
+) -> Result<RunningServer, ServeError> {
+    let listener = bind(config.grpc.listen).await?;
+    let grpc_address = address(&listener, config.grpc.listen)?;
+    let (stop, told_stop) = watch::channel(false);
+    let (ready_sender, ready) = watch::channel(true);
+    let (reporter, health) = tonic_health::server::health_reporter();
+    report_health(&reporter, true).await;
+    let mut background = vec![
+        tokio::spawn(watch_health(
+            gate.clone(),
+            adapters.log.clone(),
+            reporter,
+            ready_sender,
+            told_stop.clone(),
+        )),
+        tokio::spawn(tidy(gate.clone(), told_stop.clone())),
+    ];
+    let mut admin = None;
+    if let Some(configured) = &config.admin {
+        let listener = bind(configured.listen).await?;
+        admin = Some(address(&listener, configured.listen)?);
+        background.push(tokio::spawn(admin::serve(listener, gate.clone(), ready, told_stop.clone())));
+    }
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(kms_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+    let reflection = reflection.build_v1().map_err(|error| ServeError::Grpc(error.to_string()))?;
+    let (keys, data_keys) = grpc::services(gate);
+    let router = TonicServer::builder()
+        .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
+        .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .add_service(health)
+        .add_service(reflection)
+        .add_service(keys)
+        .add_service(data_keys);
+    let incoming = ReceiverStream::new(tls::accept(listener, tls));
+    let mut told = told_stop;
+    let until_told = async move { stopped(&mut told).await };
+    let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, until_told));
+    Ok(RunningServer { grpc: grpc_address, admin, stop, serving, background, adapters })
+}
+
+impl RunningServer {
+    /// Runs until `told` resolves, then drains: no new calls, those in flight end, what they
+    /// recorded is durable, the token is left in order.
+    pub async fn run_until(mut self, told: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let failed = tokio::select! {
+            () = told => None,
+            ended = &mut self.serving => Some(ended),
+        };
+        self.stop.send_replace(true);
+        let ended = match failed {
+            Some(ended) => Ok(ended),
+            None => timeout(DRAIN_TIMEOUT, &mut self.serving).await,
+        };
+        if ended.is_err() {
+            tracing::warn!(
+                "calls were still in flight after {DRAIN_TIMEOUT:?}; their connections are closed"
+            );
+            self.serving.abort();
+        }
+        for task in self.background {
+            drop(timeout(DRAIN_TIMEOUT, task).await);
+        }
+        let adapters = self.adapters;
+        let closed = tokio::task::spawn_blocking(move || {
+            adapters.hsm.shut_down();
+            adapters.log.shutdown();
+        });
+        drop(closed.await);
+        match ended {
+            Ok(Ok(Err(error))) => Err(ServeError::Grpc(error.to_string())),
+            Ok(Err(error)) => Err(ServeError::Grpc(error.to_string())),
+            Ok(Ok(Ok(()))) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Resolves when the service is told to stop.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, and with it the service.
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+/// Tells load balancers and probes whether calls can be answered.
+async fn watch_health(
+    gate: Arc<Gate>,
+    log: Arc<FileLog>,
+    reporter: HealthReporter,
+    ready: watch::Sender<bool>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut ticks = interval(HEALTH_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stopped(&mut stop) => {
+                ready.send_replace(false);
+                return report_health(&reporter, false).await;
+            }
+        }
+        let probed = timeout(HEALTH_TIMEOUT, gate.service.probe()).await;
+        let healthy = matches!(probed, Ok(Ok(()))) && log.healthy();
+        if ready.send_replace(healthy) != healthy {
+            if healthy {
+                tracing::info!("healthy again");
+            } else {
+                tracing::error!(?probed, audit = ?log.health(), "not healthy");
+            }
+        }
+        report_health(&reporter, healthy).await;
+    }
+}
+
+async fn report_health(reporter: &HealthReporter, healthy: bool) {
+    let status = if healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for name in ["", KeyServiceServer::<Grpc>::NAME, DataKeyServiceServer::<Grpc>::NAME] {
+        reporter.set_service_status(name, status).await;
+    }
+}
+
+async fn tidy(gate: Arc<Gate>, mut stop: watch::Receiver<bool>) {
+    let mut ticks = interval(TIDY_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => gate.traffic.forget_idle_users(),
+            () = stopped(&mut stop) => return,
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })
+}
+
+fn address(listener: &TcpListener, configured: SocketAddr) -> Result<SocketAddr, ServeError> {
+    listener.local_addr().map_err(|error| ServeError::Listen { address: configured, error })
+}
+
+fn check_data_directory(path: &Path) -> Result<(), ServeError> {
+    let probe = path.join(".writable");
+    let written = fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe));
+    written.map_err(|error| data_directory_error(path, &error))
+}
+
+fn private_directory(path: &Path) -> Result<(), ServeError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| data_directory_error(path, &error))
+}
+
+fn data_directory_error(path: &Path, error: &io::Error) -> ServeError {
+    ServeError::DataDirectory {
+        path: path.display().to_string(),
+        problem: format!("cannot be written: {error}"),
+    }
+}
+
+fn pkcs11_config(config: &Config) -> Pkcs11Config {
+    let hsm = config.hsm.clone();
+    Pkcs11Config {
+        module: hsm.module,
+        token_label: hsm.token_label,
+        pin_file: hsm.pin_file,
+        root_label: hsm.root_label,
+        workers: hsm.workers,
+        loaded_keys: hsm.loaded_keys,
+    }
+}
+
+/// The system's clock, for what runs beside the service.
+pub(crate) fn now() -> kms_core::Timestamp {
+    SystemClock::start().now()
+}

@@ -1,0 +1,163 @@
+//! TLS: the server's settings, and connections that know their peer.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use rustls::{
+    RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::WebPkiClientVerifier,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tonic::transport::server::Connected;
+
+use crate::{
+    config::{FileError, GrpcConfig},
+    peer::{ClientCertificate, Peer},
+};
+
+/// How long a client may take for its handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many handshakes may be under way at once; further connections wait in the kernel's queue.
+const CONCURRENT_HANDSHAKES: usize = 256;
+
+/// A TLS connection to a client.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TlsStream<TcpStream>,
+    peer: Arc<Peer>,
+}
+
+/// Reads certificates and keys: a client certificate is asked for, and verified if given.
+pub(crate) fn server_config(files: &GrpcConfig) -> Result<ServerConfig, FileError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(&files.client_ca)? {
+        roots.add(certificate).map_err(|error| FileError::new(&files.client_ca, error))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| FileError::new(&files.client_ca, error))?;
+    let chain = certificates(&files.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&files.private_key)
+        .map_err(|error| FileError::new(&files.private_key, error))?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| FileError::new(&files.certificate, error))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(|error| FileError::new(&files.certificate, error))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let certificates = read.map_err(|error| FileError::new(path, error))?;
+    if certificates.is_empty() { Err(FileError::new(path, "holds no certificate")) } else { Ok(certificates) }
+}
+
+/// Accepts connections until the receiver is dropped. A handshake that fails or hangs holds up nobody.
+pub(crate) fn accept(listener: TcpListener, config: ServerConfig) -> mpsc::Receiver<io::Result<Connection>> {
+    let (sender, receiver) = mpsc::channel(16);
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let handshakes = Arc::new(Semaphore::new(CONCURRENT_HANDSHAKES));
+    tokio::spawn(async move {
+        loop {
+            let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = sender.closed() => return,
+            };
+            let (stream, source) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors, or a client that left at once: neither ends the service.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    continue;
+                }
+            };
+            let (acceptor, sender) = (acceptor.clone(), sender.clone());
+            tokio::spawn(async move {
+                match timeout(HANDSHAKE_TIMEOUT, handshake(&acceptor, stream, source)).await {
+                    Ok(Ok(connection)) => drop(sender.send(Ok(connection)).await),
+                    Ok(Err(error)) => tracing::debug!(%source, %error, "a TLS handshake failed"),
+                    Err(_) => tracing::debug!(%source, "a TLS handshake took too long"),
+                }
+                drop(permit);
+            });
+        }
+    });
+    receiver
+}
+
+async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream, source: SocketAddr) -> io::Result<Connection> {
+    stream.set_nodelay(true)?;
+    let stream = acceptor.accept(stream).await?;
+    let end_entity = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let certificate = end_entity.map(|certificate| ClientCertificate::parse(certificate));
+    Ok(Connection { stream, peer: Arc::new(Peer { source, certificate }) })
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Arc<Peer>;
+
+    fn connect_info(&self) -> Arc<Peer> {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,1 @@
+//! The `dewpoint` command: its help, and one clear line for everything that stops a start.

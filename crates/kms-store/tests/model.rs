@@ -1,0 +1,60 @@
+//! Random transactions: redb gives the answers that the fake gives.
+
+use futures_executor::block_on;
+use kms_core::{
+    ports::{Condition, KeyStore, Mutation, StoreKey, Transaction},
+    testing::store::FakeKeyStore,
+};
+use proptest::{collection::vec, prelude::*};
+use tempfile::TempDir;
+
+mod support;
+use support::open;
+
+fn keys() -> impl Strategy<Value = StoreKey> {
+    // Few enough that transactions meet, with neighbours in order and a shared prefix.
+    vec(prop_oneof![Just(0_u8), Just(b'a'), Just(0xff)], 0..3)
+}
+
+fn transactions() -> impl Strategy<Value = Transaction> {
+    let condition = prop_oneof![
+        keys().prop_map(Condition::Absent),
+        (keys(), 0..30_u64).prop_map(|(key, revision)| Condition::Revision(key, revision)),
+    ];
+    let mutation = prop_oneof![
+        3 => (keys(), vec(any::<u8>(), 0..50)).prop_map(|(key, value)| Mutation::Put(key, value)),
+        1 => keys().prop_map(Mutation::Delete),
+    ];
+    (vec(condition, 0..2), vec(mutation, 0..5))
+        .prop_map(|(conditions, mutations)| Transaction { conditions, mutations })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn redb_answers_as_the_fake_does(
+        bursts in vec(vec(transactions(), 1..6), 1..12),
+        looked_up in vec(keys(), 0..5),
+        (prefix, after, limit) in (keys(), proptest::option::of(keys()), 0..9_usize),
+    ) {
+        let directory = TempDir::new().expect("a temporary directory");
+        let (store, fake) = (open(directory.path()), FakeKeyStore::default());
+        for burst in bursts {
+            // All of a burst are queued before the first is waited for, so that they share commits.
+            let queued: Vec<_> = burst.iter().map(|transaction| store.transact(transaction.clone())).collect();
+            let expected: Vec<_> = burst.iter().map(|each| block_on(fake.transact(each.clone()))).collect();
+            let answered: Vec<_> = queued.into_iter().map(block_on).collect();
+            prop_assert_eq!(answered, expected);
+            prop_assert_eq!(block_on(store.get_many(&looked_up)), block_on(fake.get_many(&looked_up)));
+        }
+        let after = after.as_deref();
+        prop_assert_eq!(
+            block_on(store.range(&prefix, after, limit)),
+            block_on(fake.range(&prefix, after, limit))
+        );
+        drop(store);
+        let store = open(directory.path());
+        prop_assert_eq!(block_on(store.range(&[], None, 100)), block_on(fake.range(&[], None, 100)));
+    }
+}

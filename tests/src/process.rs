@@ -1,0 +1,196 @@
+//! A `dewpoint dev` process of one's own.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::OnceLock,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::{Clients, Description, Identity};
+
+/// How to start it.
+#[derive(Debug, Default)]
+pub struct DevOptions {
+    /// Further arguments.
+    pub arguments: Vec<String>,
+    /// Further environment variables.
+    pub environment: Vec<(String, String)>,
+    /// A command to start it through, as `strace -f -o FILE`.
+    pub through: Vec<String>,
+}
+
+/// A running `dewpoint dev`; killed when dropped.
+#[derive(Debug)]
+pub struct Dev {
+    child: Option<Child>,
+    directory: PathBuf,
+    options: DevOptions,
+    _owned: Option<TempDir>,
+    /// What `dev.json` says.
+    pub description: Description,
+}
+
+/// The `dewpoint` program beside the program that asks.
+///
+/// `cargo test --workspace` builds it before it runs any test, for the tests of `kms-server` need it
+/// too; a test of this package alone runs with what was built last.
+///
+/// # Panics
+/// If there is none.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let own = std::env::current_exe().expect("a path");
+        let mut directory = own.parent().expect("a directory").to_owned();
+        if directory.ends_with("deps") {
+            directory.pop();
+        }
+        let binary = directory.join("dewpoint");
+        assert!(binary.exists(), "{} is missing: cargo build --workspace --bins", binary.display());
+        binary
+    })
+}
+
+impl Dev {
+    /// A new deployment in a directory of its own, without traffic limits.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub fn start() -> Self {
+        Self::start_with(DevOptions {
+            arguments: vec!["--traffic-control=off".into()],
+            ..DevOptions::default()
+        })
+    }
+
+    /// A new deployment in a directory of its own.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub fn start_with(options: DevOptions) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().to_owned();
+        Self::start_in(path, options, Some(directory))
+    }
+
+    /// A deployment in this directory, new or kept.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub fn start_in(directory: PathBuf, options: DevOptions, owned: Option<TempDir>) -> Self {
+        let child = spawn(&directory, &options);
+        let description = Description::read(&directory.join("dev.json"));
+        Self { child: Some(child), directory, options, _owned: owned, description }
+    }
+
+    /// Its data directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Its process id (of the program that it was started through, if it was).
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// Ends it orderly and tells how it ended.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn stop(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        signal(&child, Signal::TERM);
+        child.wait().expect("it ends")
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        signal(&child, Signal::KILL);
+        child.wait().expect("it ends");
+    }
+
+    /// Starts it again in the same directory.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub fn start_again(&mut self) {
+        self.child = Some(spawn(&self.directory, &self.options));
+        self.description = Description::read(&self.directory.join("dev.json"));
+    }
+
+    /// Stops it, and starts it again in the same directory.
+    ///
+    /// # Panics
+    /// If it does not end well or does not become ready.
+    pub fn restart(&mut self) {
+        let status = self.stop();
+        assert!(status.success(), "dewpoint ended with {status}: {}", self.log());
+        self.start_again();
+    }
+
+    /// What it wrote to stderr since it was started last.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("stderr.log")).unwrap_or_default()
+    }
+
+    /// Clients for a user of the account with this index.
+    pub async fn user(&self, account: usize, name: &str) -> Clients {
+        let user = self.description.account(account).user(name).clone();
+        self.connect(Identity { files: Some(user.files), ..Identity::default() }).await
+    }
+
+    /// Clients for any identity.
+    pub async fn connect(&self, identity: Identity) -> Clients {
+        Clients::connect(&self.description, identity).await
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            signal(&child, Signal::KILL);
+            drop(child.wait());
+        }
+    }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    let _ = kill_process(id, signal); // it may have ended by itself
+}
+
+fn spawn(directory: &Path, options: &DevOptions) -> Child {
+    fs::create_dir_all(directory).expect("a directory");
+    let log = File::create(directory.join("stderr.log")).expect("a file");
+    let mut words = options.through.iter().map(String::as_str).map(std::ffi::OsStr::new).collect::<Vec<_>>();
+    words.push(binary().as_os_str());
+    let mut command = Command::new(words[0]);
+    command
+        .args(&words[1..])
+        .args(["dev", "--grpc-port=0", "--data-dir"])
+        .arg(directory)
+        .args(&options.arguments);
+    command.envs(options.environment.iter().map(|(name, value)| (name, value)));
+    let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("dewpoint starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    lines.read_line(&mut line).expect("a line");
+    if !line.starts_with("ready") {
+        let status = child.wait().expect("it ends");
+        let log = fs::read_to_string(directory.join("stderr.log")).unwrap_or_default();
+        panic!("dewpoint did not become ready ({status}): {log}");
+    }
+    child
+}
