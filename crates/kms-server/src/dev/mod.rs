@@ -167,7 +167,7 @@ fn configuration(
             token_label: TOKEN_LABEL.to_owned(),
             pin_file: directory.join("token/pin"),
             root_label: "dewpoint-root".to_owned(),
-            workers: 2,
+            workers: 1,
             loaded_keys: 10_000,
         },
         traffic_control: TrafficConfig { mode: options.traffic_control },
