@@ -59,6 +59,9 @@ impl Description {
     }
 
     /// The certificate and key of a service.
+    ///
+    /// # Panics
+    /// If there is none.
     pub fn service(&self, name: &str) -> (PathBuf, PathBuf) {
         let service = entries(&self.json["services"]).find(|service| service["name"] == name);
         files(service.expect("the service exists"))

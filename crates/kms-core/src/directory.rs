@@ -13,7 +13,10 @@
 //! Every value ends in an HMAC-SHA256 over its store key and its bytes, under a key that the HSM
 //! derives: whoever can write the store but not use the HSM can neither make nor move a value.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -45,17 +48,24 @@ pub(crate) struct TokenUse {
     pub(crate) key_id: KeyId,
 }
 
+/// How many key records are kept decoded. A record takes about half a KiB.
+const DECODED_RECORDS: usize = 4096;
+
 /// Reads and encodes what the store holds.
 pub(crate) struct Directory {
     store: Arc<dyn KeyStore>,
     authentication: Hmac<Sha256>,
+    /// Records that were authenticated and decoded before, by the revision that they were read at.
+    /// Every use still asks the store for the revision that is valid now, so a record from here is
+    /// never older than the store's.
+    decoded: Mutex<HashMap<KeyId, Stored<Arc<KeyRecord>>>>,
 }
 
 impl Directory {
     pub(crate) fn new(store: Arc<dyn KeyStore>, authentication_key: &Mac) -> Result<Self, Error> {
         let authentication = Hmac::new_from_slice(&authentication_key[..])
             .map_err(|_| Error::Internal { detail: "HMAC takes keys of any length" })?;
-        Ok(Self { store, authentication })
+        Ok(Self { store, authentication, decoded: Mutex::default() })
     }
 
     pub(crate) fn store(&self) -> &dyn KeyStore {
@@ -63,12 +73,34 @@ impl Directory {
     }
 
     /// The key with this id, whoever owns it.
-    pub(crate) async fn key(&self, id: KeyId) -> Result<Option<Stored<KeyRecord>>, Error> {
-        let found: Option<Stored<KeyRecord>> = self.read(key_path(id)).await?;
-        match found {
-            Some(stored) if stored.value.id != id => Err(tampered("a key record under another key's id")),
-            found => Ok(found),
+    pub(crate) async fn key(&self, id: KeyId) -> Result<Option<Stored<Arc<KeyRecord>>>, Error> {
+        let path = key_path(id);
+        let Some(versioned) = self.versioned(&path).await? else { return Ok(None) };
+        if let Some(known) = self.decoded().get(&id).filter(|known| known.revision == versioned.revision) {
+            return Ok(Some(known.clone()));
         }
+        let record: KeyRecord = self.open(&path, &versioned.value)?;
+        if record.id != id {
+            return Err(tampered("a key record under another key's id"));
+        }
+        let stored = Stored { revision: versioned.revision, value: Arc::new(record) };
+        let mut decoded = self.decoded();
+        if decoded.len() >= DECODED_RECORDS {
+            // Rare, and what is in use comes back at once: simpler than an order of last use.
+            decoded.clear();
+        }
+        decoded.insert(id, stored.clone());
+        Ok(Some(stored))
+    }
+
+    fn decoded(&self) -> std::sync::MutexGuard<'_, HashMap<KeyId, Stored<Arc<KeyRecord>>>> {
+        self.decoded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn versioned(&self, path: &StoreKey) -> Result<Option<Versioned>, Error> {
+        let values =
+            self.store.get_many(std::slice::from_ref(path)).await.map_err(Error::StoreUnavailable)?;
+        Ok(values.into_iter().next().flatten())
     }
 
     /// The id that `caller`'s alias stands for: a custom key's in its region, or a default key's.
@@ -124,10 +156,8 @@ impl Directory {
 
     /// Reads and authenticates one value.
     pub(crate) async fn read<T: DeserializeOwned>(&self, path: StoreKey) -> Result<Option<Stored<T>>, Error> {
-        let paths = [path];
-        let values = self.store.get_many(&paths).await.map_err(Error::StoreUnavailable)?;
-        let Some(versioned) = values.into_iter().next().flatten() else { return Ok(None) };
-        let value = self.open(&paths[0], &versioned.value)?;
+        let Some(versioned) = self.versioned(&path).await? else { return Ok(None) };
+        let value = self.open(&path, &versioned.value)?;
         Ok(Some(Stored { revision: versioned.revision, value }))
     }
 

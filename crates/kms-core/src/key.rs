@@ -201,7 +201,7 @@ impl KeyRecord {
     /// Whether the key exists for `caller` at `now`: it may see it, and its deletion is not due.
     // DEW: §4, from the deletion date on a key is not found.
     pub fn exists_for(&self, caller: &Caller, now: Timestamp) -> bool {
-        self.visible_to(caller) && !self.deletion_due.is_some_and(|due| due <= now)
+        self.visible_to(caller) && self.deletion_due.is_none_or(|due| due > now)
     }
 
     /// Whether this is the default key of `service`.

@@ -183,7 +183,7 @@ impl Service {
         operation: Result<O, Error>,
     ) -> Result<Recorded<O::Output>, Refused> {
         let mut draft = self.draft(O::NAME, call.request_id, Some(call.caller.clone()));
-        let operation = match self.authorise(&call.caller, O::NAME.info().action).and(operation) {
+        let operation = match authorise(&call.caller, O::NAME.info().action).and(operation) {
             Ok(operation) => operation,
             Err(error) => return self.conclude(draft, Phase::Complete, Held::new(Err(error))).await,
         };
@@ -236,14 +236,6 @@ impl Service {
         // Boxed, because it runs inside the preparation of the operation that needs the key.
         let made = Box::pin(self.run(call.clone(), Ok(operation))).await;
         made.map(|_| ()).map_err(|refused| refused.error().clone())
-    }
-
-    fn authorise(&self, caller: &Caller, action: Action) -> Result<(), Error> {
-        if caller.permissions.allow(action) {
-            Ok(())
-        } else {
-            Err(Error::PermissionDenied { missing: action })
-        }
     }
 
     fn draft(&self, name: OperationName, request_id: RequestId, caller: Option<Caller>) -> Draft {
@@ -384,6 +376,11 @@ impl Service {
     ) -> Result<T, Error> {
         on_hsm(&*self.ports.hsm, work).await
     }
+}
+
+/// May this identity do this at all? Asked before anything is read.
+fn authorise(caller: &Caller, action: Action) -> Result<(), Error> {
+    if caller.permissions.allow(action) { Ok(()) } else { Err(Error::PermissionDenied { missing: action }) }
 }
 
 /// Queues the record of a result; the result leaves when the record is durable.

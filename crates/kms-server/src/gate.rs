@@ -88,9 +88,10 @@ impl Gate {
             tracing::debug!(?elapsed, "answered");
             return;
         };
-        match error.operator_detail() {
-            Some(detail) => tracing::error!(reason = error.code(), detail, "failed"),
-            None => tracing::debug!(reason = error.code(), %error, "refused"),
+        if let Some(detail) = error.operator_detail() {
+            tracing::error!(reason = error.code(), detail, "failed");
+        } else {
+            tracing::debug!(reason = error.code(), %error, "refused");
         }
     }
 }

@@ -89,7 +89,7 @@ impl CreateKey {
         match scope.directory().token_use(scope.caller(), &token.0).await? {
             None => Ok(None),
             Some(used) if used.request_digest != self.digest() => Err(Error::IdempotencyTokenReused),
-            Some(used) => scope.visible_key(used.key_id, draft).await.map(Some),
+            Some(used) => Ok(Some(KeyRecord::clone(&*scope.visible_key(used.key_id, draft).await?))),
         }
     }
 

@@ -21,6 +21,7 @@ impl Operation for DescribeKey {
     type Output = KeyRecord;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
-        scope.key(&self.key, draft).await.map(Prepared::Answer)
+        let key = scope.key(&self.key, draft).await?;
+        Ok(Prepared::Answer(KeyRecord::clone(&key)))
     }
 }

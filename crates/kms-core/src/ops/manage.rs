@@ -22,7 +22,7 @@ pub(crate) async fn manage(
         scope.directory().key(id).await?.filter(|stored| stored.value.exists_for(scope.caller(), scope.now));
     let stored = stored.ok_or(Error::KeyNotFound)?;
     draft.key(id, None);
-    let mut record = stored.value;
+    let mut record = KeyRecord::clone(&stored.value);
     if record.is_default() {
         return Err(Error::DefaultKeyImmutable);
     }
@@ -54,19 +54,19 @@ pub(crate) enum Step {
 /// The state that a step leads to, or why it is illegal.
 // DEW: §4, key state machine.
 pub(crate) fn next_state(state: KeyState, step: Step) -> Result<KeyState, Error> {
-    use KeyState::{Disabled, Enabled, PendingDeletion};
-    match (step, state) {
-        (Step::Enable, Disabled) => Ok(Enabled),
-        (Step::Enable, _) => Err(Error::KeyNotDisabled),
-        (Step::Disable, Enabled) => Ok(Disabled),
-        (Step::Disable, _) => Err(Error::KeyNotEnabled),
-        (Step::ScheduleDeletion, PendingDeletion) => Err(Error::KeyAlreadyPendingDeletion),
-        (Step::ScheduleDeletion, _) => Ok(PendingDeletion),
-        (Step::CancelDeletion, PendingDeletion) => Ok(Disabled),
-        (Step::CancelDeletion, _) => Err(Error::KeyNotPendingDeletion),
-        (Step::Describe, PendingDeletion) => Err(Error::KeyPendingDeletion),
-        (Step::Describe, state) => Ok(state),
-    }
+    use KeyState::{Disabled, Enabled, PendingDeletion, PendingImport};
+    let legal = match (step, state) {
+        (Step::Enable, Disabled) => Enabled,
+        (Step::Disable, Enabled) | (Step::CancelDeletion, PendingDeletion) => Disabled,
+        (Step::ScheduleDeletion, Enabled | Disabled | PendingImport) => PendingDeletion,
+        (Step::Describe, Enabled | Disabled | PendingImport) => state,
+        (Step::Enable, _) => return Err(Error::KeyNotDisabled),
+        (Step::Disable, _) => return Err(Error::KeyNotEnabled),
+        (Step::ScheduleDeletion, _) => return Err(Error::KeyAlreadyPendingDeletion),
+        (Step::CancelDeletion, _) => return Err(Error::KeyNotPendingDeletion),
+        (Step::Describe, _) => return Err(Error::KeyPendingDeletion),
+    };
+    Ok(legal)
 }
 
 #[cfg(test)]

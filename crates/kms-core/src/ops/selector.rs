@@ -1,5 +1,7 @@
 //! How a call names a key.
 
+use std::sync::Arc;
+
 use crate::{
     draft::Draft,
     error::{Error, Field},
@@ -77,7 +79,11 @@ impl KeySelector {
 
 impl Scope<'_> {
     /// The key that `selector` names for the caller; its id goes to the record.
-    pub(crate) async fn key(&self, selector: &KeySelector, draft: &mut Draft) -> Result<KeyRecord, Error> {
+    pub(crate) async fn key(
+        &self,
+        selector: &KeySelector,
+        draft: &mut Draft,
+    ) -> Result<Arc<KeyRecord>, Error> {
         let (account, directory) = (&self.caller().account, self.directory());
         let id = match selector {
             KeySelector::Id(id) => Some(*id),
@@ -103,7 +109,7 @@ impl Scope<'_> {
         &self,
         selector: &KeySelector,
         draft: &mut Draft,
-    ) -> Result<KeyRecord, Error> {
+    ) -> Result<Arc<KeyRecord>, Error> {
         match (self.key(selector, draft).await, selector) {
             (Err(Error::KeyNotFound), KeySelector::Service(service)) => {
                 // The contract: made on first use by a caller who may kms:cmk:create.
@@ -119,7 +125,7 @@ impl Scope<'_> {
     }
 
     /// The key with this id, if it exists for the caller.
-    pub(crate) async fn visible_key(&self, id: KeyId, draft: &mut Draft) -> Result<KeyRecord, Error> {
+    pub(crate) async fn visible_key(&self, id: KeyId, draft: &mut Draft) -> Result<Arc<KeyRecord>, Error> {
         let stored = self.directory().key(id).await?;
         let record =
             stored.map(|stored| stored.value).filter(|record| record.exists_for(self.caller(), self.now));

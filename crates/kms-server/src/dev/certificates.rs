@@ -50,7 +50,7 @@ pub(crate) fn ensure(directory: &Path, deployment: &Deployment) -> Result<Files,
     let files = Files::within(directory);
     let today = OffsetDateTime::from_unix_timestamp(now().as_millis() / 1000)
         .map_err(|error| DevError::Certificates(error.to_string()))?;
-    if !valid_until(directory).is_some_and(|end| end - Duration::days(RENEW_DAYS) > today) {
+    if valid_until(directory).is_none_or(|end| end - Duration::days(RENEW_DAYS) <= today) {
         super::made_directory(directory)?;
         make(&files, deployment, today)?;
     }
@@ -132,6 +132,7 @@ fn write_pair(paths: (&Path, &Path), issued: Result<(String, String), rcgen::Err
     write_private(paths.1, key.as_bytes())
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
 fn certificate_error(error: rcgen::Error) -> DevError {
     DevError::Certificates(error.to_string())
 }

@@ -26,6 +26,7 @@ pub(crate) struct Project {
     pub(crate) region: &'static str,
 }
 
+#[allow(clippy::struct_field_names, reason = "the names of dev.json and of DEW")]
 pub(crate) struct User {
     pub(crate) user_id: String,
     pub(crate) name: &'static str,

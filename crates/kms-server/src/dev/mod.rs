@@ -91,11 +91,13 @@ pub enum DevError {
 pub fn enter_environment(options: &DevOptions) -> Result<(), DevError> {
     let directory = made_directory(&options.data_dir)?;
     remove_stale(&directory.join("dev.json"))?;
+    // At every start: a `kill -9` in a login can leave SoftHSM2's token file empty, and the script puts
+    // its copy back.
+    make_token(&directory.join("token"))?;
     let configuration = directory.join("token/softhsm2.conf");
     if std::env::var_os(SOFTHSM2_CONF).is_some_and(|named| Path::new(&named) == configuration) {
         return Ok(());
     }
-    make_token(&directory.join("token"))?;
     let again = || -> io::Result<Infallible> {
         let arguments = std::env::args_os().skip(1);
         Err(Command::new(std::env::current_exe()?).args(arguments).env(SOFTHSM2_CONF, &configuration).exec())
@@ -167,7 +169,7 @@ fn configuration(
             token_label: TOKEN_LABEL.to_owned(),
             pin_file: directory.join("token/pin"),
             root_label: "dewpoint-root".to_owned(),
-            workers: 1,
+            workers: 2,
             loaded_keys: 10_000,
         },
         traffic_control: TrafficConfig { mode: options.traffic_control },

@@ -1,4 +1,5 @@
 //! Conversions between the contract's messages and the domain's types; each way once.
+#![allow(clippy::needless_pass_by_value, reason = "every request is converted by a function of one form")]
 
 use std::collections::{BTreeMap, HashMap};
 

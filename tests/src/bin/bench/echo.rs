@@ -34,8 +34,12 @@ impl Echo {
     pub(crate) fn start(description: &Description) -> Self {
         let tls = description.ca().parent().expect("a directory").to_owned();
         let own = std::env::current_exe().expect("a path");
-        let mut child =
-            Command::new(own).arg(ARGUMENT).arg(tls).stdout(Stdio::piped()).spawn().expect("the echo server starts");
+        let mut child = Command::new(own)
+            .arg(ARGUMENT)
+            .arg(tls)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the echo server starts");
         let mut port = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut port).expect("a port");
         let mut description = description.clone();

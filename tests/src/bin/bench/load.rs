@@ -32,7 +32,12 @@ pub(crate) struct Figures {
 
 impl Figures {
     pub(crate) fn quantile(&self, quantile: f64) -> Duration {
-        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
+        #[allow(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an index"
+        )]
         let index = ((self.latencies.len() - 1) as f64 * quantile) as usize;
         self.latencies[index]
     }
@@ -71,8 +76,12 @@ pub(crate) async fn run(clients: &[Clients], call: &Call, in_flight: usize, dura
                 while !ended.load(Ordering::Relaxed) {
                     let started = Instant::now();
                     match &call {
-                        Call::Generate(request) => drop(client.data.generate_data_key(request.clone()).await.expect("made")),
-                        Call::Decrypt(request) => drop(client.data.decrypt_data_key(request.clone()).await.expect("opened")),
+                        Call::Generate(request) => {
+                            drop(client.data.generate_data_key(request.clone()).await.expect("made"))
+                        }
+                        Call::Decrypt(request) => {
+                            drop(client.data.decrypt_data_key(request.clone()).await.expect("opened"))
+                        }
                     }
                     if counting.load(Ordering::Relaxed) {
                         latencies.push(started.elapsed());

@@ -48,7 +48,9 @@ impl Table {
         };
         let (low, high) = (values[0], values[values.len() - 1]);
         let verdict = if held { "ok" } else { "BELOW" };
-        println!("{name:<44} {median:>7.3} ({low:.3}..{high:.3})  goal {goal:<8} recorded {bound:<8} {verdict:<6} {detail}");
+        println!(
+            "{name:<44} {median:>7.3} ({low:.3}..{high:.3})  goal {goal:<8} recorded {bound:<8} {verdict:<6} {detail}"
+        );
     }
 }
 
@@ -92,7 +94,8 @@ impl Bench {
         let echo = Echo::start(&dev.description);
         let mut clients = load::connections(&dev.description, "admin").await;
         let request = CreateKeyRequest { alias: "bench".into(), ..CreateKeyRequest::default() };
-        let key = clients[0].keys.create_key(request).await.expect("created").into_inner().key.expect("a key");
+        let key =
+            clients[0].keys.create_key(request).await.expect("created").into_inner().key.expect("a key");
         let echo_clients = load::connections(&echo.description, "admin").await;
         Self { dev, echo, clients, echo_clients, key_id: key.key_id }
     }
@@ -140,7 +143,13 @@ impl Bench {
             ratios.push(ours.as_secs_f64() / (echo + sync).as_secs_f64());
             last = format!("{ours:?} against echo {echo:?} + fdatasync {sync:?} (HSM calls not counted)");
         }
-        table.row("latency p50, 1 in flight / (echo + fdatasync)", &last, ratios, "<= 1.5", Bound::AtMost(1.9));
+        table.row(
+            "latency p50, 1 in flight / (echo + fdatasync)",
+            &last,
+            ratios,
+            "<= 1.5",
+            Bound::AtMost(1.9),
+        );
     }
 
     /// The same server with its log in memory: there fdatasync costs nothing.
@@ -179,7 +188,8 @@ async fn create_keys(clients: &[Clients], count: usize) {
             let mut client = clients[task % clients.len()].clone();
             tokio::spawn(async move {
                 for number in (task..count).step_by(64) {
-                    let request = CreateKeyRequest { alias: format!("k{number}"), ..CreateKeyRequest::default() };
+                    let request =
+                        CreateKeyRequest { alias: format!("k{number}"), ..CreateKeyRequest::default() };
                     client.keys.create_key(request).await.expect("created");
                 }
             })
