@@ -77,10 +77,10 @@ pub(crate) async fn run(clients: &[Clients], call: &Call, in_flight: usize, dura
                     let started = Instant::now();
                     match &call {
                         Call::Generate(request) => {
-                            drop(client.data.generate_data_key(request.clone()).await.expect("made"))
+                            drop(client.data.generate_data_key(request.clone()).await.expect("made"));
                         }
                         Call::Decrypt(request) => {
-                            drop(client.data.decrypt_data_key(request.clone()).await.expect("opened"))
+                            drop(client.data.decrypt_data_key(request.clone()).await.expect("opened"));
                         }
                     }
                     if counting.load(Ordering::Relaxed) {
