@@ -10,7 +10,7 @@ use tonic::{
     Request, Status,
     metadata::MetadataValue,
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity},
+    transport::{self, Certificate, Channel, ClientTlsConfig, Identity as TlsIdentity},
 };
 use tonic_types::StatusExt as _;
 
@@ -23,6 +23,12 @@ pub struct Identity {
     pub files: Option<(PathBuf, PathBuf)>,
     /// Metadata to send with every call.
     pub metadata: Vec<(&'static str, String)>,
+}
+
+/// Where a service is, and who vouches for it.
+pub(crate) struct Endpoint {
+    pub(crate) url: String,
+    pub(crate) ca: PathBuf,
 }
 
 /// Adds an identity's metadata to calls.
@@ -55,16 +61,21 @@ impl Clients {
     ///
     /// # Panics
     /// If files cannot be read.
-    #[allow(clippy::unused_async, reason = "a channel has to be made inside of a runtime")]
     pub async fn connect(description: &Description, identity: Identity) -> Self {
+        let endpoint = Endpoint { url: description.endpoint(), ca: description.ca() };
+        Self::connect_to(&endpoint, identity).await
+    }
+
+    #[allow(clippy::unused_async, reason = "a channel has to be made inside of a runtime")]
+    pub(crate) async fn connect_to(endpoint: &Endpoint, identity: Identity) -> Self {
         let read = |path: &PathBuf| fs::read(path).expect("a PEM file");
         let mut tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(read(&description.ca())))
+            .ca_certificate(Certificate::from_pem(read(&endpoint.ca)))
             .domain_name("localhost");
         if let Some((certificate, key)) = &identity.files {
             tls = tls.identity(TlsIdentity::from_pem(read(certificate), read(key)));
         }
-        let endpoint = Endpoint::from_shared(description.endpoint()).expect("an endpoint");
+        let endpoint = transport::Endpoint::from_shared(endpoint.url.clone()).expect("an endpoint");
         let endpoint =
             endpoint.connect_timeout(Duration::from_secs(10)).tls_config(tls).expect("TLS settings");
         let channel = endpoint.connect_lazy();

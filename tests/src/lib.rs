@@ -1,9 +1,21 @@
 //! Support for end-to-end tests: real `dewpoint` processes on real tokens, and clients for them.
 
+mod authority;
 mod calls;
 mod description;
+mod log;
 mod process;
+mod rpc;
+mod serve;
+mod steps;
+mod wait;
 
+pub use authority::{Authority, Validity, expired, valid};
 pub use calls::{Clients, Identity, by_alias, by_id, by_service, reason};
 pub use description::{Account, Description, User};
+pub use log::{all_changes_ended, check_log, records, records_of};
 pub use process::{Dev, DevOptions, binary};
+pub use rpc::{Rpc, Subject};
+pub use serve::{ACCOUNT, ADMIN, Serve};
+pub use steps::{Context, context, malformed_field, refusal, request_id};
+pub use wait::eventually;

@@ -20,7 +20,7 @@ pub struct DevOptions {
     pub arguments: Vec<String>,
     /// Further environment variables.
     pub environment: Vec<(String, String)>,
-    /// A command to start it through, as `strace -f -o FILE`.
+    /// A command to start it through, as `strace -D -f -o FILE`; it must keep the process id.
     pub through: Vec<String>,
 }
 
@@ -93,7 +93,7 @@ impl Dev {
         &self.directory
     }
 
-    /// Its process id (of the program that it was started through, if it was).
+    /// Its process id.
     ///
     /// # Panics
     /// If it does not run.
@@ -106,9 +106,15 @@ impl Dev {
     /// # Panics
     /// If it does not run.
     pub fn stop(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("it runs");
-        signal(&child, Signal::TERM);
-        child.wait().expect("it ends")
+        terminate(self.child.take().expect("it runs"))
+    }
+
+    /// Tells it to end, and does not wait for that.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn tell_to_stop(&self) {
+        signal(self.child.as_ref().expect("it runs"), Signal::TERM);
     }
 
     /// `kill -9`.
@@ -116,9 +122,16 @@ impl Dev {
     /// # Panics
     /// If it does not run.
     pub fn kill(&mut self) {
-        let mut child = self.child.take().expect("it runs");
-        signal(&child, Signal::KILL);
-        child.wait().expect("it ends");
+        kill(self.child.take().expect("it runs"));
+    }
+
+    /// Whether it still runs.
+    ///
+    /// # Panics
+    /// If it was stopped or killed.
+    pub fn runs(&mut self) -> bool {
+        let child = self.child.as_mut().expect("it was not stopped");
+        child.try_wait().expect("it can be asked").is_none()
     }
 
     /// Starts it again in the same directory.
@@ -159,11 +172,22 @@ impl Dev {
 
 impl Drop for Dev {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            signal(&child, Signal::KILL);
-            drop(child.wait());
+        if let Some(child) = self.child.take() {
+            kill(child);
         }
     }
+}
+
+/// Ends a process orderly.
+pub(crate) fn terminate(mut child: Child) -> ExitStatus {
+    signal(&child, Signal::TERM);
+    child.wait().expect("it ends")
+}
+
+/// `kill -9`.
+pub(crate) fn kill(mut child: Child) {
+    signal(&child, Signal::KILL);
+    child.wait().expect("it ends");
 }
 
 fn signal(child: &Child, signal: Signal) {

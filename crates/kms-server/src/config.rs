@@ -116,7 +116,10 @@ impl Config {
 /// Reads a TOML file into its strict type.
 pub(crate) fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, FileError> {
     let text = fs::read_to_string(path).map_err(|error| FileError::new(path, error))?;
-    toml::from_str(&text).map_err(|error| FileError::new(path, error))
+    toml::from_str(&text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        FileError::new(path, format_args!("line {line}: {}", error.message()))
+    })
 }
 
 fn default_root_label() -> String {

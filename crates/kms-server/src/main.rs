@@ -69,7 +69,7 @@ fn run_serve(path: &std::path::Path) -> Result<(), String> {
     let served = block_on(async {
         let told = told_to_stop();
         let server = server::start(&config).await?;
-        tracing::info!(grpc = %server.grpc, admin = ?server.admin, "ready");
+        tracing::info!(grpc = %server.grpc, admin = server.admin.map(tracing::field::display), "ready");
         server.run_until(told).await
     });
     served.map_err(|error| error.to_string())

@@ -72,9 +72,6 @@ pub enum ServeError {
          it was initialised anew; restore the token from a backup"
     )]
     RootKeyLost,
-    /// A deployment is made once.
-    #[error("data_dir holds a key store already: a root key is only made for a new deployment")]
-    NotNew,
     /// Store and token.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -121,7 +118,11 @@ struct Adapters {
 pub fn initialise(config: &Config) -> Result<Option<kms_hsm::RootKeys>, ServeError> {
     check_data_directory(&config.data_dir)?;
     if store_exists(&config.data_dir) {
-        return Err(ServeError::NotNew);
+        return match Pkcs11Hsm::open(&pkcs11_config(config)) {
+            Ok(_) => Ok(None),
+            Err(kms_hsm::OpenError::RootKeysMissing { .. }) => Err(ServeError::RootKeyLost),
+            Err(error) => Err(error.into()),
+        };
     }
     match Pkcs11Hsm::create_root_keys(&pkcs11_config(config)) {
         Ok(made) => Ok(Some(made)),
@@ -213,16 +214,22 @@ async fn listen(
         admin = Some(address(&listener, configured.listen)?);
         background.push(tokio::spawn(admin::serve(listener, gate.clone(), ready, told_stop.clone())));
     }
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(kms_proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-    let reflection = reflection.build_v1().map_err(|error| ServeError::Grpc(error.to_string()))?;
+    let descriptors = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(kms_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let described = |error: tonic_reflection::server::Error| ServeError::Grpc(error.to_string());
+    let reflection = descriptors().build_v1().map_err(described)?;
+    // Tools of before 2023 know only this one.
+    let older_reflection = descriptors().build_v1alpha().map_err(described)?;
     let (keys, data_keys) = grpc::services(gate);
     let router = TonicServer::builder()
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
         .add_service(health)
         .add_service(reflection)
+        .add_service(older_reflection)
         .add_service(keys)
         .add_service(data_keys);
     let incoming = ReceiverStream::new(tls::accept(listener, tls));

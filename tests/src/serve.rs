@@ -1,0 +1,177 @@
+//! A `dewpoint serve` process of one's own: token, configuration and authority made by the test.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{Authority, Clients, Identity, binary, calls::Endpoint, eventually, process};
+
+/// The account, the project and the users of the identity file.
+pub const ACCOUNT: &str = "d1";
+/// Who may do everything.
+pub const ADMIN: &str = "dewpoint://d1/admin";
+
+const IDENTITY: &str = r#"
+[[accounts]]
+domain_id = "d1"
+name = "one"
+projects = [{ project_id = "p1", region = "r1" }]
+[[accounts.users]]
+user_id = "admin"
+name = "admin"
+permissions = ["kms:*:*"]
+
+[[accounts]]
+domain_id = "d2"
+name = "two"
+projects = [{ project_id = "p2", region = "r1" }]
+[[accounts.users]]
+user_id = "other"
+name = "other"
+permissions = ["kms:*:*"]
+
+[[services]]
+name = "obs"
+accounts = ["d1"]
+"#;
+
+/// A deployment, and its process while it runs; killed when dropped.
+#[derive(Debug)]
+pub struct Serve {
+    child: Option<Child>,
+    directory: TempDir,
+    /// Whom its clients' certificates come from.
+    pub authority: Authority,
+    /// Where it listens; made known by [`start`](Self::start).
+    endpoint: String,
+}
+
+impl Serve {
+    /// Makes token, certificates and configuration; neither root key nor process yet.
+    ///
+    /// # Panics
+    /// If they cannot be made.
+    pub fn prepare() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path();
+        let authority = Authority::new(path, "test");
+        let (certificate, private_key) = authority.server();
+        let module = make_token(&path.join("token"));
+        fs::create_dir(path.join("data")).expect("a directory");
+        fs::write(path.join("identity.toml"), IDENTITY).expect("a file");
+        let config = format!(
+            "data_dir = {data:?}\nidentity_file = {identity:?}\n\
+             [grpc]\nlisten = \"127.0.0.1:0\"\ncertificate = {certificate:?}\nprivate_key = {private_key:?}\n\
+             client_ca = {ca:?}\n[hsm]\nmodule = {module:?}\ntoken_label = \"dewpoint\"\npin_file = {pin:?}\n\
+             workers = 1\n[traffic_control]\nmode = \"off\"\n",
+            data = path.join("data"),
+            identity = path.join("identity.toml"),
+            ca = authority.certificate(),
+            pin = path.join("token/pin"),
+        );
+        fs::write(path.join("dewpoint.toml"), config).expect("a file");
+        Self { child: None, directory, authority, endpoint: String::new() }
+    }
+
+    /// A running service on a new token.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub async fn start_new() -> Self {
+        let mut serve = Self::prepare();
+        let made = serve.run("init");
+        assert!(made.status.success(), "{made:?}");
+        serve.start().await;
+        serve
+    }
+
+    /// The directory of everything: `dewpoint.toml`, `identity.toml`, `data/`, `token/`.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Runs `serve` or `init` to its end.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn run(&self, command: &str) -> Output {
+        self.command(command).output().expect("dewpoint starts")
+    }
+
+    /// `dewpoint serve` or `init` with the configuration and the token.
+    pub fn command(&self, command: &str) -> Command {
+        let path = self.directory();
+        let mut dewpoint = Command::new(binary());
+        dewpoint.args([command, "--config"]).arg(path.join("dewpoint.toml"));
+        dewpoint.env("SOFTHSM2_CONF", path.join("token/softhsm2.conf"));
+        dewpoint
+    }
+
+    /// Starts the service.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub async fn start(&mut self) {
+        let log = self.directory().join("stderr.log");
+        let file = File::create(&log).expect("a file");
+        let mut child = self.command("serve").stdout(Stdio::null()).stderr(file).spawn().expect("it starts");
+        let address = eventually("ready", async || {
+            let text = fs::read_to_string(&log).expect("the log can be read");
+            let ended = child.try_wait().expect("it can be asked");
+            assert!(ended.is_none(), "dewpoint serve ended with {ended:?}: {text}");
+            text.lines().find_map(ready_address)
+        })
+        .await;
+        self.endpoint = format!("https://{address}");
+        self.child = Some(child);
+    }
+
+    /// Ends it orderly and tells how it ended.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn stop(&mut self) -> ExitStatus {
+        process::terminate(self.child.take().expect("it runs"))
+    }
+
+    /// Clients for any identity.
+    pub async fn connect(&self, identity: Identity) -> Clients {
+        let endpoint = Endpoint { url: self.endpoint.clone(), ca: self.authority.certificate() };
+        Clients::connect_to(&endpoint, identity).await
+    }
+
+    /// The port that it listens on.
+    ///
+    /// # Panics
+    /// If it was never started.
+    pub fn port(&self) -> u16 {
+        let (_, port) = self.endpoint.rsplit_once(':').expect("it was started");
+        port.parse().expect("a port")
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.take() {
+            process::kill(child);
+        }
+    }
+}
+
+fn ready_address(line: &str) -> Option<String> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    (line["message"] == "ready").then(|| line["grpc"].as_str().map(str::to_owned)).flatten()
+}
+
+/// Makes a token as deployments do; answers the path of its module.
+fn make_token(directory: &Path) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../softhsm-config/init-token.sh");
+    let made = Command::new("sh").arg(script).arg(directory).arg("dewpoint").output().expect("sh starts");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    String::from_utf8(made.stdout).expect("a path").trim().into()
+}
