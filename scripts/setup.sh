@@ -84,6 +84,7 @@ note_packages() {
         need_service
         need_package has strace strace
         need_package has pkcs11-tool opensc
+        need_package has p11tool gnutls-bin
         need_package has_venv python3-venv
         ;;
     check)

@@ -55,7 +55,7 @@ fn wait_before_retry(policy: &RetryPolicy, repeat: Repeat, tries: u32, error: &E
             Some(backoff(policy, tries))
         }
         Error::Refused(refusal) if refusal.code == Code::ResourceExhausted => {
-            refusal.retry_after.map(jittered)
+            refusal.retry_after.map(|asked| spread(policy, tries, asked))
         }
         Error::Refused(refusal) if refusal.code == Code::Unavailable => {
             let safe = repeat == Repeat::Harmless || NOTHING_DONE.contains(&refusal.reason.as_str());
@@ -64,6 +64,13 @@ fn wait_before_retry(policy: &RetryPolicy, repeat: Repeat, tries: u32, error: &E
         }
         _ => None,
     }
+}
+
+/// What the server asked for, and a part that grows with each try: all who are throttled are told of the same
+/// next free moment, and it fits one of them only.
+fn spread(policy: &RetryPolicy, tries: u32, asked: Duration) -> Duration {
+    let factor = 4u32.saturating_pow(tries.saturating_sub(1));
+    asked.saturating_add(random_part((asked / 4).saturating_mul(factor).min(policy.longest_backoff)))
 }
 
 /// What the server asked for and up to a quarter more, so that clients do not come back all at once.

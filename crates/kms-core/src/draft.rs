@@ -86,6 +86,11 @@ impl Draft {
         self.record.key_id
     }
 
+    /// Says that the call made nothing, because what it asked for existed.
+    pub(crate) fn existed(&mut self) {
+        self.record.reason = Some("EXISTED_ALREADY");
+    }
+
     pub(crate) fn state_digest(&mut self, digest: [u8; 32]) {
         self.record.state_digest = Some(digest);
     }

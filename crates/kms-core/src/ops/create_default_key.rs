@@ -26,6 +26,7 @@ impl Operation for CreateDefaultKey {
         let account = scope.caller().account.clone();
         if let Some(id) = scope.directory().default_key(&account, &self.service).await? {
             draft.key(id, None);
+            draft.existed();
             return Ok(Prepared::Answer(())); // another call made it first
         }
         // DEW: §5, default keys are AES_256, named after their service.

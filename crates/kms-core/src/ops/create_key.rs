@@ -48,6 +48,7 @@ impl Operation for CreateKey {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
         if let Some(first) = self.earlier_result(scope, draft).await? {
+            draft.existed();
             return Ok(Prepared::Answer(first));
         }
         let caller = scope.caller();

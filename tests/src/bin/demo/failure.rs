@@ -3,7 +3,6 @@
 use std::{
     error::Error,
     fmt::{self, Display},
-    iter::successors,
 };
 
 /// What went wrong, with its causes.
@@ -36,7 +35,12 @@ impl<Output, E: Error + 'static> During<Output> for Result<Output, E> {
 
 /// An error and what it came from, without those that repeat the one before.
 pub(crate) fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut told: Vec<String> = successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
+    let mut told = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        told.push(error.to_string());
+        cause = error.source();
+    }
     told.dedup();
     told.join(": ")
 }

@@ -59,7 +59,11 @@ impl Tree {
             }
             tree.copy(&candidate, directory)?;
         }
-        if tree.is_enough() { Ok(tree) } else { Err(Failure::new("this machine has too few files for the demo")) }
+        if tree.is_enough() {
+            Ok(tree)
+        } else {
+            Err(Failure::new("this machine has too few files for the demo"))
+        }
     }
 
     /// The largest file.
@@ -98,10 +102,12 @@ fn system_files() -> Vec<Candidate> {
     }
     let mut files = named(found, Path::new("/"), "");
     files.sort_by_cached_key(|file| -> [u8; 32] { Sha256::digest(&file.name).into() });
-    let largest = (0..files.len()).max_by_key(|index| files[*index].length);
-    largest.into_iter().for_each(|index| files.swap(0, index));
-    let empty = files.iter().skip(1).position(|file| file.length == 0);
-    empty.into_iter().for_each(|index| files.swap(1, index + 1));
+    if let Some(largest) = (0..files.len()).max_by_key(|index| files[*index].length) {
+        files.swap(0, largest);
+    }
+    if let Some(empty) = files.iter().skip(1).position(|file| file.length == 0) {
+        files.swap(1, empty + 1);
+    }
     files
 }
 

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Opens the ciphertext vectors by a path that shares no code with the service.
+
+    ciphertext.py write FILE       make the vectors
+    ciphertext.py check FILE...    open them; compute the derivations on a SoftHSM2 token, too
+
+Needs PyPI's `cryptography`; `check` also needs softhsm2, gnutls-bin (p11tool) and opensc (pkcs11-tool).
+Written from docs/ciphertext-format.md alone.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+SUITES = {1: ("AES_256", algorithms.AES, 32), 2: ("SM4", algorithms.SM4, 16)}
+LABEL = b"DEWPOINT-WRAPKEY"
+
+
+def canonical(pairs):
+    if not pairs:
+        return b"\x00"
+    out = b"\x01" + struct.pack(">I", len(pairs))
+    for key, value in sorted((k.encode(), v.encode()) for k, v in pairs.items()):
+        out += struct.pack(">I", len(key)) + key + struct.pack(">I", len(value)) + value
+    return out
+
+
+def derivation_input(header):
+    fields = [header[0:1], header[2:3], header[3:4], header[4:20], header[20:24], header[24:40]]
+    context = b"".join(bytes([len(field)]) + field for field in fields)
+    bits = SUITES[header[2]][2] * 8
+    return struct.pack(">I", 1) + LABEL + b"\x00" + context + struct.pack(">I", bits)
+
+
+def wrapping_key(backing_key, header):
+    block = hmac.new(backing_key, derivation_input(header), hashlib.sha256).digest()
+    return block[: SUITES[header[2]][2]]
+
+
+def seal(backing_key, header, context, plaintext):
+    algorithm = SUITES[header[2]][1]
+    cipher = Cipher(algorithm(wrapping_key(backing_key, header)), modes.GCM(header[40:52])).encryptor()
+    cipher.authenticate_additional_data(header + canonical(context))
+    return header + cipher.update(plaintext) + cipher.finalize() + cipher.tag
+
+
+def open_sealed(backing_key, ciphertext, context):
+    header, body, tag = ciphertext[:52], ciphertext[52:-16], ciphertext[-16:]
+    algorithm = SUITES[header[2]][1]
+    cipher = Cipher(algorithm(wrapping_key(backing_key, header)), modes.GCM(header[40:52], tag)).decryptor()
+    cipher.authenticate_additional_data(header + canonical(context))
+    return cipher.update(body) + cipher.finalize()
+
+
+def vectors():
+    contexts = [{}, {"bucket": "photos", "object": "2026/11/24/\u4e91.jpg"}]
+    for algorithm in SUITES:
+        for number, length in enumerate((1, 16, 32, 1024)):
+            seed = hashlib.sha512(f"dewpoint vector {algorithm} {length}".encode()).digest()
+            backing_key, material = seed[:32], seed[32:48]
+            fresh = hashlib.sha256(seed).digest()[:28]
+            header = bytes([1, 1, algorithm, 1]) + material + struct.pack(">I", number + 1) + fresh
+            context = contexts[number % 2]
+            plaintext = bytes((7 * index + number) % 256 for index in range(length))
+            yield {
+                "algorithm": SUITES[algorithm][0],
+                "backing_key": backing_key.hex(),
+                "encryption_context": context,
+                "canonical_context": canonical(context).hex(),
+                "derivation_input": derivation_input(header).hex(),
+                "wrapping_key": wrapping_key(backing_key, header).hex(),
+                "plaintext": plaintext.hex(),
+                "ciphertext": seal(backing_key, header, context, plaintext).hex(),
+            }
+
+
+def require(condition, what):
+    if not condition:
+        raise SystemExit(f"ciphertext.py: {what}")
+
+
+def check_vector(vector):
+    read = {name: bytes.fromhex(value) for name, value in vector.items() if name not in ("algorithm", "encryption_context")}
+    header = read["ciphertext"][:52]
+    require(canonical(vector["encryption_context"]) == read["canonical_context"], "another canonical context")
+    require(derivation_input(header) == read["derivation_input"], "another derivation input")
+    require(wrapping_key(read["backing_key"], header) == read["wrapping_key"], "another wrapping key")
+    opened = open_sealed(read["backing_key"], read["ciphertext"], vector["encryption_context"])
+    require(opened == read["plaintext"], "another plaintext")
+    return read
+
+
+def run(*words, **environment):
+    done = subprocess.run(words, env={**os.environ, **environment}, capture_output=True)
+    require(done.returncode == 0, f"{words[0]} failed: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout.decode().strip()
+
+
+def check_on_token(vectors_read):
+    """The same derivations, computed by a PKCS#11 token that holds the backing keys as secrets."""
+    for tool, package in (("pkcs11-tool", "opensc"), ("p11tool", "gnutls-bin"), ("softhsm2-util", "softhsm2")):
+        require(shutil.which(tool), f"{tool} is missing: apt-get install {package}")
+    script = Path(__file__).resolve().parents[2] / "softhsm-config" / "init-token.sh"
+    for number, read in enumerate(vectors_read):
+        # A token for each: pkcs11-tool signs with the first key that it finds.
+        with tempfile.TemporaryDirectory() as directory:
+            token, message, answer = (Path(directory) / name for name in ("token", "message", "answer"))
+            module = run("sh", str(script), str(token), "vector")
+            pin = (token / "pin").read_text().strip()
+            environment = {"SOFTHSM2_CONF": str(token / "softhsm2.conf"), "PIN": pin, "GNUTLS_PIN": pin}
+            message.write_bytes(read["derivation_input"])
+            run("p11tool", "--batch", "--provider", module, "--login", "--write", "--mark-sign", "--label", "vector",
+                "--secret-key", read["backing_key"].hex(), "pkcs11:token=vector", **environment)
+            run("pkcs11-tool", "--module", module, "--token-label", "vector", "--login", "--pin", "env:PIN", "--sign",
+                "--mechanism", "SHA256-HMAC", "--label", "vector", "--input-file", str(message),
+                "--output-file", str(answer), **environment)
+            derived = answer.read_bytes()
+        agrees = derived[: len(read["wrapping_key"])] == read["wrapping_key"]
+        require(agrees, f"vector {number}: the token derives another key")
+
+
+def main(arguments):
+    match arguments:
+        case ["write", path]:
+            text = json.dumps({"format": 1, "vectors": list(vectors())}, indent=1, ensure_ascii=True)
+            Path(path).write_text(text + "\n")
+        case ["check", *paths] if paths:
+            for path in paths:
+                read = [check_vector(vector) for vector in json.loads(Path(path).read_text())["vectors"]]
+                require(read, f"{path} holds no vectors")
+                check_on_token(read)
+                print(f"{path}: {len(read)} ciphertexts agree, their keys derived in software and on a token")
+        case _:
+            raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
