@@ -19,6 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 SUITES = {1: ("AES_256", algorithms.AES, 32), 2: ("SM4", algorithms.SM4, 16)}
@@ -96,6 +97,13 @@ def check_vector(vector):
     require(wrapping_key(read["backing_key"], header) == read["wrapping_key"], "another wrapping key")
     opened = open_sealed(read["backing_key"], read["ciphertext"], vector["encryption_context"])
     require(opened == read["plaintext"], "another plaintext")
+    altered = read["ciphertext"][:-1] + bytes([read["ciphertext"][-1] ^ 1])
+    for ciphertext, context in ((altered, vector["encryption_context"]), (read["ciphertext"], {"bucket": "other"})):
+        try:
+            open_sealed(read["backing_key"], ciphertext, context)
+        except InvalidTag:
+            continue
+        require(False, "an altered ciphertext or another context opens")
     return read
 
 

@@ -1,4 +1,9 @@
 //! Support for end-to-end tests: real `dewpoint` processes on real tokens, and clients for them.
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::unnecessary_debug_formatting,
+    reason = "support of tests panics where a test fails, and writes TOML texts"
+)]
 
 mod authority;
 mod calls;

@@ -190,11 +190,6 @@ pub(crate) fn kill(mut child: Child) {
     child.wait().expect("it ends");
 }
 
-fn signal(child: &Child, signal: Signal) {
-    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
-    let _ = kill_process(id, signal); // it may have ended by itself
-}
-
 fn spawn(directory: &Path, options: &DevOptions) -> Child {
     fs::create_dir_all(directory).expect("a directory");
     let log = File::create(directory.join("stderr.log")).expect("a file");
@@ -217,4 +212,13 @@ fn spawn(directory: &Path, options: &DevOptions) -> Child {
         panic!("dewpoint did not become ready ({status}): {log}");
     }
     child
+}
+
+/// Signals the service itself, also if it was started through another program: that one ends with it.
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    let id = child.id();
+    let started = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok();
+    let service = started.and_then(|ids| ids.split_whitespace().next()?.parse().ok());
+    let service = service.or(i32::try_from(id).ok()).and_then(Pid::from_raw).expect("a process id");
+    let _ = kill_process(service, signal); // it may have ended by itself
 }

@@ -169,7 +169,7 @@ fn a_key_whose_deletion_is_due_does_not_exist() {
     let pending = PendingDays::parse(7).expect("in range");
     world.run(&admin(), ScheduleKeyDeletion { key_id: key.id, pending }).expect("scheduled");
     let week = Duration::from_secs(7 * 24 * 60 * 60);
-    world.clock.advance(week - Duration::from_micros(1));
+    world.clock.advance(week.saturating_sub(Duration::from_micros(1)));
     assert_eq!(state(&world, key.id), KeyState::PendingDeletion);
     world.clock.advance(Duration::from_micros(1));
     let error = world.run(&admin(), DescribeKey { key: by_id(key.id) }).expect_err("due");

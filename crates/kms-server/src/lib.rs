@@ -5,6 +5,8 @@ mod admin;
 mod clock;
 pub mod config;
 pub mod dev;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod grpc;
 mod identity;

@@ -1,6 +1,6 @@
 //! The gRPC transport: requests to operations, recorded answers to responses.
 
-mod convert;
+pub(crate) mod convert;
 mod data_keys;
 mod keys;
 mod status;

@@ -1,0 +1,104 @@
+//! Listing by pages: every key that the caller may see, once, for all page sizes and filters.
+
+use kms_core::{
+    key::{KeyId, KeySpec, KeyState},
+    ops::{CreateKey, DisableKey, KeySelector, ListKeys, PageSize, PageToken},
+};
+use proptest::prelude::*;
+
+use crate::support::{World, caller, create, generate, owner};
+
+/// A key to be made: by the owner or by strangers, with a state and an algorithm.
+#[derive(Debug, Clone)]
+struct Made {
+    whose: usize,
+    disabled: bool,
+    spec: KeySpec,
+}
+
+fn made() -> impl Strategy<Value = Made> {
+    (0..3_usize, any::<bool>(), prop_oneof![Just(KeySpec::Aes256), Just(KeySpec::Sm4)])
+        .prop_map(|(whose, disabled, spec)| Made { whose, disabled, spec })
+}
+
+fn state() -> impl Strategy<Value = Option<KeyState>> {
+    prop_oneof![Just(None), Just(Some(KeyState::Enabled)), Just(Some(KeyState::Disabled))]
+}
+
+fn spec() -> impl Strategy<Value = Option<KeySpec>> {
+    prop_oneof![Just(None), Just(Some(KeySpec::Aes256)), Just(Some(KeySpec::Sm4))]
+}
+
+/// Makes the keys; answers the owner's, in no order.
+fn fill(world: &World, keys: &[Made], services: &[&str]) -> Vec<(KeyId, KeyState, KeySpec)> {
+    let callers = [owner(), caller("zeta", "cn-north-4"), caller("acme", "cn-east-3")];
+    let mut visible = Vec::new();
+    for service in services {
+        let key = KeySelector::service(service).expect("a known service");
+        let id = world.run(&owner(), generate(key)).expect("made on first use").sealed.key_id;
+        visible.push((id, KeyState::Enabled, KeySpec::Aes256));
+    }
+    for (number, key) in keys.iter().enumerate() {
+        let caller = &callers[key.whose];
+        let request = CreateKey { spec: key.spec, ..create(&format!("key-{number}")) };
+        let key_id = world.run(caller, request).expect("a free name").id;
+        let mut state = KeyState::Enabled;
+        if key.disabled {
+            state = world.run(caller, DisableKey { key_id }).expect("enabled before").state;
+        }
+        if key.whose == 0 {
+            visible.push((key_id, state, key.spec));
+        }
+    }
+    visible
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_visible_key_is_listed_once(
+        keys in prop::collection::vec(made(), 0..14),
+        services in prop::sample::subsequence(vec!["obs", "evs", "rds", "csms"], 0..=4),
+        size in 1..8_u32,
+        state in state(),
+        spec in spec(),
+    ) {
+        let world = World::new();
+        let mut expected: Vec<KeyId> = fill(&world, &keys, &services)
+            .into_iter()
+            .filter(|key| state.is_none_or(|state| state == key.1) && spec.is_none_or(|spec| spec == key.2))
+            .map(|key| key.0)
+            .collect();
+        let (mut listed, mut token) = (Vec::new(), None);
+        for page_number in 0.. {
+            prop_assert!(page_number <= keys.len() + services.len(), "the pages do not end");
+            let request = ListKeys { size: PageSize::parse(size).expect("a size"), token, state, spec };
+            let page = world.run(&owner(), request).expect("listed");
+            prop_assert!(page.keys.len() <= size as usize);
+            listed.extend(page.keys.into_iter().map(|key| key.id));
+            let Some(next) = page.next else { break };
+            token = PageToken::parse(&next.encode()).expect("its own token");
+            prop_assert_eq!(token.as_ref(), Some(&next), "a token survives its text");
+        }
+        expected.sort_unstable();
+        listed.sort_unstable();
+        prop_assert_eq!(listed, expected);
+    }
+
+    #[test]
+    fn a_forged_token_shows_only_the_callers_keys(
+        keys in prop::collection::vec(made(), 0..6),
+        after in prop::collection::vec(any::<u8>(), 0..40),
+        list in 0..2_u8,
+    ) {
+        use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+        let world = World::new();
+        let visible = fill(&world, &keys, &["obs"]);
+        let text = URL_SAFE_NO_PAD.encode([&[list], &after[..]].concat());
+        let token = PageToken::parse(&text).expect("well-formed");
+        let size = PageSize::parse(0).expect("a size");
+        let page = world.run(&owner(), ListKeys { size, token, state: None, spec: None }).expect("listed");
+        prop_assert!(page.keys.iter().all(|key| visible.iter().any(|visible| visible.0 == key.id)));
+    }
+}

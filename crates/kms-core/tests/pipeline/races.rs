@@ -1,0 +1,89 @@
+//! Callers of two services on one store who want the same thing at the same time.
+//!
+//! All of them read before the HSM goes on, and commit after it: that is the race, made certain.
+
+use std::{collections::HashSet, thread};
+
+use kms_core::{
+    Error, Phase,
+    ops::{CreateKey, IdempotencyToken, Operation},
+};
+
+use crate::support::{World, create, finish, generate, obs, owner, poll};
+
+/// Runs `operation` on two services at once: both have read the store before one of them commits.
+fn race<O: Operation + Clone>(worlds: &[World; 2], operation: &O) -> [Result<O::Output, Error>; 2] {
+    worlds[0].hsm.hold();
+    let mut running = worlds.each_ref().map(|world| world.begin(&owner(), operation.clone()));
+    for one in &mut running {
+        assert!(poll(one).is_pending(), "the HSM is held");
+    }
+    assert_eq!(worlds[0].hsm.queued(), 2, "both have read, and both ask for an id");
+    worlds[0].hsm.release();
+    running.map(finish)
+}
+
+fn two_services() -> [World; 2] {
+    let world = World::new();
+    let sibling = world.sibling();
+    [world, sibling]
+}
+
+#[test]
+fn a_race_for_a_default_key_makes_one() {
+    let worlds = two_services();
+    let [one, other] = race(&worlds, &generate(obs())).map(|made| made.expect("both get a data key").sealed);
+    assert_eq!(one.key_id, other.key_id);
+    assert_eq!((worlds[0].store.under(b"k/").len(), worlds[0].store.under(b"d/").len()), (1, 1));
+    for world in &worlds {
+        assert!(world.open_intents().is_empty());
+        let record = world.audit.records().pop().expect("a record");
+        assert_eq!((record.phase, record.key_id), (Phase::Complete, Some(one.key_id)));
+    }
+}
+
+#[test]
+fn a_race_for_an_alias_has_one_winner() {
+    let worlds = two_services();
+    let results = race(&worlds, &create("same"));
+    let [Ok(_), Err(error)] = results else { panic!("one key, not {results:?}") };
+    assert_eq!(error, Error::AliasExists);
+    assert_eq!(worlds[0].store.under(b"k/").len(), 1);
+    let outcome = worlds[1].audit.records().pop().expect("a record");
+    assert_eq!((outcome.phase, outcome.reason), (Phase::Outcome, Some("ALIAS_EXISTS")));
+}
+
+#[test]
+fn a_race_of_retries_answers_one_key() {
+    let worlds = two_services();
+    let token = IdempotencyToken::parse("token").expect("a token");
+    let request = CreateKey { idempotency_token: Some(token), ..create("same") };
+    let [one, other] = race(&worlds, &request).map(|made| made.expect("both get the key"));
+    assert_eq!(one, other);
+    assert_eq!(worlds[0].store.under(b"k/").len(), 1);
+    let outcome = worlds[1].audit.records().pop().expect("a record");
+    assert_eq!((outcome.phase, outcome.key_id), (Phase::Outcome, Some(one.id)), "names the key that exists");
+}
+
+#[test]
+fn many_threads_get_one_default_key_and_one_alias() {
+    const THREADS: usize = 8;
+    let worlds = two_services();
+    let results: Vec<_> = thread::scope(|scope| {
+        let spawn = |number: usize| {
+            let world = &worlds[number % worlds.len()];
+            scope.spawn(move || (world.run(&owner(), generate(obs())), world.run(&owner(), create("same"))))
+        };
+        let threads: Vec<_> = (0..THREADS).map(spawn).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    let ids: HashSet<_> = results
+        .iter()
+        .map(|(made, _)| made.as_ref().expect("the log and the store work").sealed.key_id)
+        .collect();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    let created = results.iter().filter(|(_, created)| created.is_ok()).count();
+    let refused = results.iter().filter(|(_, created)| *created == Err(Error::AliasExists)).count();
+    assert_eq!((created, refused), (1, THREADS - 1));
+    assert!(worlds.iter().all(|world| world.open_intents().is_empty()));
+}

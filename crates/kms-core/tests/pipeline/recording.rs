@@ -1,0 +1,251 @@
+//! No answer without its record, and what the records say.
+
+use std::collections::BTreeMap;
+
+use futures_executor::block_on;
+use kms_core::{
+    Call, Error, Phase, Record, Refused, Verdict,
+    error::{Throttled, Unauthenticated},
+    identity::Caller,
+    key::KeyId,
+    operation::{Action, OperationClass, OperationName, Permissions},
+    ops::{DescribeKey, GenerateRandom, KeySelector},
+    ports::HsmError,
+};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::support::{Attempt, World, finish, generate, key_path, obs, owner, poll, wait_until, with};
+
+#[test]
+fn a_data_key_waits_for_its_record_although_the_hsm_is_done() {
+    let world = World::new();
+    let key = world.key(&owner(), "key").id;
+    world.audit.hold();
+    let mut running = world.begin(&owner(), generate(KeySelector::Id(key)));
+    assert!(poll(&mut running).is_pending());
+    wait_until("the HSM is done", || world.audit.held() == 1);
+    assert!(poll(&mut running).is_pending(), "answered before the record was durable");
+    let durable = world.audit.records().len();
+    world.audit.release();
+    let recorded = block_on(running).expect("it is recorded now");
+    assert_eq!(recorded.receipt().sequence(), durable as u64, "the receipt is of this record");
+    assert_eq!(recorded.into_inner().plaintext.len(), 32);
+}
+
+#[test]
+fn reads_and_denials_wait_for_their_records_too() {
+    let world = World::new();
+    let key = KeySelector::Id(world.key(&owner(), "key").id);
+    for (caller, verdict) in [(owner(), Verdict::Succeeded), (with(Permissions::NONE), Verdict::Denied)] {
+        world.audit.hold();
+        let mut running = world.begin(&caller, DescribeKey { key: key.clone() });
+        assert!(poll(&mut running).is_pending(), "answered before the record was durable");
+        world.audit.release();
+        assert_eq!(finish(running).is_ok(), verdict == Verdict::Succeeded);
+        assert_eq!(world.audit.records().last().expect("a record").verdict, verdict);
+    }
+}
+
+#[test]
+fn what_cannot_be_recorded_is_not_answered() {
+    let world = World::new();
+    let (_, attempts) = world.key_with_attempts(&owner());
+    for caller in [owner(), with(Permissions::NONE)] {
+        for attempt in &attempts {
+            let before = world.store.dump();
+            world.audit.fail_next(1);
+            let error = attempt.run(&world, &caller).expect_err("nothing of it is recorded");
+            assert_eq!(error.code(), "AUDIT_UNAVAILABLE", "{:?}", attempt.name);
+            assert_eq!(world.store.dump(), before, "{:?} changed something", attempt.name);
+        }
+    }
+}
+
+#[test]
+fn every_operation_leaves_its_records() {
+    let world = World::new();
+    let (key, attempts) = world.key_with_attempts(&owner());
+    for attempt in &attempts {
+        let (result, records) = world.records_of(|| attempt.run(&world, &owner()));
+        result.unwrap_or_else(|error| panic!("{:?}: {error:?}", attempt.name));
+        check_records(&world, attempt, key, &records);
+    }
+}
+
+fn check_records(world: &World, attempt: &Attempt, key: KeyId, records: &[Record]) {
+    let name = attempt.name;
+    let changes = name.info().class == OperationClass::Change;
+    let phases: Vec<_> = records.iter().map(|record| (record.phase, record.verdict)).collect();
+    let expected: &[_] = if changes {
+        &[(Phase::Intent, Verdict::Pending), (Phase::Outcome, Verdict::Succeeded)]
+    } else {
+        &[(Phase::Complete, Verdict::Succeeded)]
+    };
+    assert_eq!(phases, expected, "{name:?}");
+    for record in records {
+        assert_eq!(record.operation, name);
+        assert_eq!(record.request_id, records[0].request_id, "{name:?}");
+        assert_eq!(record.key_version, attempt.uses_key().then_some(1), "{name:?}");
+        assert_eq!((record.reason, record.missing_action, record.count), (None, None, 1), "{name:?}");
+        assert_eq!(record.context.len(), if attempt.uses_key() { 2 } else { 0 }, "{name:?}");
+        check_caller(record);
+        if attempt.needs_key() {
+            assert_eq!(record.key_id, Some(key), "{name:?}");
+        }
+    }
+    let digest = records.last().expect("a record").state_digest;
+    let stored =
+        records[0].key_id.map(|id| <[u8; 32]>::from(Sha256::digest(world.store.value(&key_path(id)))));
+    assert_eq!(digest, stored.filter(|_| changes), "{name:?}: the digest of what lies in the store");
+}
+
+fn check_caller(record: &Record) {
+    let (caller, owner) = (record.caller.as_ref().expect("a caller"), owner());
+    assert_eq!(
+        (&caller.account, &caller.user, &caller.project),
+        (&owner.account, &owner.user, &owner.project)
+    );
+    assert_eq!((caller.certificate, caller.source), (owner.certificate, owner.source));
+}
+
+#[test]
+fn context_values_are_hidden_but_can_be_searched_for() {
+    let contexts = |world: &World| -> Vec<BTreeMap<String, String>> {
+        let key = KeySelector::Id(world.key(&owner(), "key").id);
+        let records = [(); 2].map(|()| {
+            world.run(&owner(), generate(key.clone())).expect("the key is enabled");
+            world.audit.records().pop().expect("a record")
+        });
+        records.into_iter().map(|record| record.context).collect()
+    };
+    let (here, elsewhere) = (contexts(&World::new()), contexts(&World::new()));
+    assert_eq!(here[0].keys().collect::<Vec<_>>(), ["bucket", "object"]);
+    let digits = |hidden: &String| hidden.len() == 32 && hidden.bytes().all(|byte| byte.is_ascii_hexdigit());
+    assert!(here[0].values().all(digits), "{:?}", here[0]);
+    assert_eq!(here[0], here[1], "the same value is hidden alike");
+    assert_ne!(here[0], elsewhere[0], "another token hides it otherwise");
+}
+
+#[test]
+fn a_denied_call_reads_nothing_and_spends_no_hsm_call() {
+    let world = World::new();
+    let (_, attempts) = world.key_with_attempts(&owner());
+    for attempt in &attempts {
+        let missing = attempt.name.info().action;
+        let nearly = with(Action::ALL.into_iter().filter(|action| *action != missing).collect());
+        for caller in [with(Permissions::NONE), nearly] {
+            let before = (world.hsm.calls(), world.store.reads(), world.store.commits());
+            let (result, records) = world.records_of(|| attempt.run(&world, &caller));
+            assert_eq!(result, Err(Error::PermissionDenied { missing }), "{:?}", attempt.name);
+            assert_eq!((world.hsm.calls(), world.store.reads(), world.store.commits()), before);
+            let [record] = &records[..] else { panic!("one record, not {}", records.len()) };
+            assert_eq!((record.phase, record.verdict), (Phase::Complete, Verdict::Denied));
+            assert_eq!(record.reason, Some("PERMISSION_DENIED"));
+            assert_eq!((record.missing_action, record.key_id), (Some(missing), None));
+            check_caller(record);
+        }
+    }
+}
+
+#[test]
+fn the_one_permission_of_an_operation_suffices() {
+    let world = World::new();
+    let (_, attempts) = world.key_with_attempts(&owner());
+    for attempt in &attempts {
+        let caller = with([attempt.name.info().action].into_iter().collect());
+        attempt.run(&world, &caller).unwrap_or_else(|error| panic!("{:?}: {error:?}", attempt.name));
+    }
+}
+
+#[test]
+fn a_malformed_request_is_refused_after_the_permission_check() {
+    let world = World::new();
+    let run = |caller: Caller| {
+        let call = Call { request_id: Uuid::new_v4(), caller };
+        let refused = block_on(world.service.run(call, GenerateRandom::new(0))).expect_err("malformed");
+        (refused.error().code(), world.audit.records().pop().expect("a record"))
+    };
+    let (code, record) = run(owner());
+    assert_eq!(
+        (code, record.verdict, record.reason),
+        ("INVALID_FIELD", Verdict::Failed, Some("INVALID_FIELD"))
+    );
+    let (code, record) = run(with(Permissions::NONE));
+    assert_eq!((code, record.verdict), ("PERMISSION_DENIED", Verdict::Denied));
+    assert_eq!(world.hsm.calls().random, 0);
+}
+
+#[test]
+fn refusals_before_the_pipeline_are_recorded() {
+    let world = World::new();
+    let unknown = Error::Unauthenticated(Unauthenticated::NoCertificate);
+    let retry_after = std::time::Duration::from_millis(20);
+    let throttled = Error::Throttled(Throttled { subject: "global".to_owned(), limit: 5, retry_after });
+    for (caller, error) in [(None, unknown), (Some(owner()), throttled)] {
+        let named = caller.is_some();
+        let refuse =
+            || block_on(world.service.refuse(OperationName::ListKeys, Uuid::nil(), caller, error.clone()));
+        let (refused, records): (Refused, _) = world.records_of(refuse);
+        assert_eq!(refused.error(), &error);
+        let [record] = &records[..] else { panic!("one record, not {}", records.len()) };
+        assert_eq!((record.verdict, record.reason), (Verdict::Denied, Some(error.code())));
+        assert_eq!((record.operation, record.caller.is_some()), (OperationName::ListKeys, named));
+    }
+    world.audit.fail_next(1);
+    let refused =
+        block_on(world.service.refuse(OperationName::ListKeys, Uuid::nil(), None, Error::KeyNotFound));
+    assert_eq!(refused.error().code(), "AUDIT_UNAVAILABLE");
+}
+
+#[test]
+fn a_caller_that_hangs_up_leaves_a_whole_record() {
+    let world = World::new();
+    let key = world.key(&owner(), "key").id;
+    let before = world.audit.records().len();
+    world.hsm.hold();
+    let mut running = world.begin(&owner(), generate(KeySelector::Id(key)));
+    assert!(poll(&mut running).is_pending());
+    drop(running);
+    world.hsm.release();
+    wait_until("the record is there", || world.audit.records().len() > before);
+    let record = world.audit.records().pop().expect("a record");
+    assert_eq!(
+        (record.phase, record.verdict, record.key_id),
+        (Phase::Complete, Verdict::Succeeded, Some(key))
+    );
+}
+
+#[test]
+fn a_fault_of_the_hsm_is_recorded_and_told_to_the_operator_only() {
+    let world = World::new();
+    let key = world.key(&owner(), "key").id;
+    world
+        .hsm
+        .fail_next(HsmError::Unavailable { function: "C_Sign", detail: "CKR_DEVICE_REMOVED".to_owned() });
+    let error = world.run(&owner(), generate(KeySelector::Id(key))).expect_err("the HSM failed");
+    assert_eq!((error.code(), error.to_string()), ("HSM_UNAVAILABLE", "the HSM is unavailable".to_owned()));
+    assert!(error.operator_detail().expect("for the operator").contains("C_Sign"));
+    let record = world.audit.records().pop().expect("a record");
+    assert_eq!((record.verdict, record.reason), (Verdict::Failed, Some("HSM_UNAVAILABLE")));
+    assert_eq!((record.phase, record.key_id), (Phase::Complete, Some(key)));
+}
+
+#[test]
+fn a_default_key_is_made_by_an_operation_of_its_own() {
+    let world = World::new();
+    let may_use = with([Action::DekCreate].into_iter().collect());
+    let error = world.run(&may_use, generate(obs())).expect_err("may not create");
+    assert_eq!(error, Error::PermissionDenied { missing: Action::CmkCreate });
+    assert_eq!(world.audit.records().pop().expect("a record").missing_action, Some(Action::CmkCreate));
+    let (made, records) = world.records_of(|| world.run(&owner(), generate(obs())));
+    let key = made.expect("made on first use").sealed.key_id;
+    let told: Vec<_> = records.iter().map(|record| (record.operation, record.phase, record.key_id)).collect();
+    let expected = [
+        (OperationName::CreateDefaultKey, Phase::Intent, Some(key)),
+        (OperationName::CreateDefaultKey, Phase::Outcome, Some(key)),
+        (OperationName::GenerateDataKey, Phase::Complete, Some(key)),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(world.run(&may_use, generate(obs())).expect("it exists now").sealed.key_id, key);
+}
