@@ -104,7 +104,7 @@ fn event(line: &str) -> Option<Event> {
         return Some(Event::Synced);
     }
     let sends = ["write(", "writev(", "sendto(", "sendmsg("].iter().any(|call| line.contains(call));
-    (sends && line.contains("<TCP") || sends && line.contains("<socket:")).then_some(Event::Answered)
+    (sends && line.contains("<socket:")).then_some(Event::Answered)
 }
 
 #[tokio::test(flavor = "multi_thread")]

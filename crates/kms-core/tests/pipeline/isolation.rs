@@ -107,7 +107,9 @@ fn a_data_key_opens_with_its_own_key_and_context_only() {
         for selector in named {
             assert_eq!(open(blob, selector, context()), Ok((key, plaintext.clone())));
         }
+        let calls = world.hsm.calls();
         assert_eq!(open(blob, Some(KeySelector::Id(other)), context()), Err(Error::CannotDecrypt));
+        assert_eq!(world.hsm.calls(), calls, "another key's ciphertext does not reach the HSM");
         assert_eq!(open(blob, None, no_context()), Err(Error::CannotDecrypt));
         for position in 24..blob.len() {
             let mut altered = blob.clone();

@@ -11,10 +11,11 @@ use kms_core::{
 
 use crate::support::{World, create, finish, generate, obs, owner, poll};
 
-/// Runs `operation` on two services at once: both have read the store before one of them commits.
-fn race<O: Operation + Clone>(worlds: &[World; 2], operation: &O) -> [Result<O::Output, Error>; 2] {
+/// Runs one operation on each service at once: both have read the store before one of them commits.
+fn race<O: Operation>(worlds: &[World; 2], operations: [O; 2]) -> [Result<O::Output, Error>; 2] {
     worlds[0].hsm.hold();
-    let mut running = worlds.each_ref().map(|world| world.begin(&owner(), operation.clone()));
+    let [one, other] = operations;
+    let mut running = [worlds[0].begin(&owner(), one), worlds[1].begin(&owner(), other)];
     for one in &mut running {
         assert!(poll(one).is_pending(), "the HSM is held");
     }
@@ -32,7 +33,8 @@ fn two_services() -> [World; 2] {
 #[test]
 fn a_race_for_a_default_key_makes_one() {
     let worlds = two_services();
-    let [one, other] = race(&worlds, &generate(obs())).map(|made| made.expect("both get a data key").sealed);
+    let [one, other] = race(&worlds, [generate(obs()), generate(obs())])
+        .map(|made| made.expect("both get a data key").sealed);
     assert_eq!(one.key_id, other.key_id);
     assert_eq!((worlds[0].store.under(b"k/").len(), worlds[0].store.under(b"d/").len()), (1, 1));
     for world in &worlds {
@@ -45,7 +47,7 @@ fn a_race_for_a_default_key_makes_one() {
 #[test]
 fn a_race_for_an_alias_has_one_winner() {
     let worlds = two_services();
-    let results = race(&worlds, &create("same"));
+    let results = race(&worlds, [create("same"), create("same")]);
     let [Ok(_), Err(error)] = results else { panic!("one key, not {results:?}") };
     assert_eq!(error, Error::AliasExists);
     assert_eq!(worlds[0].store.under(b"k/").len(), 1);
@@ -56,13 +58,26 @@ fn a_race_for_an_alias_has_one_winner() {
 #[test]
 fn a_race_of_retries_answers_one_key() {
     let worlds = two_services();
-    let token = IdempotencyToken::parse("token").expect("a token");
-    let request = CreateKey { idempotency_token: Some(token), ..create("same") };
-    let [one, other] = race(&worlds, &request).map(|made| made.expect("both get the key"));
+    let request = with_token("same");
+    let [one, other] = race(&worlds, [request.clone(), request]).map(|made| made.expect("both get the key"));
     assert_eq!(one, other);
     assert_eq!(worlds[0].store.under(b"k/").len(), 1);
     let outcome = worlds[1].audit.records().pop().expect("a record");
     assert_eq!((outcome.phase, outcome.key_id), (Phase::Outcome, Some(one.id)), "names the key that exists");
+}
+
+#[test]
+fn a_race_of_two_requests_with_one_token_has_one_winner() {
+    let worlds = two_services();
+    let results = race(&worlds, [with_token("one"), with_token("other")]);
+    let [Ok(_), Err(error)] = results else { panic!("one key, not {results:?}") };
+    assert_eq!(error, Error::IdempotencyTokenReused);
+    assert_eq!(worlds[0].store.under(b"k/").len(), 1);
+}
+
+fn with_token(alias: &str) -> CreateKey {
+    let token = IdempotencyToken::parse("token").expect("a token");
+    CreateKey { idempotency_token: Some(token), ..create(alias) }
 }
 
 #[test]
