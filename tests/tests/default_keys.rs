@@ -106,7 +106,6 @@ async fn a_first_use_needs_the_permission_to_create_and_other_calls_make_nothing
         assert_eq!(refusal(admin.describe(reference.clone()).await), missing);
         assert_eq!(refusal(admin.decrypt(&sealed, reference, Context::new()).await), missing);
     }
-    assert_eq!(refusal(admin.generate(by_alias("obs/default"), Context::new()).await), missing);
     let mut nobody = dev.user(0, "nobody").await;
     let refused = nobody.generate(by_service("obs"), Context::new()).await.expect_err("no permission");
     let details = refused.get_error_details();

@@ -90,6 +90,9 @@ pub enum DevError {
 /// in its environment: SoftHSM2 reads it from there, and only from there. Returns if it is there.
 pub fn enter_environment(options: &DevOptions) -> Result<(), DevError> {
     let directory = made_directory(&options.data_dir)?;
+    // Whoever serves this directory keeps its token and its `dev.json`. The lock ends with this
+    // function, or with the program that follows it; `start` takes it anew.
+    let _lock = lock(&directory)?;
     remove_stale(&directory.join("dev.json"))?;
     // At every start: a `kill -9` in a login can leave SoftHSM2's token file empty, and the script puts
     // its copy back.
