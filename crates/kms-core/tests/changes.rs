@@ -17,7 +17,7 @@ use kms_core::{
     key::KeyState,
     ops::{
         DescribeKey, DisableKey, EnableKey, IdempotencyToken, KeySelector, ListKeys, PageSize, PendingDays,
-        ScheduleKeyDeletion,
+        ScheduleKeyDeletion, UpdateKeyAlias,
     },
     ports::{StoreError, Transaction},
     testing::{audit::FakeAuditLog, clock::FakeClock, hsm::FakeHsm, store::FakeKeyStore},
@@ -46,7 +46,8 @@ fn crashed(
     commit: impl Fn(&FakeKeyStore, &Transaction) -> Option<StoreError> + Send + Sync + 'static,
 ) -> (World, World) {
     let (hsm, store) = (Arc::new(FakeHsm::new()), Arc::new(FakeKeyStore::default()));
-    let seen = BusyStore { inner: store.clone(), before_commit: Box::new(commit) };
+    let seen =
+        BusyStore { inner: store.clone(), before_commit: Box::new(commit), before_read: Box::new(|_| ()) };
     let before = World::on(hsm.clone(), store.clone(), Some(Arc::new(seen)));
     let after = World::on(hsm, store, None);
     (before, after)
@@ -110,7 +111,7 @@ fn rival(times: usize) -> World {
         }
         None
     });
-    let seen = BusyStore { inner: store.clone(), before_commit };
+    let seen = BusyStore { inner: store.clone(), before_commit, before_read: Box::new(|_| ()) };
     World::on(hsm, store, Some(Arc::new(seen)))
 }
 
@@ -245,4 +246,27 @@ fn strangers_find_no_key_whatever_they_try() {
         world.run(&admin(), DisableKey { key_id: north }).expect_err("default"),
         Error::DefaultKeyImmutable
     );
+}
+
+#[test]
+fn two_renames_of_one_key_leave_one_name_that_leads_to_it() {
+    let (hsm, store) = (Arc::new(FakeHsm::new()), Arc::new(FakeKeyStore::default()));
+    let rival = Arc::new(World::on(hsm.clone(), store.clone(), None));
+    let key = rival.create(&admin(), "x").expect("created");
+    let rename = |alias: &str| UpdateKeyAlias { key_id: key.id, alias: creation(alias).alias };
+    // The rival renames the key after its alias was read and before its record is.
+    let (once, other, away) = (AtomicUsize::new(0), rival.clone(), rename("y"));
+    let before_read = Box::new(move |keys: &[Vec<u8>]| {
+        if keys[0].starts_with(b"k/") && once.fetch_add(1, Ordering::SeqCst) == 0 {
+            let (other, away) = (other.clone(), away.clone());
+            std::thread::spawn(move || other.run(&admin(), away).expect("renamed")).join().expect("no panic");
+        }
+    });
+    let seen = BusyStore { inner: store.clone(), before_commit: Box::new(|_, _| None), before_read };
+    let world = World::on(hsm, store, Some(Arc::new(seen)));
+    world.run(&admin(), rename("x")).expect("renamed back");
+    let named = |alias: &str| KeySelector::alias(alias).expect("an alias");
+    assert_eq!(world.run(&admin(), DescribeKey { key: named("x") }).expect("its name").id, key.id);
+    let gone = world.run(&admin(), DescribeKey { key: named("y") }).expect_err("no name any more");
+    assert_eq!(gone, Error::KeyNotFound);
 }

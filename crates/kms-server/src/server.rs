@@ -40,6 +40,9 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(60);
 /// How long calls in flight may take to end once the service is told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What health checking answers for: all of it, and each service.
+const HEALTH_NAMES: [&str; 3] = ["", KeyServiceServer::<Grpc>::NAME, DataKeyServiceServer::<Grpc>::NAME];
+
 /// Why the service cannot start: one clear line.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -72,6 +75,12 @@ pub enum ServeError {
          it was initialised anew; restore the token from a backup"
     )]
     RootKeyLost,
+    /// The store has keys, but what was done with them is not there any more.
+    #[error(
+        "the key store exists, but the audit log is missing: it was removed, or its volume is not mounted; restore it \
+         before the service may go on"
+    )]
+    LogLost,
     /// Store and token.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -126,7 +135,11 @@ pub fn initialise(config: &Config) -> Result<Option<kms_hsm::RootKeys>, ServeErr
     }
     match Pkcs11Hsm::create_root_keys(&pkcs11_config(config)) {
         Ok(made) => Ok(Some(made)),
-        Err(kms_hsm::OpenError::RootKeysExist { .. }) => Ok(None),
+        Err(kms_hsm::OpenError::RootKeysExist { .. }) => {
+            // Who made them may have died before they were on the disk.
+            rustix::fs::sync();
+            Ok(None)
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -134,6 +147,13 @@ pub fn initialise(config: &Config) -> Result<Option<kms_hsm::RootKeys>, ServeErr
 /// Whether the data directory holds a key store.
 pub(crate) fn store_exists(data_dir: &Path) -> bool {
     data_dir.join("store").exists()
+}
+
+fn log_exists(data_dir: &Path) -> bool {
+    let entries = fs::read_dir(data_dir.join("audit")).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .any(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
 }
 
 /// Opens everything, settles what a crash left, and listens.
@@ -168,6 +188,10 @@ fn open(config: &Config) -> Result<(Ports, Adapters, Vec<kms_core::OpenIntent>),
     })?;
     for label in hsm.strangers() {
         tracing::warn!(label, "the token holds an object that is none of Dewpoint's; it is left alone");
+    }
+    // The log is begun before the store: a store without a log has lost it.
+    if existed && !log_exists(&config.data_dir) {
+        return Err(ServeError::LogLost);
     }
     let (log, opened) = FileLog::open(&config.data_dir.join("audit"), LogConfig::default())?;
     if let Some(repaired) = opened.repaired {
@@ -285,7 +309,7 @@ pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
 async fn watch_health(
     gate: Arc<Gate>,
     log: Arc<FileLog>,
-    reporter: HealthReporter,
+    mut reporter: HealthReporter,
     ready: watch::Sender<bool>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -296,7 +320,12 @@ async fn watch_health(
             _ = ticks.tick() => {}
             () = stopped(&mut stop) => {
                 ready.send_replace(false);
-                return report_health(&reporter, false).await;
+                report_health(&reporter, false).await;
+                // Who watches would keep its connection, and so the service, open.
+                for name in HEALTH_NAMES {
+                    reporter.clear_service_status(name).await;
+                }
+                return;
             }
         }
         let probed = timeout(HEALTH_TIMEOUT, gate.service.probe()).await;
@@ -314,7 +343,7 @@ async fn watch_health(
 
 async fn report_health(reporter: &HealthReporter, healthy: bool) {
     let status = if healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
-    for name in ["", KeyServiceServer::<Grpc>::NAME, DataKeyServiceServer::<Grpc>::NAME] {
+    for name in HEALTH_NAMES {
         reporter.set_service_status(name, status).await;
     }
 }

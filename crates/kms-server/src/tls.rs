@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// How long a client may take for its handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How many handshakes may be under way at once; further connections wait in the kernel's queue.
 const CONCURRENT_HANDSHAKES: usize = 256;
 
@@ -71,7 +71,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> 
     if certificates.is_empty() { Err(FileError::new(path, "holds no certificate")) } else { Ok(certificates) }
 }
 
-/// Accepts connections until the receiver is dropped. A handshake that fails or hangs holds up nobody.
+/// Accepts connections until the receiver is dropped. A handshake that fails or hangs holds up nobody, as
+/// long as fewer than `CONCURRENT_HANDSHAKES` hang at once.
 pub(crate) fn accept(listener: TcpListener, config: ServerConfig) -> mpsc::Receiver<io::Result<Connection>> {
     let (sender, receiver) = mpsc::channel(16);
     let acceptor = TlsAcceptor::from(Arc::new(config));

@@ -36,14 +36,15 @@ impl Operation for UpdateKeyAlias {
         manage(self.key_id, scope, draft, |record, transaction| {
             record.state = next_state(record.state, Step::Describe)?;
             let old = std::mem::replace(&mut record.alias, self.alias.as_str().to_owned());
-            match holder {
-                Some(holder) if holder == record.id => {} // its own name: nothing to move
-                Some(_) => return Err(Error::AliasExists),
-                None => {
-                    let path = |alias: &str| alias_path(&caller.account, &caller.region, alias);
-                    transaction.conditions.push(absent(path(self.alias.as_str())));
-                    transaction.mutations.extend([Mutation::Delete(path(&old)), put]);
+            // The record decides, for it is what the commit is conditional on; `holder` was read before
+            // it and may be stale.
+            if old != self.alias.as_str() {
+                if holder.is_some_and(|holder| holder != record.id) {
+                    return Err(Error::AliasExists);
                 }
+                let path = |alias: &str| alias_path(&caller.account, &caller.region, alias);
+                transaction.conditions.push(absent(path(self.alias.as_str())));
+                transaction.mutations.extend([Mutation::Delete(path(&old)), put]);
             }
             Ok(())
         })

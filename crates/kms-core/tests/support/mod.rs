@@ -135,6 +135,7 @@ pub type Interference = Box<dyn Fn(&FakeKeyStore, &Transaction) -> Option<StoreE
 pub struct BusyStore {
     pub inner: Arc<FakeKeyStore>,
     pub before_commit: Interference,
+    pub before_read: Box<dyn Fn(&[StoreKey]) + Send + Sync>,
 }
 
 impl KeyStore for BusyStore {
@@ -142,6 +143,7 @@ impl KeyStore for BusyStore {
         &'a self,
         keys: &'a [StoreKey],
     ) -> BoxFuture<'a, Result<Vec<Option<Versioned>>, StoreError>> {
+        (self.before_read)(keys);
         self.inner.get_many(keys)
     }
 
