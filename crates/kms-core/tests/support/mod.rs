@@ -131,11 +131,14 @@ pub fn by_id(id: KeyId) -> KeySelector {
 /// What a test does between an operation's read and its commit.
 pub type Interference = Box<dyn Fn(&FakeKeyStore, &Transaction) -> Option<StoreError> + Send + Sync>;
 
+/// What a test does before a read of these keys.
+pub type Watch = Box<dyn Fn(&[StoreKey]) + Send + Sync>;
+
 /// A store in which somebody else acts just before each commit.
 pub struct BusyStore {
     pub inner: Arc<FakeKeyStore>,
     pub before_commit: Interference,
-    pub before_read: Box<dyn Fn(&[StoreKey]) + Send + Sync>,
+    pub before_read: Watch,
 }
 
 impl KeyStore for BusyStore {
