@@ -1,0 +1,137 @@
+//! Who is let in: by certificate, by metadata, and nobody else.
+
+use dewpoint_tests::{
+    ACCOUNT, ADMIN, Authority, Clients, Identity, Rpc, Serve, Subject, expired, reason, valid,
+};
+use kms_proto::v1::{GenerateRandomRequest, ListKeysRequest};
+use tonic::{Code, Request, Status};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+
+type Files = (std::path::PathBuf, std::path::PathBuf);
+
+async fn list(serve: &Serve, files: Option<Files>, metadata: &[(&'static str, &str)]) -> Result<(), Status> {
+    let metadata = metadata.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    let mut clients = serve.connect(Identity { files, metadata }).await;
+    clients.keys.list_keys(ListKeysRequest::default()).await.map(|_| ())
+}
+
+fn refused(answer: Result<(), Status>) -> String {
+    let status = answer.expect_err("must be refused");
+    assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+    reason(&status)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_certificate_only_health_and_reflection_answer() {
+    let serve = Serve::start_new().await;
+    let mut nobody = serve.connect(Identity::default()).await;
+    let subject = Subject { key_id: "x".into(), alias: "a".into(), ciphertext: vec![1] };
+    for rpc in Rpc::ALL {
+        let status = rpc.call(&mut nobody, &subject).await.expect_err("no certificate");
+        assert_eq!((status.code(), &*reason(&status)), (Code::Unauthenticated, "NO_CERTIFICATE"), "{rpc:?}");
+    }
+    let checked = HealthClient::new(nobody.channel.clone()).check(HealthCheckRequest::default()).await;
+    assert_eq!(checked.expect("answers").into_inner().status(), ServingStatus::Serving);
+    let services = reflected(&nobody).await;
+    for service in ["kms.v1.KeyService", "kms.v1.DataKeyService", "grpc.health.v1.Health"] {
+        assert!(services.iter().any(|name| name == service), "{service} is not in {services:?}");
+    }
+}
+
+async fn reflected(clients: &Clients) -> Vec<String> {
+    let message_request = Some(MessageRequest::ListServices(String::new()));
+    let request = ServerReflectionRequest { host: String::new(), message_request };
+    let mut client = ServerReflectionClient::new(clients.channel.clone());
+    let answered = client.server_reflection_info(Request::new(tokio_stream::iter([request]))).await;
+    let answer = answered.expect("answers").into_inner().message().await.expect("a message").expect("one");
+    match answer.message_response {
+        Some(MessageResponse::ListServicesResponse(list)) => {
+            list.service.into_iter().map(|one| one.name).collect()
+        }
+        other => panic!("no list of services: {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_the_authority_does_not_vouch_for_fail_the_handshake() {
+    let serve = Serve::start_new().await;
+    let foreign = Authority::new(serve.directory(), "foreign");
+    let authority = &serve.authority;
+    list(&serve, Some(authority.client("right", &[ADMIN], valid())), &[])
+        .await
+        .expect("the right one is let in");
+    for files in [
+        authority.client("expired", &[ADMIN], expired()),
+        authority.self_signed_client("self", &[ADMIN]),
+        foreign.client("foreign", &[ADMIN], valid()),
+    ] {
+        let status = list(&serve, Some(files.clone()), &[]).await.expect_err("no handshake");
+        assert!(status.details().is_empty(), "{files:?} came as far as the service: {status:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_name_nobody_are_refused() {
+    let serve = Serve::start_new().await;
+    let other_account = format!("dewpoint://{ACCOUNT}/other");
+    for (stem, uris) in [
+        ("none", &[][..]),
+        ("unknown", &["dewpoint://d1/stranger"][..]),
+        ("two", &[ADMIN, "dewpoint://d2/other"][..]),
+        ("twice", &[ADMIN, ADMIN][..]),
+        ("cross", &[&*other_account][..]),
+        ("scheme", &["https://d1/admin"][..]),
+        ("service", &["dewpoint://service/evs"][..]),
+    ] {
+        let files = serve.authority.client(stem, uris, valid());
+        assert_eq!(refused(list(&serve, Some(files), &[]).await), "UNKNOWN_IDENTITY", "{stem}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_can_only_say_what_the_identity_file_allows() {
+    let serve = Serve::start_new().await;
+    let admin = serve.authority.client("admin", &[ADMIN], valid());
+    let obs = serve.authority.client("obs", &["dewpoint://service/obs"], valid());
+    list(&serve, Some(admin.clone()), &[("x-project-id", "p1")]).await.expect("its own project");
+    list(&serve, Some(obs.clone()), &[("x-acting-for", "admin")]).await.expect("a user that it serves");
+    let long = "p".repeat(65);
+    for (files, metadata, expected) in [
+        (&admin, vec![("x-project-id", "p2")], "UNKNOWN_PROJECT"),
+        (&admin, vec![("x-project-id", "p9")], "UNKNOWN_PROJECT"),
+        (&admin, vec![("x-project-id", "")], "INVALID_METADATA"),
+        (&admin, vec![("x-project-id", &*long)], "INVALID_METADATA"),
+        (&admin, vec![("x-project-id", "p1"), ("x-project-id", "p1")], "INVALID_METADATA"),
+        (&admin, vec![("x-acting-for", "admin")], "ACTING_FOR_NOT_ALLOWED"),
+        (&obs, vec![], "ACTING_FOR_REQUIRED"),
+        (&obs, vec![("x-acting-for", "stranger")], "ACTING_FOR_NOT_ALLOWED"),
+        (&obs, vec![("x-acting-for", "other")], "ACTING_FOR_NOT_ALLOWED"),
+        (&obs, vec![("x-acting-for", "admin"), ("x-acting-for", "other")], "INVALID_METADATA"),
+    ] {
+        assert_eq!(refused(list(&serve, Some(files.clone()), &metadata).await), expected, "{metadata:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_names_the_user_the_service_and_the_call() {
+    let serve = Serve::start_new().await;
+    let obs = serve.authority.client("obs", &["dewpoint://service/obs"], valid());
+    let metadata = vec![("x-acting-for", "admin".to_owned())];
+    let mut clients = serve.connect(Identity { files: Some(obs), metadata }).await;
+    let answer = clients.data.generate_random(GenerateRandomRequest { length: 8 }).await.expect("answers");
+    let records =
+        dewpoint_tests::records_of(&serve.directory().join("data"), &dewpoint_tests::request_id(&answer));
+    let [record] = &records[..] else { panic!("one record, not {records:?}") };
+    assert_eq!(record["account"], ACCOUNT);
+    assert_eq!(record["user"], "admin");
+    assert_eq!(record["acting_service"], "obs");
+    assert_eq!((&record["operation"], &record["verdict"]), (&"GenerateRandom".into(), &"succeeded".into()));
+    assert!(record["source"].as_str().is_some_and(|source| source.starts_with("127.0.0.1:")), "{record}");
+    assert_eq!(record["certificate"].as_str().map(str::len), Some(64));
+}
