@@ -36,6 +36,11 @@ async fn without_a_certificate_only_health_and_reflection_answer() {
         let status = rpc.call(&mut nobody, &subject).await.expect_err("no certificate");
         assert_eq!((status.code(), &*reason(&status)), (Code::Unauthenticated, "NO_CERTIFICATE"), "{rpc:?}");
     }
+    let records = dewpoint_tests::records(&serve.directory().join("data"));
+    assert_eq!(records.len(), Rpc::ALL.len(), "each refusal is recorded");
+    assert!(
+        records.iter().all(|record| record["source"].is_string() && record["reason"] == "NO_CERTIFICATE")
+    );
     let checked = HealthClient::new(nobody.channel.clone()).check(HealthCheckRequest::default()).await;
     assert_eq!(checked.expect("answers").into_inner().status(), ServingStatus::Serving);
     let services = reflected(&nobody).await;

@@ -102,12 +102,13 @@ impl<'a> RecordLine<'a> {
     pub fn new(sequence: u64, record: &'a Record) -> Self {
         let info = record.operation.info();
         let caller = record.caller.as_ref();
+        let stranger = record.stranger.as_ref();
         let service = caller.and_then(|caller| caller.acting_service.as_ref());
         Self {
             account: caller.map(|caller| caller.account.as_str().into()),
             acting_service: service.map(|service| service.as_str().into()),
             action: info.action.name().into(),
-            certificate: caller.map(|caller| caller.certificate),
+            certificate: caller.map(|caller| caller.certificate).or(stranger.and_then(|one| one.certificate)),
             context: Cow::Borrowed(&record.context),
             count: record.count,
             key_id: record.key_id,
@@ -121,7 +122,7 @@ impl<'a> RecordLine<'a> {
             region: caller.map(|caller| caller.region.as_str().into()),
             request_id: record.request_id,
             seq: sequence,
-            source: caller.map(|caller| caller.source),
+            source: caller.map(|caller| caller.source).or(stranger.map(|one| one.source)),
             state_digest: record.state_digest,
             time: record.time,
             trace_name: info.trace_name.map(Cow::Borrowed),

@@ -98,6 +98,7 @@ prop_compose! {
             reason: refusal.map(|(reason, _)| reason),
             missing_action: refusal.map(|(_, action)| action),
             context,
+            stranger: None,
             state_digest,
             latency: Duration::from_micros(latency),
             count,

@@ -9,7 +9,7 @@ use crate::{
     Timestamp,
     context::EncryptionContext,
     error::Error,
-    identity::Caller,
+    identity::{Caller, Stranger},
     key::KeyId,
     operation::OperationName,
     ports::{Clock, Mac},
@@ -58,6 +58,7 @@ impl Draft {
             phase: Phase::Complete,
             verdict: Verdict::Succeeded,
             caller,
+            stranger: None,
             key_id: None,
             key_version: None,
             reason: None,
@@ -84,6 +85,11 @@ impl Draft {
     /// The key that was named last.
     pub(crate) fn key_id(&self) -> Option<KeyId> {
         self.record.key_id
+    }
+
+    /// Says where a call came from whose caller is not known.
+    pub(crate) fn stranger(&mut self, stranger: Stranger) {
+        self.record.stranger = Some(stranger);
     }
 
     /// Says that the call made nothing, because what it asked for existed.

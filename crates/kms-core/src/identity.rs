@@ -81,3 +81,21 @@ pub struct Caller {
     /// Where the connection comes from.
     pub source: SocketAddr,
 }
+
+/// The other end of a connection whose caller is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stranger {
+    /// Where the connection comes from.
+    pub source: SocketAddr,
+    /// SHA-256 of its client certificate, if it gave one.
+    pub certificate: Option<[u8; 32]>,
+}
+
+/// Whom a call comes from that is refused before it reaches the pipeline.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// Someone who is known.
+    Caller(Caller),
+    /// Someone who is not.
+    Stranger(Stranger),
+}

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     Timestamp,
-    identity::Caller,
+    identity::{Caller, Stranger},
     key::KeyId,
     operation::{Action, OperationName},
 };
@@ -55,6 +55,8 @@ pub struct Record {
     pub verdict: Verdict,
     /// Who called; absent in records that the service writes by itself.
     pub caller: Option<Caller>,
+    /// Where a call came from whose caller is not known.
+    pub stranger: Option<Stranger>,
     /// The key, if the call named one that exists for the caller.
     pub key_id: Option<KeyId>,
     /// The key version that was used.

@@ -15,7 +15,7 @@ use crate::{
     directory::{DEPLOYMENT_PATH, Directory, OUTBOX_PREFIX, absent, commit_error, outbox_path},
     draft::{ContextHash, Draft},
     error::Error,
-    identity::Caller,
+    identity::{Caller, Origin},
     operation::{Action, OperationClass, OperationName},
     ops::{CreateDefaultKey, Operation, Plan, Planned, Prepared, Work},
     ports::{
@@ -216,10 +216,17 @@ impl Service {
         &self,
         name: OperationName,
         request_id: RequestId,
-        caller: Option<Caller>,
+        origin: Origin,
         error: Error,
     ) -> Refused {
-        let draft = self.draft(name, request_id, caller);
+        let draft = match origin {
+            Origin::Caller(caller) => self.draft(name, request_id, Some(caller)),
+            Origin::Stranger(stranger) => {
+                let mut draft = self.draft(name, request_id, None);
+                draft.stranger(stranger);
+                draft
+            }
+        };
         match self.conclude::<()>(draft, Phase::Complete, Held::new(Err(error))).await {
             Err(refused) => refused,
             Ok(_) => Refused::internal("a refusal was answered as a success"),

@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use kms_core::{
-    Call, Error, Recorded, Refused, RequestId, Service, operation::OperationName, ops::Operation,
+    Call, Error, Recorded, Refused, RequestId, Service,
+    error::Unauthenticated,
+    identity::{Origin, Stranger},
+    operation::OperationName,
+    ops::Operation,
     ports::Clock,
 };
 use tracing::Instrument as _;
@@ -31,13 +35,13 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Lets one call through to its recorded answer. `operation` is what the transport made of the
-    /// request.
+    /// Lets one call through to its recorded answer. `claims` and `operation` are what the transport made
+    /// of the request's metadata and of the request.
     pub(crate) async fn pass<O: Operation>(
         self: &Arc<Self>,
         request_id: RequestId,
         peer: &Peer,
-        claims: Claims<'_>,
+        claims: Result<Claims<'_>, Unauthenticated>,
         operation: Result<O, Error>,
     ) -> Result<Recorded<O::Output>, Refused> {
         let started = self.clock.monotonic();
@@ -52,16 +56,17 @@ impl Gate {
         self: &Arc<Self>,
         request_id: RequestId,
         peer: &Peer,
-        claims: Claims<'_>,
+        claims: Result<Claims<'_>, Unauthenticated>,
         operation: Result<O, Error>,
     ) -> Result<Recorded<O::Output>, Refused> {
-        let caller = match self.identities.caller(peer, claims, self.clock.now()) {
+        let caller = claims.and_then(|claims| self.identities.caller(peer, claims, self.clock.now()));
+        let caller = match caller {
             Ok(caller) => caller,
             Err(why) => {
-                return Err(self
-                    .service
-                    .refuse(O::NAME, request_id, None, Error::Unauthenticated(why))
-                    .await);
+                let certificate = peer.certificate.as_ref().map(|certificate| certificate.fingerprint);
+                let origin = Origin::Stranger(Stranger { source: peer.source, certificate });
+                let error = Error::Unauthenticated(why);
+                return Err(self.service.refuse(O::NAME, request_id, origin, error).await);
             }
         };
         match self.traffic.check(&caller.user, O::NAME.info().traffic) {
@@ -69,7 +74,7 @@ impl Gate {
             Ok(Passage::Reported) => self.metrics.over_limit(O::NAME),
             Err(throttled) => {
                 let error = Error::Throttled(throttled);
-                return Err(self.service.refuse(O::NAME, request_id, Some(caller), error).await);
+                return Err(self.service.refuse(O::NAME, request_id, Origin::Caller(caller), error).await);
             }
         }
         let call = Call { request_id, caller };

@@ -152,6 +152,7 @@ pub fn sample_record(request: u128, phase: Phase) -> Record {
         reason: None,
         missing_action: None,
         context: BTreeMap::new(),
+        stranger: None,
         state_digest: None,
         latency: Duration::from_micros(250),
         count: 1,

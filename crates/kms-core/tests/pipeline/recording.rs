@@ -6,7 +6,7 @@ use futures_executor::block_on;
 use kms_core::{
     Call, Error, Phase, Record, Refused, Verdict,
     error::{Throttled, Unauthenticated},
-    identity::Caller,
+    identity::{Caller, Origin, Stranger},
     key::KeyId,
     operation::{Action, OperationClass, OperationName, Permissions},
     ops::{DescribeKey, GenerateRandom, KeySelector},
@@ -182,19 +182,26 @@ fn refusals_before_the_pipeline_are_recorded() {
     let unknown = Error::Unauthenticated(Unauthenticated::NoCertificate);
     let retry_after = std::time::Duration::from_millis(20);
     let throttled = Error::Throttled(Throttled { subject: "global".to_owned(), limit: 5, retry_after });
-    for (caller, error) in [(None, unknown), (Some(owner()), throttled)] {
-        let named = caller.is_some();
+    let stranger = Stranger { source: ([192, 0, 2, 1], 4711).into(), certificate: Some([3; 32]) };
+    let origins = [Origin::Stranger(stranger.clone()), Origin::Caller(owner())];
+    for (origin, error) in origins.into_iter().zip([unknown, throttled]) {
+        let named = matches!(origin, Origin::Caller(_));
         let refuse =
-            || block_on(world.service.refuse(OperationName::ListKeys, Uuid::nil(), caller, error.clone()));
+            || block_on(world.service.refuse(OperationName::ListKeys, Uuid::nil(), origin, error.clone()));
         let (refused, records): (Refused, _) = world.records_of(refuse);
         assert_eq!(refused.error(), &error);
         let [record] = &records[..] else { panic!("one record, not {}", records.len()) };
         assert_eq!((record.verdict, record.reason), (Verdict::Denied, Some(error.code())));
         assert_eq!((record.operation, record.caller.is_some()), (OperationName::ListKeys, named));
+        assert_eq!(record.stranger, (!named).then(|| stranger.clone()));
     }
     world.audit.fail_next(1);
-    let refused =
-        block_on(world.service.refuse(OperationName::ListKeys, Uuid::nil(), None, Error::KeyNotFound));
+    let refused = block_on(world.service.refuse(
+        OperationName::ListKeys,
+        Uuid::nil(),
+        Origin::Stranger(stranger),
+        Error::KeyNotFound,
+    ));
     assert_eq!(refused.error().code(), "AUDIT_UNAVAILABLE");
 }
 

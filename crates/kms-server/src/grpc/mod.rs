@@ -45,14 +45,7 @@ impl Grpc {
         let Some(peer) = extensions.get::<Arc<Peer>>() else {
             return Err(Status::internal("the connection has no peer"));
         };
-        let (claims, operation) = match claims(&metadata) {
-            Ok(claims) => (claims, parse(message)),
-            Err(error) => {
-                let refused = self.gate.service.refuse(O::NAME, request_id, None, error).await;
-                return Err(status::of(&refused, request_id));
-            }
-        };
-        match self.gate.pass(request_id, peer, claims, operation).await {
+        match self.gate.pass(request_id, peer, claims(&metadata), parse(message)).await {
             Ok(recorded) => {
                 let mut response = Response::new(render(recorded.into_inner()));
                 status::name_request(response.metadata_mut(), request_id);
@@ -65,16 +58,16 @@ impl Grpc {
 
 /// What the metadata say about identity. A value that is given twice could be read in two ways, so
 /// it is refused.
-fn claims(metadata: &MetadataMap) -> Result<Claims<'_>, Error> {
+fn claims(metadata: &MetadataMap) -> Result<Claims<'_>, Unauthenticated> {
     let read = |name| {
         let mut values = metadata.get_all(name).iter();
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
             (Some(value), None) => match value.to_str() {
                 Ok(text) if (1..=64).contains(&text.len()) => Ok(Some(text)),
-                _ => Err(Error::Unauthenticated(Unauthenticated::InvalidMetadata)),
+                _ => Err(Unauthenticated::InvalidMetadata),
             },
-            _ => Err(Error::Unauthenticated(Unauthenticated::InvalidMetadata)),
+            _ => Err(Unauthenticated::InvalidMetadata),
         }
     };
     Ok(Claims { project: read("x-project-id")?, acting_for: read("x-acting-for")? })

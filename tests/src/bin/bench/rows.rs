@@ -148,7 +148,7 @@ impl Bench {
             &last,
             ratios,
             "<= 1.5",
-            Bound::AtMost(1.9),
+            Bound::AtMost(2.1),
         );
     }
 
