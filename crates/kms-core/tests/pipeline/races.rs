@@ -6,10 +6,10 @@ use std::{collections::HashSet, thread};
 
 use kms_core::{
     Error, Phase,
-    ops::{CreateKey, IdempotencyToken, Operation},
+    ops::{CreateKey, DescribeKey, IdempotencyToken, Operation, UpdateKeyAlias},
 };
 
-use crate::support::{World, create, finish, generate, obs, owner, poll};
+use crate::support::{World, alias, create, finish, generate, obs, owner, poll};
 
 /// Runs one operation on each service at once: both have read the store before one of them commits.
 fn race<O: Operation>(worlds: &[World; 2], operations: [O; 2]) -> [Result<O::Output, Error>; 2] {
@@ -101,4 +101,20 @@ fn many_threads_get_one_default_key_and_one_alias() {
     let refused = results.iter().filter(|(_, created)| *created == Err(Error::AliasExists)).count();
     assert_eq!((created, refused), (1, THREADS - 1));
     assert!(worlds.iter().all(|world| world.open_intents().is_empty()));
+}
+
+#[test]
+fn two_renames_of_one_key_leave_one_name_that_leads_to_it() {
+    let [world, rival] = two_services();
+    let key = world.key(&owner(), "x").id;
+    let rename = |alias: &str| UpdateKeyAlias { key_id: key, alias: create(alias).alias };
+    let away = rename("y");
+    // The rival renames the key after its alias was read, and before its record is.
+    world.store.before_read(b"k/", move || {
+        let renamed = thread::spawn(move || rival.run(&owner(), away).map(|_| ()));
+        assert_eq!(renamed.join().expect("no panic"), Ok(()));
+    });
+    world.run(&owner(), rename("x")).expect("renamed back");
+    let named = |name: &str| world.run(&owner(), DescribeKey { key: alias(name) }).map(|found| found.id);
+    assert_eq!((named("x"), named("y")), (Ok(key), Err(Error::KeyNotFound)));
 }

@@ -19,12 +19,16 @@ use super::now;
 /// Takes the place of one commit.
 type Instead = Box<dyn FnOnce(&FakeKeyStore, Transaction) -> Result<Revision, StoreError> + Send>;
 
+/// Happens before a read.
+type Watch = Box<dyn FnOnce() + Send>;
+
 #[derive(Default)]
 pub(crate) struct SpyStore {
     inner: FakeKeyStore,
     reads: AtomicUsize,
     commits: AtomicUsize,
     instead: Mutex<VecDeque<Instead>>,
+    watch: Mutex<Option<(StoreKey, Watch)>>,
 }
 
 impl SpyStore {
@@ -44,6 +48,12 @@ impl SpyStore {
         instead: impl FnOnce(&FakeKeyStore, Transaction) -> Result<Revision, StoreError> + Send + 'static,
     ) {
         self.instead.lock().unwrap_or_else(PoisonError::into_inner).push_back(Box::new(instead));
+    }
+
+    /// Before the next read of a key under this prefix, `happens` happens.
+    pub(crate) fn before_read(&self, prefix: &[u8], happens: impl FnOnce() + Send + 'static) {
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((prefix.to_vec(), Box::new(happens)));
     }
 
     /// Before the next commit, another writer writes the value of `path` anew.
@@ -94,6 +104,14 @@ impl KeyStore for SpyStore {
         keys: &'a [StoreKey],
     ) -> BoxFuture<'a, Result<Vec<Option<Versioned>>, StoreError>> {
         self.reads.fetch_add(1, Ordering::SeqCst);
+        // The guard ends here: what happens may read something itself.
+        let watched = {
+            let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+            watch.take_if(|(prefix, _)| keys.iter().any(|key| key.starts_with(prefix)))
+        };
+        if let Some((_, happens)) = watched {
+            happens();
+        }
         self.inner.get_many(keys)
     }
 
