@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use dewpoint_tests::{Clients, Dev, DevOptions, by_id, reason};
+use dewpoint_tests::{Clients, Context, Dev, DevOptions, by_alias, by_id, reason};
 use kms_proto::v1::{CreateKeyRequest, DecryptDataKeyRequest, GenerateDataKeyRequest};
 use tonic::Code;
 
@@ -132,4 +132,27 @@ async fn a_store_without_its_token_refuses_to_start() {
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(said.contains("dewpoint: the key store exists, but the token has no root key"), "{said}");
     assert!(!dev.directory().join("dev.json").exists(), "a stale dev.json is removed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_beside_another_token_refuses_to_start() {
+    let (mut owner, mut other) = (Dev::start(), Dev::start());
+    let mut admin = owner.user(0, "admin").await;
+    key(&mut admin).await;
+    assert!(owner.stop().success() && other.stop().success());
+    let store = |dev: &Dev| dev.directory().join("store");
+    fs::remove_dir_all(store(&other)).expect("removed");
+    fs::rename(store(&owner), store(&other)).expect("moved");
+    let mut start = Command::new(dewpoint_tests::binary());
+    let ended =
+        start.args(["dev", "--grpc-port=0", "--data-dir"]).arg(other.directory()).output().expect("it runs");
+    assert_eq!((ended.status.code(), ended.stdout.len()), (Some(1), 0));
+    let said = String::from_utf8_lossy(&ended.stderr);
+    let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with('{')).collect();
+    let [line] = lines[..] else { panic!("one line, not: {said}") };
+    assert!(line.starts_with("dewpoint: the key store does not belong to this token"), "{line}");
+    fs::rename(store(&other), store(&owner)).expect("moved back");
+    owner.start_again();
+    let mut admin = owner.user(0, "admin").await;
+    admin.generate(by_alias("k"), Context::new()).await.expect("with its own token all is well");
 }

@@ -1,9 +1,15 @@
 //! Who is let in: by certificate, by metadata, and nobody else.
 
+use std::{io::Read as _, net::TcpStream, sync::Arc};
+
 use dewpoint_tests::{
     ACCOUNT, ADMIN, Authority, Clients, Identity, Rpc, Serve, Subject, expired, reason, valid,
 };
 use kms_proto::v1::{GenerateRandomRequest, ListKeysRequest};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, Stream,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
 use tonic::{Code, Request, Status};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -63,6 +69,31 @@ async fn reflected(clients: &Clients) -> Vec<String> {
     }
 }
 
+/// What the service says in a handshake with this certificate: nothing, or an alert.
+fn handshake_alert(serve: &Serve, (certificate, key): Files) -> Option<String> {
+    let mut roots = RootCertStore::empty();
+    let authority = CertificateDer::from_pem_file(serve.authority.certificate()).expect("a certificate");
+    roots.add(authority).expect("an authority");
+    let chain = vec![CertificateDer::from_pem_file(certificate).expect("a certificate")];
+    let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .expect("a certificate and its key");
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let name = "localhost".try_into().expect("a name");
+    let mut connection = ClientConnection::new(Arc::new(config), name).expect("a connection");
+    let mut socket = TcpStream::connect(("127.0.0.1", serve.port())).expect("it listens");
+    // In TLS 1.3 a client's certificate is judged after the client is done: at its first read.
+    match Stream::new(&mut connection, &mut socket).read(&mut [0; 1]) {
+        Ok(count) => (count == 0).then(|| "closed".to_owned()),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_that_the_authority_does_not_vouch_for_fail_the_handshake() {
     let serve = Serve::start_new().await;
@@ -71,11 +102,14 @@ async fn certificates_that_the_authority_does_not_vouch_for_fail_the_handshake()
     list(&serve, Some(authority.client("right", &[ADMIN], valid())), &[])
         .await
         .expect("the right one is let in");
-    for files in [
-        authority.client("expired", &[ADMIN], expired()),
-        authority.self_signed_client("self", &[ADMIN]),
-        foreign.client("foreign", &[ADMIN], valid()),
+    assert_eq!(handshake_alert(&serve, authority.client("again", &[ADMIN], valid())), None);
+    for (files, alert) in [
+        (authority.client("expired", &[ADMIN], expired()), "CertificateExpired"),
+        (authority.self_signed_client("self", &[ADMIN]), "received fatal alert"),
+        (foreign.client("foreign", &[ADMIN], valid()), "received fatal alert"),
     ] {
+        let said = handshake_alert(&serve, files.clone()).expect("the handshake fails");
+        assert!(said.contains(alert), "{files:?}: {said}");
         let status = list(&serve, Some(files.clone()), &[]).await.expect_err("no handshake");
         assert!(status.details().is_empty(), "{files:?} came as far as the service: {status:?}");
     }

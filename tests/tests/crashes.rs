@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use dewpoint_tests::{Clients, Dev, by_alias, by_id, reason};
+use dewpoint_tests::{Clients, Dev, by_alias, by_id, check_log, reason};
 use kms_proto::v1::{CreateKeyRequest, DecryptDataKeyRequest, GenerateDataKeyRequest};
 
 /// What was acknowledged before the kill.
@@ -66,8 +66,7 @@ async fn a_killed_service_keeps_everything_that_it_acknowledged() {
         check(&dev, &seen, round).await;
     }
     assert!(dev.stop().success());
-    let summary = kms_audit::verify(&dev.directory().join("audit")).expect("the log is whole");
-    assert!(summary.open_intents.is_empty(), "every intent has an outcome: {summary:?}");
+    check_log(dev.directory());
 }
 
 async fn check(dev: &Dev, seen: &Mutex<Acknowledged>, round: u64) {

@@ -1,7 +1,9 @@
 //! The permission table of SSE-KMS, row by row, over every call; and traffic control.
 
-use dewpoint_tests::{Context, Dev, DevOptions, Rpc, Subject, by_id, reason};
-use kms_proto::v1::{CreateKeyRequest, DescribeKeyRequest, DisableKeyRequest};
+use std::collections::HashSet;
+
+use dewpoint_tests::{Context, Dev, DevOptions, Rpc, Subject, by_id, eventually, reason, records_of};
+use kms_proto::v1::{CreateKeyRequest, DisableKeyRequest};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -62,12 +64,21 @@ async fn each_user_may_do_what_sse_kms_names_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_learns_nothing_from_an_unknown_id() {
+async fn nobody_learns_nothing_about_keys_whatever_it_names() {
     let dev = Dev::start();
+    let known = dev.user(0, "admin").await.create("k").await.key_id;
     let mut nobody = dev.user(0, "nobody").await;
-    let request = DescribeKeyRequest { key: by_id("0193a000-0000-7000-8000-000000000000") };
-    let status = nobody.keys.describe_key(request).await.expect_err("denied");
-    assert_eq!(status.code(), Code::PermissionDenied);
+    for rpc in Rpc::ALL {
+        let mut messages = HashSet::new();
+        for key_id in [&known, "0193a000-0000-7000-8000-000000000000", "no id"] {
+            let ciphertext = b"short".to_vec();
+            let subject = Subject { key_id: key_id.to_owned(), alias: "k".into(), ciphertext };
+            let status = rpc.call(&mut nobody, &subject).await.expect_err("denied");
+            assert_eq!(status.code(), Code::PermissionDenied, "{rpc:?} of {key_id}");
+            messages.insert(status.message().to_owned());
+        }
+        assert_eq!(messages.len(), 1, "{rpc:?}: {messages:?}");
+    }
 }
 
 /// A hundred changes in a row: each takes a few milliseconds, and twenty a second are allowed.
@@ -97,4 +108,40 @@ async fn a_burst_is_throttled_only_where_limits_are_enforced() {
     for mode in ["report", "off"] {
         assert!(burst(mode).await.is_none(), "{mode} refuses nothing");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_user_and_each_group_has_a_budget_of_its_own_that_denied_calls_spend_too() {
+    let dev = Dev::start_with(DevOptions::default());
+    let mut admin = dev.user(0, "admin").await;
+    let key_id = admin.create("k").await.key_id;
+    let subject = Subject { key_id, alias: "renamed".into(), ciphertext: Vec::new() };
+    let mut nobody = dev.user(0, "nobody").await;
+    let mut denied = 0;
+    let throttled = loop {
+        let status = Rpc::DisableKey.call(&mut nobody, &subject).await.expect_err("nobody may do nothing");
+        if status.code() != Code::PermissionDenied {
+            break status;
+        }
+        denied += 1;
+        assert!(denied < 400, "denied calls spend nothing");
+    };
+    assert_eq!((throttled.code(), &*reason(&throttled)), (Code::ResourceExhausted, "THROTTLED"));
+    let user = dev.description.account(0).user("nobody").user_id.clone();
+    let details = throttled.get_error_details();
+    assert_eq!(details.quota_failure().expect("QuotaFailure").violations[0].subject, format!("user:{user}"));
+    let id = throttled.metadata().get("x-request-id").expect("an id").to_str().expect("a text");
+    let found = records_of(dev.directory(), id);
+    assert_eq!(found.iter().map(|record| &record["reason"]).collect::<Vec<_>>(), ["THROTTLED"]);
+    // Another group, a call without limit, another user.
+    let status = Rpc::GenerateRandom.call(&mut nobody, &subject).await.expect_err("nobody may do nothing");
+    assert_eq!(status.code(), Code::PermissionDenied);
+    let status = Rpc::ListKeys.call(&mut nobody, &subject).await.expect_err("nobody may do nothing");
+    assert_eq!(status.code(), Code::PermissionDenied);
+    Rpc::UpdateKeyDescription.call(&mut admin, &subject).await.expect("its own budget");
+    eventually("a fresh budget", async || {
+        let status = Rpc::DisableKey.call(&mut nobody, &subject).await.expect_err("nobody may do nothing");
+        (status.code() == Code::PermissionDenied).then_some(())
+    })
+    .await;
 }

@@ -56,57 +56,6 @@ async fn a_failed_fdatasync_gives_no_key() {
     assert_eq!(reason(&again), "AUDIT_UNAVAILABLE");
 }
 
-/// How many calls are traced.
-const CALLS: usize = 50;
-
-/// One line of the trace: the call and, for a descriptor, what it stands for.
-#[derive(Debug, PartialEq)]
-enum Event {
-    /// A record was made durable.
-    Synced,
-    /// Bytes left through a TCP socket.
-    Answered,
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_answer_leaves_after_the_fdatasync_of_its_record() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let trace = directory.path().join("trace");
-    let path = trace.to_str().expect("text");
-    let calls = "trace=fdatasync,write,writev,sendto,sendmsg";
-    let command = ["strace", "-f", "-y", "-qq", "-s", "0", "-o", path, "-e", calls];
-    let mut dev = Dev::start_in(directory.path().join("dev"), options(&command), None);
-    let key_id = key(&dev).await;
-    let mut admin = dev.user(0, "admin").await;
-    admin.data.generate_data_key(generate(&key_id)).await.expect("connected");
-    let before = fs::read_to_string(&trace).expect("a trace").lines().count();
-    for _ in 0..CALLS {
-        admin.data.generate_data_key(generate(&key_id)).await.expect("made");
-    }
-    dev.stop();
-    let text = fs::read_to_string(&trace).expect("a trace");
-    let events: Vec<Event> = text.lines().skip(before).filter_map(event).collect();
-    // One call at a time: between two fdatasyncs at most one call is answered. An answer may take
-    // several writes, and HTTP/2 may add a window update of its own before the record is durable, so
-    // what is counted is how many syncs precede the last write of each call.
-    let synced = events.iter().filter(|event| **event == Event::Synced).count();
-    assert!(synced >= CALLS, "{synced} fdatasyncs for {CALLS} answers");
-    let first_answer = events.iter().position(|event| *event == Event::Answered).expect("answers");
-    let runs =
-        events[first_answer..].split(|event| *event == Event::Synced).filter(|run| !run.is_empty()).count();
-    assert!(runs >= CALLS, "{runs} bursts of answers between fdatasyncs, for {CALLS} calls: some shared one");
-}
-
-fn event(line: &str) -> Option<Event> {
-    // A call that other threads interrupted ends in a line `<... fdatasync resumed>) = 0`.
-    let ended = line.trim_end().ends_with("= 0");
-    if line.contains("fdatasync") && ended && (line.contains("resumed") || line.contains("/audit/")) {
-        return Some(Event::Synced);
-    }
-    let sends = ["write(", "writev(", "sendto(", "sendmsg("].iter().any(|call| line.contains(call));
-    (sends && line.contains("<socket:")).then_some(Event::Answered)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cmk_is_used_inside_the_token_and_nothing_secret_is_written_anywhere() {
     let spy = ["/usr/lib/x86_64-linux-gnu/pkcs11-spy.so", "/usr/lib/aarch64-linux-gnu/pkcs11-spy.so"]
@@ -139,17 +88,83 @@ async fn the_cmk_is_used_inside_the_token_and_nothing_secret_is_written_anywhere
     }
     assert!(dev.stop().success());
     let text = fs::read_to_string(&trace).expect("a trace");
-    let unwrap = text.split("C_UnwrapKey").nth(1).expect("the key was unwrapped on the token");
-    for attribute in ["CKA_SENSITIVE", "CKA_EXTRACTABLE", "CKA_SIGN"] {
-        assert!(unwrap.contains(attribute), "{attribute} is not set");
-    }
-    assert!(text[warm..].matches("C_Sign\n").count() >= 10, "every data key is one derivation in the token");
+    let all = spied(&text[..warm]);
+    let creation = all.iter().rposition(|call| call.name == "C_GenerateKey");
+    check_creation(&all[creation.expect("the key was made in the token")..]);
+    check_attributes(&spied(&text));
+    let derivations = spied(&text[warm..]).iter().filter(|call| call.name == "C_Sign").count();
+    assert!(derivations >= 10, "every data key is one derivation in the token");
     for call in ["C_FindObjects", "C_GetAttributeValue", "C_UnwrapKey", "C_WrapKey", "C_CreateObject"] {
         assert!(!text[warm..].contains(call), "{call} on the path of a warm key");
     }
-    assert!(!text.contains("CKA_VALUE  "), "a key's value was read or set");
     let pin = fs::read_to_string(dev.directory().join("token/pin")).expect("a PIN");
     nothing_secret(&dev, pin.trim(), &made);
+}
+
+/// One call that the tracer saw: its name and the lines about it.
+struct Spied<'a> {
+    name: &'a str,
+    lines: Vec<&'a str>,
+}
+
+impl<'a> Spied<'a> {
+    /// What the call says of an attribute or an argument.
+    fn value(&self, name: &str) -> Option<&'a str> {
+        let line = self.lines.iter().find(|line| line.split_whitespace().any(|word| word == name))?;
+        line.split_whitespace().last()
+    }
+}
+
+/// The calls of a trace, each begun by a line as `12: C_Sign`.
+fn spied(text: &str) -> Vec<Spied<'_>> {
+    let mut calls: Vec<Spied<'_>> = Vec::new();
+    for line in text.lines() {
+        let begun = line.split_once(": ").filter(|(number, name)| {
+            number.bytes().all(|byte| byte.is_ascii_digit()) && name.starts_with("C_")
+        });
+        match (begun, calls.last_mut()) {
+            (Some((_, name)), _) => calls.push(Spied { name, lines: Vec::new() }),
+            (None, Some(call)) => call.lines.push(line),
+            (None, None) => {}
+        }
+    }
+    calls
+}
+
+/// The master key is made in the token, leaves it wrapped, and comes back as an object that cannot
+/// leave it, which is what signs.
+fn check_creation(calls: &[Spied<'_>]) {
+    let find =
+        |name: &str| calls.iter().find(|call| call.name == name).unwrap_or_else(|| panic!("no {name}"));
+    let (made, wrapped, loaded) = (find("C_GenerateKey"), find("C_WrapKey"), find("C_UnwrapKey"));
+    let generation = "pMechanism->type = CKM_GENERIC_SECRET_KEY_GEN";
+    assert!(made.lines.iter().any(|line| line.contains(generation)), "{:?}", made.lines);
+    assert_eq!(made.value("CKA_SENSITIVE"), Some("True"));
+    assert_eq!(made.value("CKA_PRIVATE"), Some("True"));
+    let extractable = made.value("hKey").expect("a handle");
+    assert_eq!(wrapped.value("hKey"), Some(extractable));
+    assert_eq!(loaded.value("CKA_EXTRACTABLE"), Some("False"));
+    assert_eq!(loaded.value("CKA_SENSITIVE"), Some("True"));
+    assert_eq!(loaded.value("CKA_PRIVATE"), Some("True"));
+    let destroyed =
+        |call: &Spied<'_>| call.name == "C_DestroyObject" && call.value("hObject") == Some(extractable);
+    assert!(calls.iter().any(destroyed), "the form that can be wrapped is destroyed at once");
+    let in_use = calls.iter().rfind(|call| call.name == "C_UnwrapKey").and_then(|call| call.value("hKey"));
+    let signs = |call: &Spied<'_>| call.name == "C_SignInit" && call.value("hKey") == in_use;
+    assert!(calls.iter().any(signs), "what was unwrapped last is what derives");
+}
+
+/// No key enters the token in the clear, none can be read from it, and what lasts cannot leave it.
+fn check_attributes(calls: &[Spied<'_>]) {
+    for call in calls {
+        assert_ne!(call.name, "C_CreateObject");
+        assert!(call.value("CKA_VALUE").is_none(), "{}: {:?}", call.name, call.lines);
+        let lasting = call.name == "C_GenerateKey" && call.value("CKA_TOKEN") == Some("True");
+        if lasting || call.name == "C_UnwrapKey" {
+            assert_eq!(call.value("CKA_EXTRACTABLE"), Some("False"), "{}: {:?}", call.name, call.lines);
+        }
+    }
+    assert!(calls.iter().any(|call| call.name == "C_GetAttributeValue"), "the tracer shows such calls");
 }
 
 /// Neither data keys nor the PIN stand in the log, in the records or in the store, in any form.

@@ -149,6 +149,18 @@ mod tests {
     }
 
     #[test]
+    fn what_compose_gives_to_the_service_is_valid() {
+        let compose = include_str!("../../../docs/examples/dewpoint.compose.toml");
+        let config: Config = toml::from_str(compose).expect("the file parses");
+        assert_eq!(
+            config.hsm,
+            toml::from_str::<Config>(SAMPLE)
+                .map(|sample| HsmConfig { pin_file: config.hsm.pin_file.clone(), ..sample.hsm })
+                .expect("the sample parses")
+        );
+    }
+
+    #[test]
     fn an_unknown_or_missing_field_is_named() {
         let unknown = SAMPLE.replace("workers = ", "worker_count = ");
         let error = toml::from_str::<Config>(&unknown).expect_err("an unknown field");
