@@ -156,3 +156,22 @@ async fn a_store_beside_another_token_refuses_to_start() {
     let mut admin = owner.user(0, "admin").await;
     admin.generate(by_alias("k"), Context::new()).await.expect("with its own token all is well");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_without_its_log_refuses_to_start() {
+    let mut dev = Dev::start();
+    let mut admin = dev.user(0, "admin").await;
+    key(&mut admin).await;
+    assert!(dev.stop().success());
+    let (log, away) = (dev.directory().join("audit"), dev.directory().join("away"));
+    fs::rename(&log, &away).expect("moved");
+    let mut start = Command::new(dewpoint_tests::binary());
+    let ended =
+        start.args(["dev", "--grpc-port=0", "--data-dir"]).arg(dev.directory()).output().expect("it runs");
+    assert!(!ended.status.success() && ended.stdout.is_empty());
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(said.contains("the audit log is missing"), "{said}");
+    assert!(!log.exists(), "no new log hides the loss");
+    fs::rename(&away, &log).expect("moved back");
+    dev.start_again();
+}

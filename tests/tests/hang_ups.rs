@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use dewpoint_tests::{Dev, all_changes_ended, by_alias, by_id, check_log, reason};
 use kms_proto::v1::{CreateKeyRequest, DecryptDataKeyRequest, DescribeKeyRequest, GenerateDataKeyRequest};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_hangs_up_leaves_whole_keys_and_whole_records() {
@@ -83,4 +84,17 @@ async fn told_to_end_under_load_it_finishes_what_it_has_begun_and_exits_well() {
         let opened = admin.data.decrypt_data_key(request).await.expect("opens").into_inner();
         assert_eq!(opened.plaintext, made.plaintext);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_health_does_not_hold_up_the_end() {
+    let mut dev = Dev::start();
+    let admin = dev.user(0, "admin").await;
+    let watching = HealthClient::new(admin.channel.clone()).watch(HealthCheckRequest::default()).await;
+    let mut watching = watching.expect("watched").into_inner();
+    watching.message().await.expect("a status").expect("a status");
+    let ended = tokio::task::block_in_place(|| dev.stop());
+    assert!(ended.success(), "{ended}: {}", dev.log());
+    // What is said when the wait for connections has run out.
+    assert!(!dev.log().contains("still in flight"), "{}", dev.log());
 }
