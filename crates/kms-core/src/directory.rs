@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Leads every stored value: the version of its encoding.
-const ENCODING: u8 = 1;
+const ENCODING: u8 = 2;
 const MAC_BYTES: usize = 32;
 
 /// A value that was read and authenticated, with the revision that a change of it must name.

@@ -44,6 +44,14 @@ pub struct Draft {
     clock: Arc<dyn Clock>,
 }
 
+/// What is known of a call before its work goes to an HSM worker, draft and all.
+pub(crate) struct Outline {
+    time: Timestamp,
+    started: Duration,
+    key_id: Option<KeyId>,
+    key_version: Option<u32>,
+}
+
 impl Draft {
     pub(crate) fn new(
         operation: OperationName,
@@ -80,6 +88,24 @@ impl Draft {
     pub(crate) fn key(&mut self, id: KeyId, version: Option<u32>) {
         self.record.key_id = Some(id);
         self.record.key_version = version;
+    }
+
+    /// What a second draft of the same call needs to know of this one.
+    pub(crate) fn outline(&self) -> Outline {
+        Outline {
+            time: self.record.time,
+            started: self.started,
+            key_id: self.record.key_id,
+            key_version: self.record.key_version,
+        }
+    }
+
+    /// Begins where the call began.
+    pub(crate) fn resume(&mut self, outline: &Outline) {
+        self.record.time = outline.time;
+        self.started = outline.started;
+        self.record.key_id = outline.key_id;
+        self.record.key_version = outline.key_version;
     }
 
     /// The key that was named last.

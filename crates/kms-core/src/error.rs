@@ -256,7 +256,10 @@ impl Error {
 
 impl From<HsmError> for Error {
     fn from(error: HsmError) -> Self {
-        Self::HsmUnavailable(error)
+        match error {
+            HsmError::NotAuthentic => Self::CannotDecrypt,
+            error => Self::HsmUnavailable(error),
+        }
     }
 }
 

@@ -113,6 +113,38 @@ pub enum KeyState {
     PendingImport,
 }
 
+/// Who seals with a key version, and with what. The numbers stand in ciphertexts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Scheme {
+    /// The HSM derives a wrapping key for each request; the service seals with that.
+    DerivedKey = 1,
+    /// The HSM seals with the version's own key, which never leaves it. How often it may is limited.
+    InHsm = 2,
+}
+
+/// What a backing key is in the HSM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BackingKind {
+    /// 32 bytes that compute HMAC-SHA256.
+    Mac,
+    /// An AES-256 key that seals with GCM.
+    Aes256,
+    /// An SM4 key that seals with GCM.
+    Sm4,
+}
+
+impl BackingKind {
+    /// What a key of this algorithm needs for this scheme.
+    pub const fn of(spec: KeySpec, scheme: Scheme) -> Self {
+        match (scheme, spec) {
+            (Scheme::DerivedKey, _) => Self::Mac,
+            (Scheme::InHsm, KeySpec::Aes256) => Self::Aes256,
+            (Scheme::InHsm, KeySpec::Sm4) => Self::Sm4,
+        }
+    }
+}
+
 /// A key that is wrapped under the token's root key: safe to store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrappedKey {
@@ -129,6 +161,8 @@ pub struct BackingKey {
     pub material: MaterialId,
     /// The key version, from 1.
     pub version: u32,
+    /// What it is in the HSM.
+    pub kind: BackingKind,
     /// The material itself, wrapped.
     pub wrapped: WrappedKey,
 }
@@ -140,6 +174,10 @@ pub struct KeyVersion {
     pub number: u32,
     /// When it was made.
     pub created: Timestamp,
+    /// Who seals with it.
+    pub scheme: Scheme,
+    /// How many uses of [`Scheme::InHsm`] were taken from its budget so far; counted before they are made.
+    pub reserved_uses: u64,
     /// Its backing key, wrapped.
     pub wrapped: WrappedKey,
 }
@@ -226,6 +264,11 @@ impl KeyRecord {
 
     /// The backing key of `version`, ready for an HSM session.
     pub fn backing_key(&self, version: &KeyVersion) -> BackingKey {
-        BackingKey { material: self.material, version: version.number, wrapped: version.wrapped.clone() }
+        BackingKey {
+            material: self.material,
+            version: version.number,
+            kind: BackingKind::of(self.spec, version.scheme),
+            wrapped: version.wrapped.clone(),
+        }
     }
 }

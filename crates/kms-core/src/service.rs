@@ -3,7 +3,16 @@
 //! authorise → prepare (reads the store) → intent, if it changes something → HSM worker → commit →
 //! record → answer. An answer leaves only as [`Recorded`]: with the log's receipt.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
 
 use futures_channel::oneshot;
 use serde::{Deserialize, Serialize};
@@ -19,14 +28,18 @@ use crate::{
     operation::{Action, OperationClass, OperationName},
     ops::{CreateDefaultKey, Operation, Plan, Planned, Prepared, Work},
     ports::{
-        AuditError, AuditLog, Clock, Hsm, HsmSession, KeyStore, Mac, Mutation, Receipt, StoreError, StoreKey,
-        Transaction,
+        AuditError, AuditLog, BoxFuture, Clock, Hsm, HsmError, HsmSession, KeyStore, Mac, Mutation, Receipt,
+        StoreError, StoreKey, Transaction,
     },
     record::{OpenIntent, Phase, Record, RequestId, Verdict},
 };
 
 /// How often a change is tried anew when others change the same records at the same time.
 const MAX_ATTEMPTS: usize = 16;
+/// How long the HSM may take to prove that it works.
+const PROBE_PATIENCE: Duration = Duration::from_secs(4);
+/// How long it may take for each of the service's own keys at start.
+const START_PATIENCE: Duration = Duration::from_secs(30);
 /// How many traces of finished changes one transaction clears away.
 const CLEARED_PER_TRANSACTION: usize = 50;
 
@@ -70,6 +83,8 @@ pub struct Call {
     pub request_id: RequestId,
     /// Who calls.
     pub caller: Caller,
+    /// How long the HSM may take before the call is answered without it.
+    pub patience: Duration,
 }
 
 /// What the store says of itself.
@@ -111,8 +126,8 @@ impl Service {
     /// Derives the service's keys in the HSM and checks that store and token belong together. An
     /// empty store is bound to the token.
     pub async fn start(ports: Ports) -> Result<Self, StartError> {
-        let authentication_key = derive(&*ports.hsm, "dewpoint/v1/record-authentication").await?;
-        let context_key = derive(&*ports.hsm, "dewpoint/v1/context-hiding").await?;
+        let authentication_key = derive(&ports, "dewpoint/v1/record-authentication").await?;
+        let context_key = derive(&ports, "dewpoint/v1/context-hiding").await?;
         let directory =
             Directory::new(ports.store.clone(), &authentication_key).map_err(StartError::Failed)?;
         let service = Self {
@@ -136,7 +151,7 @@ impl Service {
             return Err(StartError::HeadlessStore);
         }
         let mut id = [0; 16];
-        id[..].copy_from_slice(&derive(&*self.ports.hsm, "dewpoint/v1/deployment").await?[..16]);
+        id[..].copy_from_slice(&derive(&self.ports, "dewpoint/v1/deployment").await?[..16]);
         let deployment = Deployment { id: Uuid::from_bytes(id), created: self.ports.clock.now() };
         let put = self.directory.put(DEPLOYMENT_PATH.to_vec(), &deployment).map_err(StartError::Failed)?;
         let transaction =
@@ -195,7 +210,7 @@ impl Service {
             return self.change(&operation, &scope, draft).await;
         }
         match operation.prepare(&scope, &mut draft).await {
-            Ok(Prepared::Use(work)) => self.use_hsm(draft, work).await,
+            Ok(Prepared::Use(work)) => self.use_hsm(&operation, &call, draft, work).await,
             Ok(Prepared::Answer(answer)) => {
                 self.conclude(draft, Phase::Complete, Held::new(Ok(answer))).await
             }
@@ -206,7 +221,7 @@ impl Service {
 
     /// Proves that the HSM computes and that the store answers. Not recorded: it touches no key.
     pub async fn probe(&self) -> Result<(), Error> {
-        self.on_hsm(|session| Ok(session.authentication_mac(b"dewpoint/v1/probe")?)).await?;
+        self.on_hsm(PROBE_PATIENCE, |session| Ok(session.self_test()?)).await?;
         self.directory.read::<Deployment>(DEPLOYMENT_PATH.to_vec()).await.map(|_| ())
     }
 
@@ -250,18 +265,46 @@ impl Service {
     }
 
     /// A use of the HSM: from the worker the result goes to the log, and from the log to the caller.
-    async fn use_hsm<T: Send + 'static>(
+    ///
+    /// If the HSM takes longer than the caller may be kept waiting, the call is recorded and answered as
+    /// failed; what the HSM gives later is dropped.
+    async fn use_hsm<O: Operation>(
         &self,
+        operation: &O,
+        call: &Call,
         mut draft: Draft,
-        work: Work<T>,
-    ) -> Result<Recorded<T>, Refused> {
-        let (answer, answered) = oneshot::channel();
+        work: Work<O::Output>,
+    ) -> Result<Recorded<O::Output>, Refused> {
+        let (answer, mut answered) = oneshot::channel();
         let audit = self.ports.audit.clone();
+        let outline = draft.outline();
+        let claim = Claim::default();
+        let workers = claim.clone();
         self.ports.hsm.submit(Box::new(move |session| {
+            if workers.is_taken() {
+                return;
+            }
             let result = session.map_err(Error::from).and_then(|session| work(session, &mut draft));
-            append_held(&*audit, draft, Phase::Complete, Held::new(result), answer);
+            if workers.take() {
+                append_held(&*audit, draft, Phase::Complete, Held::new(result), answer);
+            }
         }));
-        answered.await.unwrap_or_else(|_| Err(Refused::internal("an HSM job ended without an answer")))
+        let in_time = within(&mut answered, self.ports.clock.sleep(call.patience)).await;
+        let answer = match in_time {
+            None if claim.take() => None,
+            None => Some(answered.await), // it came at the last moment, and is being recorded
+            answer => answer,
+        };
+        if let Some(answer) = answer {
+            let lost = |_| Err(Refused::internal("an HSM job ended without an answer"));
+            return answer.unwrap_or_else(lost);
+        }
+        let mut draft = self.draft(O::NAME, call.request_id, Some(call.caller.clone()));
+        draft.resume(&outline);
+        if let Some(context) = operation.context() {
+            draft.hash_context(&self.context_hash, context);
+        }
+        self.conclude(draft, Phase::Complete, Held::new(Err(HsmError::TimedOut.into()))).await
     }
 
     async fn conclude<T: Send + 'static>(
@@ -298,7 +341,7 @@ impl Service {
             }
             let plan = match planned {
                 Planned::Ready(plan) => Ok(plan),
-                Planned::InHsm(make) => self.on_hsm(make).await,
+                Planned::InHsm(make) => self.on_hsm(scope.call.patience, make).await,
             };
             let Plan { transaction, output, state_digest, evict } = match plan {
                 Ok(plan) => plan,
@@ -379,9 +422,10 @@ impl Service {
     /// Runs `work` on an HSM worker and waits for it, unrecorded: for parts of operations only.
     pub(crate) async fn on_hsm<T: Send + 'static>(
         &self,
+        patience: Duration,
         work: impl FnOnce(&mut dyn HsmSession) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        on_hsm(&*self.ports.hsm, work).await
+        on_hsm(&self.ports, patience, work).await
     }
 }
 
@@ -414,18 +458,55 @@ fn append_held<T: Send + 'static>(
 }
 
 async fn on_hsm<T: Send + 'static>(
-    hsm: &dyn Hsm,
+    ports: &Ports,
+    patience: Duration,
     work: impl FnOnce(&mut dyn HsmSession) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    let (answer, answered) = oneshot::channel();
-    hsm.submit(Box::new(move |session| {
+    let (answer, mut answered) = oneshot::channel();
+    ports.hsm.submit(Box::new(move |session| {
+        if answer.is_canceled() {
+            return; // nobody waits any more
+        }
         drop(answer.send(session.map_err(Error::from).and_then(work)));
     }));
-    answered.await.unwrap_or(Err(Error::Internal { detail: "an HSM job ended without an answer" }))
+    match within(&mut answered, ports.clock.sleep(patience)).await {
+        Some(answer) => {
+            answer.unwrap_or(Err(Error::Internal { detail: "an HSM job ended without an answer" }))
+        }
+        None => Err(HsmError::TimedOut.into()),
+    }
+}
+
+/// What `answered` gives, or `None` if `expiry` comes first.
+async fn within<T>(
+    answered: &mut oneshot::Receiver<T>,
+    mut expiry: BoxFuture<'static, ()>,
+) -> Option<Result<T, oneshot::Canceled>> {
+    poll_fn(|context| match Pin::new(&mut *answered).poll(context) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending => expiry.as_mut().poll(context).map(|()| None),
+    })
+    .await
+}
+
+/// The right to conclude a call: of the HSM worker and of the one who waits, one has it.
+#[derive(Clone, Default)]
+struct Claim(Arc<AtomicBool>);
+
+impl Claim {
+    /// Takes the right; `false` if the other has taken it.
+    fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+
+    fn is_taken(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// One of the service's own keys, derived from the token's authentication key.
-async fn derive(hsm: &dyn Hsm, label: &'static str) -> Result<Mac, StartError> {
-    let derived = on_hsm(hsm, move |session| Ok(session.authentication_mac(label.as_bytes())?)).await;
+async fn derive(ports: &Ports, label: &'static str) -> Result<Mac, StartError> {
+    let work = move |session: &mut dyn HsmSession| Ok(session.authentication_mac(label.as_bytes())?);
+    let derived = on_hsm(ports, START_PATIENCE, work).await;
     derived.map_err(StartError::Failed)
 }

@@ -22,7 +22,7 @@ use cryptoki::{
     session::Session,
 };
 use kms_core::{
-    key::{BackingKey, KeyId, MaterialId},
+    key::{BackingKey, BackingKind, KeyId, MaterialId},
     ports::{Hsm, HsmSession},
     testing::hsm::on_session,
 };
@@ -118,8 +118,14 @@ fn measure(directory: &FilePath) -> [Path; 5] {
     };
     Pkcs11Hsm::create_root_keys(&config).expect("a fresh token");
     let hsm = Pkcs11Hsm::open(&config).expect("a token with root keys");
-    let wrapped = on_session(&hsm, |session| session.generate_backing_key()).expect("a backing key");
-    let key = BackingKey { material: MaterialId::of(KeyId::from_uuid(Uuid::new_v4())), version: 1, wrapped };
+    let wrapped =
+        on_session(&hsm, |session| session.generate_backing_key(BackingKind::Mac)).expect("a backing key");
+    let key = BackingKey {
+        material: MaterialId::of(KeyId::from_uuid(Uuid::new_v4())),
+        version: 1,
+        kind: BackingKind::Mac,
+        wrapped,
+    };
     let key = Arc::new(key);
     mac_once(&hsm, &key);
     let (raw_session, object) = raw(&config);

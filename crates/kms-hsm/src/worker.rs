@@ -7,7 +7,8 @@ use std::{
 
 use crossbeam_channel::Receiver;
 use kms_core::{
-    key::{BackingKey, WrappedKey},
+    SecretBytes,
+    key::{BackingKey, BackingKind, WrappedKey},
     ports::{HsmError, HsmJob, HsmSession, Mac},
 };
 
@@ -90,6 +91,10 @@ impl Failed {
     }
 }
 
+fn not_yet(feature: &'static str) -> HsmError {
+    HsmError::NotOffered { feature }
+}
+
 impl From<Failed> for HsmError {
     fn from(failed: Failed) -> Self {
         failed.error
@@ -102,8 +107,39 @@ impl HsmSession for Worker {
         Ok(random.fill(out, |bytes| call(session, |session| session.fill_random(bytes)))?)
     }
 
-    fn generate_backing_key(&mut self) -> Result<WrappedKey, HsmError> {
-        self.token.make_wrapped_key()
+    fn generate_backing_key(&mut self, kind: BackingKind) -> Result<WrappedKey, HsmError> {
+        match kind {
+            BackingKind::Mac => self.token.make_wrapped_key(),
+            BackingKind::Aes256 | BackingKind::Sm4 => Err(not_yet("keys that seal in the HSM")),
+        }
+    }
+
+    fn rewrap_backing_key(&mut self, _: &BackingKey) -> Result<WrappedKey, HsmError> {
+        Err(not_yet("another wrapping"))
+    }
+
+    fn seal(&mut self, _: &BackingKey, _: &[u8; 12], _: &[u8], _: &[u8]) -> Result<Vec<u8>, HsmError> {
+        Err(not_yet("sealing"))
+    }
+
+    fn open(&mut self, _: &BackingKey, _: &[u8; 12], _: &[u8], _: &[u8]) -> Result<SecretBytes, HsmError> {
+        Err(not_yet("opening"))
+    }
+
+    fn root_generations(&mut self) -> Result<Vec<u32>, HsmError> {
+        Ok(vec![self.token.root_generation()])
+    }
+
+    fn create_root_key(&mut self) -> Result<u32, HsmError> {
+        Err(not_yet("another root key"))
+    }
+
+    fn retire_root_key(&mut self, _: u32) -> Result<(), HsmError> {
+        Err(not_yet("the end of a root key"))
+    }
+
+    fn self_test(&mut self) -> Result<(), HsmError> {
+        self.authentication_mac(b"dewpoint/v1/probe").map(drop)
     }
 
     fn mac(&mut self, key: &BackingKey, input: &[u8]) -> Result<Mac, HsmError> {

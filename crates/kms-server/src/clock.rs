@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kms_core::{Timestamp, ports::Clock};
+use kms_core::{
+    Timestamp,
+    ports::{BoxFuture, Clock},
+};
 
 /// The machine's clock.
 #[derive(Debug)]
@@ -27,5 +30,9 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> Duration {
         self.origin.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
     }
 }

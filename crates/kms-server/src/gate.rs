@@ -19,6 +19,9 @@ use crate::{
     traffic::{Passage, TrafficControl},
 };
 
+/// How long the HSM may keep a call waiting, unless its client allows less.
+const HSM_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Everything that a transport needs to answer calls.
 #[allow(missing_debug_implementations, reason = "holds the service, which has nothing to show")]
 pub(crate) struct Gate {
@@ -77,7 +80,7 @@ impl Gate {
                 return Err(self.service.refuse(O::NAME, request_id, Origin::Caller(caller), error).await);
             }
         }
-        let call = Call { request_id, caller };
+        let call = Call { request_id, caller, patience: HSM_PATIENCE };
         if !operation.as_ref().is_ok_and(Operation::may_change) {
             return self.service.run(call, operation).await;
         }

@@ -5,7 +5,7 @@ use crate::{
     draft::Draft,
     error::Error,
     identity::ServiceName,
-    key::{DEFAULT_ALIAS_SUFFIX, KeyScope, KeySpec},
+    key::{BackingKind, DEFAULT_ALIAS_SUFFIX, KeyScope, KeySpec},
     operation::OperationName,
     ops::{Operation, Plan, Planned, Prepared, create_key::new_record},
     ports::Transaction,
@@ -36,7 +36,7 @@ impl Operation for CreateDefaultKey {
             new_record(scope, draft, scope_of_key, alias, String::new(), KeySpec::Aes256).await?;
         let (directory, service) = (scope.directory().clone(), self.service.clone());
         Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
-            record.add_first_version(session.generate_backing_key()?);
+            record.add_first_version(session.generate_backing_key(BackingKind::Mac)?);
             let by_service = default_path(&account, &service);
             let put = directory.put(key_path(record.id), &record)?;
             let state_digest = digest(&put);

@@ -7,7 +7,10 @@ use crate::{
     directory::{TokenUse, absent, alias_path, digest, index_path, key_path, token_path},
     draft::Draft,
     error::{Error, Field},
-    key::{KeyId, KeyRecord, KeyScope, KeySpec, KeyState, KeyVersion, MaterialId, WrappedKey},
+    key::{
+        BackingKind, KeyId, KeyRecord, KeyScope, KeySpec, KeyState, KeyVersion, MaterialId, Scheme,
+        WrappedKey,
+    },
     operation::OperationName,
     ops::{Alias, Description, Operation, Plan, Planned, Prepared},
     ports::Transaction,
@@ -67,7 +70,7 @@ impl Operation for CreateKey {
         let listed = index_path(&caller.account, &caller.region, record.id);
         let directory = scope.directory().clone();
         Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
-            record.add_first_version(session.generate_backing_key()?);
+            record.add_first_version(session.generate_backing_key(BackingKind::Mac)?);
             let put = directory.put(key_path(record.id), &record)?;
             let state_digest = digest(&put);
             let mut transaction = Transaction {
@@ -138,7 +141,7 @@ pub(crate) async fn new_record(
 /// A UUID of version 7: its leading bytes are the time, so that keys list in the order of creation.
 // RFC 9562 §5.7
 async fn fresh_id(scope: &Scope<'_>) -> Result<KeyId, Error> {
-    let random = scope.service.on_hsm(|session| {
+    let random = scope.service.on_hsm(scope.call.patience, |session| {
         let mut random = [0; 10];
         session.fill_random(&mut random)?;
         Ok(random)
@@ -149,6 +152,12 @@ async fn fresh_id(scope: &Scope<'_>) -> Result<KeyId, Error> {
 
 impl KeyRecord {
     pub(crate) fn add_first_version(&mut self, wrapped: WrappedKey) {
-        self.versions = vec![KeyVersion { number: 1, created: self.created, wrapped }];
+        self.versions = vec![KeyVersion {
+            number: 1,
+            created: self.created,
+            scheme: Scheme::DerivedKey,
+            reserved_uses: 0,
+            wrapped,
+        }];
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::BoxFuture;
 use crate::Timestamp;
 
 /// The source of time.
@@ -11,4 +12,7 @@ pub trait Clock: Send + Sync {
 
     /// Time since an arbitrary fixed moment of this process; never goes back. For latencies.
     fn monotonic(&self) -> Duration;
+
+    /// Resolves when `duration` has passed. For waits that must end.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 }

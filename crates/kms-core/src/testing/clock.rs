@@ -1,35 +1,43 @@
 //! A clock that stands still until a test moves it.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
     time::Duration,
 };
 
-use crate::{Timestamp, ports::Clock};
+use crate::{
+    Timestamp,
+    ports::{BoxFuture, Clock},
+};
 
 /// A clock that shows what it was told.
 #[derive(Debug)]
 pub struct FakeClock {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug)]
 struct State {
     now: Timestamp,
     monotonic: Duration,
+    sleepers: Vec<Waker>,
 }
 
 impl FakeClock {
     /// Stands at `now`; its monotonic time begins at zero.
     pub fn at(now: Timestamp) -> Self {
-        Self { state: Mutex::new(State { now, monotonic: Duration::ZERO }) }
+        let state = State { now, monotonic: Duration::ZERO, sleepers: Vec::new() };
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Lets `duration` pass.
+    /// Lets `duration` pass; who sleeps until then wakes.
     pub fn advance(&self, duration: Duration) {
         let mut state = self.state();
         state.now = state.now.plus(duration);
         state.monotonic += duration;
+        state.sleepers.drain(..).for_each(Waker::wake);
     }
 
     /// Sets the wall time, as an administrator does: no time passes by that.
@@ -37,8 +45,13 @@ impl FakeClock {
         self.state().now = now;
     }
 
+    /// How many wait for time to pass.
+    pub fn sleepers(&self) -> usize {
+        self.state().sleepers.len()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
@@ -50,4 +63,21 @@ impl Clock for FakeClock {
     fn monotonic(&self) -> Duration {
         self.state().monotonic
     }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        let state = Arc::clone(&self.state);
+        let until = lock(&state).monotonic + duration;
+        Box::pin(poll_fn(move |context| {
+            let mut state = lock(&state);
+            if state.monotonic >= until {
+                return Poll::Ready(());
+            }
+            state.sleepers.push(context.waker().clone());
+            Poll::Pending
+        }))
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,5 +3,5 @@
 mod contract;
 mod fake;
 
-pub use contract::{hsm_contract, on_session};
+pub use contract::{hsm_contract, on_session, sealing_contract};
 pub use fake::{FakeCalls, FakeHsm};

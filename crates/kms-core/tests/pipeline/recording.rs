@@ -15,7 +15,9 @@ use kms_core::{
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::support::{Attempt, World, finish, generate, key_path, obs, owner, poll, wait_until, with};
+use crate::support::{
+    Attempt, PATIENCE, World, finish, generate, key_path, obs, owner, poll, wait_until, with,
+};
 
 #[test]
 fn a_data_key_waits_for_its_record_although_the_hsm_is_done() {
@@ -31,6 +33,44 @@ fn a_data_key_waits_for_its_record_although_the_hsm_is_done() {
     let recorded = block_on(running).expect("it is recorded now");
     assert_eq!(recorded.receipt().sequence(), durable as u64, "the receipt is of this record");
     assert_eq!(recorded.into_inner().plaintext.len(), 32);
+}
+
+#[test]
+fn a_call_that_the_hsm_does_not_answer_in_time_fails_with_one_record() {
+    let world = World::new();
+    let key = world.key(&owner(), "key").id;
+    world.hsm.hold();
+    let mut running = world.begin(&owner(), generate(KeySelector::Id(key)));
+    assert!(poll(&mut running).is_pending());
+    let nearly = PATIENCE.saturating_sub(std::time::Duration::from_millis(1));
+    world.clock.advance(nearly);
+    assert!(poll(&mut running).is_pending(), "answered before its time");
+    world.clock.advance(std::time::Duration::from_millis(1));
+    let (result, records) = world.records_of(|| finish(running));
+    assert_eq!(result.map(drop), Err(Error::HsmUnavailable(HsmError::TimedOut)));
+    let [record] = &records[..] else { panic!("one record, not {}", records.len()) };
+    assert_eq!((record.verdict, record.reason), (Verdict::Failed, Some("HSM_UNAVAILABLE")));
+    assert_eq!((record.key_id, record.latency), (Some(key), PATIENCE));
+    assert!(!record.context.is_empty());
+    let random = world.hsm.calls().random;
+    world.hsm.release();
+    world.run(&owner(), generate(KeySelector::Id(key))).expect("the HSM is back");
+    assert_eq!(world.hsm.calls().random, random + 2, "the overdue call made a data key for nobody");
+    assert_eq!(world.audit.records().len(), 2 + records.len() + 1, "the overdue call was recorded twice");
+}
+
+#[test]
+fn a_change_that_the_hsm_does_not_answer_in_time_changes_nothing() {
+    let world = World::new();
+    world.hsm.hold();
+    let mut running = world.begin(&owner(), crate::support::create("second"));
+    assert!(poll(&mut running).is_pending());
+    world.clock.advance(PATIENCE);
+    let error = finish(running).expect_err("the HSM is held");
+    assert_eq!(error, Error::HsmUnavailable(HsmError::TimedOut));
+    world.hsm.release();
+    world.key(&owner(), "second");
+    assert!(world.open_intents().is_empty());
 }
 
 #[test]
@@ -162,7 +202,7 @@ fn the_one_permission_of_an_operation_suffices() {
 fn a_malformed_request_is_refused_after_the_permission_check() {
     let world = World::new();
     let run = |caller: Caller| {
-        let call = Call { request_id: Uuid::new_v4(), caller };
+        let call = Call { request_id: Uuid::new_v4(), caller, patience: PATIENCE };
         let refused = block_on(world.service.run(call, GenerateRandom::new(0))).expect_err("malformed");
         (refused.error().code(), world.audit.records().pop().expect("a record"))
     };

@@ -16,7 +16,7 @@ use cryptoki::{
     types::RawAuthPin,
 };
 use kms_core::{
-    key::{BackingKey, KeyId, MaterialId, WrappedKey},
+    key::{BackingKey, BackingKind, KeyId, MaterialId, WrappedKey},
     ports::{Hsm, HsmError, Mac},
     testing::hsm::on_session,
 };
@@ -154,11 +154,11 @@ pub(crate) fn new_material() -> MaterialId {
 }
 
 pub(crate) fn new_wrapped(hsm: &dyn Hsm) -> WrappedKey {
-    on_session(hsm, |session| session.generate_backing_key()).expect("a backing key")
+    on_session(hsm, |session| session.generate_backing_key(BackingKind::Mac)).expect("a backing key")
 }
 
 pub(crate) fn new_key(hsm: &dyn Hsm) -> BackingKey {
-    BackingKey { material: new_material(), version: 1, wrapped: new_wrapped(hsm) }
+    BackingKey { material: new_material(), version: 1, kind: BackingKind::Mac, wrapped: new_wrapped(hsm) }
 }
 
 pub(crate) fn mac(hsm: &dyn Hsm, key: &BackingKey) -> Result<Mac, HsmError> {

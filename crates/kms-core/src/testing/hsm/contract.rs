@@ -13,8 +13,9 @@ use std::{
 use uuid::Uuid;
 
 use crate::{
-    key::{BackingKey, KeyId, MaterialId, WrappedKey},
+    key::{BackingKey, BackingKind, KeyId, MaterialId, WrappedKey},
     ports::{Hsm, HsmError, HsmSession, Mac},
+    secret::SecretBytes,
 };
 
 /// More keys than an adapter under test should keep loaded: open it with room for fewer.
@@ -39,6 +40,9 @@ pub fn hsm_contract(hsm: &dyn Hsm) {
     a_name_with_another_blob_is_another_key(hsm);
     evicted_keys_load_again(hsm);
     more_keys_than_are_kept_work(hsm);
+    the_self_test_passes(hsm);
+    a_rewrapped_key_is_the_same_key(hsm);
+    root_keys_follow_one_another(hsm);
     threads_get_their_own_answers(hsm);
 }
 
@@ -154,7 +158,7 @@ fn altered_keys_are_refused(hsm: &dyn Hsm) {
         let wrapped = WrappedKey { blob: altered.clone(), ..key.wrapped };
         // One name that was never loaded, and the name under which the right key is loaded.
         for material in [new_material(), key.material] {
-            let altered_key = BackingKey { material, version: key.version, wrapped: wrapped.clone() };
+            let altered_key = BackingKey { material, wrapped: wrapped.clone(), ..key.clone() };
             let (refusal, after) = {
                 let key = key.clone();
                 on_session(hsm, move |session| {
@@ -197,6 +201,103 @@ fn evicted_keys_load_again(hsm: &dyn Hsm) {
     }
 }
 
+fn the_self_test_passes(hsm: &dyn Hsm) {
+    for _ in 0..3 {
+        on_session(hsm, |session| session.self_test()).expect("the token works");
+    }
+}
+
+fn rewrap(hsm: &dyn Hsm, key: &BackingKey) -> Result<WrappedKey, HsmError> {
+    let key = key.clone();
+    on_session(hsm, move |session| session.rewrap_backing_key(&key))
+}
+
+fn a_rewrapped_key_is_the_same_key(hsm: &dyn Hsm) {
+    let key = new_key(hsm);
+    let expected = mac(hsm, &key, b"input").expect("a mac");
+    let again = BackingKey { wrapped: rewrap(hsm, &key).expect("a wrapped key"), ..key.clone() };
+    for key in [&again, &key, &again] {
+        assert_eq!(mac(hsm, key, b"input").as_ref(), Ok(&expected));
+    }
+    let mut altered = key;
+    altered.wrapped.blob[0] ^= 1;
+    let refusal = rewrap(hsm, &altered);
+    assert!(matches!(refusal, Err(HsmError::WrappedKeyRefused { .. })), "{refusal:?}");
+}
+
+fn generations(hsm: &dyn Hsm) -> Vec<u32> {
+    on_session(hsm, |session| session.root_generations()).expect("the generations")
+}
+
+fn root_keys_follow_one_another(hsm: &dyn Hsm) {
+    let first = *generations(hsm).last().expect("a root key");
+    let key = new_key(hsm);
+    let expected = mac(hsm, &key, b"input").expect("a mac");
+    let second = on_session(hsm, |session| session.create_root_key()).expect("a new root key");
+    assert!(second > first);
+    assert_eq!(generations(hsm).last(), Some(&second));
+    assert_eq!(new_key(hsm).wrapped.root_generation, second, "the newest root key wraps new keys");
+    // Keys under both work side by side.
+    let moved = BackingKey { wrapped: rewrap(hsm, &key).expect("a wrapped key"), ..key.clone() };
+    assert_eq!((key.wrapped.root_generation, moved.wrapped.root_generation), (first, second));
+    for key in [&key, &moved] {
+        assert_eq!(mac(hsm, key, b"input").as_ref(), Ok(&expected));
+    }
+    let retire = |generation| on_session(hsm, move |session| session.retire_root_key(generation));
+    retire(second).expect_err("the newest root key is needed");
+    retire(first).expect("an old root key");
+    retire(first).expect("one that is gone already");
+    assert!(!generations(hsm).contains(&first));
+    hsm.evict(key.material);
+    assert_eq!(mac(hsm, &key, b"input"), Err(HsmError::RootMissing { generation: first }));
+    assert_eq!(mac(hsm, &moved, b"input").as_ref(), Ok(&expected));
+}
+
+/// Checks that the HSM seals with keys of its own of this `kind`: for adapters that offer that.
+///
+/// # Panics
+/// At the first promise that `hsm` breaks.
+pub fn sealing_contract(hsm: &dyn Hsm, kind: BackingKind) {
+    let make = || {
+        let wrapped =
+            on_session(hsm, move |session| session.generate_backing_key(kind)).expect("a backing key");
+        BackingKey { material: new_material(), version: 1, kind, wrapped }
+    };
+    let (key, other) = (make(), make());
+    for length in [1, 15, 16, 17, 32, 1024] {
+        let plaintext = vec![7; length];
+        let sealed = seal(hsm, &key, b"context", &plaintext).expect("sealed");
+        assert_eq!(sealed.len(), length + 16);
+        let opened = open(hsm, &key, b"context", &sealed).expect("opened");
+        assert_eq!(opened.expose_secret(), plaintext);
+        let mut altered = vec![sealed[..sealed.len() - 1].to_vec(), Vec::new()];
+        altered.extend((0..sealed.len()).step_by(7).map(|place| {
+            let mut altered = sealed.clone();
+            altered[place] ^= 0x80;
+            altered
+        }));
+        for altered in altered {
+            assert_eq!(open(hsm, &key, b"context", &altered).map(drop), Err(HsmError::NotAuthentic));
+        }
+        assert_eq!(open(hsm, &key, b"contexT", &sealed).map(drop), Err(HsmError::NotAuthentic));
+        assert_eq!(open(hsm, &other, b"context", &sealed).map(drop), Err(HsmError::NotAuthentic));
+    }
+    let sealed = seal(hsm, &key, b"", b"plaintext").expect("sealed");
+    let moved = BackingKey { wrapped: rewrap(hsm, &key).expect("a wrapped key"), ..key };
+    let opened = open(hsm, &moved, b"", &sealed).expect("the same key in another wrapping");
+    assert_eq!(opened.expose_secret(), b"plaintext");
+}
+
+fn seal(hsm: &dyn Hsm, key: &BackingKey, context: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, HsmError> {
+    let (key, context, plaintext) = (key.clone(), context.to_vec(), plaintext.to_vec());
+    on_session(hsm, move |session| session.seal(&key, &[3; 12], &context, &plaintext))
+}
+
+fn open(hsm: &dyn Hsm, key: &BackingKey, context: &[u8], sealed: &[u8]) -> Result<SecretBytes, HsmError> {
+    let (key, context, sealed) = (key.clone(), context.to_vec(), sealed.to_vec());
+    on_session(hsm, move |session| session.open(&key, &[3; 12], &context, &sealed))
+}
+
 fn more_keys_than_are_kept_work(hsm: &dyn Hsm) {
     let keys = new_keys(hsm, MANY_KEYS);
     let expected: Vec<_> = keys.iter().map(|key| mac(hsm, key, b"input").expect("a mac")).collect();
@@ -235,8 +336,9 @@ fn new_material() -> MaterialId {
 }
 
 fn new_key(hsm: &dyn Hsm) -> BackingKey {
-    let wrapped = on_session(hsm, |session| session.generate_backing_key()).expect("a backing key");
-    BackingKey { material: new_material(), version: 1, wrapped }
+    let wrapped =
+        on_session(hsm, |session| session.generate_backing_key(BackingKind::Mac)).expect("a backing key");
+    BackingKey { material: new_material(), version: 1, kind: BackingKind::Mac, wrapped }
 }
 
 fn new_keys(hsm: &dyn Hsm, count: usize) -> Vec<BackingKey> {

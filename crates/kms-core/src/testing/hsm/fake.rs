@@ -1,27 +1,28 @@
 //! The fake: software keys, two worker threads, and switches that a test turns.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
 };
 
 use aes_gcm::{
-    Aes256Gcm, KeyInit, Nonce,
-    aead::{Aead, Payload},
+    Aes256Gcm, AesGcm, KeyInit, Nonce,
+    aead::{Aead, Payload, consts::U12},
 };
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
+use sm4::Sm4;
+
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::{
-    key::{BackingKey, MaterialId, WrappedKey},
+    key::{BackingKey, BackingKind, MaterialId, WrappedKey},
     ports::{Hsm, HsmError, HsmJob, HsmSession, Mac},
+    secret::SecretBytes,
 };
 
-/// The only generation of the fake's root key.
-const ROOT_GENERATION: u32 = 1;
 const WORKERS: usize = 2;
 const NONCE_BYTES: usize = 12;
 /// How many jobs can wait before the fake answers [`HsmError::Busy`].
@@ -36,8 +37,14 @@ pub struct FakeCalls {
     pub random: u64,
     /// [`HsmSession::generate_backing_key`].
     pub generate: u64,
+    /// [`HsmSession::rewrap_backing_key`].
+    pub rewrap: u64,
     /// [`HsmSession::mac`].
     pub mac: u64,
+    /// [`HsmSession::seal`] and [`HsmSession::open`].
+    pub cipher: u64,
+    /// Calls for root keys and for the self-test.
+    pub administration: u64,
     /// [`HsmSession::authentication_mac`].
     pub authentication_mac: u64,
     /// [`Hsm::evict`].
@@ -53,7 +60,8 @@ pub struct FakeHsm {
 }
 
 struct Shared {
-    root: Zeroizing<[u8; 32]>,
+    /// By generation; never empty.
+    roots: Mutex<BTreeMap<u32, Zeroizing<[u8; 32]>>>,
     authentication: Zeroizing<[u8; 32]>,
     state: Mutex<State>,
     changed: Condvar,
@@ -72,7 +80,7 @@ impl FakeHsm {
     /// Makes one with fresh keys.
     pub fn new() -> Self {
         let shared = Arc::new(Shared {
-            root: random_key(),
+            roots: Mutex::new(BTreeMap::from([(1, random_key())])),
             authentication: random_key(),
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -167,34 +175,59 @@ impl Shared {
         state.queue.pop_front()
     }
 
-    fn cipher(&self) -> Aes256Gcm {
-        Aes256Gcm::new((&*self.root).into())
+    fn roots(&self) -> MutexGuard<'_, BTreeMap<u32, Zeroizing<[u8; 32]>>> {
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wrap(&self, key: &[u8; 32]) -> Result<Vec<u8>, HsmError> {
+    /// Wraps under the newest root key.
+    fn wrap(&self, key: &[u8]) -> Result<WrappedKey, HsmError> {
+        let roots = self.roots();
+        let (generation, root) = roots.last_key_value().ok_or(HsmError::RootMissing { generation: 1 })?;
         let mut blob = random_key()[..NONCE_BYTES].to_vec();
         let nonce = nonce(&blob)?;
-        let sealed = self
-            .cipher()
+        let sealed = Aes256Gcm::new((&**root).into())
             .encrypt(&nonce, Payload { msg: key, aad: &[] })
             .map_err(|_| refused("the key cannot be wrapped"))?;
         blob.extend_from_slice(&sealed);
-        Ok(blob)
+        Ok(WrappedKey { root_generation: *generation, blob })
     }
 
     fn unwrap(&self, wrapped: &WrappedKey) -> Result<Zeroizing<Vec<u8>>, HsmError> {
-        if wrapped.root_generation != ROOT_GENERATION {
-            return Err(HsmError::RootMissing { generation: wrapped.root_generation });
-        }
+        let generation = wrapped.root_generation;
+        let roots = self.roots();
+        let root = roots.get(&generation).ok_or(HsmError::RootMissing { generation })?;
         let (head, sealed) = wrapped
             .blob
             .split_at_checked(NONCE_BYTES)
             .ok_or_else(|| refused("the wrapped key is too short"))?;
-        self.cipher()
+        Aes256Gcm::new((&**root).into())
             .decrypt(&nonce(head)?, Payload { msg: sealed, aad: &[] })
             .map(Zeroizing::new)
             .map_err(|_| refused("the wrapped key does not open"))
     }
+
+    fn cipher<T>(
+        &self,
+        key: &BackingKey,
+        with_aes: impl FnOnce(&Aes256Gcm) -> Result<T, aes_gcm::Error>,
+        with_sm4: impl FnOnce(&AesGcm<Sm4, U12>) -> Result<T, aes_gcm::Error>,
+    ) -> Result<T, HsmError> {
+        let material = self.unwrap(&key.wrapped)?;
+        let wrong_size = |_| refused("the wrapped key has another size");
+        match key.kind {
+            BackingKind::Mac => Err(HsmError::NotOffered { feature: "sealing with a MAC key" }),
+            BackingKind::Aes256 => {
+                with_aes(&Aes256Gcm::new_from_slice(&material).map_err(wrong_size)?).map_err(not_authentic)
+            }
+            BackingKind::Sm4 => {
+                with_sm4(&AesGcm::new_from_slice(&material).map_err(wrong_size)?).map_err(not_authentic)
+            }
+        }
+    }
+}
+
+fn not_authentic(_: aes_gcm::Error) -> HsmError {
+    HsmError::NotAuthentic
 }
 
 fn spawn_worker(shared: Arc<Shared>) -> JoinHandle<()> {
@@ -231,10 +264,16 @@ impl HsmSession for FakeSession<'_> {
         Ok(())
     }
 
-    fn generate_backing_key(&mut self) -> Result<WrappedKey, HsmError> {
+    fn generate_backing_key(&mut self, kind: BackingKind) -> Result<WrappedKey, HsmError> {
         self.begin(|calls| &mut calls.generate)?;
-        let blob = self.shared.wrap(&random_key())?;
-        Ok(WrappedKey { root_generation: ROOT_GENERATION, blob })
+        let length = if kind == BackingKind::Sm4 { 16 } else { 32 };
+        self.shared.wrap(&random_key()[..length])
+    }
+
+    fn rewrap_backing_key(&mut self, key: &BackingKey) -> Result<WrappedKey, HsmError> {
+        self.begin(|calls| &mut calls.rewrap)?;
+        let material = self.shared.unwrap(&key.wrapped)?;
+        self.shared.wrap(&material)
     }
 
     fn mac(&mut self, key: &BackingKey, input: &[u8]) -> Result<Mac, HsmError> {
@@ -243,9 +282,69 @@ impl HsmSession for FakeSession<'_> {
         Ok(hmac_sha256(&material, input))
     }
 
+    fn seal(
+        &mut self,
+        key: &BackingKey,
+        iv: &[u8; 12],
+        associated_data: &[u8],
+        plaintext: &[u8],
+    ) -> Result<Vec<u8>, HsmError> {
+        self.begin(|calls| &mut calls.cipher)?;
+        let payload = || Payload { msg: plaintext, aad: associated_data };
+        self.shared.cipher(
+            key,
+            |cipher| cipher.encrypt(&(*iv).into(), payload()),
+            |cipher| cipher.encrypt(&(*iv).into(), payload()),
+        )
+    }
+
+    fn open(
+        &mut self,
+        key: &BackingKey,
+        iv: &[u8; 12],
+        associated_data: &[u8],
+        sealed: &[u8],
+    ) -> Result<SecretBytes, HsmError> {
+        self.begin(|calls| &mut calls.cipher)?;
+        let payload = || Payload { msg: sealed, aad: associated_data };
+        let opened = self.shared.cipher(
+            key,
+            |cipher| cipher.decrypt(&(*iv).into(), payload()),
+            |cipher| cipher.decrypt(&(*iv).into(), payload()),
+        );
+        opened.map(SecretBytes::new)
+    }
+
     fn authentication_mac(&mut self, input: &[u8]) -> Result<Mac, HsmError> {
         self.begin(|calls| &mut calls.authentication_mac)?;
         Ok(hmac_sha256(&*self.shared.authentication, input))
+    }
+
+    fn root_generations(&mut self) -> Result<Vec<u32>, HsmError> {
+        self.begin(|calls| &mut calls.administration)?;
+        Ok(self.shared.roots().keys().copied().collect())
+    }
+
+    fn create_root_key(&mut self) -> Result<u32, HsmError> {
+        self.begin(|calls| &mut calls.administration)?;
+        let mut roots = self.shared.roots();
+        let generation = roots.last_key_value().map_or(0, |(newest, _)| *newest) + 1;
+        roots.insert(generation, random_key());
+        Ok(generation)
+    }
+
+    fn retire_root_key(&mut self, generation: u32) -> Result<(), HsmError> {
+        self.begin(|calls| &mut calls.administration)?;
+        let mut roots = self.shared.roots();
+        if roots.last_key_value().is_some_and(|(newest, _)| *newest == generation) {
+            return Err(HsmError::NotOffered { feature: "retiring the newest root key" });
+        }
+        roots.remove(&generation);
+        Ok(())
+    }
+
+    fn self_test(&mut self) -> Result<(), HsmError> {
+        self.begin(|calls| &mut calls.administration)
     }
 }
 
@@ -253,7 +352,7 @@ fn refused(detail: &str) -> HsmError {
     HsmError::WrappedKeyRefused { function: "C_UnwrapKey", detail: detail.to_owned() }
 }
 
-fn nonce(bytes: &[u8]) -> Result<Nonce<aes_gcm::aead::consts::U12>, HsmError> {
+fn nonce(bytes: &[u8]) -> Result<Nonce<U12>, HsmError> {
     <[u8; NONCE_BYTES]>::try_from(bytes).map(Into::into).map_err(|_| refused("the nonce is malformed"))
 }
 

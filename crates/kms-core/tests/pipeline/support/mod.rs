@@ -31,6 +31,9 @@ pub(crate) use store::SpyStore;
 /// 2026-11-24, in microseconds.
 const NOW: Timestamp = Timestamp::from_micros(1_795_526_645_000_000);
 
+/// How long calls wait for the HSM.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A service and the fakes that it stands on.
 pub(crate) struct World {
     pub(crate) hsm: Arc<FakeHsm>,
@@ -65,7 +68,7 @@ impl World {
 
     /// The same, not yet driven.
     pub(crate) fn begin<'a, O: Operation>(&'a self, caller: &Caller, operation: O) -> Running<'a, O> {
-        let call = Call { request_id: Uuid::new_v4(), caller: caller.clone() };
+        let call = Call { request_id: Uuid::new_v4(), caller: caller.clone(), patience: PATIENCE };
         Box::pin(self.service.run(call, Ok(operation)))
     }
 
