@@ -394,6 +394,8 @@ fn pkcs11_config(config: &Config) -> Pkcs11Config {
         root_label: hsm.root_label,
         workers: hsm.workers,
         loaded_keys: hsm.loaded_keys,
+        renew_after: kms_hsm::DEFAULT_RENEW_AFTER,
+        sm4: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! module, and every way in which opening can fail.
 
 mod ceremony;
+mod healing;
 mod objects;
 mod opening;
 mod pool;

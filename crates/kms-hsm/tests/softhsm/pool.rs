@@ -6,14 +6,11 @@ use std::sync::{
     mpsc,
 };
 
-use cryptoki::{
-    context::{CInitializeArgs, CInitializeFlags},
-    object::Attribute,
-};
+use cryptoki::object::Attribute;
 use kms_core::{
-    key::BackingKey,
+    key::{BackingKey, BackingKind},
     ports::{Hsm, HsmError},
-    testing::hsm::{hsm_contract, on_session},
+    testing::hsm::{hsm_contract, on_session, sealing_contract},
 };
 use kms_hsm::{OpenError, Pkcs11Config, Pkcs11Hsm};
 
@@ -35,6 +32,16 @@ fn softhsm_keeps_the_contract() {
         hsm_contract(&hsm);
         let statistics = hsm.statistics();
         assert!(statistics.loaded_keys <= token.config().loaded_keys, "{statistics:?}");
+    });
+}
+
+#[test]
+fn softhsm_seals_with_aes_as_the_contract_says_and_not_with_sm4() {
+    with_token(|token| {
+        let hsm = token.open_new();
+        sealing_contract(&hsm, BackingKind::Aes256);
+        let missing = on_session(&hsm, |session| session.generate_backing_key(BackingKind::Sm4));
+        assert_eq!(missing, Err(HsmError::NotOffered { feature: "SM4 inside the HSM" }));
     });
 }
 
@@ -186,30 +193,5 @@ fn a_worker_may_drop_the_pool() {
         while matches!(Pkcs11Hsm::open(&token.config()), Err(OpenError::ModuleInUse)) {
             std::thread::yield_now();
         }
-    });
-}
-
-#[test]
-fn lost_sessions_answer_errors_and_are_replaced() {
-    with_token(|token| {
-        let hsm = one_worker(token);
-        let key = new_key(&hsm);
-        mac(&hsm, &key).expect("a mac");
-        settle(&hsm);
-        // Every session of the process is lost when somebody initialises the module anew.
-        token.module().finalize().expect("the worker is idle");
-        let arguments = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
-        token.module().initialize(arguments).expect("the module starts");
-        let lost = mac(&hsm, &key).expect_err("the session is gone");
-        let expected =
-            HsmError::Unavailable { function: "C_SignInit", detail: "CKR_SESSION_HANDLE_INVALID".into() };
-        assert_eq!(lost, expected);
-        for _ in 0..3 {
-            let keyless = mac(&hsm, &key).expect_err("nobody is logged in");
-            assert!(matches!(keyless, HsmError::Unavailable { .. }), "{keyless}");
-        }
-        on_session(&hsm, |session| session.fill_random(&mut [0; 64])).expect("random bytes need no login");
-        let errors: u64 = hsm.statistics().calls.iter().map(|count| count.errors).sum();
-        assert!(errors >= 2, "failures are counted");
     });
 }

@@ -100,6 +100,8 @@ impl Token {
             root_label: "root".to_owned(),
             workers: 2,
             loaded_keys: 16,
+            renew_after: kms_hsm::DEFAULT_RENEW_AFTER,
+            sm4: None,
         }
     }
 

@@ -29,8 +29,7 @@ fn a_warm_key_costs_one_signature_and_nothing_else() {
                 mac(&hsm, &key).expect("a mac");
             }
         });
-        // The library asks for the length of the output before it asks for the output.
-        assert_eq!(calls, ["C_SignInit", "C_Sign", "C_Sign"].repeat(5));
+        assert_eq!(calls, ["C_SignInit", "C_Sign"].repeat(5));
     });
 }
 
@@ -40,7 +39,7 @@ fn a_cold_key_costs_one_unwrapping_more() {
         let hsm = open(token);
         let key = new_key(&hsm);
         let calls = calls_of(token, || drop(mac(&hsm, &key).expect("a mac")));
-        assert_eq!(calls, ["C_UnwrapKey", "C_SignInit", "C_Sign", "C_Sign"]);
+        assert_eq!(calls, ["C_UnwrapKey", "C_SignInit", "C_Sign"]);
     });
 }
 
@@ -62,8 +61,8 @@ fn a_new_key_is_made_wrapped_proved_and_gone() {
     with_recorded_token(|token| {
         let hsm = open(token);
         let calls = calls_of(token, || drop(new_key(&hsm)));
-        let sign = ["C_SignInit", "C_Sign", "C_Sign"];
-        let expected: Vec<_> = ["C_GenerateKey", "C_WrapKey", "C_WrapKey", "C_UnwrapKey"]
+        let sign = ["C_SignInit", "C_Sign"];
+        let expected: Vec<_> = ["C_GenerateKey", "C_WrapKey", "C_UnwrapKey"]
             .into_iter()
             .chain(sign)
             .chain(sign)
