@@ -25,6 +25,7 @@ check: ## Check what needs no run: format, lints, documentation, dependencies, s
 	scripts/setup.sh check
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo fmt --manifest-path tests/modules/kryoptic/Cargo.toml --check
 	shellcheck --severity=warning $(SHELL_SCRIPTS)
 	.tools/venv/bin/python scripts/check_containers.py
 	.tools/bin/cargo-deny --locked check bans licenses sources
