@@ -29,7 +29,7 @@ fn make(token: &Token, directory: &Path, label: &str) {
     let so_pin = new_pin(&directory.join("so-pin"));
     let pin = new_pin(&token.pin_file);
     let database = directory.join("token.sqlite");
-    let slot = format!("[[slots]]\nslot = 0\ndbtype = \"sqlite\"\ndbargs = {database:?}\n");
+    let slot = format!("[[slots]]\nslot = 0\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n", database.display());
     fs::write(&token.environment.1, slot).expect("the directory is ours");
     let tool = |arguments: &[&str]| {
         let mut tool = Command::new("pkcs11-tool");
