@@ -19,6 +19,7 @@ demo: ## Start the service on a new token, encrypt and decrypt real files throug
 test: ## Run every test: units, contracts, documentation, end to end on real tokens, and the independent decryptions
 	scripts/setup.sh test
 	cargo test --locked --workspace
+	DEWPOINT_TEST_MODULE=kryoptic cargo test --locked -p dewpoint-tests
 	scripts/independent-checks.sh
 
 check: ## Check what needs no run: format, lints, documentation, dependencies, scripts, container files
