@@ -223,7 +223,7 @@ fn command(directory: &Path, options: &DevOptions) -> Command {
 fn name_token(command: &mut Command, token: &Token) {
     command.arg("--module").arg(&token.module).arg("--token-label=dewpoint");
     command.arg("--pin-file").arg(&token.pin_file);
-    command.env(token.environment.0, &token.environment.1);
+    command.envs(token.environment.iter().cloned());
 }
 
 fn spawn(directory: &Path, mut command: Command) -> Child {

@@ -111,7 +111,7 @@ impl Serve {
         let path = self.directory();
         let mut dewpoint = Command::new(binary());
         dewpoint.args([command, "--config"]).arg(path.join("dewpoint.toml"));
-        dewpoint.env(self.token.environment.0, &self.token.environment.1);
+        dewpoint.envs(self.token.environment.iter().cloned());
         dewpoint
     }
 

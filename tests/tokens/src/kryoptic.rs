@@ -16,9 +16,10 @@ const CONFIGURATION: &str = "KRYOPTIC_CONF";
 pub(crate) fn token(directory: &Path, label: &str) -> Token {
     let module = fs::canonicalize(MODULE).expect("Kryoptic is missing: run scripts/setup.sh test");
     let configuration = directory.join("kryoptic.toml");
-    let token =
-        Token { module, pin_file: directory.join("pin"), environment: (CONFIGURATION, configuration) };
-    if !token.environment.1.exists() {
+    let exists = configuration.exists();
+    let environment = vec![(CONFIGURATION, configuration)];
+    let token = Token { module, pin_file: directory.join("pin"), environment };
+    if !exists {
         make(&token, directory, label);
     }
     token
@@ -30,11 +31,11 @@ fn make(token: &Token, directory: &Path, label: &str) {
     let pin = new_pin(&token.pin_file);
     let database = directory.join("token.sqlite");
     let slot = format!("[[slots]]\nslot = 0\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n", database.display());
-    fs::write(&token.environment.1, slot).expect("the directory is ours");
+    fs::write(&token.environment[0].1, slot).expect("the directory is ours");
     let tool = |arguments: &[&str]| {
         let mut tool = Command::new("pkcs11-tool");
         tool.arg("--module").arg(&token.module).args(arguments);
-        tool.env(token.environment.0, &token.environment.1).env("SO_PIN", &so_pin).env("PIN", &pin);
+        tool.envs(token.environment.iter().cloned()).env("SO_PIN", &so_pin).env("PIN", &pin);
         let output = tool.output().expect("pkcs11-tool is missing: run scripts/setup.sh test");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };

@@ -1,10 +1,15 @@
 //! Tokens for tests: a fresh one on each of the PKCS#11 modules that Dewpoint is proved on.
 #![allow(clippy::missing_panics_doc, reason = "support of tests panics where a test fails")]
 
+mod alone;
 mod kryoptic;
 mod softhsm2;
+mod stand_in;
 
 use std::path::{Path, PathBuf};
+
+pub use alone::{alone, assert_passed};
+pub use stand_in::{inject, stand_in};
 
 /// Chooses the module of tests that run on one at a time: `softhsm2`, the default, or `kryoptic`.
 const CHOICE: &str = "DEWPOINT_TEST_MODULE";
@@ -25,8 +30,8 @@ pub struct Token {
     pub module: PathBuf,
     /// The file of the user's PIN.
     pub pin_file: PathBuf,
-    /// The variable by which a process tells the module where the token is, and its value.
-    pub environment: (&'static str, PathBuf),
+    /// The variables by which a process tells the module where the token is, and their values.
+    pub environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Module {

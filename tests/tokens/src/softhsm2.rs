@@ -12,6 +12,6 @@ pub(crate) fn token(directory: &Path, label: &str) -> Token {
     Token {
         module: String::from_utf8(output.stdout).expect("a path").trim_end().into(),
         pin_file: directory.join("pin"),
-        environment: ("SOFTHSM2_CONF", directory.join("softhsm2.conf")),
+        environment: vec![("SOFTHSM2_CONF", directory.join("softhsm2.conf"))],
     }
 }

@@ -1,16 +1,13 @@
 //! A token for each test, on the module of its choice, used in a process of its own.
-//!
-//! Modules read from the environment where their token is, when they are initialised, and a process can
-//! initialise one once at a time. So a test runs itself again, alone, with the variable set.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{fs, path::PathBuf};
 
 use cryptoki::{
     context::Pkcs11,
     session::{Session, UserType},
     types::RawAuthPin,
 };
-use dewpoint_test_tokens::Module;
+use dewpoint_test_tokens::{Module, alone, assert_passed};
 use kms_core::{
     key::{BackingKey, KeyId, MaterialId, WrappedKey},
     ports::{Hsm, HsmError, Mac},
@@ -75,21 +72,15 @@ fn run(module: Module, test: &str, scenario: Scenario, recorded: bool) {
     }
     let directory = tempfile::tempdir().expect("a temporary directory");
     let token = module.token(directory.path(), LABEL);
-    let (_, test) = test.split_once("::").expect("a path inside this program");
-    let mut child = Command::new(std::env::current_exe().expect("this program"));
-    child
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .envs([token.environment])
-        .env(DIRECTORY, directory.path());
+    let mut child = alone(test);
+    child.envs(token.environment).env(DIRECTORY, directory.path());
     if recorded {
         child.env(MODULE, recorder()).env("PKCS11SPY", token.module);
         child.env("PKCS11SPY_OUTPUT", directory.path().join("trace"));
     } else {
         child.env(MODULE, token.module);
     }
-    let output = child.output().expect("this program runs again");
-    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && text.contains("1 passed"), "{}: {text}", output.status);
+    assert_passed(child.output().expect("this program runs again"));
 }
 
 fn recorder() -> PathBuf {
