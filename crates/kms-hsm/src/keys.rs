@@ -93,6 +93,15 @@ impl Form {
         attributes
     }
 
+    /// The length of a wrapped key: eight bytes more than the key's own, as RFC 3394 and RFC 5649 have it for
+    /// lengths that are multiples of eight.
+    fn wrapped_bytes(&self) -> usize {
+        match self.generation {
+            Generation::Aes | Generation::Secret => 40,
+            Generation::Vendor(_) => 24,
+        }
+    }
+
     fn generate(&self, session: &TokenSession) -> Result<Handle, Failure> {
         let mut template = self.attributes(true);
         let mechanism = match self.generation {
@@ -173,13 +182,15 @@ struct Blob<'a> {
 }
 
 impl<'a> Blob<'a> {
-    fn parse(blob: &'a [u8]) -> Result<Self, HsmError> {
+    /// Not every module checks the length: Kryoptic makes an empty key of nothing.
+    fn parse(blob: &'a [u8], form: Form) -> Result<Self, HsmError> {
         let parsed = blob.split_first().and_then(|(number, wrapped)| {
-            Some(Self { mechanism: WrapMechanism::numbered(*number)?, wrapped })
+            let mechanism = WrapMechanism::numbered(*number)?;
+            (wrapped.len() == form.wrapped_bytes()).then_some(Self { mechanism, wrapped })
         });
         parsed.ok_or_else(|| HsmError::WrappedKeyRefused {
             function: "C_UnwrapKey",
-            detail: "it names no mechanism that is known".to_owned(),
+            detail: "it has another length than such a key, or names an unknown mechanism".to_owned(),
         })
     }
 }
@@ -201,7 +212,7 @@ fn unwrap(
     blob: &[u8],
     extractable: bool,
 ) -> Result<Handle, Trouble> {
-    let Blob { mechanism, wrapped } = Blob::parse(blob)?;
+    let Blob { mechanism, wrapped } = Blob::parse(blob, form)?;
     Ok(session.unwrap_key(mechanism, root, wrapped, &form.attributes(extractable))?)
 }
 
