@@ -102,8 +102,8 @@ pub enum ServeError {
     /// A socket that the process was started with, at an address of its own.
     #[error("an inherited socket listens on {0}, which is no address of the configuration")]
     StrangeSocket(SocketAddr),
-    /// The supervisor, not its worker.
-    #[error("the supervisor failed: {0}")]
+    /// Supervisor and worker cannot deal with each other.
+    #[error("supervision failed: {0}")]
     Supervise(io::Error),
     /// The gRPC server failed while it ran.
     #[error("the gRPC server failed: {0}")]
