@@ -240,6 +240,34 @@ async fn a_crash_loop_backs_off_says_why_and_ends_with_its_cause() {
     assert!(supervised.stop().success());
 }
 
+/// A hang-up reads all files anew, and only if they can be used.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_replaced_on_request_unless_the_next_one_could_not_start() {
+    let mut supervised = Supervised::start_new().await;
+    let (supervisor, worker) = (supervised.supervisor(), supervised.worker());
+    let client = supervised.client().await;
+    let identity = supervised.serve.directory().join("identity.toml");
+    let text = fs::read_to_string(&identity).expect("a file");
+    fs::write(&identity, text.replace("kms:*:*", "kms:*:none")).expect("written");
+    send(supervisor, Signal::HUP);
+    let refused = async || {
+        let said = supervised.said("the worker is not replaced: the next one could not start");
+        said.first()?["error"].as_str().map(str::to_owned)
+    };
+    let error = eventually("a refusal", refused).await;
+    assert!(error.contains("identity.toml") && error.contains("kms:*:none"), "{error}");
+    client.generate_random(16).await.expect("the worker still answers");
+    assert_eq!(supervised.worker(), worker);
+
+    fs::write(&identity, text.replace("kms:*:*", "kms:cmk:get")).expect("written");
+    send(supervisor, Signal::HUP);
+    supervised.ready(2).await;
+    let error = client.generate_random(16).await.expect_err("it is not permitted any more");
+    assert_eq!(error.reason(), Some("PERMISSION_DENIED"));
+    assert!(has_ended(worker));
+    assert!(supervised.stop().success());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_supervisor_that_is_told_to_end_ends_its_worker_first() {
     let mut supervised = Supervised::start_new().await;

@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     }
     let ended = match arguments.command {
         Command::Dev(options) => run_dev(&options).map_err(|error| error.to_string()).map(success),
-        Command::Serve(options) => run_serve(&options),
+        Command::Serve(options) => run_serve(&options).map_err(|error| error.to_string()),
         Command::Init { config } => run_init(&config).map(success),
     };
     ended.unwrap_or_else(fail)
@@ -87,20 +87,17 @@ fn run_dev(options: &dev::DevOptions) -> Result<(), dev::DevError> {
     })
 }
 
-fn run_serve(options: &ServeOptions) -> Result<ExitCode, String> {
-    let config = Config::load(&options.config).map_err(|error| error.to_string())?;
-    let ended = if options.worker {
-        block_on(work(&config)).map(success)
+fn run_serve(options: &ServeOptions) -> Result<ExitCode, ServeError> {
+    let file = &options.config;
+    if options.worker {
+        return block_on(work(&Config::load(file)?)).map(success);
+    }
+    let inherited = Inherited::from_environment()?;
+    if options.supervise {
+        block_on(supervisor::run(file, inherited))
     } else {
-        Inherited::from_environment().and_then(|inherited| {
-            if options.supervise {
-                block_on(supervisor::run(&options.config, &config, inherited))
-            } else {
-                block_on(serve(&config, inherited)).map(success)
-            }
-        })
-    };
-    ended.map_err(|error| error.to_string())
+        block_on(serve(&Config::load(file)?, inherited)).map(success)
+    }
 }
 
 async fn serve(config: &Config, inherited: Inherited) -> Result<(), ServeError> {
@@ -115,12 +112,11 @@ async fn work(config: &Config) -> Result<(), ServeError> {
     let mut replaced = signal(SignalKind::hangup()).map_err(ServeError::Supervise)?;
     let (handover, inherited) = Handover::receive().map_err(ServeError::Supervise)?;
     let server = start(config, inherited).await?;
-    let alone = handover.ready().map_err(ServeError::Supervise)?;
     let ends = async move {
         tokio::select! {
             () = told => {}
             _ = replaced.recv() => {}
-            () = alone => {}
+            () = handover.ready_until_alone() => {}
         }
     };
     server.run_until(ends).await

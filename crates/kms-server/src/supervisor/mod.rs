@@ -13,9 +13,11 @@ use std::{env, io, path::Path, process::ExitCode, time::Duration};
 use rustix::process::Signal;
 
 use crate::{
-    config::Config,
+    config::{Config, FileError},
+    identity::Identities,
     listeners::{Inherited, Listeners},
     server::ServeError,
+    tls,
 };
 use backoff::Backoff;
 pub use handover::Handover;
@@ -26,12 +28,20 @@ use worker::{Ended, Event, Launch, Worker};
 ///
 /// A first worker that cannot start is the end of the supervisor too: the configuration is wrong, and who
 /// started it should know.
-pub async fn run(config_file: &Path, config: &Config, inherited: Inherited) -> Result<ExitCode, ServeError> {
+pub async fn run(config_file: &Path, inherited: Inherited) -> Result<ExitCode, ServeError> {
     let requests = Requests::listen().map_err(ServeError::Supervise)?;
-    let listeners = Listeners::open(config, inherited)?;
+    let listeners = Listeners::open(&check(config_file)?, inherited)?;
     let launch = prepare(config_file, listeners).map_err(ServeError::Supervise)?;
     let supervisor = Supervisor { launch, requests, backoff: Backoff::default(), served: false };
     supervisor.run().await.map_err(ServeError::Supervise)
+}
+
+/// Reads what can be read without token and store.
+fn check(config_file: &Path) -> Result<Config, FileError> {
+    let config = Config::load(config_file)?;
+    Identities::load(&config.identity_file)?;
+    tls::server_config(&config.grpc)?;
+    Ok(config)
 }
 
 fn prepare(config_file: &Path, listeners: Listeners) -> io::Result<Launch> {
@@ -99,6 +109,10 @@ impl Supervisor {
                     Event::Ended(ended) => return Ok((ended, requested)),
                 },
                 request = self.requests.next() => {
+                    if request == Request::Replace && let Err(error) = check(&self.launch.config_file) {
+                        tracing::error!(%error, "the worker is not replaced: the next one could not start");
+                        continue;
+                    }
                     worker.signal(match (request, requested) {
                         (Request::Replace, _) => Signal::HUP,
                         (Request::Stop, Some(Request::Stop)) => Signal::KILL,
