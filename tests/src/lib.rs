@@ -13,6 +13,7 @@ mod process;
 mod rpc;
 mod serve;
 mod steps;
+mod supervised;
 mod wait;
 
 pub use authority::{Authority, Validity, expired, valid};
@@ -24,4 +25,5 @@ pub use process::{Dev, DevOptions, binary};
 pub use rpc::{Rpc, Subject};
 pub use serve::{ACCOUNT, ADMIN, Serve};
 pub use steps::{Context, context, malformed_field, refusal, request_id};
+pub use supervised::{Supervised, has_ended, send};
 pub use wait::eventually;
