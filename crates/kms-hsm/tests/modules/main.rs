@@ -5,6 +5,7 @@
 mod support;
 
 mod ceremony;
+mod faults;
 mod objects;
 mod opening;
 mod pool;
