@@ -24,7 +24,7 @@ use crate::{
     gate::Gate,
     grpc::{self, Grpc},
     identity::Identities,
-    listeners::{Inherited, Listeners},
+    listeners::{Inherited, ListenError, Listeners},
     metrics::Metrics,
     tls,
     traffic::TrafficControl,
@@ -89,19 +89,8 @@ pub enum ServeError {
     #[error("the changes that a crash cut off cannot be settled: {0}")]
     Reconcile(String),
     /// A listener.
-    #[error("cannot listen on {address}: {error}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why not.
-        error: io::Error,
-    },
-    /// Sockets that the process was started with.
-    #[error("the inherited sockets cannot be used: {0}")]
-    Inherit(io::Error),
-    /// A socket that the process was started with, at an address of its own.
-    #[error("an inherited socket listens on {0}, which is no address of the configuration")]
-    StrangeSocket(SocketAddr),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// Supervisor and worker cannot deal with each other.
     #[error("supervision failed: {0}")]
     Supervise(io::Error),
@@ -231,6 +220,7 @@ async fn listen(
     gate: Arc<Gate>,
     adapters: Adapters,
 ) -> Result<RunningServer, ServeError> {
+    let address = |listener: &TcpListener| listener.local_addr().map_err(ListenError::Socket);
     let grpc_address = address(&listeners.grpc)?;
     let (stop, told_stop) = watch::channel(false);
     let (ready_sender, ready) = watch::channel(true);
@@ -369,10 +359,6 @@ async fn tidy(gate: Arc<Gate>, mut stop: watch::Receiver<bool>) {
             () = stopped(&mut stop) => return,
         }
     }
-}
-
-fn address(listener: &TcpListener) -> Result<SocketAddr, ServeError> {
-    listener.local_addr().map_err(ServeError::Inherit)
 }
 
 fn check_data_directory(path: &Path) -> Result<(), ServeError> {
