@@ -327,9 +327,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_gives_back_what_was_encoded_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..1200)) {
+        fn parsing_gives_back_what_was_encoded_or_an_error(
+            bytes in prop::collection::vec(any::<u8>(), 0..1200),
+            scheme in 1..=2_u8,
+        ) {
             let mut bytes = bytes;
-            for (position, byte) in [1, 1].into_iter().enumerate().take(bytes.len()) { bytes[position] = byte; }
+            for (position, byte) in [1, scheme, scheme, 1].into_iter().enumerate().take(bytes.len()) { bytes[position] = byte; }
             if let Ok((header, sealed)) = Header::parse(&bytes) {
                 prop_assert_eq!([&header.encode()[..], sealed].concat(), bytes);
             }

@@ -212,6 +212,15 @@ mod tests {
     }
 
     #[test]
+    fn the_places_of_the_ciphers_become_schemes() {
+        let config = SAMPLE.replace("aes_256 = \"service\"", "aes_256 = \"hsm\"");
+        let config = toml::from_str::<Config>(&config.replace("budget = 2147483648", "budget = 7"));
+        let settings = config.expect("the sample parses").hsm.cipher.settings();
+        let expected = Settings { aes_256: Scheme::InHsm, sm4: Scheme::DerivedKey, in_hsm_budget: 7 };
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
     fn an_unknown_or_missing_field_is_named() {
         let unknown = SAMPLE.replace("workers = ", "worker_count = ");
         let error = toml::from_str::<Config>(&unknown).expect_err("an unknown field");

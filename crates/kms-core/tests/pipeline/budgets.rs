@@ -273,6 +273,13 @@ fn parts_of_a_call_are_recorded_with_its_caller_and_ids_of_their_own() {
     let ids: Vec<_> = records.iter().map(|record| record.request_id).collect();
     assert!(ids[0] == ids[1] && ids[2] == ids[3], "an intent and its outcome share an id");
     assert!(ids[1] != ids[2] && ids[3] != ids[4] && ids[1] != ids[4], "{ids:?}");
+    let part = |number: u32| {
+        let call = ids[4].into_bytes();
+        let digest = Sha256::digest([&b"dewpoint/v1/part"[..], &call, &number.to_be_bytes()].concat());
+        let bytes: [u8; 16] = digest[..16].try_into().expect("16 bytes");
+        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    };
+    assert_eq!((ids[0], ids[2]), (part(1), part(2)), "as docs/audit-format.md says");
     let stored: [u8; 32] = Sha256::digest(world.store.value(&key_path(key))).into();
     assert_eq!(records[3].state_digest, Some(stored));
 }
