@@ -17,7 +17,9 @@ pub mod ports;
 pub mod record;
 mod secret;
 mod service;
+mod settings;
 mod timestamp;
+mod uses;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -27,4 +29,5 @@ pub use error::Error;
 pub use record::{OpenIntent, Phase, Record, RequestId, Verdict};
 pub use secret::SecretBytes;
 pub use service::{Call, Ports, Service, StartError};
+pub use settings::{DEFAULT_IN_HSM_BUDGET, MAX_IN_HSM_BUDGET, Settings};
 pub use timestamp::Timestamp;

@@ -167,6 +167,11 @@ operations! {
     UpdateKeyAlias: CmkUpdate, Some("updateKeyAlias"), LifeCycle, Change;
     /// Changes the description.
     UpdateKeyDescription: CmkUpdate, Some("updateKeyDescription"), LifeCycle, Change;
+    /// Makes the next version of a key. The service does it by itself when a version's budget is spent:
+    /// then it is a part of the call that needed it, whose permission suffices and whose traffic counts.
+    RotateKey: CmkUpdate, None, LifeCycle, Change;
+    /// Takes uses from the budget of a version that seals in the HSM; always such a part.
+    ReserveKeyUses: DekCreate, None, DataKeys, Change;
     /// Makes a data key; answers it in plain and sealed.
     GenerateDataKey: DekCreate, Some("createDataKey"), DataKeys, Use;
     /// Makes a data key; answers it sealed only.

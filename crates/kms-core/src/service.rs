@@ -16,7 +16,8 @@ use std::{
 
 use futures_channel::oneshot;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
+use sha2::{Digest as _, Sha256};
+use uuid::{Builder, Uuid};
 
 use crate::{
     Timestamp,
@@ -32,6 +33,8 @@ use crate::{
         StoreError, StoreKey, Transaction,
     },
     record::{OpenIntent, Phase, Record, RequestId, Verdict},
+    settings::Settings,
+    uses::Uses,
 };
 
 /// How often a change is tried anew when others change the same records at the same time.
@@ -100,6 +103,8 @@ pub struct Service {
     ports: Ports,
     directory: Arc<Directory>,
     context_hash: ContextHash,
+    settings: Settings,
+    uses: Uses,
     /// Traces of committed changes whose outcome is recorded: to be cleared with the next change.
     finished: Mutex<Vec<StoreKey>>,
 }
@@ -110,6 +115,8 @@ pub struct Scope<'a> {
     pub(crate) service: &'a Service,
     pub(crate) call: &'a Call,
     pub(crate) now: Timestamp,
+    /// Whether somebody drives the call to its end whatever happens: only then may it change something.
+    pub(crate) driven: bool,
 }
 
 impl Scope<'_> {
@@ -125,7 +132,7 @@ impl Scope<'_> {
 impl Service {
     /// Derives the service's keys in the HSM and checks that store and token belong together. An
     /// empty store is bound to the token.
-    pub async fn start(ports: Ports) -> Result<Self, StartError> {
+    pub async fn start(ports: Ports, settings: Settings) -> Result<Self, StartError> {
         let authentication_key = derive(&ports, "dewpoint/v1/record-authentication").await?;
         let context_key = derive(&ports, "dewpoint/v1/context-hiding").await?;
         let directory =
@@ -134,6 +141,8 @@ impl Service {
             context_hash: ContextHash::new(&context_key).map_err(StartError::Failed)?,
             directory: Arc::new(directory),
             ports,
+            settings,
+            uses: Uses::default(),
             finished: Mutex::default(),
         };
         service.bind_store().await?;
@@ -191,32 +200,68 @@ impl Service {
     ///
     /// A dropped future leaves a use of the HSM whole: it ends and is recorded by itself. A change
     /// must not be dropped half-way: a shell drives every operation that
-    /// [`may_change`](Operation::may_change) to its end whether or not its client still waits.
+    /// [`may_change`](Operation::may_change) to its end whether or not its client still waits, and
+    /// tries others by [`run_droppable`](Self::run_droppable).
     pub async fn run<O: Operation>(
         &self,
         call: Call,
         operation: Result<O, Error>,
     ) -> Result<Recorded<O::Output>, Refused> {
+        let ended = self.perform(&call, operation.as_ref().map_err(Clone::clone), true).await;
+        ended.unwrap_or_else(|| Err(Refused::internal("a driven call asked to be driven")))
+    }
+
+    /// The same for an operation that may not change anything by what it is: its future may be dropped at
+    /// any time. Gives the operation back, with nothing done or recorded, if a change has to come first;
+    /// then a shell runs it in a way that drives it to its end.
+    pub async fn run_droppable<O: Operation>(
+        &self,
+        call: Call,
+        operation: Result<O, Error>,
+    ) -> Result<Result<Recorded<O::Output>, Refused>, (Call, Result<O, Error>)> {
+        let ended = self.perform(&call, operation.as_ref().map_err(Clone::clone), false).await;
+        ended.ok_or((call, operation))
+    }
+
+    /// `None`: has to change something first, and is not driven to its end.
+    async fn perform<O: Operation>(
+        &self,
+        call: &Call,
+        operation: Result<&O, Error>,
+        driven: bool,
+    ) -> Option<Result<Recorded<O::Output>, Refused>> {
         let mut draft = self.draft(O::NAME, call.request_id, Some(call.caller.clone()));
         let operation = match authorise(&call.caller, O::NAME.info().action).and(operation) {
             Ok(operation) => operation,
-            Err(error) => return self.conclude(draft, Phase::Complete, Held::new(Err(error))).await,
+            Err(error) => return Some(self.conclude(draft, Phase::Complete, Held::new(Err(error))).await),
         };
         if let Some(context) = operation.context() {
             draft.hash_context(&self.context_hash, context);
         }
-        let scope = Scope { service: self, call: &call, now: draft.time() };
+        let scope = Scope { service: self, call, now: draft.time(), driven };
         if O::NAME.info().class == OperationClass::Change {
-            return self.change(&operation, &scope, draft).await;
+            return Some(self.change(operation, &scope, draft).await);
         }
-        match operation.prepare(&scope, &mut draft).await {
-            Ok(Prepared::Use(work)) => self.use_hsm(&operation, &call, draft, work).await,
+        Some(match operation.prepare(&scope, &mut draft).await {
+            Ok(Prepared::Use(work)) => self.use_hsm(operation, call, draft, work).await,
             Ok(Prepared::Answer(answer)) => {
                 self.conclude(draft, Phase::Complete, Held::new(Ok(answer))).await
             }
-            Ok(Prepared::Change(_)) => self.conclude(draft, Phase::Complete, Held::misplaced()).await,
+            Ok(Prepared::ToBeDriven) if !driven => return None,
+            Ok(Prepared::Change(_) | Prepared::ToBeDriven) => {
+                self.conclude(draft, Phase::Complete, Held::misplaced()).await
+            }
             Err(error) => self.conclude(draft, Phase::Complete, Held::new(Err(error))).await,
-        }
+        })
+    }
+
+    /// What the operator decided.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn uses(&self) -> &Uses {
+        &self.uses
     }
 
     /// Proves that the HSM computes and that the store answers. Not recorded: it touches no key.
@@ -258,6 +303,21 @@ impl Service {
         // Boxed, because it runs inside the preparation of the operation that needs the key.
         let made = Box::pin(self.run(call.clone(), Ok(operation))).await;
         made.map(|_| ()).map_err(|refused| refused.error().clone())
+    }
+
+    /// Runs a change that the call of `scope` needs first, with records of its own. The caller needs no
+    /// other permission than for that call. Each part of a call has another `number`.
+    pub(crate) async fn run_part<O: Operation>(
+        &self,
+        scope: &Scope<'_>,
+        number: u32,
+        part: &O,
+    ) -> Result<O::Output, Error> {
+        let call = Call { request_id: part_id(scope.call.request_id, number), ..scope.call.clone() };
+        let draft = self.draft(O::NAME, call.request_id, Some(call.caller.clone()));
+        let scope = Scope { service: self, call: &call, now: draft.time(), driven: true };
+        let ended = self.change(part, &scope, draft).await;
+        ended.map(Recorded::into_inner).map_err(|refused| refused.error().clone())
     }
 
     fn draft(&self, name: OperationName, request_id: RequestId, caller: Option<Caller>) -> Draft {
@@ -332,7 +392,9 @@ impl Service {
                 Ok(Prepared::Answer(answer)) => {
                     return self.conclude(draft, phase, Held::new(Ok(answer))).await;
                 }
-                Ok(Prepared::Use(_)) => return self.conclude(draft, phase, Held::misplaced()).await,
+                Ok(Prepared::Use(_) | Prepared::ToBeDriven) => {
+                    return self.conclude(draft, phase, Held::misplaced()).await;
+                }
                 Err(error) => return self.conclude(draft, phase, Held::new(Err(error))).await,
             };
             if phase == Phase::Complete {
@@ -432,6 +494,19 @@ impl Service {
 /// May this identity do this at all? Asked before anything is read.
 fn authorise(caller: &Caller, action: Action) -> Result<(), Error> {
     if caller.permissions.allow(action) { Ok(()) } else { Err(Error::PermissionDenied { missing: action }) }
+}
+
+/// The id of a part of a call: of its own, so that each change leaves its own trace, and known to
+/// everyone who knows the call's.
+fn part_id(call: RequestId, number: u32) -> RequestId {
+    let digest = Sha256::new()
+        .chain_update(b"dewpoint/v1/part")
+        .chain_update(call.as_bytes())
+        .chain_update(number.to_be_bytes())
+        .finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 /// Queues the record of a result; the result leaves when the record is durable.

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use kms_core::{MAX_IN_HSM_BUDGET, Settings, key::Scheme};
 use serde::Deserialize;
 
 use crate::traffic::TrafficMode;
@@ -72,6 +73,53 @@ pub struct HsmConfig {
     /// How many key versions stay loaded in the HSM.
     #[serde(default = "default_loaded_keys")]
     pub loaded_keys: usize,
+    /// Where new key versions seal.
+    #[serde(default)]
+    pub cipher: CipherConfig,
+}
+
+/// Where new key versions seal. Those that exist stay what they are.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CipherConfig {
+    /// Of AES_256 keys, default keys among them.
+    pub aes_256: CipherPlace,
+    /// Of SM4 keys.
+    pub sm4: CipherPlace,
+    /// How often one version may seal in the HSM.
+    pub budget: u64,
+}
+
+/// Who runs the cipher.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CipherPlace {
+    /// The service, under a key that the HSM derives for each request.
+    #[default]
+    Service,
+    /// The HSM, under the key itself.
+    Hsm,
+}
+
+impl Default for CipherConfig {
+    fn default() -> Self {
+        Self {
+            aes_256: CipherPlace::Service,
+            sm4: CipherPlace::Service,
+            budget: kms_core::DEFAULT_IN_HSM_BUDGET,
+        }
+    }
+}
+
+impl CipherConfig {
+    /// The same, as the domain says it.
+    pub(crate) fn settings(&self) -> Settings {
+        let scheme = |place| match place {
+            CipherPlace::Service => Scheme::DerivedKey,
+            CipherPlace::Hsm => Scheme::InHsm,
+        };
+        Settings { aes_256: scheme(self.aes_256), sm4: scheme(self.sm4), in_hsm_budget: self.budget }
+    }
 }
 
 /// Limits on calls.
@@ -106,6 +154,8 @@ impl Config {
             Some("hsm.workers: must be 1 to 1024")
         } else if config.hsm.loaded_keys == 0 {
             Some("hsm.loaded_keys: must be at least 1")
+        } else if !(1..=MAX_IN_HSM_BUDGET).contains(&config.hsm.cipher.budget) {
+            Some("hsm.cipher.budget: must be 1 to 4294967295")
         } else {
             None
         };
@@ -146,6 +196,7 @@ mod tests {
         assert_eq!(config.traffic_control.mode, TrafficMode::Enforce);
         assert_eq!(config.hsm.root_label, default_root_label());
         assert!(config.admin.is_some());
+        assert_eq!(config.hsm.cipher, CipherConfig::default());
     }
 
     #[test]
@@ -158,6 +209,15 @@ mod tests {
                 .map(|sample| HsmConfig { pin_file: config.hsm.pin_file.clone(), ..sample.hsm })
                 .expect("the sample parses")
         );
+    }
+
+    #[test]
+    fn the_places_of_the_ciphers_become_schemes() {
+        let config = SAMPLE.replace("aes_256 = \"service\"", "aes_256 = \"hsm\"");
+        let config = toml::from_str::<Config>(&config.replace("budget = 2147483648", "budget = 7"));
+        let settings = config.expect("the sample parses").hsm.cipher.settings();
+        let expected = Settings { aes_256: Scheme::InHsm, sm4: Scheme::DerivedKey, in_hsm_budget: 7 };
+        assert_eq!(settings, expected);
     }
 
     #[test]

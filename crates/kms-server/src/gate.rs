@@ -81,9 +81,14 @@ impl Gate {
             }
         }
         let call = Call { request_id, caller, patience: HSM_PATIENCE };
-        if !operation.as_ref().is_ok_and(Operation::may_change) {
-            return self.service.run(call, operation).await;
-        }
+        let (call, operation) = if operation.as_ref().is_ok_and(Operation::may_change) {
+            (call, operation)
+        } else {
+            match self.service.run_droppable(call, operation).await {
+                Ok(ended) => return ended,
+                Err(given_back) => given_back,
+            }
+        };
         // A change goes to its end whether or not its client still waits: it has a task of its own.
         let service = self.service.clone();
         let task = tokio::spawn(async move { service.run(call, operation).await }.in_current_span());

@@ -168,7 +168,7 @@ pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningSe
     let (service, adapters, open_intents) = tokio::task::spawn_blocking(move || open(&opened))
         .await
         .map_err(|error| ServeError::Grpc(error.to_string()))??;
-    let service = Arc::new(Service::start(service).await?);
+    let service = Arc::new(Service::start(service, config.hsm.cipher.settings()).await?);
     service.reconcile(&open_intents).await.map_err(|error| {
         ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))
     })?;

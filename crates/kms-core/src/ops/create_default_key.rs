@@ -35,8 +35,10 @@ impl Operation for CreateDefaultKey {
         let mut record =
             new_record(scope, draft, scope_of_key, alias, String::new(), KeySpec::Aes256).await?;
         let (directory, service) = (scope.directory().clone(), self.service.clone());
+        let scheme = scope.service.settings().scheme(record.spec);
         Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
-            record.add_first_version(session.generate_backing_key(BackingKind::Mac)?);
+            let wrapped = session.generate_backing_key(BackingKind::of(record.spec, scheme))?;
+            record.add_version(record.created, scheme, wrapped);
             let by_service = default_path(&account, &service);
             let put = directory.put(key_path(record.id), &record)?;
             let state_digest = digest(&put);

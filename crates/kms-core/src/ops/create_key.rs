@@ -4,6 +4,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
 use crate::{
+    Timestamp,
     directory::{TokenUse, absent, alias_path, digest, index_path, key_path, token_path},
     draft::Draft,
     error::{Error, Field},
@@ -68,9 +69,10 @@ impl Operation for CreateKey {
         });
         let by_alias = alias_path(&caller.account, &caller.region, self.alias.as_str());
         let listed = index_path(&caller.account, &caller.region, record.id);
-        let directory = scope.directory().clone();
+        let (directory, scheme) = (scope.directory().clone(), scope.service.settings().scheme(self.spec));
         Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
-            record.add_first_version(session.generate_backing_key(BackingKind::Mac)?);
+            let wrapped = session.generate_backing_key(BackingKind::of(record.spec, scheme))?;
+            record.add_version(record.created, scheme, wrapped);
             let put = directory.put(key_path(record.id), &record)?;
             let state_digest = digest(&put);
             let mut transaction = Transaction {
@@ -151,13 +153,9 @@ async fn fresh_id(scope: &Scope<'_>) -> Result<KeyId, Error> {
 }
 
 impl KeyRecord {
-    pub(crate) fn add_first_version(&mut self, wrapped: WrappedKey) {
-        self.versions = vec![KeyVersion {
-            number: 1,
-            created: self.created,
-            scheme: Scheme::DerivedKey,
-            reserved_uses: 0,
-            wrapped,
-        }];
+    /// Adds the version that encrypts from now on.
+    pub(crate) fn add_version(&mut self, created: Timestamp, scheme: Scheme, wrapped: WrappedKey) {
+        let number = self.current_version().map_or(0, |version| version.number) + 1;
+        self.versions.push(KeyVersion { number, created, scheme, reserved_uses: 0, wrapped });
     }
 }

@@ -4,6 +4,7 @@
 //! HSM workers, commits and records are the pipeline's business (`service.rs`).
 
 mod cancel_key_deletion;
+mod counted_use;
 mod create_default_key;
 mod create_key;
 mod decrypt_data_key;
@@ -16,7 +17,10 @@ mod generate_data_key_without_plaintext;
 mod generate_random;
 mod list_keys;
 mod manage;
+mod reserve_key_uses;
+mod rotate_key;
 mod schedule_key_deletion;
+mod sealing;
 mod selector;
 mod update_key_alias;
 mod update_key_description;
@@ -35,6 +39,8 @@ pub use generate_data_key::{DataKey, DataKeyLength, GenerateDataKey, SealedDataK
 pub use generate_data_key_without_plaintext::GenerateDataKeyWithoutPlaintext;
 pub use generate_random::GenerateRandom;
 pub use list_keys::{KeyPage, ListKeys, PageSize, PageToken};
+pub use reserve_key_uses::{ReserveKeyUses, ReservedUses};
+pub use rotate_key::{RotateKey, RotationCause};
 pub use schedule_key_deletion::{PendingDays, ScheduleKeyDeletion};
 pub use selector::{Alias, KeySelector, SERVICES};
 pub use update_key_alias::UpdateKeyAlias;
@@ -64,6 +70,9 @@ pub enum Prepared<T> {
     Use(Work<T>),
     /// A commit.
     Change(Planned<T>),
+    /// A change by the service itself comes first, and this call may be dropped half-way: nothing was
+    /// done yet. See [`Service::run_droppable`](crate::Service::run_droppable).
+    ToBeDriven,
 }
 
 /// How to come to the plan of a change.

@@ -1,7 +1,9 @@
 //! The pipeline as its callers see it: `Service` on the fakes of all four ports.
 
+mod budgets;
 mod changes;
 mod conflicts;
+mod in_hsm;
 mod isolation;
 mod paging;
 mod races;

@@ -19,7 +19,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    config::{AdminConfig, Config, GrpcConfig, HsmConfig, TrafficConfig},
+    config::{AdminConfig, CipherConfig, CipherPlace, Config, GrpcConfig, HsmConfig, TrafficConfig},
     server::{self, RunningServer, ServeError},
     traffic::TrafficMode,
 };
@@ -62,6 +62,21 @@ pub struct DevOptions {
     /// File that holds the user's PIN of that token
     #[arg(long, value_name = "FILE", requires = "token_label")]
     pin_file: Option<PathBuf>,
+    /// Algorithms whose new keys seal in the HSM, as `aes_256,sm4`
+    #[arg(long, value_name = "ALGORITHMS", value_enum, value_delimiter = ',')]
+    in_hsm: Vec<InHsm>,
+    /// How often one key version may seal in the HSM before a new one follows
+    #[arg(long, value_name = "N", default_value_t = kms_core::DEFAULT_IN_HSM_BUDGET,
+        value_parser = clap::value_parser!(u64).range(1..=kms_core::MAX_IN_HSM_BUDGET))]
+    in_hsm_budget: u64,
+}
+
+/// An algorithm whose keys may seal in the HSM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum InHsm {
+    #[value(name = "aes_256")]
+    Aes256,
+    Sm4,
 }
 
 /// Why the dev deployment cannot be made or started: one clear line.
@@ -184,9 +199,17 @@ fn configuration(
             root_label: "dewpoint-root".to_owned(),
             workers: 2,
             loaded_keys: 10_000,
+            cipher: cipher(options),
         },
         traffic_control: TrafficConfig { mode: options.traffic_control },
     })
+}
+
+fn cipher(options: &DevOptions) -> CipherConfig {
+    let place = |algorithm| {
+        if options.in_hsm.contains(&algorithm) { CipherPlace::Hsm } else { CipherPlace::Service }
+    };
+    CipherConfig { aes_256: place(InHsm::Aes256), sm4: place(InHsm::Sm4), budget: options.in_hsm_budget }
 }
 
 /// The contract with test suites: absolute paths, and what exists.

@@ -8,7 +8,7 @@ use kms_core::{
     Error, SecretBytes, Timestamp,
     context::EncryptionContext,
     error::Field,
-    key::{KeyId, KeyRecord, KeyScope, KeySpec, KeyState},
+    key::{KeyId, KeyRecord, KeyScope, KeySpec, KeyState, KeyVersion, Scheme},
     ops::{
         Alias, CancelKeyDeletion, CreateKey, DataKeyLength, DecryptDataKey, DescribeKey, Description,
         DisableKey, EnableKey, EncryptDataKey, GenerateDataKey, GenerateDataKeyWithoutPlaintext,
@@ -97,8 +97,9 @@ pub(crate) fn generate_random(request: v1::GenerateRandomRequest) -> Result<Gene
     GenerateRandom::new(usize::try_from(request.length).unwrap_or(usize::MAX))
 }
 
-/// A key as it is shown.
-pub(crate) fn key(record: KeyRecord) -> v1::Key {
+/// A key as it is shown; `budget` is how often a version may seal in the HSM.
+pub(crate) fn key(record: KeyRecord, budget: u64) -> v1::Key {
+    let protection = record.current_version().map(|version| protection(version, budget));
     let current_version = record.current_version().map_or(0, |version| version.number);
     let (region, project_id, default_for_service) = match record.scope {
         KeyScope::Custom { project, region } => (region.to_string(), project.to_string(), String::new()),
@@ -127,7 +128,17 @@ pub(crate) fn key(record: KeyRecord) -> v1::Key {
         current_version,
         created_at: Some(time(record.created)),
         deletion_due_at: record.deletion_due.map(time),
+        protection,
     }
+}
+
+fn protection(version: &KeyVersion, budget: u64) -> v1::KeyProtection {
+    let (cipher, budget, reserved_uses) = match version.scheme {
+        Scheme::DerivedKey => (v1::CipherPlace::Service, 0, 0),
+        Scheme::InHsm => (v1::CipherPlace::Hsm, budget, version.reserved_uses),
+    };
+    let root_generation = version.wrapped.root_generation;
+    v1::KeyProtection { root_generation, cipher: cipher.into(), budget, reserved_uses }
 }
 
 /// Secret bytes as a response's field: the buffer is handed over, not copied, and wipes itself when

@@ -7,8 +7,10 @@ mod status;
 
 use std::sync::Arc;
 
-use kms_core::{Error, error::Unauthenticated, ops::Operation};
-use kms_proto::v1::{data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer};
+use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
+use kms_proto::v1::{
+    self, data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer,
+};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use uuid::Uuid;
 
@@ -33,6 +35,11 @@ pub(crate) fn services(gate: Arc<Gate>) -> (KeyServiceServer<Grpc>, DataKeyServi
 }
 
 impl Grpc {
+    /// A key as it is shown.
+    fn key(&self, record: KeyRecord) -> v1::Key {
+        convert::key(record, self.gate.service.settings().in_hsm_budget)
+    }
+
     /// Answers one call: `parse` makes the operation, `render` the response.
     async fn answer<Q, O: Operation, P>(
         &self,

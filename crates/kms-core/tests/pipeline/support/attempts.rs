@@ -77,7 +77,7 @@ pub(crate) fn attempts(key_id: KeyId, ciphertext: &[u8]) -> Vec<Attempt> {
         Attempt::of(ScheduleKeyDeletion { key_id, pending }),
         Attempt::of(CancelKeyDeletion { key_id }),
     ];
-    let made_by_others = 1; // CreateDefaultKey has no call of its own
+    let made_by_others = 3; // CreateDefaultKey, RotateKey and ReserveKeyUses have no calls of their own
     assert_eq!(attempts.len() + made_by_others, OperationName::ALL.len(), "an operation is missing");
     attempts
 }
