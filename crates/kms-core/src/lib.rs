@@ -15,9 +15,11 @@ pub mod operation;
 pub mod ops;
 pub mod ports;
 pub mod record;
+pub mod root;
 mod secret;
 mod service;
 mod timestamp;
+mod upkeep;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -28,3 +30,4 @@ pub use record::{OpenIntent, Phase, Record, RequestId, Verdict};
 pub use secret::SecretBytes;
 pub use service::{Call, Ports, Service, StartError};
 pub use timestamp::Timestamp;
+pub use upkeep::OldKeys;

@@ -29,6 +29,7 @@ impl Operation for CreateDefaultKey {
             draft.existed();
             return Ok(Prepared::Answer(())); // another call made it first
         }
+        let root = scope.directory().root().await?;
         // DEW: §5, default keys are AES_256, named after their service.
         let scope_of_key = KeyScope::Default { service: self.service.clone() };
         let alias = format!("{}{DEFAULT_ALIAS_SUFFIX}", self.service);
@@ -36,12 +37,12 @@ impl Operation for CreateDefaultKey {
             new_record(scope, draft, scope_of_key, alias, String::new(), KeySpec::Aes256).await?;
         let (directory, service) = (scope.directory().clone(), self.service.clone());
         Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
-            record.add_first_version(session.generate_backing_key(BackingKind::Mac)?);
+            record.add_first_version(root.accept(session.generate_backing_key(BackingKind::Mac)?)?);
             let by_service = default_path(&account, &service);
             let put = directory.put(key_path(record.id), &record)?;
             let state_digest = digest(&put);
             let transaction = Transaction {
-                conditions: vec![absent(key_path(record.id)), absent(by_service.clone())],
+                conditions: vec![absent(key_path(record.id)), absent(by_service.clone()), root.unchanged()],
                 mutations: vec![put, directory.put(by_service, &record.id)?],
             };
             Ok(Plan { transaction, output: (), state_digest, evict: None })

@@ -58,6 +58,7 @@ impl Operation for CreateKey {
         if scope.directory().alias(caller, self.alias.as_str()).await?.is_some() {
             return Err(Error::AliasExists);
         }
+        let root = scope.directory().root().await?;
         let scope_of_key =
             KeyScope::Custom { project: caller.project.clone(), region: caller.region.clone() };
         let (alias, description) = (self.alias.as_str().to_owned(), self.description.as_str().to_owned());
@@ -70,11 +71,11 @@ impl Operation for CreateKey {
         let listed = index_path(&caller.account, &caller.region, record.id);
         let directory = scope.directory().clone();
         Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
-            record.add_first_version(session.generate_backing_key(BackingKind::Mac)?);
+            record.add_first_version(root.accept(session.generate_backing_key(BackingKind::Mac)?)?);
             let put = directory.put(key_path(record.id), &record)?;
             let state_digest = digest(&put);
             let mut transaction = Transaction {
-                conditions: vec![absent(key_path(record.id)), absent(by_alias.clone())],
+                conditions: vec![absent(key_path(record.id)), absent(by_alias.clone()), root.unchanged()],
                 mutations: vec![put, directory.put(by_alias, &record.id)?, directory.put(listed, &())?],
             };
             if let Some((path, used)) = token {
