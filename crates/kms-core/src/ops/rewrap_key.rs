@@ -32,8 +32,7 @@ impl OwnOperation for RewrapKey {
             return Ok(Prepared::Answer(()));
         }
         let (directory, mut record) = (directory.clone(), stored.value);
-        let conditions =
-            vec![Condition::Revision(key_path(self.key_id), stored.revision), root.unchanged()];
+        let conditions = vec![Condition::Revision(key_path(self.key_id), stored.revision), root.unchanged()];
         Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
             for index in 0..record.versions.len() {
                 let version = &record.versions[index];
