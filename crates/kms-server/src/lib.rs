@@ -12,6 +12,7 @@ mod grpc;
 mod identity;
 mod metrics;
 mod peer;
+mod rotation;
 pub mod server;
 mod tls;
 mod traffic;

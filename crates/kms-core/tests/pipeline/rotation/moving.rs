@@ -24,7 +24,8 @@ fn every_key_moves_and_the_old_root_key_goes() {
     assert_eq!(fresh.versions[0].wrapped.root_generation, 2);
     let mut left = old_keys(&world);
     let mut expected = keys.ids();
-    (left.sort_unstable(), expected.sort_unstable());
+    left.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(left, expected);
     // A mixed state after each step.
     for key in left {

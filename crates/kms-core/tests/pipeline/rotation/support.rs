@@ -2,9 +2,8 @@
 
 use kms_core::{
     Error,
-    identity::{AccountId, Caller, ProjectId, Region, UserId},
+    identity::{Caller, UserId},
     key::{KeyId, KeyRecord},
-    operation::Permissions,
     ops::{
         DataKey, DecryptDataKey, DescribeKey, DisableKey, KeySelector, PendingDays, RotateRoot,
         ScheduleKeyDeletion,
@@ -16,14 +15,8 @@ use kms_core::{
 use crate::support::{World, caller, context, finish, generate, obs, owner};
 
 pub(crate) fn operator() -> Caller {
-    Caller {
-        account: AccountId::parse("operator").expect("a name"),
-        user: UserId::parse("olga").expect("a name"),
-        project: ProjectId::parse("operator").expect("a name"),
-        region: Region::parse("operator").expect("a name"),
-        permissions: Permissions::OPERATOR,
-        ..owner()
-    }
+    let name = UserId::parse("olga").expect("a name");
+    Caller::operator(name, owner().certificate, owner().source)
 }
 
 pub(crate) fn generations(hsm: &FakeHsm) -> Vec<u32> {
