@@ -65,6 +65,11 @@ impl Rotation {
         self.progress.lock().clone()
     }
 
+    /// How far the rotation to this generation has come.
+    pub(crate) fn progress_to(&self, generation: u32) -> Progress {
+        Some(self.progress()).filter(|known| known.generation == generation).unwrap_or_default()
+    }
+
     /// Keys that were moved since the process started.
     pub(crate) fn moved_in_all(&self) -> u64 {
         *self.moved_in_all.lock()
@@ -148,8 +153,7 @@ impl Driver {
             return Ok(Led::Nowhere);
         };
         if !root.all_moved() {
-            let known = self.rotation.progress();
-            if known.generation == root.generation && known.all_moved && rotation.keep_old_root {
+            if rotation.keep_old_root && self.rotation.progress_to(root.generation).all_moved {
                 return Ok(Led::Nowhere);
             }
             match self.move_keys(root.generation).await? {

@@ -241,12 +241,7 @@ async fn listen(
             told_stop.clone(),
         )),
         tokio::spawn(tidy(gate.clone(), told_stop.clone())),
-        tokio::spawn(rotation::drive(
-            gate.rotation.clone(),
-            gate.service.clone(),
-            gate.clock.clone(),
-            told_stop.clone(),
-        )),
+        carry_out_rotations(&gate, told_stop.clone()),
     ];
     let mut admin = None;
     if let Some(configured) = &config.admin {
@@ -363,6 +358,11 @@ async fn report_health(reporter: &HealthReporter, healthy: bool) {
     for name in HEALTH_NAMES {
         reporter.set_service_status(name, status).await;
     }
+}
+
+fn carry_out_rotations(gate: &Gate, stop: watch::Receiver<bool>) -> JoinHandle<()> {
+    let (rotation, service) = (gate.rotation.clone(), gate.service.clone());
+    tokio::spawn(rotation::drive(rotation, service, gate.clock.clone(), stop))
 }
 
 async fn tidy(gate: Arc<Gate>, mut stop: watch::Receiver<bool>) {

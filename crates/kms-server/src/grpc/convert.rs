@@ -19,7 +19,7 @@ use kms_core::{
 };
 use kms_proto::v1;
 
-use crate::rotation::Progress;
+use crate::rotation::Rotation;
 
 pub(crate) fn create_key(request: v1::CreateKeyRequest) -> Result<CreateKey, Error> {
     let token = request.idempotency_token;
@@ -100,12 +100,13 @@ pub(crate) fn generate_random(request: v1::GenerateRandomRequest) -> Result<Gene
     GenerateRandom::new(usize::try_from(request.length).unwrap_or(usize::MAX))
 }
 
-pub(crate) fn rotate_root(request: v1::RotateRootRequest) -> Result<RotateRoot, Error> {
-    Ok(RotateRoot { keep_old_root: request.keep_old_root })
+pub(crate) fn rotate_root(request: v1::RotateRootRequest) -> RotateRoot {
+    RotateRoot { keep_old_root: request.keep_old_root }
 }
 
 /// The root keys as they are shown, with how far their rotation has come.
-pub(crate) fn root(root: RootRecord, progress: Progress) -> v1::Root {
+pub(crate) fn root(root: RootRecord, rotation: &Rotation) -> v1::Root {
+    let progress = rotation.progress_to(root.generation);
     let stage = if root.all_moved() {
         v1::RotationStage::DestroyingOldRoot
     } else if progress.all_moved && root.rotation.as_ref().is_some_and(|rotation| rotation.keep_old_root) {

@@ -1,6 +1,6 @@
 //! The service of operators: the root keys.
 
-use kms_core::{ops::DescribeRoot, ops::RetireRoot};
+use kms_core::ops::{DescribeRoot, RetireRoot};
 use kms_proto::v1::{self, operator_service_server::OperatorService};
 use tonic::{Request, Response, Status};
 
@@ -13,10 +13,14 @@ impl OperatorService for Grpc {
         request: Request<v1::RotateRootRequest>,
     ) -> Result<Response<v1::RotateRootResponse>, Status> {
         let rotation = &self.gate.rotation;
-        self.answer(request, convert::rotate_root, |root| {
-            rotation.look();
-            v1::RotateRootResponse { root: Some(convert::root(root, rotation.progress())) }
-        })
+        self.answer(
+            request,
+            |request| Ok(convert::rotate_root(request)),
+            |root| {
+                rotation.look();
+                v1::RotateRootResponse { root: Some(convert::root(root, rotation)) }
+            },
+        )
         .await
     }
 
@@ -30,7 +34,7 @@ impl OperatorService for Grpc {
             |_| Ok(RetireRoot),
             |root| {
                 rotation.look();
-                v1::RetireRootResponse { root: Some(convert::root(root, rotation.progress())) }
+                v1::RetireRootResponse { root: Some(convert::root(root, rotation)) }
             },
         )
         .await
@@ -45,7 +49,7 @@ impl OperatorService for Grpc {
             request,
             |_| Ok(DescribeRoot),
             |status| v1::DescribeRootResponse {
-                root: Some(convert::root(status.root, rotation.progress())),
+                root: Some(convert::root(status.root, rotation)),
                 token_generations: status.token_generations,
             },
         )
