@@ -19,12 +19,14 @@ demo: ## Start the service on a new token, encrypt and decrypt real files throug
 test: ## Run every test: units, contracts, documentation, end to end on real tokens, and the independent decryptions
 	scripts/setup.sh test
 	cargo test --locked --workspace
+	DEWPOINT_TEST_MODULE=kryoptic cargo test --locked -p dewpoint-tests
 	scripts/independent-checks.sh
 
 check: ## Check what needs no run: format, lints, documentation, dependencies, scripts, container files
 	scripts/setup.sh check
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo fmt --manifest-path tests/modules/kryoptic/Cargo.toml --check
 	shellcheck --severity=warning $(SHELL_SCRIPTS)
 	.tools/venv/bin/python scripts/check_containers.py
 	.tools/bin/cargo-deny --locked check bans licenses sources

@@ -21,6 +21,8 @@ need_package() {
 }
 
 has_venv() { python3 -c 'import ensurepip, venv'; }
+has_header() { echo "#include <$1>" | cc -E -xc -; }
+has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang.so' || [ -e /usr/lib64/libclang.so ]; }
 
 # What the service and its demonstration need: a linker, and a token.
 need_service() {
@@ -76,6 +78,19 @@ need_cargo_tool() {
     rm -rf .tools/build
 }
 
+# Kryoptic, the second PKCS#11 module that the tests run on: the same crate gives the same module.
+need_kryoptic() {
+    local crate=tests/modules/kryoptic tools=.tools/kryoptic sources
+    sources=$(cat "$crate"/Cargo.{toml,lock} "$crate"/src/*.rs | sha256sum)
+    [ "$(cat "$tools/sources.sha256" 2>/dev/null)" != "$sources" ] || return 0
+    say "compiling Kryoptic into $tools (a minute)"
+    rm -rf "$tools"
+    CARGO_TARGET_DIR=$tools/build cargo build --quiet --locked --release --manifest-path "$crate/Cargo.toml"
+    mv "$tools/build/release/libkryoptic.so" "$tools"
+    rm -rf "$tools/build"
+    echo "$sources" >"$tools/sources.sha256"
+}
+
 # Packages first, for all groups together; then what is built on them.
 note_packages() {
     case "$1" in
@@ -86,6 +101,11 @@ note_packages() {
         need_package has pkcs11-tool opensc
         need_package has p11tool gnutls-bin
         need_package has_venv python3-venv
+        # What Kryoptic is compiled with.
+        need_package has pkg-config pkg-config
+        need_package has_header openssl/evp.h libssl-dev
+        need_package has_header sqlite3.h libsqlite3-dev
+        need_package has_libclang libclang-dev
         ;;
     check)
         need_package has cc gcc
@@ -99,7 +119,10 @@ note_packages() {
 
 install_tools() {
     case "$1" in
-    test) need_python ;;
+    test)
+        need_python
+        need_kryoptic
+        ;;
     check)
         need_component fmt rustfmt
         need_component clippy clippy

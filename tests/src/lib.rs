@@ -13,14 +13,17 @@ mod process;
 mod rpc;
 mod serve;
 mod steps;
+mod supervised;
 mod wait;
 
 pub use authority::{Authority, Validity, expired, valid};
 pub use calls::{Clients, Identity, by_alias, by_id, by_service, reason};
 pub use description::{Account, Description, User};
+pub use dewpoint_test_tokens::Module;
 pub use log::{all_changes_ended, check_log, records, records_of};
 pub use process::{Dev, DevOptions, binary};
 pub use rpc::{Rpc, Subject};
 pub use serve::{ACCOUNT, ADMIN, Serve};
 pub use steps::{Context, context, malformed_field, refusal, request_id};
+pub use supervised::{Supervised, has_ended, send};
 pub use wait::eventually;

@@ -1,6 +1,7 @@
 //! A `dewpoint dev` process of one's own.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
@@ -8,20 +9,30 @@ use std::{
     sync::OnceLock,
 };
 
+use dewpoint_test_tokens::{Module, Token};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::{Clients, Description, Identity};
 
 /// How to start it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DevOptions {
+    /// The module that has its token; by default the one that the environment chooses.
+    pub module: Module,
     /// Further arguments.
     pub arguments: Vec<String>,
     /// Further environment variables.
     pub environment: Vec<(String, String)>,
     /// A command to start it through, as `strace -D -f -o FILE`; it must keep the process id.
     pub through: Vec<String>,
+}
+
+impl Default for DevOptions {
+    fn default() -> Self {
+        let module = Module::chosen();
+        Self { module, arguments: Vec::new(), environment: Vec::new(), through: Vec::new() }
+    }
 }
 
 /// A running `dewpoint dev`; killed when dropped.
@@ -83,7 +94,7 @@ impl Dev {
     /// # Panics
     /// If it does not become ready.
     pub fn start_in(directory: PathBuf, options: DevOptions, owned: Option<TempDir>) -> Self {
-        let child = spawn(&directory, &options);
+        let child = spawn(&directory, command(&directory, &options));
         let description = Description::read(&directory.join("dev.json"));
         Self { child: Some(child), directory, options, _owned: owned, description }
     }
@@ -139,8 +150,13 @@ impl Dev {
     /// # Panics
     /// If it does not become ready.
     pub fn start_again(&mut self) {
-        self.child = Some(spawn(&self.directory, &self.options));
+        self.child = Some(spawn(&self.directory, self.command()));
         self.description = Description::read(&self.directory.join("dev.json"));
+    }
+
+    /// The command that starts it.
+    pub fn command(&self) -> Command {
+        command(&self.directory, &self.options)
     }
 
     /// Stops it, and starts it again in the same directory.
@@ -190,18 +206,29 @@ pub(crate) fn kill(mut child: Child) {
     child.wait().expect("it ends");
 }
 
-fn spawn(directory: &Path, options: &DevOptions) -> Child {
-    fs::create_dir_all(directory).expect("a directory");
-    let log = File::create(directory.join("stderr.log")).expect("a file");
-    let mut words = options.through.iter().map(String::as_str).map(std::ffi::OsStr::new).collect::<Vec<_>>();
+fn command(directory: &Path, options: &DevOptions) -> Command {
+    let mut words = options.through.iter().map(String::as_str).map(OsStr::new).collect::<Vec<_>>();
     words.push(binary().as_os_str());
     let mut command = Command::new(words[0]);
-    command
-        .args(&words[1..])
-        .args(["dev", "--grpc-port=0", "--data-dir"])
-        .arg(directory)
-        .args(&options.arguments);
+    command.args(&words[1..]).args(["dev", "--grpc-port=0", "--data-dir"]).arg(directory);
+    if options.module != Module::SoftHsm2 {
+        name_token(&mut command, &options.module.token(&directory.join("token"), "dewpoint"));
+    }
+    command.args(&options.arguments);
     command.envs(options.environment.iter().map(|(name, value)| (name, value)));
+    command
+}
+
+/// Names a token to dev mode, which makes one of SoftHSM2 by itself.
+fn name_token(command: &mut Command, token: &Token) {
+    command.arg("--module").arg(&token.module).arg("--token-label=dewpoint");
+    command.arg("--pin-file").arg(&token.pin_file);
+    command.envs(token.environment.iter().cloned());
+}
+
+fn spawn(directory: &Path, mut command: Command) -> Child {
+    fs::create_dir_all(directory).expect("a directory");
+    let log = File::create(directory.join("stderr.log")).expect("a file");
     let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("dewpoint starts");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
     let mut line = String::new();

@@ -2,10 +2,11 @@
 
 use std::{
     fs::{self, File},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
 };
 
+use dewpoint_test_tokens::{Module, Token};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -47,6 +48,7 @@ pub struct Serve {
     directory: TempDir,
     /// Whom its clients' certificates come from.
     pub authority: Authority,
+    token: Token,
     /// Where it listens; made known by [`start`](Self::start).
     endpoint: String,
 }
@@ -61,7 +63,7 @@ impl Serve {
         let path = directory.path();
         let authority = Authority::new(path, "test");
         let (certificate, private_key) = authority.server();
-        let module = make_token(&path.join("token"));
+        let token = Module::chosen().token(&path.join("token"), "dewpoint");
         fs::create_dir(path.join("data")).expect("a directory");
         fs::write(path.join("identity.toml"), IDENTITY).expect("a file");
         let config = format!(
@@ -72,10 +74,11 @@ impl Serve {
             data = path.join("data"),
             identity = path.join("identity.toml"),
             ca = authority.certificate(),
-            pin = path.join("token/pin"),
+            module = token.module,
+            pin = token.pin_file,
         );
         fs::write(path.join("dewpoint.toml"), config).expect("a file");
-        Self { child: None, directory, authority, endpoint: String::new() }
+        Self { child: None, directory, authority, token, endpoint: String::new() }
     }
 
     /// A running service on a new token.
@@ -108,7 +111,7 @@ impl Serve {
         let path = self.directory();
         let mut dewpoint = Command::new(binary());
         dewpoint.args([command, "--config"]).arg(path.join("dewpoint.toml"));
-        dewpoint.env("SOFTHSM2_CONF", path.join("token/softhsm2.conf"));
+        dewpoint.envs(self.token.environment.iter().cloned());
         dewpoint
     }
 
@@ -166,12 +169,4 @@ impl Drop for Serve {
 fn ready_address(line: &str) -> Option<String> {
     let line: Value = serde_json::from_str(line).ok()?;
     (line["message"] == "ready").then(|| line["grpc"].as_str().map(str::to_owned)).flatten()
-}
-
-/// Makes a token as deployments do; answers the path of its module.
-fn make_token(directory: &Path) -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../softhsm-config/init-token.sh");
-    let made = Command::new("sh").arg(script).arg(directory).arg("dewpoint").output().expect("sh starts");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    String::from_utf8(made.stdout).expect("a path").trim().into()
 }

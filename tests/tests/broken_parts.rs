@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use dewpoint_tests::{Clients, Context, Dev, DevOptions, by_alias, by_id, reason};
+use dewpoint_tests::{Clients, Context, Dev, DevOptions, Module, by_alias, by_id, reason};
 use kms_proto::v1::{CreateKeyRequest, DecryptDataKeyRequest, GenerateDataKeyRequest};
 use tonic::Code;
 
@@ -94,7 +94,8 @@ async fn a_full_disk_refuses_and_an_emptied_one_works_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_gone_is_an_error_and_not_a_hang() {
-    let mut dev = Dev::start();
+    // It takes away the files in which SoftHSM2 keeps its token.
+    let mut dev = Dev::start_with(DevOptions { module: Module::SoftHsm2, ..options() });
     let mut admin = dev.user(0, "admin").await;
     let key_id = key(&mut admin).await;
     admin.data.generate_data_key(generate(&key_id)).await.expect("made");
@@ -125,9 +126,7 @@ async fn a_store_without_its_token_refuses_to_start() {
     key(&mut admin).await;
     assert!(dev.stop().success());
     fs::remove_dir_all(dev.directory().join("token")).expect("removed");
-    let mut start = Command::new(dewpoint_tests::binary());
-    let ended =
-        start.args(["dev", "--grpc-port=0", "--data-dir"]).arg(dev.directory()).output().expect("it runs");
+    let ended = dev.command().output().expect("it runs");
     assert!(!ended.status.success() && ended.stdout.is_empty());
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(said.contains("dewpoint: the key store exists, but the token has no root key"), "{said}");
@@ -143,9 +142,7 @@ async fn a_store_beside_another_token_refuses_to_start() {
     let store = |dev: &Dev| dev.directory().join("store");
     fs::remove_dir_all(store(&other)).expect("removed");
     fs::rename(store(&owner), store(&other)).expect("moved");
-    let mut start = Command::new(dewpoint_tests::binary());
-    let ended =
-        start.args(["dev", "--grpc-port=0", "--data-dir"]).arg(other.directory()).output().expect("it runs");
+    let ended = other.command().output().expect("it runs");
     assert_eq!((ended.status.code(), ended.stdout.len()), (Some(1), 0));
     let said = String::from_utf8_lossy(&ended.stderr);
     let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with('{')).collect();
@@ -165,9 +162,7 @@ async fn a_store_without_its_log_refuses_to_start() {
     assert!(dev.stop().success());
     let (log, away) = (dev.directory().join("audit"), dev.directory().join("away"));
     fs::rename(&log, &away).expect("moved");
-    let mut start = Command::new(dewpoint_tests::binary());
-    let ended =
-        start.args(["dev", "--grpc-port=0", "--data-dir"]).arg(dev.directory()).output().expect("it runs");
+    let ended = dev.command().output().expect("it runs");
     assert!(!ended.status.success() && ended.stdout.is_empty());
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(said.contains("the audit log is missing"), "{said}");

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use dewpoint_tests::{Dev, DevOptions, by_id, reason};
+use dewpoint_tests::{Dev, DevOptions, Module, by_id, reason};
 use kms_proto::v1::{CreateKeyRequest, GenerateDataKeyRequest, GenerateDataKeyResponse};
 use tonic::Code;
 
@@ -15,6 +15,7 @@ fn require(tool: &str, package: &str) {
 fn options(through: &[&str]) -> DevOptions {
     require("strace", "strace");
     DevOptions {
+        module: Module::SoftHsm2, // the traces are read as its calls look
         arguments: vec!["--traffic-control=off".into()],
         through: through.iter().map(|word| (*word).to_owned()).collect(),
         ..DevOptions::default()
@@ -69,6 +70,7 @@ async fn the_cmk_is_used_inside_the_token_and_nothing_secret_is_written_anywhere
     let directory = tempfile::tempdir().expect("a directory");
     let trace = directory.path().join("trace");
     let options = DevOptions {
+        module: Module::SoftHsm2,
         arguments: vec!["--traffic-control=off".into(), format!("--module={spy}")],
         environment: vec![
             ("PKCS11SPY".into(), module.into()),

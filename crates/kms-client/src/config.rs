@@ -27,11 +27,13 @@ pub struct ClientConfig {
 
 /// How often a failed call is tried again, and how long the client waits in between.
 ///
-/// A wait that the server asks for (RetryInfo) is never shortened. Without one, the wait before try n + 1 is drawn
-/// evenly from zero to `first_backoff` × 2ⁿ⁻¹, at most `longest_backoff`.
+/// A wait that the server asks for (RetryInfo) is never shortened. Without one, the wait before try n + 1 has the
+/// bound `first_backoff` × 2ⁿ⁻¹, at most `longest_backoff`, and is drawn evenly from the upper half below it.
+///
+/// The defaults outlast any outage of up to 2 s, also one in which every try fails at once.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
-    /// All tries of one call together, from 1 (no retry). Default 4.
+    /// All tries of one call together, from 1 (no retry). Default 8.
     pub max_tries: u32,
     /// Bound of the wait before the second try. Default 50 ms.
     pub first_backoff: Duration,
@@ -42,7 +44,7 @@ pub struct RetryPolicy {
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
-            max_tries: 4,
+            max_tries: 8,
             first_backoff: Duration::from_millis(50),
             longest_backoff: Duration::from_secs(2),
         }

@@ -78,10 +78,12 @@ fn jittered(asked: Duration) -> Duration {
     asked.saturating_add(random_part(asked / 4))
 }
 
-/// Exponential backoff with full jitter.
+/// Exponential backoff, half of it with jitter. The other half makes the tries last: how long an outage they
+/// outlast is no matter of chance.
 fn backoff(policy: &RetryPolicy, tries: u32) -> Duration {
     let factor = 2_u32.saturating_pow(tries.saturating_sub(1));
-    random_part(policy.first_backoff.saturating_mul(factor).min(policy.longest_backoff))
+    let half = policy.first_backoff.saturating_mul(factor).min(policy.longest_backoff) / 2;
+    half + random_part(half)
 }
 
 /// A random part of a span. Without random numbers the whole: jitter is a courtesy, not a need.

@@ -115,6 +115,8 @@ fn measure(directory: &FilePath) -> [Path; 5] {
         root_label: "root".to_owned(),
         workers: 1,
         loaded_keys: 16,
+        renew_after: kms_hsm::DEFAULT_RENEW_AFTER,
+        sm4: None,
     };
     Pkcs11Hsm::create_root_keys(&config).expect("a fresh token");
     let hsm = Pkcs11Hsm::open(&config).expect("a token with root keys");

@@ -2,17 +2,19 @@
 
 use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc};
 
-use cryptoki::object::ObjectHandle;
-use kms_core::key::{BackingKey, MaterialId, WrappedKey};
+use kms_core::key::{BackingKey, BackingKind, MaterialId, WrappedKey};
 use lru::LruCache;
 use parking_lot::Mutex;
+
+use crate::direct::Handle;
 
 /// A name under which a key is loaded: material and version.
 type Name = (MaterialId, u32);
 
 /// A loaded backing key. Whoever uses it holds it; when nobody does, its object is retired.
 pub(crate) struct LoadedKey {
-    handle: ObjectHandle,
+    handle: Handle,
+    kind: BackingKind,
     /// What it was loaded from: the same name with another blob is another key.
     wrapped: WrappedKey,
     retired: Arc<Retired>,
@@ -20,7 +22,7 @@ pub(crate) struct LoadedKey {
 
 impl LoadedKey {
     /// Valid as long as the loaded key is held.
-    pub(crate) fn handle(&self) -> ObjectHandle {
+    pub(crate) fn handle(&self) -> Handle {
         self.handle
     }
 }
@@ -34,7 +36,7 @@ impl Drop for LoadedKey {
 /// Objects that nobody uses any more and that are to be destroyed by a thread that may call the HSM.
 #[derive(Default)]
 struct Retired {
-    objects: Mutex<Vec<ObjectHandle>>,
+    objects: Mutex<Vec<Handle>>,
 }
 
 /// The loaded keys, at most as many as there is room for.
@@ -74,18 +76,26 @@ impl KeyCache {
     pub(crate) fn look_up(&self, key: &BackingKey) -> Lookup {
         let mut state = self.state.lock();
         match state.keys.get(&name(key)) {
-            Some(loaded) if loaded.wrapped == key.wrapped => Lookup::Loaded(Arc::clone(loaded)),
+            Some(loaded) if loaded.wrapped == key.wrapped && loaded.kind == key.kind => {
+                Lookup::Loaded(Arc::clone(loaded))
+            }
             _ => Lookup::Missing(Missing { evictions: state.evictions }),
         }
     }
 
-    /// Takes over the object that `key` was loaded as. It stays in the cache unless keys were evicted
-    /// since `missing`, for it may be one of those.
-    pub(crate) fn insert(&self, key: &BackingKey, handle: ObjectHandle, missing: Missing) -> Arc<LoadedKey> {
+    /// Takes over the object that `key` was loaded as. It stays in the cache if it may, unless keys were
+    /// evicted since `missing`, for it may be one of those.
+    pub(crate) fn insert(
+        &self,
+        key: &BackingKey,
+        handle: Handle,
+        missing: Missing,
+        may_stay: bool,
+    ) -> Arc<LoadedKey> {
         let retired = Arc::clone(&self.retired);
-        let loaded = Arc::new(LoadedKey { handle, wrapped: key.wrapped.clone(), retired });
+        let loaded = Arc::new(LoadedKey { handle, kind: key.kind, wrapped: key.wrapped.clone(), retired });
         let mut state = self.state.lock();
-        if state.evictions == missing.evictions {
+        if may_stay && state.evictions == missing.evictions {
             state.keep(name(key), Arc::clone(&loaded));
         }
         loaded
@@ -102,6 +112,18 @@ impl KeyCache {
         !names.is_empty()
     }
 
+    /// Forgets all keys that the root key of this generation wrapped.
+    pub(crate) fn evict_generation(&self, generation: u32) {
+        let mut state = self.state.lock();
+        state.evictions += 1;
+        let of_generation = |loaded: &LoadedKey| loaded.wrapped.root_generation == generation;
+        let names: Vec<_> =
+            state.keys.iter().filter_map(|(name, loaded)| of_generation(loaded).then_some(*name)).collect();
+        for name in &names {
+            state.remove(name);
+        }
+    }
+
     /// Forgets one loaded key, because its object is gone.
     pub(crate) fn forget(&self, key: &BackingKey, loaded: &Arc<LoadedKey>) {
         let mut state = self.state.lock();
@@ -111,7 +133,7 @@ impl KeyCache {
     }
 
     /// The objects to destroy, each given out once.
-    pub(crate) fn take_retired(&self) -> Vec<ObjectHandle> {
+    pub(crate) fn take_retired(&self) -> Vec<Handle> {
         std::mem::take(&mut *self.retired.objects.lock())
     }
 

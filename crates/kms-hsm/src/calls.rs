@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A C function, or the group that one operation consists of: `Sign` is `C_SignInit` and `C_Sign`.
+/// A C function, or the group that one operation consists of: `Sign` is `C_SignInit` and `C_Sign`; ciphers alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
     Initialize,
@@ -19,9 +19,13 @@ pub(crate) enum Call {
     UnwrapKey,
     DestroyObject,
     Sign,
+    Encrypt,
+    Decrypt,
+    GetMechanismList,
+    Finalize,
 }
 
-const CALLS: usize = 14;
+const CALLS: usize = 18;
 
 impl Call {
     pub(crate) const ALL: [Self; CALLS] = [
@@ -39,6 +43,10 @@ impl Call {
         Self::UnwrapKey,
         Self::DestroyObject,
         Self::Sign,
+        Self::Encrypt,
+        Self::Decrypt,
+        Self::GetMechanismList,
+        Self::Finalize,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -57,6 +65,10 @@ impl Call {
             Self::UnwrapKey => "C_UnwrapKey",
             Self::DestroyObject => "C_DestroyObject",
             Self::Sign => "C_Sign",
+            Self::Encrypt => "C_Encrypt",
+            Self::Decrypt => "C_Decrypt",
+            Self::GetMechanismList => "C_GetMechanismList",
+            Self::Finalize => "C_Finalize",
         }
     }
 }
@@ -77,6 +89,8 @@ pub struct CallCount {
 pub(crate) struct Counters {
     calls: [AtomicU64; CALLS],
     errors: [AtomicU64; CALLS],
+    /// Keys that were unwrapped for use.
+    loads: AtomicU64,
 }
 
 impl Counters {
@@ -85,6 +99,22 @@ impl Counters {
         if failed {
             self.errors[call as usize].fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// A key was unwrapped for use.
+    pub(crate) fn count_load(&self) {
+        self.loads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many keys were unwrapped for use.
+    pub(crate) fn loads(&self) -> u64 {
+        self.loads.load(Ordering::Relaxed)
+    }
+
+    /// How often this function succeeded.
+    pub(crate) fn succeeded(&self, call: Call) -> u64 {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        read(&self.calls[call as usize]).saturating_sub(read(&self.errors[call as usize]))
     }
 
     pub(crate) fn read(&self) -> Vec<CallCount> {

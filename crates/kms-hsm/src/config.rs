@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::mechanisms::VendorSm4;
+
 /// Where the HSM is and how it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pkcs11Config {
@@ -20,7 +22,15 @@ pub struct Pkcs11Config {
     /// How many backing keys stay loaded as session objects; at least 1. One takes about 8 KiB in
     /// SoftHSM2.
     pub loaded_keys: usize,
+    /// After how many destroyed session objects the module is finalised and initialised again; at least
+    /// 1. SoftHSM2 keeps about 240 bytes of each until then: a million are 240 MB.
+    pub renew_after: u64,
+    /// The vendor's own SM4, if keys may seal with it inside the HSM.
+    pub sm4: Option<VendorSm4>,
 }
+
+/// A renewal takes some 20 ms and costs a reload of each key in use: so seldom, nobody notices.
+pub const DEFAULT_RENEW_AFTER: u64 = 1_000_000;
 
 impl Pkcs11Config {
     /// The label of the root key of one generation.

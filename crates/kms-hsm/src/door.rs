@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use cryptoki::{
-    context::{CInitializeArgs, CInitializeFlags, Pkcs11},
-    error::{Error, RvError},
-    slot::Slot,
+    context::{CInitializeArgs, CInitializeFlags, Info, Pkcs11},
+    error::{Error, Result as TokenResult, RvError},
+    session::Session,
+    slot::{Slot, TokenInfo},
 };
 
 use crate::{
     OpenError, Pkcs11Config,
     calls::{Call, Counters},
+    direct::{Direct, MechanismId},
     failure::Failure,
-    session::{TokenSession, WrapMechanism, counted},
+    mechanisms::{Capabilities, VendorSm4},
+    session::{TokenSession, counted},
 };
 
 /// The initialised module and the slot of the token.
@@ -22,58 +25,90 @@ use crate::{
 pub(crate) struct Door {
     module: Module,
     slot: Slot,
+    direct: Arc<Direct>,
     counters: Arc<Counters>,
 }
 
 impl Door {
-    pub(crate) fn open(config: &Pkcs11Config) -> Result<Self, OpenError> {
-        let counters = Arc::new(Counters::default());
-        let module = Module::initialise(config, &counters)?;
-        let slot = module.find_slot(&config.token_label, &counters)?;
-        Ok(Self { module, slot, counters })
+    pub(crate) fn open(config: &Pkcs11Config, counters: &Arc<Counters>) -> Result<Self, OpenError> {
+        let module = Module::initialise(config, counters)?;
+        let direct = Direct::load(&config.module).map_err(|error| unloadable(config, &error))?;
+        let slot = module.find_slot(&config.token_label, counters)?;
+        Ok(Self { module, slot, direct: Arc::new(direct), counters: Arc::clone(counters) })
     }
 
     /// A read-only session: all that a working service needs.
     pub(crate) fn session(&self) -> Result<TokenSession, Failure> {
-        let session = self.module.0.open_ro_session(self.slot);
-        Ok(TokenSession::new(counted(&self.counters, Call::OpenSession, session)?, &self.counters))
+        self.opened(self.module.context.open_ro_session(self.slot))
     }
 
     /// A session that can make token objects.
     pub(crate) fn writable_session(&self) -> Result<TokenSession, Failure> {
-        let session = self.module.0.open_rw_session(self.slot);
-        Ok(TokenSession::new(counted(&self.counters, Call::OpenSession, session)?, &self.counters))
+        self.opened(self.module.context.open_rw_session(self.slot))
     }
 
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.counters
+    fn opened(&self, session: TokenResult<Session>) -> Result<TokenSession, Failure> {
+        let session = counted(&self.counters, Call::OpenSession, session)?;
+        Ok(TokenSession::new(session, &self.direct, &self.counters))
     }
 
-    /// The first of the known mechanisms with which the token both wraps and unwraps.
-    pub(crate) fn wrap_mechanism(&self) -> Result<WrapMechanism, OpenError> {
-        let can_wrap = |mechanism: &WrapMechanism| {
-            let answer = self.module.0.get_mechanism_info(self.slot, mechanism.mechanism_type());
-            counted(&self.counters, Call::GetMechanismInfo, answer)
-                .is_ok_and(|information| information.wrap() && information.unwrap())
-        };
-        WrapMechanism::ALL.into_iter().find(can_wrap).ok_or(OpenError::NoWrapMechanism)
+    /// What the token offers; an error if it lacks what nothing works without.
+    pub(crate) fn capabilities(&self, sm4: Option<&VendorSm4>) -> Result<Capabilities, OpenError> {
+        Capabilities::of(&self.direct, self.slot, sm4)
+    }
+
+    /// What the module says of itself and of the token.
+    pub(crate) fn description(&self) -> Result<Description, OpenError> {
+        let context = &self.module.context;
+        let library = counted(&self.counters, Call::Initialize, context.get_library_info())?;
+        let token = counted(&self.counters, Call::GetTokenInfo, context.get_token_info(self.slot))?;
+        let mechanisms = counted(&self.counters, Call::GetMechanismList, self.direct.mechanisms(self.slot))?;
+        Ok(Description { library, token, mechanisms })
+    }
+
+    /// Which token it is and whether its last login failed, as far as the token tells.
+    pub(crate) fn token_state(&self) -> Result<TokenState, OpenError> {
+        let information = self.module.context.get_token_info(self.slot);
+        let information = counted(&self.counters, Call::GetTokenInfo, information)?;
+        Ok(TokenState {
+            serial: information.serial_number().to_owned(),
+            last_pin_was_wrong: information.user_pin_count_low(),
+        })
     }
 }
 
+/// What the module says of itself and of the token.
+pub(crate) struct Description {
+    pub(crate) library: Info,
+    pub(crate) token: TokenInfo,
+    pub(crate) mechanisms: Vec<MechanismId>,
+}
+
+/// What a login has to know of the token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TokenState {
+    pub(crate) serial: String,
+    /// The token counts a wrong PIN since the last right one.
+    pub(crate) last_pin_was_wrong: bool,
+}
+
+fn unloadable(config: &Pkcs11Config, error: &Error) -> OpenError {
+    OpenError::ModuleNotLoadable { module: config.module.clone(), detail: error.to_string() }
+}
+
 /// The initialised module; finalised on drop.
-struct Module(Pkcs11);
+struct Module {
+    context: Pkcs11,
+    counters: Arc<Counters>,
+}
 
 impl Module {
-    fn initialise(config: &Pkcs11Config, counters: &Counters) -> Result<Self, OpenError> {
-        let unloadable = |error: Error| OpenError::ModuleNotLoadable {
-            module: config.module.clone(),
-            detail: error.to_string(),
-        };
-        let context = Pkcs11::new(&config.module).map_err(unloadable)?;
+    fn initialise(config: &Pkcs11Config, counters: &Arc<Counters>) -> Result<Self, OpenError> {
+        let context = Pkcs11::new(&config.module).map_err(|error| unloadable(config, &error))?;
         // PKCS#11 §5.4: threads call the module at the same time, and it locks with the system's own locks.
         let arguments = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
         match counted(counters, Call::Initialize, context.initialize(arguments)) {
-            Ok(()) => Ok(Self(context)),
+            Ok(()) => Ok(Self { context, counters: Arc::clone(counters) }),
             Err(Failure { error: Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _), .. }) => {
                 Err(OpenError::ModuleInUse)
             }
@@ -82,10 +117,10 @@ impl Module {
     }
 
     fn find_slot(&self, label: &str, counters: &Counters) -> Result<Slot, OpenError> {
-        let slots = self.0.get_slots_with_initialized_token();
+        let slots = self.context.get_slots_with_initialized_token();
         let mut found = Vec::new();
         for slot in counted(counters, Call::GetSlotList, slots)? {
-            let information = counted(counters, Call::GetTokenInfo, self.0.get_token_info(slot))?;
+            let information = counted(counters, Call::GetTokenInfo, self.context.get_token_info(slot))?;
             found.push((information.label().to_owned(), slot));
         }
         let mut matching = found.iter().filter(|(found, _)| found == label);
@@ -102,8 +137,9 @@ impl Module {
 
 impl Drop for Module {
     fn drop(&mut self) {
-        if let Err(error) = self.0.clone().finalize() {
-            tracing::warn!(%error, "the PKCS#11 module cannot be finalised");
+        let finalized = counted(&self.counters, Call::Finalize, self.context.clone().finalize());
+        if let Err(failure) = finalized {
+            tracing::warn!(detail = failure.detail(), "the PKCS#11 module cannot be finalised");
         }
     }
 }

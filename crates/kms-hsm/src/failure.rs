@@ -13,24 +13,50 @@ use crate::calls::Call;
 pub(crate) struct Failure {
     pub(crate) call: Call,
     pub(crate) error: Error,
+    pub(crate) place: Place,
 }
 
-/// What a failure means for the session and for the object that was used.
+/// On what the call was made: it decides how far a lost session or object reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On a worker's own session, with an object that can be loaded again.
+    Worker,
+    /// With a key that lies on the token: if that is gone, so is the login or the token.
+    TokenKey,
+    /// On the session that holds the login and owns every loaded key.
+    Anchor,
+}
+
+/// What a failure means, and with that what heals it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Damage {
-    /// Both can be used further.
+    /// Nothing is broken.
     None,
-    /// The session is gone or stuck: another one is needed.
-    Session,
     /// The object is gone: it has to be loaded again.
     Object,
+    /// The session is gone or stuck: another one is needed.
+    Session,
+    /// The device may be broken: a call that must work will tell.
+    Doubt,
+    /// The login, the token or the module is gone: everything has to be opened anew.
+    Token,
 }
 
 impl Failure {
+    pub(crate) fn new(call: Call, error: Error) -> Self {
+        Self { call, error, place: Place::Worker }
+    }
+
+    pub(crate) fn at(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
+
     /// The C function that failed.
     pub(crate) fn function(&self) -> &'static str {
         match self.error {
             Error::Pkcs11(_, Function::SignInit) => "C_SignInit",
+            Error::Pkcs11(_, Function::EncryptInit) => "C_EncryptInit",
+            Error::Pkcs11(_, Function::DecryptInit) => "C_DecryptInit",
             Error::Pkcs11(_, Function::FindObjectsInit) => "C_FindObjectsInit",
             _ => self.call.name(),
         }
@@ -47,53 +73,109 @@ impl Failure {
         }
     }
 
+    /// The one classification of all failures.
     pub(crate) fn damage(&self) -> Damage {
-        match self.error {
-            // PKCS#11 §5.1: the session is closed, or an operation that nobody will finish is active.
-            Error::Pkcs11(
-                RvError::SessionHandleInvalid
-                | RvError::SessionClosed
-                | RvError::OperationActive
-                | RvError::DeviceRemoved
-                | RvError::TokenNotPresent,
-                _,
-            ) => Damage::Session,
-            Error::Pkcs11(RvError::KeyHandleInvalid | RvError::ObjectHandleInvalid, _) => Damage::Object,
-            _ => Damage::None,
+        let Error::Pkcs11(answer, _) = self.error else { return Damage::None };
+        match (damage_of(answer), self.place) {
+            // The anchor's session is everyone's.
+            (Damage::Session | Damage::Object, Place::Anchor) | (Damage::Object, Place::TokenKey) => {
+                Damage::Token
+            }
+            (damage, _) => damage,
         }
+    }
+
+    /// Whether the module may have meant the bytes that it was given and not its own state.
+    pub(crate) fn may_blame_input(&self) -> bool {
+        let takes_foreign_bytes = matches!(self.call, Call::UnwrapKey | Call::Decrypt);
+        takes_foreign_bytes && (self.blames_input() || self.damage() == Damage::Doubt)
+    }
+
+    /// Whether the module says that the bytes which it was given are wrong.
+    // PKCS#11 §5.18.4 (C_UnwrapKey) and §5.10.2 (C_Decrypt); modules also answer with what their cipher said.
+    fn blames_input(&self) -> bool {
+        matches!(
+            self.error,
+            Error::Pkcs11(
+                RvError::WrappedKeyInvalid
+                    | RvError::WrappedKeyLenRange
+                    | RvError::EncryptedDataInvalid
+                    | RvError::EncryptedDataLenRange
+                    | RvError::DataInvalid
+                    | RvError::DataLenRange
+                    | RvError::SignatureInvalid,
+                _
+            )
+        )
+    }
+}
+
+/// What an answer means by itself. PKCS#11 §5.1.
+const fn damage_of(answer: RvError) -> Damage {
+    match answer {
+        RvError::KeyHandleInvalid | RvError::ObjectHandleInvalid => Damage::Object,
+        // A session that is closed, or in which an operation is active that nobody will finish.
+        RvError::SessionHandleInvalid | RvError::SessionClosed | RvError::OperationActive => Damage::Session,
+        RvError::UserNotLoggedIn
+        | RvError::DeviceRemoved
+        | RvError::TokenNotPresent
+        | RvError::TokenNotRecognized
+        | RvError::SlotIdInvalid
+        | RvError::CryptokiNotInitialized
+        | RvError::WrappingKeyHandleInvalid
+        | RvError::UnwrappingKeyHandleInvalid => Damage::Token,
+        // SoftHSM2 answers CKR_GENERAL_ERROR also when the bytes that it was given are wrong.
+        RvError::GeneralError
+        | RvError::FunctionFailed
+        | RvError::DeviceError
+        | RvError::DeviceMemory
+        | RvError::HostMemory
+        | RvError::CantLock
+        | RvError::VendorDefined(_)
+        | RvError::UnknownErrorCode(_) => Damage::Doubt,
+        _ => Damage::None,
     }
 }
 
 impl From<Failure> for HsmError {
-    /// The classification of every failure of a working pool.
     fn from(failure: Failure) -> Self {
-        let (function, detail) = (failure.function(), failure.detail());
-        if failure.call == Call::UnwrapKey && blames_the_wrapped_key(&failure.error) {
-            Self::WrappedKeyRefused { function, detail }
-        } else {
-            Self::Unavailable { function, detail }
+        Self::Unavailable { function: failure.function(), detail: failure.detail() }
+    }
+}
+
+/// Why something did not succeed: a call failed, or there was nothing to call.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// The module refused a call.
+    Call(Failure),
+    /// The answer is known without more calls.
+    Refusal(HsmError),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Call(failure)
+    }
+}
+
+impl From<HsmError> for Trouble {
+    fn from(error: HsmError) -> Self {
+        Self::Refusal(error)
+    }
+}
+
+impl From<Trouble> for HsmError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Call(failure) => failure.into(),
+            Trouble::Refusal(error) => error,
         }
     }
 }
 
-/// Whether an answer to `C_UnwrapKey` is about the wrapped bytes and not about the device.
-///
-/// PKCS#11 §5.18.4 names the first two; modules also answer with what their cipher said. SoftHSM2
-/// answers `CKR_GENERAL_ERROR` when the integrity check of RFC 3394 fails.
-fn blames_the_wrapped_key(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Pkcs11(
-            RvError::WrappedKeyInvalid
-                | RvError::WrappedKeyLenRange
-                | RvError::EncryptedDataInvalid
-                | RvError::EncryptedDataLenRange
-                | RvError::DataInvalid
-                | RvError::DataLenRange
-                | RvError::GeneralError,
-            _
-        )
-    )
+/// The answer for a wrapped key that the token does not take.
+pub(crate) fn wrapped_key_refused(failure: &Failure) -> HsmError {
+    HsmError::WrappedKeyRefused { function: failure.function(), detail: failure.detail() }
 }
 
 /// `GeneralError` as `CKR_GENERAL_ERROR`: how the specification and every manual spell it.
@@ -113,67 +195,68 @@ mod tests {
     use super::*;
 
     fn failure(call: Call, answer: RvError) -> Failure {
-        Failure { call, error: Error::Pkcs11(answer, Function::Sign) }
+        Failure::new(call, Error::Pkcs11(answer, Function::Sign))
     }
 
-    fn is_refusal(call: Call, answer: RvError) -> bool {
-        matches!(HsmError::from(failure(call, answer)), HsmError::WrappedKeyRefused { .. })
-    }
+    /// Every answer that means something, and what it means at each place.
+    const TABLE: [(RvError, [Damage; 3]); 22] = {
+        use Damage::{Doubt, None, Object, Session, Token};
+        [
+            (RvError::KeyHandleInvalid, [Object, Token, Token]),
+            (RvError::ObjectHandleInvalid, [Object, Token, Token]),
+            (RvError::SessionHandleInvalid, [Session, Session, Token]),
+            (RvError::SessionClosed, [Session, Session, Token]),
+            (RvError::OperationActive, [Session, Session, Token]),
+            (RvError::UserNotLoggedIn, [Token; 3]),
+            (RvError::DeviceRemoved, [Token; 3]),
+            (RvError::TokenNotPresent, [Token; 3]),
+            (RvError::TokenNotRecognized, [Token; 3]),
+            (RvError::SlotIdInvalid, [Token; 3]),
+            (RvError::CryptokiNotInitialized, [Token; 3]),
+            (RvError::WrappingKeyHandleInvalid, [Token; 3]),
+            (RvError::UnwrappingKeyHandleInvalid, [Token; 3]),
+            (RvError::GeneralError, [Doubt; 3]),
+            (RvError::FunctionFailed, [Doubt; 3]),
+            (RvError::DeviceError, [Doubt; 3]),
+            (RvError::DeviceMemory, [Doubt; 3]),
+            (RvError::HostMemory, [Doubt; 3]),
+            (RvError::VendorDefined(0x8000_0001), [Doubt; 3]),
+            (RvError::WrappedKeyInvalid, [None; 3]),
+            (RvError::EncryptedDataInvalid, [None; 3]),
+            (RvError::MechanismInvalid, [None; 3]),
+        ]
+    };
 
     #[test]
-    fn only_an_unwrapping_can_blame_the_wrapped_key() {
-        let blaming = [
-            RvError::GeneralError,
-            RvError::WrappedKeyInvalid,
-            RvError::WrappedKeyLenRange,
-            RvError::EncryptedDataInvalid,
-            RvError::EncryptedDataLenRange,
-            RvError::DataInvalid,
-            RvError::DataLenRange,
-        ];
-        for answer in blaming {
-            assert!(is_refusal(Call::UnwrapKey, answer), "{answer:?}");
-            assert!(Call::ALL.into_iter().all(|call| call == Call::UnwrapKey || !is_refusal(call, answer)));
+    fn what_every_answer_means_at_every_place() {
+        for (answer, expected) in TABLE {
+            for (place, expected) in [Place::Worker, Place::TokenKey, Place::Anchor].into_iter().zip(expected)
+            {
+                let damage = failure(Call::Sign, answer).at(place).damage();
+                assert_eq!(damage, expected, "{answer:?} at {place:?}");
+            }
         }
     }
 
     #[test]
-    fn a_lost_device_is_not_the_wrapped_keys_fault() {
-        let unavailable = [
-            RvError::DeviceError,
-            RvError::DeviceMemory,
-            RvError::DeviceRemoved,
-            RvError::FunctionFailed,
-            RvError::HostMemory,
-            RvError::SessionHandleInvalid,
-            RvError::TokenNotPresent,
-            RvError::UnwrappingKeyHandleInvalid,
-            RvError::UserNotLoggedIn,
-            RvError::CryptokiNotInitialized,
-            RvError::VendorDefined(0x8000_0001),
-        ];
-        for answer in unavailable {
-            assert!(!is_refusal(Call::UnwrapKey, answer), "{answer:?}");
+    fn only_calls_that_take_foreign_bytes_can_blame_them() {
+        for (answer, [damage, ..]) in TABLE {
+            let blames = matches!(answer, RvError::WrappedKeyInvalid | RvError::EncryptedDataInvalid)
+                || damage == Damage::Doubt;
+            for call in Call::ALL {
+                let foreign = matches!(call, Call::UnwrapKey | Call::Decrypt);
+                assert_eq!(failure(call, answer).may_blame_input(), blames && foreign, "{call:?} {answer:?}");
+            }
         }
-    }
-
-    #[test]
-    fn damage_tells_a_lost_session_from_a_lost_object() {
-        let damage = |answer| failure(Call::Sign, answer).damage();
-        assert_eq!(damage(RvError::SessionHandleInvalid), Damage::Session);
-        assert_eq!(damage(RvError::OperationActive), Damage::Session);
-        assert_eq!(damage(RvError::KeyHandleInvalid), Damage::Object);
-        assert_eq!(damage(RvError::GeneralError), Damage::None);
     }
 
     #[test]
     fn failures_are_spelled_as_the_specification_spells_them() {
-        let failed =
-            Failure { call: Call::Sign, error: Error::Pkcs11(RvError::KeyHandleInvalid, Function::SignInit) };
+        let failed = Failure::new(Call::Sign, Error::Pkcs11(RvError::KeyHandleInvalid, Function::SignInit));
         assert_eq!((failed.function(), failed.detail().as_str()), ("C_SignInit", "CKR_KEY_HANDLE_INVALID"));
         let vendor = failure(Call::UnwrapKey, RvError::VendorDefined(0x8000_0001));
         assert_eq!((vendor.function(), vendor.detail().as_str()), ("C_UnwrapKey", "CKR_0x80000001"));
-        let defect = Failure { call: Call::WrapKey, error: Error::NullFunctionPointer };
+        let defect = Failure::new(Call::WrapKey, Error::NullFunctionPointer);
         assert_eq!(defect.detail(), "Calling a NULL function pointer");
     }
 }

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 
 use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
 
+use kms_core::ports::HsmError;
+
 use crate::{
     OpenError, Pkcs11Config,
-    failure::{Damage, Failure, constant_name},
-    keys,
-    session::{TokenSession, WrapMechanism},
+    direct::Handle,
+    failure::{Damage, Failure, Place, constant_name},
+    keys::{self, Form},
+    mechanisms::WrapMechanism,
+    session::TokenSession,
 };
 
 /// The keys that are made once in a token's life.
@@ -34,7 +38,7 @@ pub(crate) struct Inventory {
 /// The objects that have one label.
 struct Shelf {
     label: String,
-    candidates: Vec<(ObjectHandle, Verdict)>,
+    candidates: Vec<(Handle, Verdict)>,
 }
 
 /// What an object with the right label is worth.
@@ -48,8 +52,11 @@ enum Verdict {
 
 /// The keys that the service works with.
 pub(crate) struct SoundKeys {
-    pub(crate) roots: BTreeMap<u32, ObjectHandle>,
-    pub(crate) authentication: ObjectHandle,
+    /// By generation; never empty.
+    pub(crate) roots: BTreeMap<u32, Handle>,
+    /// The newest generation that any label names, also of a key that is only half made.
+    pub(crate) newest_label: u32,
+    pub(crate) authentication: Handle,
     pub(crate) strangers: Vec<String>,
 }
 
@@ -69,11 +76,11 @@ impl Inventory {
             let label = label_of(session, object)?;
             if label == inventory.authentication.label {
                 let verdict = judge_authentication(session, object)?;
-                inventory.authentication.candidates.push((object, verdict));
+                inventory.authentication.candidates.push((object.into(), verdict));
             } else if let Some(generation) = generation_of(&label, config) {
                 let verdict = judge_root(session, wrap, object, generation)?;
                 let shelf = inventory.roots.entry(generation).or_insert_with(|| Shelf::new(label));
-                shelf.candidates.push((object, verdict));
+                shelf.candidates.push((object.into(), verdict));
             } else {
                 inventory.strangers.push(label);
             }
@@ -104,18 +111,29 @@ impl Inventory {
     }
 
     /// The one sound key of each label. What is not sound beside it is a stranger: it is left from a
-    /// ceremony that was interrupted and made up for.
+    /// ceremony that was interrupted and made up for. So is a root key that is only half made: it never
+    /// wrapped anything.
     pub(crate) fn sound_keys(self, config: &Pkcs11Config) -> Result<SoundKeys, OpenError> {
         let mut strangers = self.strangers;
         let mut roots = BTreeMap::new();
+        let mut half_made = None;
+        let newest_label = self.roots.last_key_value().map_or(0, |(generation, _)| *generation);
         for (generation, shelf) in self.roots {
-            roots.insert(generation, shelf.only_sound(&mut strangers)?);
+            match shelf.only_sound(&mut strangers) {
+                Ok(root) => drop(roots.insert(generation, root)),
+                Err(OpenError::RootKeyHalfMade { label, detail }) => {
+                    strangers.push(label.clone());
+                    half_made = Some(OpenError::RootKeyHalfMade { label, detail });
+                }
+                Err(error) => return Err(error),
+            }
         }
         if roots.is_empty() {
-            return Err(OpenError::RootKeysMissing { label: config.root_key_label(1) });
+            let missing = OpenError::RootKeysMissing { label: config.root_key_label(1) };
+            return Err(half_made.unwrap_or(missing));
         }
         let authentication = self.authentication.only_sound(&mut strangers)?;
-        Ok(SoundKeys { roots, authentication, strangers })
+        Ok(SoundKeys { roots, newest_label, authentication, strangers })
     }
 }
 
@@ -124,13 +142,13 @@ impl Shelf {
         Self { label, candidates: Vec::new() }
     }
 
-    fn sound(&self) -> impl Iterator<Item = ObjectHandle> {
-        let is_sound = |(_, verdict): &&(ObjectHandle, Verdict)| matches!(verdict, Verdict::Sound);
+    fn sound(&self) -> impl Iterator<Item = Handle> {
+        let is_sound = |(_, verdict): &&(Handle, Verdict)| matches!(verdict, Verdict::Sound);
         self.candidates.iter().filter(is_sound).map(|(object, _)| *object)
     }
 
     /// The sound key, if there is exactly one; else why not.
-    fn only_sound(self, strangers: &mut Vec<String>) -> Result<ObjectHandle, OpenError> {
+    fn only_sound(self, strangers: &mut Vec<String>) -> Result<Handle, OpenError> {
         let mut sound = self.sound();
         match (sound.next(), sound.next()) {
             (Some(object), None) => {
@@ -171,15 +189,15 @@ fn judge_root(
 ) -> Result<Verdict, Failure> {
     let mut wanted = keys::root_attributes();
     wanted.push(Attribute::Id(generation.to_be_bytes().to_vec()));
-    judge(session, object, &wanted, || match keys::make_wrapped(session, wrap, object) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(error.to_string()),
+    judge(session, object, &wanted, || {
+        let made = keys::make_wrapped(session, Form::MAC, wrap, object.into());
+        made.map(drop).map_err(|trouble| HsmError::from(trouble).to_string())
     })
 }
 
 fn judge_authentication(session: &TokenSession, object: ObjectHandle) -> Result<Verdict, Failure> {
     judge(session, object, &keys::authentication_attributes(), || {
-        match session.sign(object, b"dewpoint: proof of the authentication key") {
+        match session.sign(object.into(), b"dewpoint: proof of the authentication key") {
             Ok(_) => Ok(()),
             Err(failure) => Err(format!("{} answered {}", failure.function(), failure.detail())),
         }
@@ -223,8 +241,10 @@ fn label_of(session: &TokenSession, object: ObjectHandle) -> Result<String, Fail
 fn readable(attributes: Result<Vec<Attribute>, Failure>) -> Result<Option<Vec<Attribute>>, Failure> {
     match attributes {
         Ok(attributes) => Ok(Some(attributes)),
-        Err(failure) if failure.damage() == Damage::Session => Err(failure),
-        Err(_) => Ok(None),
+        Err(failure) => match failure.damage() {
+            Damage::Session | Damage::Token => Err(failure.at(Place::Anchor)),
+            Damage::None | Damage::Object | Damage::Doubt => Ok(None),
+        },
     }
 }
 
@@ -245,6 +265,8 @@ mod tests {
             root_label: "dew-point".to_owned(),
             workers: 1,
             loaded_keys: 1,
+            renew_after: 1,
+            sm4: None,
         }
     }
 

@@ -1,17 +1,20 @@
 //! The keys of the hierarchy as objects of the token: what each may do, and how they are made.
 
 use cryptoki::{
-    mechanism::Mechanism,
-    object::{Attribute, KeyType, ObjectClass, ObjectHandle},
+    mechanism::{Mechanism, MechanismType, vendor_defined::VendorDefinedMechanism},
+    object::{Attribute, KeyType, ObjectClass},
 };
-use kms_core::ports::HsmError;
+use kms_core::{key::BackingKind, ports::HsmError};
 
 use crate::{
-    failure::Failure,
-    session::{TokenSession, WrapMechanism},
+    direct::Handle,
+    failure::{Failure, Trouble},
+    mechanisms::{Capabilities, VendorSm4, WrapMechanism},
+    sealing::Sealing,
+    session::TokenSession,
 };
 
-/// The size of every key: AES-256, and HMAC-SHA256 at its full strength.
+/// The size of every key but SM4's: AES-256, and HMAC-SHA256 at its full strength.
 const KEY_BYTES: u64 = 32;
 
 /// What a root key has to be: it wraps and unwraps, it does nothing else, and it never leaves.
@@ -30,21 +33,99 @@ pub(crate) fn authentication_attributes() -> Vec<Attribute> {
     attributes
 }
 
-/// A backing key in use: a session object that computes MACs and can neither be read nor wrapped.
-fn loaded_attributes() -> Vec<Attribute> {
-    let mut attributes = secret_key(KeyType::GENERIC_SECRET);
-    attributes.extend([Attribute::Token(false), Attribute::Extractable(false)]);
-    attributes.extend(uses(&[Attribute::Sign(true)]));
-    attributes
+/// What backing keys of one kind are as objects of this token.
+#[derive(Clone, Copy)]
+pub(crate) struct Form {
+    key_type: KeyType,
+    generation: Generation,
+    /// How it seals; `None` for keys that compute MACs.
+    pub(crate) sealing: Option<Sealing>,
 }
 
-/// A backing key while it is made: it can be wrapped, and lives no longer than that takes.
-fn newborn_attributes() -> Vec<Attribute> {
-    let mut attributes = secret_key(KeyType::GENERIC_SECRET);
-    attributes.extend([Attribute::ValueLen(KEY_BYTES.into())]);
-    attributes.extend([Attribute::Token(false), Attribute::Extractable(true)]);
-    attributes.extend(uses(&[Attribute::Sign(true)]));
-    attributes
+/// How a key is made.
+#[derive(Clone, Copy)]
+enum Generation {
+    Aes,
+    Secret,
+    /// By its number; takes no length.
+    Vendor(MechanismType),
+}
+
+impl Form {
+    /// The form of `kind`, if the token offers it.
+    pub(crate) fn of(
+        kind: BackingKind,
+        capabilities: &Capabilities,
+        sm4: Option<&VendorSm4>,
+    ) -> Result<Self, HsmError> {
+        match (kind, sm4) {
+            (BackingKind::Mac, _) => Ok(Self::MAC),
+            (BackingKind::Aes256, _) if capabilities.aes_gcm => Ok(Self {
+                key_type: KeyType::AES,
+                generation: Generation::Aes,
+                sealing: Some(Sealing::AES_GCM),
+            }),
+            (BackingKind::Sm4, Some(sm4)) if capabilities.sm4 => Self::of_sm4(sm4),
+            (BackingKind::Aes256, _) => Err(HsmError::NotOffered { feature: "AES-256-GCM inside the HSM" }),
+            (BackingKind::Sm4, _) => Err(HsmError::NotOffered { feature: "SM4 inside the HSM" }),
+        }
+    }
+
+    /// Keys that compute HMAC-SHA256.
+    pub(crate) const MAC: Self =
+        Self { key_type: KeyType::GENERIC_SECRET, generation: Generation::Secret, sealing: None };
+
+    fn of_sm4(sm4: &VendorSm4) -> Result<Self, HsmError> {
+        let standard_number = |_| HsmError::NotOffered { feature: "SM4 by numbers below CKM_VENDOR_DEFINED" };
+        let generation = MechanismType::new_vendor_defined(sm4.generation).map_err(standard_number)?;
+        let key_type = KeyType::new_vendor_defined(sm4.key_type).map_err(standard_number)?;
+        let sealing = Some(Sealing::of_sm4(sm4));
+        Ok(Self { key_type, generation: Generation::Vendor(generation), sealing })
+    }
+
+    /// A session object of this form; extractable only while it is made or moved.
+    fn attributes(&self, extractable: bool) -> Vec<Attribute> {
+        let mut attributes = secret_key(self.key_type);
+        attributes.extend([Attribute::Token(false), Attribute::Extractable(extractable)]);
+        let sign = [Attribute::Sign(true)];
+        let seal = [Attribute::Encrypt(true), Attribute::Decrypt(true)];
+        attributes.extend(uses(if self.sealing.is_some() { &seal } else { &sign }));
+        attributes
+    }
+
+    /// The length of a wrapped key: eight bytes more than the key's own, as RFC 3394 and RFC 5649 have it for
+    /// lengths that are multiples of eight.
+    fn wrapped_bytes(&self) -> usize {
+        match self.generation {
+            Generation::Aes | Generation::Secret => 40,
+            Generation::Vendor(_) => 24,
+        }
+    }
+
+    fn generate(&self, session: &TokenSession) -> Result<Handle, Failure> {
+        let mut template = self.attributes(true);
+        let mechanism = match self.generation {
+            Generation::Aes => Mechanism::AesKeyGen,
+            Generation::Secret => Mechanism::GenericSecretKeyGen,
+            Generation::Vendor(mechanism) => {
+                Mechanism::VendorDefined(VendorDefinedMechanism::new::<()>(mechanism, None))
+            }
+        };
+        if !matches!(mechanism, Mechanism::VendorDefined(_)) {
+            template.push(Attribute::ValueLen(KEY_BYTES.into()));
+        }
+        session.generate_key(&mechanism, &template)
+    }
+
+    /// What tells this key from every other, without telling the key.
+    fn fingerprint(&self, session: &TokenSession, key: Handle) -> Result<Vec<u8>, Trouble> {
+        const PROBE: &[u8] = b"dewpoint: proof of a wrapped key";
+        match self.sealing {
+            None => Ok(session.sign(key, PROBE)?.to_vec()),
+            // One use of the key with a fixed vector, and always the same bytes: it tells nothing new.
+            Some(sealing) => sealing.seal(session, key, &[0; 12], b"", PROBE),
+        }
+    }
 }
 
 fn secret_key(key_type: KeyType) -> Vec<Attribute> {
@@ -76,11 +157,7 @@ fn uses(allowed: &[Attribute]) -> Vec<Attribute> {
 }
 
 /// Makes the root key of `generation` as a token object. Its CKA_ID is the generation, big-endian.
-pub(crate) fn make_root(
-    session: &TokenSession,
-    label: &str,
-    generation: u32,
-) -> Result<ObjectHandle, Failure> {
+pub(crate) fn make_root(session: &TokenSession, label: &str, generation: u32) -> Result<Handle, Failure> {
     let mut template = root_attributes();
     template.extend([
         Attribute::ValueLen(KEY_BYTES.into()),
@@ -91,49 +168,104 @@ pub(crate) fn make_root(
 }
 
 /// Makes the authentication key as a token object.
-pub(crate) fn make_authentication(session: &TokenSession, label: &str) -> Result<ObjectHandle, Failure> {
+pub(crate) fn make_authentication(session: &TokenSession, label: &str) -> Result<Handle, Failure> {
     let mut template = authentication_attributes();
     template.extend([Attribute::ValueLen(KEY_BYTES.into()), Attribute::Label(label.as_bytes().to_vec())]);
     session.generate_key(&Mechanism::GenericSecretKeyGen, &template)
 }
 
-/// Loads a wrapped backing key as a session object of `session`.
-pub(crate) fn load(
-    session: &TokenSession,
+/// A wrapped key: the number of the mechanism, then what the mechanism gave.
+#[derive(Clone, Copy)]
+struct Blob<'a> {
     mechanism: WrapMechanism,
-    root: ObjectHandle,
-    blob: &[u8],
-) -> Result<ObjectHandle, Failure> {
-    session.unwrap_key(mechanism, root, blob, &loaded_attributes())
+    wrapped: &'a [u8],
 }
 
-/// Makes a backing key, wraps it under `root`, and proves that the wrapped form loads and computes
-/// what the original computes. Neither object outlives this call.
-pub(crate) fn make_wrapped(
+impl<'a> Blob<'a> {
+    /// Not every module checks the length: Kryoptic makes an empty key of nothing.
+    fn parse(blob: &'a [u8], form: Form) -> Result<Self, HsmError> {
+        let parsed = blob.split_first().and_then(|(number, wrapped)| {
+            let mechanism = WrapMechanism::numbered(*number)?;
+            (wrapped.len() == form.wrapped_bytes()).then_some(Self { mechanism, wrapped })
+        });
+        parsed.ok_or_else(|| HsmError::WrappedKeyRefused {
+            function: "C_UnwrapKey",
+            detail: "it has another length than such a key, or names an unknown mechanism".to_owned(),
+        })
+    }
+}
+
+fn wrap(
     session: &TokenSession,
     mechanism: WrapMechanism,
-    root: ObjectHandle,
-) -> Result<Vec<u8>, HsmError> {
-    const PROBE: &[u8] = b"dewpoint: proof of a wrapped key";
-    let handle = session.generate_key(&Mechanism::GenericSecretKeyGen, &newborn_attributes())?;
-    let newborn = Brief { session, handle };
-    let blob = session.wrap_key(mechanism, root, newborn.handle)?;
-    let handle = load(session, mechanism, root, &blob)?;
-    let reloaded = Brief { session, handle };
-    if session.sign(newborn.handle, PROBE)? == session.sign(reloaded.handle, PROBE)? {
+    root: Handle,
+    key: Handle,
+) -> Result<Vec<u8>, Failure> {
+    let wrapped = session.wrap_key(mechanism, root, key)?;
+    Ok([&[mechanism as u8], &wrapped[..]].concat())
+}
+
+fn unwrap(
+    session: &TokenSession,
+    form: Form,
+    root: Handle,
+    blob: &[u8],
+    extractable: bool,
+) -> Result<Handle, Trouble> {
+    let Blob { mechanism, wrapped } = Blob::parse(blob, form)?;
+    Ok(session.unwrap_key(mechanism, root, wrapped, &form.attributes(extractable))?)
+}
+
+/// Loads a wrapped backing key as a session object of `session` that cannot leave it.
+pub(crate) fn load(session: &TokenSession, form: Form, root: Handle, blob: &[u8]) -> Result<Handle, Trouble> {
+    unwrap(session, form, root, blob, false)
+}
+
+/// Makes a backing key and wraps it under `root`. No object outlives this call.
+pub(crate) fn make_wrapped(
+    session: &TokenSession,
+    form: Form,
+    mechanism: WrapMechanism,
+    root: Handle,
+) -> Result<Vec<u8>, Trouble> {
+    let newborn = Brief { session, handle: form.generate(session)? };
+    wrap_proved(session, form, mechanism, root, newborn.handle)
+}
+
+/// Wraps the key that `old_root` wrapped as `blob` under `root`. No object outlives this call.
+pub(crate) fn rewrap(
+    session: &TokenSession,
+    form: Form,
+    mechanism: WrapMechanism,
+    (old_root, blob): (Handle, &[u8]),
+    root: Handle,
+) -> Result<Vec<u8>, Trouble> {
+    let moved = Brief { session, handle: unwrap(session, form, old_root, blob, true)? };
+    wrap_proved(session, form, mechanism, root, moved.handle)
+}
+
+/// Wraps an extractable key, and proves that the wrapped form loads and computes what the key computes.
+fn wrap_proved(
+    session: &TokenSession,
+    form: Form,
+    mechanism: WrapMechanism,
+    root: Handle,
+    key: Handle,
+) -> Result<Vec<u8>, Trouble> {
+    let blob = wrap(session, mechanism, root, key)?;
+    let reloaded = Brief { session, handle: load(session, form, root, &blob)? };
+    if form.fingerprint(session, key)? == form.fingerprint(session, reloaded.handle)? {
         Ok(blob)
     } else {
-        Err(HsmError::Unavailable {
-            function: "C_UnwrapKey",
-            detail: "a wrapped key loads as another key".to_owned(),
-        })
+        let detail = "a wrapped key loads as another key".to_owned();
+        Err(HsmError::Unavailable { function: "C_UnwrapKey", detail }.into())
     }
 }
 
 /// An object that must not outlive a call: destroyed on every path.
 struct Brief<'a> {
     session: &'a TokenSession,
-    handle: ObjectHandle,
+    handle: Handle,
 }
 
 impl Drop for Brief<'_> {
@@ -151,7 +283,8 @@ mod tests {
 
     #[test]
     fn every_use_of_a_key_is_stated() {
-        for attributes in [root_attributes(), authentication_attributes(), loaded_attributes()] {
+        let loaded = Form::MAC.attributes(false);
+        for attributes in [root_attributes(), authentication_attributes(), loaded] {
             let stated = |wanted: Attribute| {
                 let same = |one: &&Attribute| one.attribute_type() == wanted.attribute_type();
                 attributes.iter().filter(same).count() == 1

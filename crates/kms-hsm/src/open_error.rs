@@ -92,11 +92,33 @@ pub enum OpenError {
         label: String,
     },
     /// The token can neither wrap nor unwrap keys in a way that this service knows.
-    #[error("the token offers neither CKM_AES_KEY_WRAP nor CKM_AES_KEY_WRAP_PAD for wrapping")]
+    #[error(
+        "the token offers none of CKM_AES_KEY_WRAP, CKM_AES_KEY_WRAP_KWP and CKM_AES_KEY_WRAP_PAD for wrapping"
+    )]
     NoWrapMechanism,
+    /// The token lacks a mechanism that nothing works without.
+    #[error("the token does not offer {mechanism}, without which Dewpoint cannot work")]
+    MechanismMissing {
+        /// Its name, as `CKM_SHA256_HMAC`.
+        mechanism: &'static str,
+    },
+    /// The token's keys are not those that the service began with.
+    #[error(
+        "the token {label:?} holds other keys than before: it was initialised anew or exchanged; restore it"
+    )]
+    AnotherToken {
+        /// Its label.
+        label: String,
+    },
     /// The configuration asks for no worker or for no room for loaded keys.
     #[error("{0} must be at least 1")]
     ZeroCapacity(&'static str),
+    /// The token gives no session to a worker: it may allow fewer than there are workers.
+    #[error("the token gives a worker no session ({detail}); it may allow fewer than `workers` and one more")]
+    NoSession {
+        /// What the module answered.
+        detail: String,
+    },
     /// A thread cannot be started.
     #[error("an HSM thread cannot be started: {detail}")]
     NoThread {

@@ -1,8 +1,11 @@
 //! The pool: a bounded queue of jobs before the workers.
 
-use std::{sync::Arc, thread::JoinHandle};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
+};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Sender, TrySendError, bounded};
 use kms_core::{
     key::MaterialId,
     ports::{Hsm, HsmError, HsmJob},
@@ -11,7 +14,10 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     CallCount, OpenError, Pkcs11Config, RootKeys,
-    token::{self, Token},
+    calls::Call,
+    medic::Medic,
+    token,
+    ward::{Ward, shut_down, unavailable},
     worker::Worker,
 };
 
@@ -21,12 +27,16 @@ const QUEUE: usize = 4096;
 
 /// An HSM behind PKCS#11, with its sessions.
 ///
+/// It heals by itself: a lost session is replaced, a lost object loaded again, and after any other loss
+/// the module is finalised, initialised and logged in to anew, as often as it takes.
+///
 /// A process can have one at a time: PKCS#11 allows one `C_Initialize` for each module.
 pub struct Pkcs11Hsm {
     /// `None` after the shutdown.
     queue: RwLock<Option<Sender<HsmJob>>>,
     workers: Mutex<Vec<JoinHandle<()>>>,
-    token: Arc<Token>,
+    medic: Mutex<Option<JoinHandle<()>>>,
+    ward: Arc<Ward>,
 }
 
 /// What the pool has done since it was opened, and what it is doing.
@@ -38,6 +48,12 @@ pub struct Statistics {
     pub loaded_keys: usize,
     /// Backing keys that were unwrapped for use.
     pub loads: u64,
+    /// Session objects that were destroyed.
+    pub destroyed: u64,
+    /// How often a lost token was opened anew.
+    pub heals: u64,
+    /// How often the module was renewed because of what it leaks.
+    pub renewals: u64,
     /// Jobs that wait now.
     pub queued: usize,
 }
@@ -47,16 +63,23 @@ impl Pkcs11Hsm {
     ///
     /// The PIN is tried once.
     pub fn open(config: &Pkcs11Config) -> Result<Self, OpenError> {
-        if config.workers == 0 {
-            return Err(OpenError::ZeroCapacity("workers"));
+        let ward = Arc::new(Ward::open(config)?);
+        for place in &ward.places {
+            ward.sit(place).map_err(|error| OpenError::NoSession { detail: error.to_string() })?;
         }
-        let token = Arc::new(Token::open(config)?);
         let (sender, jobs) = bounded(QUEUE);
-        let hsm = Self { queue: RwLock::new(Some(sender)), workers: Mutex::default(), token };
+        let hsm = Self {
+            queue: RwLock::new(Some(sender)),
+            workers: Mutex::default(),
+            medic: Mutex::default(),
+            ward,
+        };
         for number in 0..config.workers {
-            let worker = hsm.start_worker(number, jobs.clone())?;
-            hsm.workers.lock().push(worker);
+            let (worker, jobs) = (Worker::new(Arc::clone(&hsm.ward), number), jobs.clone());
+            hsm.workers.lock().push(thread(&format!("hsm-{number}"), move || worker.run(&jobs))?);
         }
+        let medic = Medic::new(Arc::clone(&hsm.ward));
+        *hsm.medic.lock() = Some(thread("hsm-medic", move || medic.run())?);
         Ok(hsm)
     }
 
@@ -70,20 +93,33 @@ impl Pkcs11Hsm {
 
     /// The generation of the root key that wraps new keys.
     pub fn root_generation(&self) -> u32 {
-        self.token.root_generation()
+        self.ward.newest_root()
+    }
+
+    /// Why the token cannot be used now, if it cannot.
+    pub fn loss(&self) -> Option<HsmError> {
+        self.ward.loss()
+    }
+
+    /// Whether every worker waits in a call that does not return.
+    pub fn is_stuck(&self) -> bool {
+        self.ward.stuck.load(Ordering::Relaxed)
     }
 
     /// The labels of the token's objects that are not this service's keys, as found when it was opened.
     pub fn strangers(&self) -> &[String] {
-        self.token.strangers()
+        self.ward.strangers()
     }
 
     /// Counters, for metrics.
     pub fn statistics(&self) -> Statistics {
         Statistics {
-            calls: self.token.counters().read(),
-            loaded_keys: self.token.cache.len(),
-            loads: self.token.loads(),
+            calls: self.ward.counters.read(),
+            loaded_keys: self.ward.token().map_or(0, |token| token.cache.len()),
+            loads: self.ward.counters.loads(),
+            destroyed: self.ward.counters.succeeded(Call::DestroyObject),
+            heals: self.ward.heals.load(Ordering::Relaxed),
+            renewals: self.ward.renewals.load(Ordering::Relaxed),
             queued: self.queue.read().as_ref().map_or(0, Sender::len),
         }
     }
@@ -102,19 +138,26 @@ impl Pkcs11Hsm {
                 tracing::error!("an HSM worker panicked");
             }
         }
+        let token = self.ward.close();
+        if let Some(medic) = self.medic.lock().take()
+            && medic.join().is_err()
+        {
+            tracing::error!("the HSM's medic panicked");
+        }
+        drop(token); // closes the anchor session and finalises the module
     }
+}
 
-    fn start_worker(&self, number: usize, jobs: Receiver<HsmJob>) -> Result<JoinHandle<()>, OpenError> {
-        let worker = Worker::new(Arc::clone(&self.token), self.token.session()?);
-        std::thread::Builder::new()
-            .name(format!("hsm-{number}"))
-            .spawn(move || worker.run(&jobs))
-            .map_err(|error| OpenError::NoThread { detail: error.to_string() })
-    }
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    spawned.map_err(|error| OpenError::NoThread { detail: error.to_string() })
 }
 
 impl Hsm for Pkcs11Hsm {
     fn submit(&self, job: HsmJob) {
+        if self.is_stuck() {
+            return job(Err(unavailable("the module", "every worker waits in a call that does not return")));
+        }
         let refused = match &*self.queue.read() {
             Some(queue) => queue.try_send(job).map_err(|error| match error {
                 TrySendError::Full(job) => (job, HsmError::Busy),
@@ -127,9 +170,11 @@ impl Hsm for Pkcs11Hsm {
         }
     }
 
-    /// Calls no C function: a worker destroys the objects, at the latest when the queue is empty.
+    /// Calls no C function: a worker destroys the objects, at the latest when the queue is empty. For a
+    /// while, a use of the key that was under way before may load it once more, but not keep it.
     fn evict(&self, material: MaterialId) {
-        if self.token.cache.evict(material) {
+        self.ward.evictions.note(material);
+        if self.ward.token().is_some_and(|token| token.evict(material)) {
             self.submit(Box::new(|_| ())); // wakes a worker, which sweeps after each job
         }
     }
@@ -145,8 +190,4 @@ impl std::fmt::Debug for Pkcs11Hsm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pkcs11Hsm").field("root_generation", &self.root_generation()).finish_non_exhaustive()
     }
-}
-
-fn shut_down() -> HsmError {
-    HsmError::Unavailable { function: "C_Finalize", detail: "the HSM was shut down".to_owned() }
 }

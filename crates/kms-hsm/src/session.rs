@@ -3,58 +3,37 @@
 use std::sync::Arc;
 
 use cryptoki::{
-    error::{Error, Result as TokenResult},
-    mechanism::{Mechanism, MechanismType},
+    error::Result as TokenResult,
+    mechanism::Mechanism,
     object::{Attribute, AttributeType, ObjectHandle},
     session::{Session, UserType},
     types::RawAuthPin,
 };
+use cryptoki_sys::CKM_SHA256_HMAC;
 use kms_core::ports::Mac;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::{
     calls::{Call, Counters},
+    direct::{Cipher, Direct, Handle},
     failure::Failure,
+    mechanisms::WrapMechanism,
 };
 
-/// How keys are wrapped under the root key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WrapMechanism {
-    /// `CKM_AES_KEY_WRAP`, RFC 3394.
-    AesKeyWrap,
-    /// `CKM_AES_KEY_WRAP_PAD`.
-    AesKeyWrapPad,
-}
-
-impl WrapMechanism {
-    /// All of them, the preferred one first.
-    pub(crate) const ALL: [Self; 2] = [Self::AesKeyWrap, Self::AesKeyWrapPad];
-
-    pub(crate) const fn mechanism_type(self) -> MechanismType {
-        match self {
-            Self::AesKeyWrap => MechanismType::AES_KEY_WRAP,
-            Self::AesKeyWrapPad => MechanismType::AES_KEY_WRAP_PAD,
-        }
-    }
-
-    const fn mechanism(self) -> Mechanism<'static> {
-        match self {
-            Self::AesKeyWrap => Mechanism::AesKeyWrap,
-            Self::AesKeyWrapPad => Mechanism::AesKeyWrapPad,
-        }
-    }
-}
+/// The longest wrapped key that is expected: a 32-byte key takes 40 bytes.
+const MAX_WRAPPED_BYTES: usize = 256;
 
 /// An open session; it closes when it is dropped.
 pub(crate) struct TokenSession {
     session: Session,
+    direct: Arc<Direct>,
     counters: Arc<Counters>,
 }
 
 impl TokenSession {
     /// A read-only session can make session objects, and no token object.
-    pub(crate) fn new(session: Session, counters: &Arc<Counters>) -> Self {
-        Self { session, counters: Arc::clone(counters) }
+    pub(crate) fn new(session: Session, direct: &Arc<Direct>, counters: &Arc<Counters>) -> Self {
+        Self { session, direct: Arc::clone(direct), counters: Arc::clone(counters) }
     }
 
     fn call<T>(&self, call: Call, answer: TokenResult<T>) -> Result<T, Failure> {
@@ -70,45 +49,82 @@ impl TokenSession {
         self.call(Call::GenerateRandom, self.session.generate_random_slice(out))
     }
 
-    /// HMAC-SHA256. The library asks the module for the output's length first: `C_SignInit`, `C_Sign`, `C_Sign`.
-    pub(crate) fn sign(&self, key: ObjectHandle, input: &[u8]) -> Result<Mac, Failure> {
-        let mut answer = self.call(Call::Sign, self.session.sign(&Mechanism::Sha256Hmac, key, input))?;
-        let mac = <[u8; 32]>::try_from(answer.as_slice()).map(Zeroizing::new);
-        answer.zeroize(); // the library does not wipe what it gives
-        mac.map_err(|error| Failure { call: Call::Sign, error: Error::TryFromSlice(error) })
+    /// HMAC-SHA256.
+    pub(crate) fn sign(&self, key: Handle, input: &[u8]) -> Result<Mac, Failure> {
+        let mut mac = Zeroizing::new([0; 32]);
+        let answer = self.direct.sign(&self.session, CKM_SHA256_HMAC, key, input, &mut mac[..]);
+        let written = self.call(Call::Sign, answer)?;
+        if written == mac.len() { Ok(mac) } else { Err(short_answer(Call::Sign)) }
     }
 
-    /// Makes an AES or a generic secret key, as `mechanism` says.
+    /// Encrypts `input`; the answer has exactly `length` bytes.
+    pub(crate) fn encrypt(
+        &self,
+        cipher: Cipher<'_>,
+        key: Handle,
+        input: &[u8],
+        length: usize,
+    ) -> Result<Vec<u8>, Failure> {
+        let mut out = vec![0; length];
+        let answer = self.direct.encrypt(&self.session, cipher, key, input, &mut out);
+        let written = self.call(Call::Encrypt, answer)?;
+        if written == length { Ok(out) } else { Err(short_answer(Call::Encrypt)) }
+    }
+
+    /// Decrypts `input`; the answer has exactly `length` bytes, which the caller owns as a secret.
+    ///
+    /// Some modules want room for the tag too before they have checked it, so the buffer is as long as the input.
+    pub(crate) fn decrypt(
+        &self,
+        cipher: Cipher<'_>,
+        key: Handle,
+        input: &[u8],
+        length: usize,
+    ) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let mut out = Zeroizing::new(vec![0; input.len()]);
+        let answer = self.direct.decrypt(&self.session, cipher, key, input, &mut out);
+        let written = self.call(Call::Decrypt, answer)?;
+        if written != length {
+            return Err(short_answer(Call::Decrypt));
+        }
+        out.truncate(length);
+        Ok(out)
+    }
+
+    /// Makes a secret key, as `mechanism` says.
     pub(crate) fn generate_key(
         &self,
         mechanism: &Mechanism<'_>,
         template: &[Attribute],
-    ) -> Result<ObjectHandle, Failure> {
-        self.call(Call::GenerateKey, self.session.generate_key(mechanism, template))
+    ) -> Result<Handle, Failure> {
+        self.call(Call::GenerateKey, self.session.generate_key(mechanism, template)).map(Into::into)
     }
 
     pub(crate) fn wrap_key(
         &self,
         mechanism: WrapMechanism,
-        root: ObjectHandle,
-        key: ObjectHandle,
+        root: Handle,
+        key: Handle,
     ) -> Result<Vec<u8>, Failure> {
-        self.call(Call::WrapKey, self.session.wrap_key(&mechanism.mechanism(), root, key))
+        let mut wrapped = vec![0; MAX_WRAPPED_BYTES];
+        let answer = self.direct.wrap(&self.session, mechanism.id(), root, key, &mut wrapped);
+        wrapped.truncate(self.call(Call::WrapKey, answer)?);
+        Ok(wrapped)
     }
 
     pub(crate) fn unwrap_key(
         &self,
         mechanism: WrapMechanism,
-        root: ObjectHandle,
-        blob: &[u8],
+        root: Handle,
+        wrapped: &[u8],
         template: &[Attribute],
-    ) -> Result<ObjectHandle, Failure> {
-        let answer = self.session.unwrap_key(&mechanism.mechanism(), root, blob, template);
+    ) -> Result<Handle, Failure> {
+        let answer = self.direct.unwrap(&self.session, mechanism.id(), root, wrapped, template);
         self.call(Call::UnwrapKey, answer)
     }
 
-    pub(crate) fn destroy(&self, object: ObjectHandle) -> Result<(), Failure> {
-        self.call(Call::DestroyObject, self.session.destroy_object(object))
+    pub(crate) fn destroy(&self, object: Handle) -> Result<(), Failure> {
+        self.call(Call::DestroyObject, self.direct.destroy(&self.session, object))
     }
 
     pub(crate) fn find(&self, template: &[Attribute]) -> Result<Vec<ObjectHandle>, Failure> {
@@ -128,5 +144,10 @@ impl TokenSession {
 /// Counts a call and gives its failure a name.
 pub(crate) fn counted<T>(counters: &Counters, call: Call, answer: TokenResult<T>) -> Result<T, Failure> {
     counters.count(call, answer.is_err());
-    answer.map_err(|error| Failure { call, error })
+    answer.map_err(|error| Failure::new(call, error))
+}
+
+/// The module said yes and gave too little or too much.
+fn short_answer(call: Call) -> Failure {
+    Failure::new(call, cryptoki::error::Error::InvalidValue)
 }

@@ -1,37 +1,37 @@
-//! The token: found, logged in to, its keys found and tried out; what all sessions share.
+//! The token while it is open: logged in to, its keys found and tried out; what all sessions share.
 
 use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
 };
 
-use cryptoki::{
-    error::{Error, RvError},
-    object::ObjectHandle,
-};
+use cryptoki::error::{Error, RvError};
 use kms_core::{
-    key::{BackingKey, WrappedKey},
-    ports::HsmError,
+    key::{BackingKey, BackingKind, MaterialId, WrappedKey},
+    ports::{HsmError, Mac},
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::{
     OpenError, Pkcs11Config,
     cache::{KeyCache, LoadedKey, Lookup},
-    calls::Counters,
-    door::Door,
-    failure::Failure,
+    calls::{Call, Counters},
+    direct::Handle,
+    door::{Door, TokenState},
+    evictions::Evictions,
+    failure::{Failure, Place, Trouble, wrapped_key_refused},
     inventory::{Inventory, RootKeys},
-    keys,
+    keys::{self, Form},
+    mechanisms::Capabilities,
     pin::read_pin,
-    session::{TokenSession, WrapMechanism},
+    session::TokenSession,
 };
 
-/// What all workers share.
+/// What all workers share from one initialisation of the module to its end.
 ///
 /// The fields drop in this order: the anchor closes before the module is finalised.
 pub(crate) struct Token {
@@ -40,31 +40,47 @@ pub(crate) struct Token {
     /// SoftHSM2 was reported to crash when threads make objects at the same time.
     anchor: Mutex<TokenSession>,
     pub(crate) cache: KeyCache,
-    roots: BTreeMap<u32, ObjectHandle>,
-    authentication: ObjectHandle,
+    evictions: Arc<Evictions>,
+    /// By generation; never empty.
+    roots: RwLock<BTreeMap<u32, Handle>>,
+    newest_label: AtomicU32,
+    authentication: Handle,
     strangers: Vec<String>,
-    wrap: WrapMechanism,
-    loads: AtomicU64,
+    capabilities: Capabilities,
+    config: Arc<Pkcs11Config>,
+    counters: Arc<Counters>,
+    /// How many objects had been destroyed when this began.
+    destroyed_before: u64,
     door: Door,
 }
 
 impl Token {
-    /// Opens the token and finds its keys.
-    pub(crate) fn open(config: &Pkcs11Config) -> Result<Self, OpenError> {
+    /// Initialises the module, logs in and finds the token's keys. `may_log_in` is asked before the PIN is used.
+    pub(crate) fn open(
+        config: &Arc<Pkcs11Config>,
+        counters: &Arc<Counters>,
+        evictions: &Arc<Evictions>,
+        may_log_in: impl FnOnce(&TokenState) -> Result<(), OpenError>,
+    ) -> Result<Self, OpenError> {
         let room = NonZeroUsize::new(config.loaded_keys).ok_or(OpenError::ZeroCapacity("loaded_keys"))?;
-        let door = Door::open(config)?;
+        let door = Door::open(config, counters)?;
+        may_log_in(&door.token_state()?)?;
         let anchor = door.session()?;
         login(&anchor, config)?;
-        let wrap = door.wrap_mechanism()?;
-        let keys = Inventory::take(&anchor, wrap, config)?.sound_keys(config)?;
+        let capabilities = door.capabilities(config.sm4.as_ref())?;
+        let keys = Inventory::take(&anchor, capabilities.wrap(), config)?.sound_keys(config)?;
         Ok(Self {
             anchor: Mutex::new(anchor),
             cache: KeyCache::new(room),
-            roots: keys.roots,
+            evictions: Arc::clone(evictions),
+            roots: RwLock::new(keys.roots),
+            newest_label: AtomicU32::new(keys.newest_label),
             authentication: keys.authentication,
             strangers: keys.strangers,
-            wrap,
-            loads: AtomicU64::new(0),
+            capabilities,
+            config: Arc::clone(config),
+            counters: Arc::clone(counters),
+            destroyed_before: counters.succeeded(Call::DestroyObject),
             door,
         })
     }
@@ -74,59 +90,152 @@ impl Token {
         self.door.session()
     }
 
-    pub(crate) fn authentication(&self) -> ObjectHandle {
-        self.authentication
-    }
-
     pub(crate) fn strangers(&self) -> &[String] {
         &self.strangers
     }
 
-    pub(crate) fn counters(&self) -> &Counters {
-        self.door.counters()
+    pub(crate) fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
     }
 
-    /// How many keys were unwrapped for use.
-    pub(crate) fn loads(&self) -> u64 {
-        self.loads.load(Ordering::Relaxed)
+    /// How many objects were destroyed since the module was initialised: as many leak a little in SoftHSM2.
+    pub(crate) fn destroyed(&self) -> u64 {
+        self.counters.succeeded(Call::DestroyObject).saturating_sub(self.destroyed_before)
     }
 
-    /// The generation that wraps new keys: the newest one.
-    pub(crate) fn root_generation(&self) -> u32 {
-        self.roots.last_key_value().map_or(0, |(generation, _)| *generation)
+    /// The generations of the root keys, rising.
+    pub(crate) fn root_generations(&self) -> Vec<u32> {
+        self.roots.read().keys().copied().collect()
     }
 
-    fn root(&self, generation: u32) -> Result<ObjectHandle, HsmError> {
-        self.roots.get(&generation).copied().ok_or(HsmError::RootMissing { generation })
+    fn root(&self, generation: u32) -> Result<Handle, HsmError> {
+        self.roots.read().get(&generation).copied().ok_or(HsmError::RootMissing { generation })
+    }
+
+    /// The root key that wraps new keys, and its generation.
+    fn newest_root(&self) -> Result<(u32, Handle), HsmError> {
+        let roots = self.roots.read();
+        let newest = roots.last_key_value().map(|(generation, root)| (*generation, *root));
+        newest.ok_or(HsmError::RootMissing { generation: 1 })
+    }
+
+    fn form(&self, kind: BackingKind) -> Result<Form, HsmError> {
+        Form::of(kind, &self.capabilities, self.config.sm4.as_ref())
+    }
+
+    /// HMAC-SHA256 under the token's authentication key.
+    pub(crate) fn authentication_mac(&self, session: &TokenSession, input: &[u8]) -> Result<Mac, Failure> {
+        session.sign(self.authentication, input).map_err(|failure| failure.at(Place::TokenKey))
     }
 
     /// Makes a backing key, wrapped under the newest root key and proved to load.
-    pub(crate) fn make_wrapped_key(&self) -> Result<WrappedKey, HsmError> {
-        let root_generation = self.root_generation();
-        let root = self.root(root_generation)?;
-        let blob = keys::make_wrapped(&self.anchor.lock(), self.wrap, root)?;
+    pub(crate) fn make_wrapped_key(&self, kind: BackingKind) -> Result<WrappedKey, Trouble> {
+        let form = self.form(kind)?;
+        let anchor = self.anchor.lock();
+        let (root_generation, root) = self.newest_root()?;
+        let made = keys::make_wrapped(&anchor, form, self.capabilities.wrap(), root);
+        Ok(WrappedKey { root_generation, blob: made.map_err(at_anchor)? })
+    }
+
+    /// The same key wrapped under the newest root key.
+    pub(crate) fn rewrap(&self, key: &BackingKey) -> Result<WrappedKey, Trouble> {
+        let form = self.form(key.kind)?;
+        let old_root = self.root(key.wrapped.root_generation)?;
+        let anchor = self.anchor.lock();
+        let (root_generation, root) = self.newest_root()?;
+        let old = (old_root, &key.wrapped.blob[..]);
+        let moved = keys::rewrap(&anchor, form, self.capabilities.wrap(), old, root);
+        let blob = moved.map_err(|trouble| self.judge_unwrapping(&anchor, trouble))?;
         Ok(WrappedKey { root_generation, blob })
     }
 
     /// The loaded form of `key`. Two workers that miss the same key load it once.
-    pub(crate) fn loaded(&self, key: &BackingKey) -> Result<Arc<LoadedKey>, HsmError> {
+    pub(crate) fn loaded(&self, key: &BackingKey) -> Result<Arc<LoadedKey>, Trouble> {
         match self.cache.look_up(key) {
             Lookup::Loaded(loaded) => Ok(loaded),
             Lookup::Missing(_) => self.load(key),
         }
     }
 
-    fn load(&self, key: &BackingKey) -> Result<Arc<LoadedKey>, HsmError> {
+    fn load(&self, key: &BackingKey) -> Result<Arc<LoadedKey>, Trouble> {
+        let form = self.form(key.kind)?;
         let root = self.root(key.wrapped.root_generation)?;
         let anchor = self.anchor.lock();
         match self.cache.look_up(key) {
             Lookup::Loaded(loaded) => Ok(loaded), // another worker loaded it while this one waited
             Lookup::Missing(missing) => {
-                let handle = keys::load(&anchor, self.wrap, root, &key.wrapped.blob)?;
-                self.loads.fetch_add(1, Ordering::Relaxed);
-                Ok(self.cache.insert(key, handle, missing))
+                let handle = keys::load(&anchor, form, root, &key.wrapped.blob)
+                    .map_err(|trouble| self.judge_unwrapping(&anchor, trouble))?;
+                self.counters.count_load();
+                Ok(self.cache.insert(key, handle, missing, self.evictions.may_stay(key.material)))
             }
         }
+    }
+
+    /// Whose fault it is that a key does not unwrap: if the device still unwraps a key of its own, it is
+    /// the wrapped key's.
+    fn judge_unwrapping(&self, anchor: &TokenSession, trouble: Trouble) -> Trouble {
+        match trouble {
+            Trouble::Call(failure) if failure.may_blame_input() => match self.prove(anchor) {
+                Ok(()) => wrapped_key_refused(&failure).into(),
+                Err(broken) => broken,
+            },
+            other => at_anchor(other),
+        }
+    }
+
+    /// The sealing form of `kind`.
+    pub(crate) fn sealing(&self, kind: BackingKind) -> Result<crate::sealing::Sealing, HsmError> {
+        self.form(kind)?.sealing.ok_or(HsmError::NotOffered { feature: "sealing with a MAC key" })
+    }
+
+    /// Makes, wraps, unwraps and computes with a key of no other use.
+    pub(crate) fn self_test(&self) -> Result<(), Trouble> {
+        self.prove(&self.anchor.lock())
+    }
+
+    fn prove(&self, anchor: &TokenSession) -> Result<(), Trouble> {
+        let (_, root) = self.newest_root()?;
+        let made = keys::make_wrapped(anchor, Form::MAC, self.capabilities.wrap(), root);
+        made.map(drop).map_err(at_anchor)
+    }
+
+    /// Makes the root key of the next generation; from then on it wraps new keys.
+    pub(crate) fn create_root(&self) -> Result<u32, Trouble> {
+        let anchor = self.anchor.lock(); // nothing else makes objects meanwhile
+        let newest = self.newest_label.load(Ordering::Acquire);
+        let generation = newest.checked_add(1).ok_or(HsmError::NotOffered { feature: "more root keys" })?;
+        let label = self.config.root_key_label(generation);
+        let writable = self.door.writable_session()?;
+        // Also if it fails: what it left half made keeps the label.
+        self.newest_label.store(generation, Ordering::Release);
+        let root = keys::make_root(&writable, &label, generation)?;
+        keys::make_wrapped(&anchor, Form::MAC, self.capabilities.wrap(), root).map_err(at_anchor)?;
+        write_out();
+        self.roots.write().insert(generation, root);
+        tracing::info!(label, "a root key was made");
+        Ok(generation)
+    }
+
+    /// Destroys the root key of `generation`, and every loaded key that it wrapped.
+    pub(crate) fn retire_root(&self, generation: u32) -> Result<(), Trouble> {
+        let _anchor = self.anchor.lock();
+        if self.newest_root()?.0 == generation {
+            return Err(HsmError::NotOffered { feature: "retiring the newest root key" }.into());
+        }
+        let Some(root) = self.roots.read().get(&generation).copied() else { return Ok(()) };
+        let writable = self.door.writable_session()?;
+        writable.destroy(root).map_err(|failure| failure.at(Place::TokenKey))?;
+        write_out();
+        self.roots.write().remove(&generation);
+        self.cache.evict_generation(generation);
+        tracing::info!(label = self.config.root_key_label(generation), "a root key was destroyed");
+        Ok(())
+    }
+
+    /// Forgets the loaded versions of `material`; says whether any was loaded.
+    pub(crate) fn evict(&self, material: MaterialId) -> bool {
+        self.cache.evict(material)
     }
 
     /// Destroys the objects that nobody uses any more.
@@ -138,14 +247,26 @@ impl Token {
         let anchor = self.anchor.lock();
         for object in retired {
             if let Err(failure) = anchor.destroy(object) {
-                tracing::warn!(
-                    function = failure.function(),
-                    detail = failure.detail(),
-                    "an unused key stays"
-                );
+                let (function, detail) = (failure.function(), failure.detail());
+                tracing::warn!(function, detail, "an unused key stays");
             }
         }
     }
+}
+
+fn at_anchor(trouble: Trouble) -> Trouble {
+    match trouble {
+        Trouble::Call(failure) => Trouble::Call(failure.at(Place::Anchor)),
+        refusal @ Trouble::Refusal(_) => refusal,
+    }
+}
+
+/// Brings the token's files to the disk.
+///
+/// SoftHSM2 writes its files without fsync. Losing a root key would lose every key below it, so all file
+/// systems are written out; where the module keeps its files is not known here.
+fn write_out() {
+    rustix::fs::sync();
 }
 
 /// Makes the root key of generation 1 and the authentication key: once in a token's life.
@@ -153,10 +274,10 @@ impl Token {
 /// The root key is made last. A ceremony that was interrupted can be run again: what it left half made
 /// stays on the token as a stranger, and an authentication key without a root key was never used.
 pub(crate) fn create_root_keys(config: &Pkcs11Config) -> Result<RootKeys, OpenError> {
-    let door = Door::open(config)?;
+    let door = Door::open(config, &Arc::default())?;
     let session = door.writable_session()?;
     login(&session, config)?;
-    let wrap = door.wrap_mechanism()?;
+    let wrap = door.capabilities(config.sm4.as_ref())?.wrap();
     let before = Inventory::take(&session, wrap, config)?;
     before.refuse_root_keys()?;
     let made = RootKeys {
@@ -170,13 +291,11 @@ pub(crate) fn create_root_keys(config: &Pkcs11Config) -> Result<RootKeys, OpenEr
     keys::make_root(&session, &made.root_label, made.generation)?;
     // Both are tried out before anyone hears that they exist.
     Inventory::take(&session, wrap, config)?.sound_keys(config)?;
-    // SoftHSM2 writes its files without fsync. Losing the root key would lose every key below it, so
-    // all file systems are written out once; where the module keeps its files is not known here.
-    rustix::fs::sync();
+    write_out();
     Ok(made)
 }
 
-fn login(session: &TokenSession, config: &Pkcs11Config) -> Result<(), OpenError> {
+pub(crate) fn login(session: &TokenSession, config: &Pkcs11Config) -> Result<(), OpenError> {
     let pin = read_pin(&config.pin_file)?;
     session.login(&pin).map_err(|failure| match failure.error {
         Error::Pkcs11(
@@ -184,8 +303,7 @@ fn login(session: &TokenSession, config: &Pkcs11Config) -> Result<(), OpenError>
             | RvError::PinInvalid
             | RvError::PinLenRange
             | RvError::PinExpired
-            | RvError::PinLocked
-            | RvError::UserPinNotInitialized,
+            | RvError::PinLocked,
             _,
         ) => OpenError::PinRefused { label: config.token_label.clone(), detail: failure.detail() },
         _ => failure.into(),

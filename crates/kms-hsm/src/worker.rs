@@ -1,4 +1,4 @@
-//! One worker: a thread with a session of its own that runs jobs, one after the other.
+//! One worker: a thread with a seat of its own that runs jobs, one after the other.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -13,147 +13,257 @@ use kms_core::{
 };
 
 use crate::{
-    failure::{Damage, Failure},
-    random::RandomPool,
+    direct::Handle,
+    failure::{Damage, Failure, Place as FailurePlace, Trouble},
+    sealing::Sealing,
     session::TokenSession,
-    token::Token,
+    ward::{Place, Seat, Ward, unavailable},
 };
 
-/// A worker's state. The session drops, and so closes, before the token does.
+/// A worker: its number is its place.
 pub(crate) struct Worker {
-    /// `None` after the session was lost: the next job opens another one.
-    session: Option<TokenSession>,
-    random: RandomPool,
-    token: Arc<Token>,
+    ward: Arc<Ward>,
+    number: usize,
 }
 
 impl Worker {
-    pub(crate) fn new(token: Arc<Token>, session: TokenSession) -> Self {
-        Self { session: Some(session), random: RandomPool::new(), token }
+    pub(crate) fn new(ward: Arc<Ward>, number: usize) -> Self {
+        Self { ward, number }
     }
 
-    /// Runs jobs until the queue is closed and empty.
-    pub(crate) fn run(mut self, jobs: &Receiver<HsmJob>) {
+    /// Runs jobs until the queue is closed and empty; then leaves its seat.
+    pub(crate) fn run(self, jobs: &Receiver<HsmJob>) {
+        let place = &self.ward.places[self.number];
         for job in jobs {
-            self.perform(job);
-            self.token.sweep();
+            place.mark();
+            self.perform(place, job);
+            place.mark();
+        }
+        drop(place.seat.lock().take());
+    }
+
+    fn perform(&self, place: &Place, job: HsmJob) {
+        let mut seat = place.seat.lock();
+        if seat.is_none() {
+            drop(seat); // the medic may want to look at it
+            if let Err(error) = self.ward.sit(place) {
+                return run(move || job(Err(error))).unwrap_or(());
+            }
+            seat = place.seat.lock();
+        }
+        let Some(taken) = &mut *seat else {
+            let error = unavailable("C_OpenSession", "the session was lost");
+            return run(move || job(Err(error))).unwrap_or(());
+        };
+        let mut work = AtWork { ward: &self.ward, seat: taken };
+        let harmless = run(|| job(Ok(&mut work))).is_some();
+        taken.token.sweep();
+        self.ward.renew_if_due(&taken.token);
+        if !harmless {
+            *seat = None; // it may be in the middle of an operation
+        }
+    }
+}
+
+/// Runs a job. One that panics harms only itself: its waiter learns of it because the job is dropped.
+fn run(job: impl FnOnce()) -> Option<()> {
+    let ended = catch_unwind(AssertUnwindSafe(job));
+    if ended.is_err() {
+        tracing::error!("a job panicked on an HSM session");
+    }
+    ended.ok()
+}
+
+/// A worker while a job runs: what the job sees of the token.
+struct AtWork<'a> {
+    ward: &'a Ward,
+    seat: &'a mut Seat,
+}
+
+impl AtWork<'_> {
+    /// Calls the token on this worker's session; once more on another one, if the session was lost.
+    fn call<T>(&mut self, mut call: impl FnMut(&TokenSession) -> Result<T, Failure>) -> Result<T, Trouble> {
+        match call(&self.seat.session) {
+            Err(failure) if failure.damage() == Damage::Session => {
+                self.replace_session()?;
+                Ok(call(&self.seat.session)?)
+            }
+            answer => Ok(answer?),
         }
     }
 
-    fn perform(&mut self, job: HsmJob) {
-        let ready = self.ensure_session();
-        // A job that panics harms only itself: its waiter learns of it because the job is dropped.
-        let run = AssertUnwindSafe(|| match ready {
-            Ok(()) => job(Ok(self)),
-            Err(error) => job(Err(error)),
-        });
-        if catch_unwind(run).is_err() {
-            tracing::error!("a job panicked on an HSM session");
-            self.session = None; // it may be in the middle of an operation
-        }
-    }
-
-    fn ensure_session(&mut self) -> Result<(), HsmError> {
-        if self.session.is_none() {
-            self.session = Some(self.token.session()?);
-            tracing::info!("an HSM session was opened in place of a lost one");
-        }
+    fn replace_session(&mut self) -> Result<(), Failure> {
+        self.seat.session = self.seat.token.session().map_err(|failure| failure.at(FailurePlace::Anchor))?;
+        tracing::info!("an HSM session was opened in place of a lost one");
         Ok(())
     }
-}
 
-/// Calls the token, and gives the session up if it was lost.
-fn call<T>(
-    session: &mut Option<TokenSession>,
-    call: impl FnOnce(&TokenSession) -> Result<T, Failure>,
-) -> Result<T, Failed> {
-    let answer = call(session.as_ref().ok_or_else(Failed::without_session)?);
-    answer.map_err(|failure| {
-        let damage = failure.damage();
-        if damage == Damage::Session {
-            *session = None;
+    /// Uses the loaded form of `key`; once more if its object was lost.
+    fn with_loaded<T>(
+        &mut self,
+        key: &BackingKey,
+        mut call: impl FnMut(&TokenSession, Handle) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
+        let loaded = self.seat.token.loaded(key)?;
+        match call(&self.seat.session, loaded.handle()) {
+            Err(Trouble::Call(failure)) if failure.damage() == Damage::Object => {
+                self.seat.token.cache.forget(key, &loaded);
+                drop(loaded);
+                let again = self.seat.token.loaded(key)?;
+                // Freshly loaded and gone again: it is not the object.
+                call(&self.seat.session, again.handle()).map_err(at_anchor)
+            }
+            Err(Trouble::Call(failure)) if failure.damage() == Damage::Session => {
+                self.replace_session()?;
+                call(&self.seat.session, loaded.handle())
+            }
+            answer => answer,
         }
-        Failed { damage, error: failure.into() }
-    })
-}
+    }
 
-/// A call that failed, for good or until the session or the object is replaced.
-struct Failed {
-    damage: Damage,
-    error: HsmError,
-}
+    /// Draws the conclusions of an answer for everyone.
+    fn conclude<T>(&mut self, answer: Result<T, Trouble>) -> Result<T, HsmError> {
+        let trouble = match answer {
+            Ok(value) => {
+                self.ward.trust();
+                return Ok(value);
+            }
+            Err(trouble) => trouble,
+        };
+        let Trouble::Call(failure) = trouble else { return Err(trouble.into()) };
+        let damage = failure.damage();
+        let error = HsmError::from(failure);
+        let lost = match damage {
+            Damage::Token => true,
+            Damage::Doubt => self.ward.doubt() && !self.device_works(),
+            Damage::None | Damage::Object | Damage::Session => false,
+        };
+        if lost {
+            self.ward.report(&self.seat.token, &error);
+        }
+        Err(error)
+    }
 
-impl Failed {
-    fn without_session() -> Self {
-        let error =
-            HsmError::Unavailable { function: "C_OpenSession", detail: "the session was lost".to_owned() };
-        Self { damage: Damage::Session, error }
+    /// Whether the device does what it can always do.
+    fn device_works(&self) -> bool {
+        self.seat.token.authentication_mac(&self.seat.session, b"dewpoint: proof of the device").is_ok()
+    }
+
+    fn sealing(&self, key: &BackingKey) -> Result<Sealing, Trouble> {
+        Ok(self.seat.token.sealing(key.kind)?)
     }
 }
 
-fn not_yet(feature: &'static str) -> HsmError {
-    HsmError::NotOffered { feature }
-}
-
-impl From<Failed> for HsmError {
-    fn from(failed: Failed) -> Self {
-        failed.error
+fn at_anchor(trouble: Trouble) -> Trouble {
+    match trouble {
+        Trouble::Call(failure) => Trouble::Call(failure.at(FailurePlace::Anchor)),
+        refusal @ Trouble::Refusal(_) => refusal,
     }
 }
 
-impl HsmSession for Worker {
+impl HsmSession for AtWork<'_> {
     fn fill_random(&mut self, out: &mut [u8]) -> Result<(), HsmError> {
-        let Self { session, random, .. } = self;
-        Ok(random.fill(out, |bytes| call(session, |session| session.fill_random(bytes)))?)
+        let Seat { session, random, token } = &mut *self.seat;
+        let filled = random.fill(out, |bytes| match session.fill_random(bytes) {
+            Err(failure) if failure.damage() == Damage::Session => {
+                *session = token.session().map_err(|failure| failure.at(FailurePlace::Anchor))?;
+                session.fill_random(bytes)
+            }
+            answer => answer,
+        });
+        self.conclude(filled.map_err(Trouble::Call))
     }
 
     fn generate_backing_key(&mut self, kind: BackingKind) -> Result<WrappedKey, HsmError> {
-        match kind {
-            BackingKind::Mac => self.token.make_wrapped_key(),
-            BackingKind::Aes256 | BackingKind::Sm4 => Err(not_yet("keys that seal in the HSM")),
-        }
+        let made = self.seat.token.make_wrapped_key(kind);
+        self.conclude(made)
     }
 
-    fn rewrap_backing_key(&mut self, _: &BackingKey) -> Result<WrappedKey, HsmError> {
-        Err(not_yet("another wrapping"))
-    }
-
-    fn seal(&mut self, _: &BackingKey, _: &[u8; 12], _: &[u8], _: &[u8]) -> Result<Vec<u8>, HsmError> {
-        Err(not_yet("sealing"))
-    }
-
-    fn open(&mut self, _: &BackingKey, _: &[u8; 12], _: &[u8], _: &[u8]) -> Result<SecretBytes, HsmError> {
-        Err(not_yet("opening"))
-    }
-
-    fn root_generations(&mut self) -> Result<Vec<u32>, HsmError> {
-        Ok(vec![self.token.root_generation()])
-    }
-
-    fn create_root_key(&mut self) -> Result<u32, HsmError> {
-        Err(not_yet("another root key"))
-    }
-
-    fn retire_root_key(&mut self, _: u32) -> Result<(), HsmError> {
-        Err(not_yet("the end of a root key"))
-    }
-
-    fn self_test(&mut self) -> Result<(), HsmError> {
-        self.authentication_mac(b"dewpoint/v1/probe").map(drop)
+    fn rewrap_backing_key(&mut self, key: &BackingKey) -> Result<WrappedKey, HsmError> {
+        let moved = self.seat.token.rewrap(key);
+        self.conclude(moved)
     }
 
     fn mac(&mut self, key: &BackingKey, input: &[u8]) -> Result<Mac, HsmError> {
-        let loaded = self.token.loaded(key)?;
-        call(&mut self.session, |session| session.sign(loaded.handle(), input)).map_err(|failed| {
-            if failed.damage == Damage::Object {
-                self.token.cache.forget(key, &loaded);
+        if key.kind != BackingKind::Mac {
+            return Err(HsmError::NotOffered { feature: "MACs with a key that seals" });
+        }
+        let mac = self.with_loaded(key, |session, handle| Ok(session.sign(handle, input)?));
+        self.conclude(mac)
+    }
+
+    fn seal(
+        &mut self,
+        key: &BackingKey,
+        iv: &[u8; 12],
+        associated_data: &[u8],
+        plaintext: &[u8],
+    ) -> Result<Vec<u8>, HsmError> {
+        let sealed = self.sealing(key).and_then(|sealing| {
+            self.with_loaded(key, |session, handle| {
+                sealing.seal(session, handle, iv, associated_data, plaintext)
+            })
+        });
+        self.conclude(sealed)
+    }
+
+    fn open(
+        &mut self,
+        key: &BackingKey,
+        iv: &[u8; 12],
+        associated_data: &[u8],
+        sealed: &[u8],
+    ) -> Result<SecretBytes, HsmError> {
+        let opened = self.sealing(key).and_then(|sealing| {
+            self.with_loaded(key, |session, handle| {
+                sealing.open(session, handle, iv, associated_data, sealed)
+            })
+        });
+        match opened {
+            // A module may call altered bytes a general error: whose fault it is, the device itself tells.
+            Err(Trouble::Call(failure)) if failure.may_blame_input() && self.device_works() => {
+                Err(HsmError::NotAuthentic)
             }
-            failed.error
-        })
+            answer => {
+                self.conclude(answer).map(|mut plaintext| SecretBytes::new(std::mem::take(&mut *plaintext)))
+            }
+        }
     }
 
     fn authentication_mac(&mut self, input: &[u8]) -> Result<Mac, HsmError> {
-        let key = self.token.authentication();
-        Ok(call(&mut self.session, |session| session.sign(key, input))?)
+        let token = Arc::clone(&self.seat.token);
+        let mac = self.call(|session| token.authentication_mac(session, input));
+        self.conclude(mac)
+    }
+
+    fn root_generations(&mut self) -> Result<Vec<u32>, HsmError> {
+        Ok(self.seat.token.root_generations())
+    }
+
+    fn create_root_key(&mut self) -> Result<u32, HsmError> {
+        let made = self.seat.token.create_root();
+        if let Ok(generation) = &made {
+            self.ward.root_made(*generation);
+        }
+        self.conclude(made)
+    }
+
+    fn retire_root_key(&mut self, generation: u32) -> Result<(), HsmError> {
+        let retired = self.seat.token.retire_root(generation);
+        self.conclude(retired)
+    }
+
+    /// Whoever fails this twice in a row is lost: it needs nothing that is not the token's own.
+    fn self_test(&mut self) -> Result<(), HsmError> {
+        let tested = self.seat.token.self_test();
+        let Err(Trouble::Call(failure)) = &tested else { return self.conclude(tested) };
+        if failure.damage() == Damage::Doubt {
+            if let Err(error) = self.seat.token.self_test().map_err(HsmError::from) {
+                self.ward.report(&self.seat.token, &error);
+                return Err(error);
+            }
+            return Ok(());
+        }
+        self.conclude(tested)
     }
 }

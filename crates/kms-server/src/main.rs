@@ -3,7 +3,13 @@
 use std::{fmt::Display, io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use kms_server::{config::Config, dev, server};
+use kms_server::{
+    config::Config,
+    dev,
+    listeners::Inherited,
+    server::{self, RunningServer, ServeError},
+    supervisor::{self, Handover},
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -26,17 +32,33 @@ enum Command {
     /// their certificates. Ends on SIGTERM or SIGINT; keys are kept for the next start.
     Dev(dev::DevOptions),
     /// Run the service in production
-    Serve {
-        /// The configuration; docs/examples/dewpoint.toml explains every field
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
+    ///
+    /// Logs `ready` when it answers calls; ends in order on SIGTERM or SIGINT. Sockets of systemd's socket activation
+    /// are taken over if their addresses are those of the configuration.
+    Serve(ServeOptions),
     /// Make the root key of a new deployment on its token: once, before the first `serve`
     Init {
         /// The configuration that `serve` will use
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct ServeOptions {
+    /// The configuration; docs/examples/dewpoint.toml explains every field
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Run the service in a worker process, and start another one when it dies
+    ///
+    /// The listening sockets stay open in between, so that connections wait and are not refused. Workers that die
+    /// soon are replaced after growing waits, up to 30 s; the log says how each one ended. SIGTERM and SIGINT end
+    /// the worker in order, and a second one at once; SIGHUP replaces it in order, and so reads all files anew.
+    #[arg(long)]
+    supervise: bool,
+    /// What a supervisor starts: standard input is its socket
+    #[arg(long, hide = true, conflicts_with = "supervise")]
+    worker: bool,
 }
 
 fn main() -> ExitCode {
@@ -46,14 +68,15 @@ fn main() -> ExitCode {
         return fail(format_args!("core dumps cannot be switched off: {error}"));
     }
     let ended = match arguments.command {
-        Command::Dev(options) => run_dev(&options).map_err(|error| error.to_string()),
-        Command::Serve { config } => run_serve(&config),
-        Command::Init { config } => run_init(&config),
+        Command::Dev(options) => run_dev(&options).map_err(|error| error.to_string()).map(success),
+        Command::Serve(options) => run_serve(&options).map_err(|error| error.to_string()),
+        Command::Init { config } => run_init(&config).map(success),
     };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(error),
-    }
+    ended.unwrap_or_else(fail)
+}
+
+fn success(_: ()) -> ExitCode {
+    ExitCode::SUCCESS
 }
 
 fn run_dev(options: &dev::DevOptions) -> Result<(), dev::DevError> {
@@ -64,15 +87,45 @@ fn run_dev(options: &dev::DevOptions) -> Result<(), dev::DevError> {
     })
 }
 
-fn run_serve(path: &std::path::Path) -> Result<(), String> {
-    let config = Config::load(path).map_err(|error| error.to_string())?;
-    let served = block_on(async {
-        let told = told_to_stop();
-        let server = server::start(&config).await?;
-        tracing::info!(grpc = %server.grpc, admin = server.admin.map(tracing::field::display), "ready");
-        server.run_until(told).await
-    });
-    served.map_err(|error| error.to_string())
+fn run_serve(options: &ServeOptions) -> Result<ExitCode, ServeError> {
+    let file = &options.config;
+    if options.worker {
+        return block_on(work(&Config::load(file)?)).map(success);
+    }
+    let inherited = Inherited::from_environment()?;
+    if options.supervise {
+        block_on(supervisor::run(file, inherited))
+    } else {
+        block_on(serve(&Config::load(file)?, inherited)).map(success)
+    }
+}
+
+async fn serve(config: &Config, inherited: Inherited) -> Result<(), ServeError> {
+    let told = told_to_stop();
+    start(config, inherited).await?.run_until(told).await
+}
+
+/// As `serve`, for a supervisor: ends with it, too, so that nobody else holds store and log when another one is
+/// started.
+async fn work(config: &Config) -> Result<(), ServeError> {
+    let told = told_to_stop();
+    let mut replaced = signal(SignalKind::hangup()).map_err(ServeError::Supervise)?;
+    let (handover, inherited) = Handover::receive().map_err(ServeError::Supervise)?;
+    let server = start(config, inherited).await?;
+    let ends = async move {
+        tokio::select! {
+            () = told => {}
+            _ = replaced.recv() => {}
+            () = handover.ready_until_alone() => {}
+        }
+    };
+    server.run_until(ends).await
+}
+
+async fn start(config: &Config, inherited: Inherited) -> Result<RunningServer, ServeError> {
+    let server = server::start_on(config, inherited).await?;
+    tracing::info!(grpc = %server.grpc, admin = server.admin.map(tracing::field::display), "ready");
+    Ok(server)
 }
 
 fn run_init(path: &std::path::Path) -> Result<(), String> {

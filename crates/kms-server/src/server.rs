@@ -27,6 +27,7 @@ use crate::{
     gate::Gate,
     grpc::{self, Grpc},
     identity::Identities,
+    listeners::{Inherited, Listeners},
     metrics::Metrics,
     rotation, tls,
     traffic::TrafficControl,
@@ -103,6 +104,15 @@ pub enum ServeError {
         /// Why not.
         error: io::Error,
     },
+    /// Sockets that the process was started with.
+    #[error("the inherited sockets cannot be used: {0}")]
+    Inherit(io::Error),
+    /// A socket that the process was started with, at an address of its own.
+    #[error("an inherited socket listens on {0}, which is no address of the configuration")]
+    StrangeSocket(SocketAddr),
+    /// Supervisor and worker cannot deal with each other.
+    #[error("supervision failed: {0}")]
+    Supervise(io::Error),
     /// The gRPC server failed while it ran.
     #[error("the gRPC server failed: {0}")]
     Grpc(String),
@@ -166,6 +176,11 @@ fn log_exists(data_dir: &Path) -> bool {
 
 /// Opens everything, settles what a crash left, and listens.
 pub async fn start(config: &Config) -> Result<RunningServer, ServeError> {
+    start_on(config, Inherited::default()).await
+}
+
+/// As [`start`], on sockets that listen already.
+pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningServer, ServeError> {
     let identities = Identities::load(&config.identity_file)?;
     let tls = tls::server_config(&config.grpc)?;
     let opened = config.clone();
@@ -185,7 +200,7 @@ pub async fn start(config: &Config) -> Result<RunningServer, ServeError> {
         rotation,
         clock: adapters.clock.clone(),
     });
-    listen(config, tls, gate, adapters).await
+    listen(Listeners::open(config, inherited)?, tls, gate, adapters).await
 }
 
 fn open(config: &Config) -> Result<(Ports, Adapters, Vec<kms_core::OpenIntent>), ServeError> {
@@ -221,13 +236,12 @@ fn open(config: &Config) -> Result<(Ports, Adapters, Vec<kms_core::OpenIntent>),
 }
 
 async fn listen(
-    config: &Config,
+    listeners: Listeners,
     tls: rustls::ServerConfig,
     gate: Arc<Gate>,
     adapters: Adapters,
 ) -> Result<RunningServer, ServeError> {
-    let listener = bind(config.grpc.listen).await?;
-    let grpc_address = address(&listener, config.grpc.listen)?;
+    let grpc_address = address(&listeners.grpc)?;
     let (stop, told_stop) = watch::channel(false);
     let (ready_sender, ready) = watch::channel(true);
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -244,9 +258,8 @@ async fn listen(
         carry_out_rotations(&gate, told_stop.clone()),
     ];
     let mut admin = None;
-    if let Some(configured) = &config.admin {
-        let listener = bind(configured.listen).await?;
-        admin = Some(address(&listener, configured.listen)?);
+    if let Some(listener) = listeners.admin {
+        admin = Some(address(&listener)?);
         background.push(tokio::spawn(admin::serve(listener, gate.clone(), ready, told_stop.clone())));
     }
     let descriptors = || {
@@ -268,7 +281,7 @@ async fn listen(
         .add_service(keys)
         .add_service(data_keys)
         .add_service(operators);
-    let incoming = ReceiverStream::new(tls::accept(listener, tls));
+    let incoming = ReceiverStream::new(tls::accept(listeners.grpc, tls));
     let mut told = told_stop;
     let until_told = async move { stopped(&mut told).await };
     let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, until_told));
@@ -375,12 +388,8 @@ async fn tidy(gate: Arc<Gate>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })
-}
-
-fn address(listener: &TcpListener, configured: SocketAddr) -> Result<SocketAddr, ServeError> {
-    listener.local_addr().map_err(|error| ServeError::Listen { address: configured, error })
+fn address(listener: &TcpListener) -> Result<SocketAddr, ServeError> {
+    listener.local_addr().map_err(ServeError::Inherit)
 }
 
 fn check_data_directory(path: &Path) -> Result<(), ServeError> {
@@ -411,6 +420,8 @@ fn pkcs11_config(config: &Config) -> Pkcs11Config {
         root_label: hsm.root_label,
         workers: hsm.workers,
         loaded_keys: hsm.loaded_keys,
+        renew_after: kms_hsm::DEFAULT_RENEW_AFTER,
+        sm4: None,
     }
 }
 

@@ -52,9 +52,13 @@ impl Site {
     }
 
     fn run(&self, command: &str, config: &str) -> Output {
+        self.run_with(&[command], config)
+    }
+
+    fn run_with(&self, arguments: &[&str], config: &str) -> Output {
         fs::write(self.path("dewpoint.toml"), config).expect("written");
         dewpoint()
-            .arg(command)
+            .args(arguments)
             .arg("--config")
             .arg(self.path("dewpoint.toml"))
             .env("SOFTHSM2_CONF", self.path("token/softhsm2.conf"))
@@ -93,7 +97,10 @@ fn help_teaches_every_command() {
     for (arguments, expected) in [
         (&["--help"][..], &["dev", "serve", "init", "DEWPOINT_LOG"][..]),
         (&["dev", "--help"], &["--data-dir", "--grpc-port", "7443", "enforce", "ready"]),
-        (&["serve", "--help"], &["--config", "docs/examples/dewpoint.toml"]),
+        (
+            &["serve", "--help"],
+            &["--config", "docs/examples/dewpoint.toml", "--supervise", "SIGHUP", "30 s", "systemd"],
+        ),
         (&["init", "--help"], &["--config", "once"]),
     ] {
         let shown = dewpoint().args(arguments).output().expect("it runs");
@@ -152,6 +159,43 @@ fn directories_ports_and_certificates_that_cannot_be_used_are_named() {
     site.refuses(&busy, &format!("cannot listen on {address}"));
     fs::write(site.path("ca.pem"), "nothing").expect("written");
     site.refuses(&site.config, "ca.pem");
+}
+
+#[test]
+fn a_token_of_ones_own_needs_module_label_and_pin() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (module, label, pin) = ("--module=/nonexistent/module.so", "--token-label=own", "--pin-file=/pin");
+    for incomplete in [&[label][..], &[pin], &[module, label], &[module, pin], &[label, pin]] {
+        let mut command = dewpoint();
+        command.args(["dev", "--grpc-port=0", "--data-dir"]).arg(directory.path()).args(incomplete);
+        let ended = command.output().expect("it runs");
+        assert_eq!(ended.status.code(), Some(2), "{incomplete:?} is a wrong command line");
+    }
+    let mut command = dewpoint();
+    command.args(["dev", "--grpc-port=0", "--data-dir"]).arg(directory.path()).args([module, label, pin]);
+    assert_refusal(&command.output().expect("it runs"), "/nonexistent/module.so");
+    assert!(!directory.path().join("token").exists(), "no token was made beside the one that was named");
+}
+
+#[test]
+fn a_supervisor_whose_first_worker_cannot_start_ends_as_serve_does() {
+    let site = Site::new();
+    let refuses = |config: &str, cause: &str| {
+        assert_refusal(&site.run_with(&["serve", "--supervise"], config), cause);
+    };
+    refuses(&site.config, "dewpoint init");
+    refuses(&site.config.replace("workers = 2", "workers = 0"), "hsm.workers");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    refuses(&site.config.replacen("127.0.0.1:0", &address, 1), &format!("cannot listen on {address}"));
+    fs::remove_file(site.path("identity.toml")).expect("removed");
+    refuses(&site.config, "identity.toml");
+}
+
+#[test]
+fn a_worker_without_a_supervisor_refuses_to_start() {
+    let site = Site::new();
+    assert_refusal(&site.run_with(&["serve", "--worker"], &site.config), "supervision failed");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kms_client::{Client, Code, CreateKeyRequest, Error, FieldViolation};
+use kms_client::{Client, Code, CreateKeyRequest, Error, FieldViolation, RetryPolicy};
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -10,6 +10,12 @@ use crate::{
     obs,
     support::{Reply, Server, refusal},
 };
+
+/// A client that does not wait long where nobody will answer.
+async fn hasty(server: &Server) -> Client {
+    let policy = RetryPolicy { longest_backoff: Duration::from_millis(1), ..RetryPolicy::default() };
+    Client::connect(server.config().retry(policy)).await.expect("the server is there")
+}
 
 fn refuse(code: Code, reason: &str) -> Reply {
     Reply::Refuse(refusal(code, reason, None))
@@ -108,9 +114,10 @@ async fn changes_are_retried_only_if_nothing_was_done() {
 async fn a_service_that_stays_unavailable_is_given_up() {
     let server = Server::start();
     server.service.script((0..9).map(|_| refuse(Code::Unavailable, "STORE_UNAVAILABLE")));
-    let error = server.client().await.describe_key(&obs()).await.expect_err("it stays unavailable");
+    let client = hasty(&server).await;
+    let error = client.describe_key(&obs()).await.expect_err("it stays unavailable");
     assert_eq!(error.reason(), Some("STORE_UNAVAILABLE"));
-    assert_eq!(server.service.seen().len(), 4);
+    assert_eq!(server.service.seen().len(), 8);
 }
 
 #[tokio::test]
@@ -167,7 +174,7 @@ async fn a_creation_survives_the_death_of_the_server() {
 #[tokio::test]
 async fn a_server_that_is_gone_has_seen_nothing() {
     let server = Server::start();
-    let client = server.client().await;
+    let client = hasty(&server).await;
     let service = server.service.clone();
     drop(server);
     // The first try may still find the old connection; the last one finds nobody.

@@ -56,6 +56,12 @@ pub struct DevOptions {
     /// PKCS#11 module in place of SoftHSM2's own path (a tracer around it, for instance)
     #[arg(long, value_name = "FILE")]
     module: Option<PathBuf>,
+    /// Label of a token of that module that exists already, in place of one that dev mode makes
+    #[arg(long, value_name = "LABEL", requires_all = ["module", "pin_file"])]
+    token_label: Option<String>,
+    /// File that holds the user's PIN of that token
+    #[arg(long, value_name = "FILE", requires = "token_label")]
+    pin_file: Option<PathBuf>,
 }
 
 /// Why the dev deployment cannot be made or started: one clear line.
@@ -87,13 +93,17 @@ pub enum DevError {
 }
 
 /// The token of the directory, made if it does not exist; then this process again, with the token
-/// in its environment: SoftHSM2 reads it from there, and only from there. Returns if it is there.
+/// in its environment: SoftHSM2 reads it from there, and only from there. Returns if it is there, or if
+/// the command line names a token that exists.
 pub fn enter_environment(options: &DevOptions) -> Result<(), DevError> {
     let directory = made_directory(&options.data_dir)?;
     // Whoever serves this directory keeps its token and its `dev.json`. The lock ends with this
     // function, or with the program that follows it; `start` takes it anew.
     let _lock = lock(&directory)?;
     remove_stale(&directory.join("dev.json"))?;
+    if options.token_label.is_some() {
+        return Ok(());
+    }
     // At every start: a `kill -9` in a login can leave SoftHSM2's token file empty, and the script puts
     // its copy back.
     make_token(&directory.join("token"))?;
@@ -169,8 +179,8 @@ fn configuration(
         admin: options.admin_port.map(|port| AdminConfig { listen: loopback(port) }),
         hsm: HsmConfig {
             module,
-            token_label: TOKEN_LABEL.to_owned(),
-            pin_file: directory.join("token/pin"),
+            token_label: options.token_label.clone().unwrap_or_else(|| TOKEN_LABEL.to_owned()),
+            pin_file: options.pin_file.clone().unwrap_or_else(|| directory.join("token/pin")),
             root_label: "dewpoint-root".to_owned(),
             workers: 2,
             loaded_keys: 10_000,

@@ -1,34 +1,50 @@
-//! A token for each test, made by the script that makes all tokens, used in a process of its own.
-//!
-//! SoftHSM2 reads SOFTHSM2_CONF when it is initialised, and a process can initialise it once at a
-//! time. So a test runs itself again, alone, with the variable set.
+//! A token for each test, on the module of its choice, used in a process of its own.
 
-use std::{
-    ffi::OsString,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::PathBuf};
 
 use cryptoki::{
     context::Pkcs11,
     session::{Session, UserType},
     types::RawAuthPin,
 };
+use dewpoint_test_tokens::{Module, alone, assert_passed};
 use kms_core::{
     key::{BackingKey, BackingKind, KeyId, MaterialId, WrappedKey},
     ports::{Hsm, HsmError, Mac},
     testing::hsm::on_session,
 };
-use kms_hsm::{Pkcs11Config, Pkcs11Hsm};
+use kms_hsm::{OpenError, Pkcs11Config, Pkcs11Hsm};
 use uuid::Uuid;
 
-const INIT_TOKEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../softhsm-config/init-token.sh");
-/// Set in the process that runs a test's scenario: the token's directory.
-const DIRECTORY: &str = "DEWPOINT_TEST_TOKEN";
-const MODULE: &str = "DEWPOINT_TEST_MODULE";
+/// Set in the process that runs a scenario: the token's directory.
+const DIRECTORY: &str = "DEWPOINT_TOKEN_DIRECTORY";
+/// Set together with it: the module that the pool loads.
+const MODULE: &str = "DEWPOINT_TOKEN_MODULE";
 
 pub(crate) const LABEL: &str = "dewpoint test";
+
+/// A test of each scenario on each module, as `kryoptic::SCENARIO` and `softhsm2::SCENARIO`.
+macro_rules! on_each_module {
+    ($run:ident: $($scenario:ident),+ $(,)?) => {
+        on_module!(kryoptic, Kryoptic, $run: $($scenario),+);
+        on_module!(softhsm2, SoftHsm2, $run: $($scenario),+);
+    };
+}
+
+/// A test of each scenario on one module.
+macro_rules! on_module {
+    ($name:ident, $module:ident, $run:ident: $($scenario:ident),+ $(,)?) => {
+        mod $name {
+            $(
+                #[test]
+                fn $scenario() {
+                    let test = concat!(module_path!(), "::", stringify!($scenario));
+                    crate::support::$run(dewpoint_test_tokens::Module::$module, test, super::$scenario);
+                }
+            )+
+        }
+    };
+}
 
 /// An empty token of the test's own.
 pub(crate) struct Token {
@@ -36,51 +52,35 @@ pub(crate) struct Token {
     pub(crate) module: PathBuf,
 }
 
-/// Runs `scenario`, the closure of the calling test, with a fresh token in a process of its own.
-pub(crate) fn with_token(scenario: impl FnOnce(&Token)) {
-    run(scenario, false);
+type Scenario = fn(&Token);
+
+/// Runs `scenario` with a fresh token in a process of its own: in the one test of that path.
+pub(crate) fn with_token(module: Module, test: &str, scenario: Scenario) {
+    run(module, test, scenario, false);
 }
 
 /// The same with OpenSC's recorder between the pool and the module: see [`Token::trace`].
-pub(crate) fn with_recorded_token(scenario: impl FnOnce(&Token)) {
-    run(scenario, true);
+pub(crate) fn with_recorded_token(module: Module, test: &str, scenario: Scenario) {
+    run(module, test, scenario, true);
 }
 
-fn run<S: FnOnce(&Token)>(scenario: S, recorded: bool) {
+fn run(module: Module, test: &str, scenario: Scenario, recorded: bool) {
     if let Some(directory) = std::env::var_os(DIRECTORY) {
         let module = std::env::var_os(MODULE).expect("set together with the directory");
         scenario(&Token { directory: directory.into(), module: module.into() });
         return;
     }
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let module = init_token(directory.path());
-    let mut child = Command::new(std::env::current_exe().expect("this program"));
-    child
-        .args([test_name::<S>(), "--exact", "--nocapture", "--test-threads=1"])
-        .env(DIRECTORY, directory.path())
-        .env("SOFTHSM2_CONF", directory.path().join("softhsm2.conf"));
+    let token = module.token(directory.path(), LABEL);
+    let mut child = alone(test);
+    child.envs(token.environment).env(DIRECTORY, directory.path());
     if recorded {
-        child.env(MODULE, recorder()).env("PKCS11SPY", module);
+        child.env(MODULE, recorder()).env("PKCS11SPY", token.module);
         child.env("PKCS11SPY_OUTPUT", directory.path().join("trace"));
     } else {
-        child.env(MODULE, module);
+        child.env(MODULE, token.module);
     }
-    let output = child.output().expect("this program runs again");
-    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && text.contains("1 passed"), "{}: {text}", output.status);
-}
-
-/// A closure's type is named after the function that holds it: `softhsm::objects::a_test::{{closure}}`.
-fn test_name<S>() -> &'static str {
-    let name = std::any::type_name::<S>().strip_suffix("::{{closure}}").expect("a closure of the test");
-    name.split_once("::").expect("a path inside this program").1
-}
-
-/// Makes the token; gives the module's path.
-pub(crate) fn init_token(directory: &Path) -> OsString {
-    let output = Command::new("sh").arg(INIT_TOKEN).arg(directory).arg(LABEL).output().expect("sh runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("a path").trim_end().into()
+    assert_passed(child.output().expect("this program runs again"));
 }
 
 fn recorder() -> PathBuf {
@@ -100,6 +100,8 @@ impl Token {
             root_label: "root".to_owned(),
             workers: 2,
             loaded_keys: 16,
+            renew_after: kms_hsm::DEFAULT_RENEW_AFTER,
+            sm4: None,
         }
     }
 
@@ -147,6 +149,10 @@ impl Token {
         };
         String::from_utf8_lossy(&trace).lines().filter_map(call).collect()
     }
+}
+
+pub(crate) fn open_error(token: &Token) -> OpenError {
+    Pkcs11Hsm::open(&token.config()).expect_err("this token must be refused")
 }
 
 pub(crate) fn new_material() -> MaterialId {

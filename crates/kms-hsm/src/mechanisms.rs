@@ -1,0 +1,180 @@
+//! What a token offers of what this service needs or can use.
+
+use cryptoki::slot::Slot;
+use cryptoki_sys::{
+    CK_ULONG, CKF_DECRYPT, CKF_ENCRYPT, CKF_GENERATE, CKF_GENERATE_KEY_PAIR, CKF_SIGN, CKF_UNWRAP, CKF_WRAP,
+    CKM_AES_GCM, CKM_AES_KEY_GEN, CKM_AES_KEY_WRAP, CKM_AES_KEY_WRAP_KWP, CKM_AES_KEY_WRAP_PAD,
+    CKM_EC_EDWARDS_KEY_PAIR_GEN, CKM_EC_KEY_PAIR_GEN, CKM_ECDSA, CKM_EDDSA, CKM_GENERIC_SECRET_KEY_GEN,
+    CKM_RSA_PKCS_KEY_PAIR_GEN, CKM_RSA_PKCS_OAEP, CKM_SHA256_HMAC,
+};
+
+use crate::{
+    OpenError,
+    direct::{Direct, MechanismId},
+};
+
+/// How keys are wrapped under the root key. The number stands before the wrapped bytes, so that a
+/// token that learns a better way still opens what it wrapped before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum WrapMechanism {
+    /// `CKM_AES_KEY_WRAP`, RFC 3394.
+    Plain = 1,
+    /// `CKM_AES_KEY_WRAP_KWP`, RFC 5649.
+    Padded = 2,
+    /// `CKM_AES_KEY_WRAP_PAD`: what RFC 5649 says, or what the vendor took it for.
+    VendorPadded = 3,
+}
+
+impl WrapMechanism {
+    /// All of them, the preferred one first.
+    pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::Padded, Self::VendorPadded];
+
+    pub(crate) const fn id(self) -> MechanismId {
+        match self {
+            Self::Plain => CKM_AES_KEY_WRAP,
+            Self::Padded => CKM_AES_KEY_WRAP_KWP,
+            Self::VendorPadded => CKM_AES_KEY_WRAP_PAD,
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "CKM_AES_KEY_WRAP",
+            Self::Padded => "CKM_AES_KEY_WRAP_KWP",
+            Self::VendorPadded => "CKM_AES_KEY_WRAP_PAD",
+        }
+    }
+
+    /// The mechanism with this number before a wrapped key.
+    pub(crate) fn numbered(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|mechanism| *mechanism as u8 == number)
+    }
+}
+
+/// How checkpoints of the log can be signed with a key of the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckpointSignature {
+    /// Ed25519 by `CKM_EDDSA`.
+    EdDsa,
+    /// P-256 by `CKM_ECDSA`.
+    Ecdsa,
+}
+
+impl CheckpointSignature {
+    /// The mechanism's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EdDsa => "CKM_EDDSA",
+            Self::Ecdsa => "CKM_ECDSA",
+        }
+    }
+}
+
+/// A vendor's SM4 by the numbers of its own header file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VendorSm4 {
+    /// `CKK_…`: the key type.
+    pub key_type: u64,
+    /// `CKM_…`: makes a key; takes no length.
+    pub generation: u64,
+    /// `CKM_…`: the cipher.
+    pub cipher: u64,
+    /// What the cipher takes and gives.
+    pub form: CipherForm,
+}
+
+/// What a vendor's cipher takes and gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CipherForm {
+    /// An AEAD: GCM with CK_GCM_PARAMS and the tag behind the ciphertext, as `CKM_AES_GCM`.
+    Gcm,
+    /// No AEAD but bare blocks (ECB): the service builds GCM from them, and the key stays inside.
+    Ecb,
+}
+
+/// What the token offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Capabilities {
+    /// The ways in which it wraps and unwraps, the preferred one first; never empty.
+    pub(crate) wraps: Vec<WrapMechanism>,
+    /// AES-256-GCM inside the token.
+    pub(crate) aes_gcm: bool,
+    /// SM4 inside the token, by the configured numbers.
+    pub(crate) sm4: bool,
+    pub(crate) checkpoint: Option<CheckpointSignature>,
+    /// RSA-OAEP: takes keys over from another token.
+    pub(crate) transfer: bool,
+}
+
+impl Capabilities {
+    /// Asks the token in `slot`; an error if it lacks what nothing works without.
+    pub(crate) fn of(direct: &Direct, slot: Slot, sm4: Option<&VendorSm4>) -> Result<Self, OpenError> {
+        let offers = |mechanism: u64, flags: CK_ULONG| {
+            direct.mechanism_flags(slot, mechanism).is_ok_and(|offered| offered & flags == flags)
+        };
+        for (mechanism, flag, name) in REQUIRED {
+            if !offers(mechanism, flag) {
+                return Err(OpenError::MechanismMissing { mechanism: name });
+            }
+        }
+        let wraps: Vec<_> = WrapMechanism::ALL
+            .into_iter()
+            .filter(|mechanism| offers(mechanism.id(), CKF_WRAP | CKF_UNWRAP))
+            .collect();
+        if wraps.is_empty() {
+            return Err(OpenError::NoWrapMechanism);
+        }
+        let seals = CKF_ENCRYPT | CKF_DECRYPT;
+        let signs =
+            |mechanism, generation| offers(mechanism, CKF_SIGN) && offers(generation, CKF_GENERATE_KEY_PAIR);
+        let checkpoint = if signs(CKM_EDDSA, CKM_EC_EDWARDS_KEY_PAIR_GEN) {
+            Some(CheckpointSignature::EdDsa)
+        } else {
+            signs(CKM_ECDSA, CKM_EC_KEY_PAIR_GEN).then_some(CheckpointSignature::Ecdsa)
+        };
+        Ok(Self {
+            wraps,
+            aes_gcm: offers(CKM_AES_GCM, seals),
+            sm4: sm4.is_some_and(|sm4| offers(sm4.generation, CKF_GENERATE) && offers(sm4.cipher, seals)),
+            checkpoint,
+            transfer: offers(CKM_RSA_PKCS_OAEP, CKF_WRAP | CKF_UNWRAP)
+                && offers(CKM_RSA_PKCS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR),
+        })
+    }
+
+    /// The mechanism that wraps new keys.
+    pub(crate) fn wrap(&self) -> WrapMechanism {
+        self.wraps.first().copied().unwrap_or(WrapMechanism::Plain) // never empty
+    }
+
+    /// What is missing, each with what it costs; for one line at start.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        let missing = [
+            (!self.aes_gcm, "CKM_AES_GCM (no AES keys that seal in the HSM)"),
+            (self.checkpoint.is_none(), "CKM_EDDSA and CKM_ECDSA (no checkpoints signed by the HSM)"),
+            (!self.transfer, "CKM_RSA_PKCS_OAEP (keys cannot be taken over from another token)"),
+        ];
+        missing.into_iter().filter_map(|(is_missing, what)| is_missing.then_some(what)).collect()
+    }
+}
+
+/// What nothing works without.
+const REQUIRED: [(MechanismId, CK_ULONG, &str); 3] = [
+    (CKM_AES_KEY_GEN, CKF_GENERATE, "CKM_AES_KEY_GEN"),
+    (CKM_GENERIC_SECRET_KEY_GEN, CKF_GENERATE, "CKM_GENERIC_SECRET_KEY_GEN"),
+    (CKM_SHA256_HMAC, CKF_SIGN, "CKM_SHA256_HMAC"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_wrap_mechanism_has_its_own_number() {
+        for mechanism in WrapMechanism::ALL {
+            assert_eq!(WrapMechanism::numbered(mechanism as u8), Some(mechanism));
+        }
+        assert_eq!([0, 4, 255].map(WrapMechanism::numbered), [None; 3]);
+    }
+}

@@ -1,0 +1,220 @@
+//! The medic: a thread that opens a lost token anew, renews a module that leaks, and notices calls
+//! that do not return.
+
+use std::{
+    fs,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime},
+};
+
+use kms_core::ports::HsmError;
+
+use crate::{
+    OpenError, Pkcs11Config,
+    door::TokenState,
+    token::Token,
+    ward::{Condition, Ward},
+};
+
+/// How often the medic looks at the workers.
+const ROUND: Duration = Duration::from_millis(250);
+/// After so many rounds in one call, a worker is taken to be stuck.
+const STUCK_ROUNDS: u32 = 8;
+/// How long the medic waits for a worker to leave its seat before it looks again.
+const SEAT_PATIENCE: Duration = Duration::from_secs(2);
+/// The wait after the first vain attempt; it doubles.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// The longest wait between attempts.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// The medic's memory.
+pub(crate) struct Medic {
+    ward: Arc<Ward>,
+    /// For each worker the job that it was seen at, and for how many rounds.
+    seen: Vec<(u64, u32)>,
+    refusal: Option<Refusal>,
+}
+
+/// A login that the token refused. The same PIN is not tried on the same token again, for tokens lock
+/// after a few wrong ones.
+struct Refusal {
+    serial: String,
+    pin_file: Option<SystemTime>,
+    /// The token has said since then that the last PIN was wrong. If it says so no more, it was restored.
+    told: bool,
+    error: OpenError,
+}
+
+impl Medic {
+    pub(crate) fn new(ward: Arc<Ward>) -> Self {
+        let seen = vec![(0, 0); ward.places.len()];
+        Self { ward, seen, refusal: None }
+    }
+
+    /// Works until the ward is closed.
+    pub(crate) fn run(mut self) {
+        loop {
+            let needed = |condition: &Condition| !matches!(condition, Condition::Working(_));
+            let condition = self.ward.wait(ROUND, needed);
+            let lost = match &*condition {
+                Condition::Working(_) => None,
+                Condition::Renewing(_) => Some(false),
+                Condition::Lost(..) => Some(true),
+                Condition::Closed => return,
+            };
+            drop(condition);
+            self.look_at_workers();
+            match lost {
+                None => {}
+                Some(false) => self.renew(),
+                Some(true) => self.heal(),
+            }
+        }
+    }
+
+    /// Notices whether every worker is in a call that does not return.
+    fn look_at_workers(&mut self) {
+        for (place, (job, rounds)) in self.ward.places.iter().zip(&mut self.seen) {
+            match place.job() {
+                Some(running) if running == *job => *rounds += 1,
+                running => (*job, *rounds) = (running.unwrap_or(0), 0),
+            }
+        }
+        let stuck = self.seen.iter().all(|(job, rounds)| *job != 0 && *rounds >= STUCK_ROUNDS);
+        if self.ward.stuck.swap(stuck, Ordering::Relaxed) != stuck {
+            if stuck {
+                tracing::error!("the HSM does not answer: every worker waits in a call; new work is refused");
+            } else {
+                tracing::info!("the HSM answers again");
+            }
+        }
+    }
+
+    fn renew(&mut self) {
+        let Some(token) = self.take_token() else { return };
+        if !self.clear_seats() {
+            // A call takes long: later.
+            self.ward.set(Condition::Working(token));
+            return;
+        }
+        close(token);
+        match self.open() {
+            Ok(token) => {
+                self.ward.renewals.fetch_add(1, Ordering::Relaxed);
+                tracing::info!("the PKCS#11 module was renewed, to free what it had leaked");
+                self.ward.set(Condition::Working(Arc::new(token)));
+            }
+            Err(error) => self.ward.set(Condition::Lost(lost(&error), None)),
+        }
+    }
+
+    fn heal(&mut self) {
+        if !self.clear_seats() {
+            return; // nothing can be done while a call is under way
+        }
+        if let Some(token) = self.take_token() {
+            close(token);
+        }
+        let mut wait = FIRST_WAIT;
+        loop {
+            let error = match self.open() {
+                Ok(token) => {
+                    self.ward.heals.fetch_add(1, Ordering::Relaxed);
+                    tracing::info!("the token works again");
+                    self.ward.set(Condition::Working(Arc::new(token)));
+                    return;
+                }
+                Err(error) => error,
+            };
+            tracing::warn!(%error, next_attempt = ?wait, "the token cannot be opened");
+            self.ward.set(Condition::Lost(lost(&error), None));
+            let closed = |condition: &Condition| matches!(condition, Condition::Closed);
+            if closed(&self.ward.wait(wait, closed)) {
+                return;
+            }
+            self.look_at_workers();
+            wait = (2 * wait).min(LONGEST_WAIT);
+        }
+    }
+
+    /// Takes the token out of the condition, which stays what it is.
+    fn take_token(&self) -> Option<Arc<Token>> {
+        let mut condition = self.ward.wait(Duration::ZERO, |_| true);
+        match &mut *condition {
+            Condition::Renewing(token) | Condition::Lost(_, token) => token.take(),
+            Condition::Working(_) | Condition::Closed => None,
+        }
+    }
+
+    /// Takes every worker's seat away; `false` if one does not leave its own in time.
+    fn clear_seats(&self) -> bool {
+        self.ward.places.iter().all(|place| match place.seat.try_lock_for(SEAT_PATIENCE) {
+            Some(mut seat) => {
+                drop(seat.take());
+                true
+            }
+            None => false,
+        })
+    }
+
+    fn open(&mut self) -> Result<Token, OpenError> {
+        let refusal = &mut self.refusal;
+        let config = Arc::clone(&self.ward.config);
+        let mut serial = String::new();
+        let opened = self.ward.open_again(|state| {
+            serial.clone_from(&state.serial);
+            may_log_in(refusal.as_mut(), state, &config)
+        });
+        match &opened {
+            Ok(_) => self.refusal = None,
+            Err(error @ OpenError::PinRefused { .. }) if self.refusal.is_none() => {
+                let (pin_file, error) = (stamp(&config), error.clone());
+                self.refusal = Some(Refusal { serial, pin_file, told: false, error });
+            }
+            Err(_) => {}
+        }
+        opened
+    }
+}
+
+/// Whether the PIN may be tried: not again where it was refused, unless the file, the token, or what the
+/// token says of the last login is another since then.
+fn may_log_in(
+    refusal: Option<&mut Refusal>,
+    state: &TokenState,
+    config: &Pkcs11Config,
+) -> Result<(), OpenError> {
+    let Some(refusal) = refusal else { return Ok(()) };
+    let restored = refusal.told && !state.last_pin_was_wrong;
+    refusal.told |= state.last_pin_was_wrong;
+    if restored || refusal.serial != state.serial || refusal.pin_file != stamp(config) {
+        refusal.serial.clone_from(&state.serial);
+        refusal.pin_file = stamp(config);
+        refusal.told = false;
+        Ok(())
+    } else {
+        Err(refusal.error.clone())
+    }
+}
+
+/// When the PIN file was changed last.
+fn stamp(config: &Pkcs11Config) -> Option<SystemTime> {
+    fs::metadata(&config.pin_file).and_then(|metadata| metadata.modified()).ok()
+}
+
+/// Closes the anchor session and finalises the module, now that no worker sits at the token.
+fn close(token: Arc<Token>) {
+    let mut token = token;
+    // Whoever else holds it looks at counters, and lets go at once.
+    loop {
+        match Arc::try_unwrap(token) {
+            Ok(token) => return drop(token),
+            Err(held) => token = held,
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn lost(error: &OpenError) -> HsmError {
+    HsmError::Unavailable { function: "C_Initialize", detail: error.to_string() }
+}

@@ -1,0 +1,13 @@
+//! The pool on each PKCS#11 module: the port's contract, the objects' attributes, the calls that reach
+//! the module, and every way in which opening can fail.
+
+#[macro_use]
+mod support;
+
+mod ceremony;
+mod healing;
+mod objects;
+mod opening;
+mod pool;
+mod token_files;
+mod trace;

@@ -1,0 +1,87 @@
+//! The listening sockets: taken over from who started the process, or bound.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+};
+
+use listenfd::ListenFd;
+use tokio::net::{TcpListener, TcpSocket};
+
+use crate::{config::Config, server::ServeError};
+
+/// How many connections may wait until they are accepted: all that come while a worker starts.
+/// The kernel's own limit (net.core.somaxconn) is usually the same.
+const BACKLOG: u32 = 4096;
+
+/// Listening sockets that the process was started with.
+#[derive(Debug, Default)]
+pub struct Inherited(Vec<StdListener>);
+
+/// One socket for each listener of the configuration.
+pub(crate) struct Listeners {
+    pub(crate) grpc: TcpListener,
+    pub(crate) admin: Option<TcpListener>,
+}
+
+impl Inherited {
+    /// Those of systemd's socket activation, which the environment counts (`LISTEN_FDS`, `LISTEN_PID`). It is
+    /// cleared of them: call this while the process has one thread.
+    pub fn from_environment() -> Result<Self, ServeError> {
+        let mut given = ListenFd::from_env();
+        let count = given.len();
+        let taken: io::Result<Vec<_>> =
+            (0..count).filter_map(|index| given.take_tcp_listener(index).transpose()).collect();
+        taken.map(Self).map_err(ServeError::Inherit)
+    }
+
+    /// The first one whose address is the configured one. A configured port 0 stands for any.
+    fn take(&mut self, configured: SocketAddr) -> io::Result<Option<TcpListener>> {
+        for index in 0..self.0.len() {
+            let actual = self.0[index].local_addr()?;
+            if actual.ip() == configured.ip() && [0, actual.port()].contains(&configured.port()) {
+                let listener = self.0.remove(index);
+                listener.set_nonblocking(true)?;
+                return TcpListener::from_std(listener).map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl From<Vec<StdListener>> for Inherited {
+    fn from(listeners: Vec<StdListener>) -> Self {
+        Self(listeners)
+    }
+}
+
+impl Listeners {
+    /// Binds what was not inherited. An inherited socket at an address that the configuration does not name is
+    /// an error: the admin listener must not come to lie where everybody can reach it.
+    pub(crate) fn open(config: &Config, mut inherited: Inherited) -> Result<Self, ServeError> {
+        let mut open = |address| match inherited.take(address) {
+            Ok(Some(listener)) => Ok(listener),
+            Ok(None) => bind(address).map_err(|error| ServeError::Listen { address, error }),
+            Err(error) => Err(ServeError::Inherit(error)),
+        };
+        let grpc = open(config.grpc.listen)?;
+        let admin = config.admin.as_ref().map(|admin| open(admin.listen)).transpose()?;
+        match inherited.0.first().map(StdListener::local_addr) {
+            None => Ok(Self { grpc, admin }),
+            Some(Ok(address)) => Err(ServeError::StrangeSocket(address)),
+            Some(Err(error)) => Err(ServeError::Inherit(error)),
+        }
+    }
+
+    /// The sockets alone, in the order in which [`Listeners::open`] takes them.
+    pub(crate) fn into_std(self) -> io::Result<Vec<StdListener>> {
+        [Some(self.grpc), self.admin].into_iter().flatten().map(TcpListener::into_std).collect()
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?; // or a restart waits for the last connections to be forgotten
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
