@@ -15,10 +15,12 @@ pub mod operation;
 pub mod ops;
 pub mod ports;
 pub mod record;
+pub mod root;
 mod secret;
 mod service;
 mod settings;
 mod timestamp;
+mod upkeep;
 mod uses;
 
 #[cfg(any(test, feature = "testing"))]
@@ -31,3 +33,4 @@ pub use secret::SecretBytes;
 pub use service::{Call, Ports, Service, StartError};
 pub use settings::{DEFAULT_IN_HSM_BUDGET, MAX_IN_HSM_BUDGET, Settings};
 pub use timestamp::Timestamp;
+pub use upkeep::OldKeys;

@@ -22,10 +22,12 @@ pub enum Action {
     DekCreate,
     /// `kms:dek:crypto`
     DekCrypto,
+    /// `dewpoint:root:manage`: the operators' only one; no user can be given it.
+    RootManage,
 }
 
 impl Action {
-    /// All of them.
+    /// All that users can be given.
     pub const ALL: [Self; 9] = [
         Self::CmkCreate,
         Self::CmkGet,
@@ -51,10 +53,11 @@ impl Action {
             Self::CmkGenerate => "kms:cmk:generate",
             Self::DekCreate => "kms:dek:create",
             Self::DekCrypto => "kms:dek:crypto",
+            Self::RootManage => "dewpoint:root:manage",
         }
     }
 
-    /// The action with this name.
+    /// The action with this name, if users can be given it.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|action| action.name() == name)
     }
@@ -68,7 +71,10 @@ impl Permissions {
     /// No action.
     pub const NONE: Self = Self(0);
 
-    /// Every action that exists.
+    /// What an operator may do: nothing with keys.
+    pub const OPERATOR: Self = Self(1 << Action::RootManage as u32);
+
+    /// Everything that users can be given.
     pub fn all() -> Self {
         Action::ALL.into_iter().collect()
     }
@@ -94,6 +100,8 @@ pub enum TrafficGroup {
     DataKeys,
     /// Reads, whose limits DEW does not document.
     Queries,
+    /// What operators and the service itself do; DEW has no such calls, and so no limits.
+    Administration,
 }
 
 /// What an operation may do to the world.
@@ -182,4 +190,16 @@ operations! {
     DecryptDataKey: DekCrypto, Some("decryptDatakey"), DataKeys, Use;
     /// Answers random bytes of the HSM.
     GenerateRandom: CmkGenerate, Some("genRandom"), DataKeys, Use;
+    /// Makes the next generation of the root key and begins to move all keys under it.
+    RotateRoot: RootManage, None, Administration, Change;
+    /// Lets go of old root keys that a rotation was told to keep.
+    RetireRoot: RootManage, None, Administration, Change;
+    /// Reads the state of the root keys.
+    DescribeRoot: RootManage, None, Administration, Use;
+    /// The service itself: wraps one key's material under the newest root key.
+    RewrapKey: RootManage, None, Administration, Change;
+    /// The service itself: notes that no key needs the old root keys any more.
+    ForgetRoots: RootManage, None, Administration, Change;
+    /// The service itself: destroys the old root keys on the token.
+    DestroyRoots: RootManage, None, Administration, Change;
 }

@@ -22,17 +22,18 @@ use uuid::{Builder, Uuid};
 use crate::{
     Timestamp,
     answer::{Held, Recorded, Refused},
-    directory::{DEPLOYMENT_PATH, Directory, OUTBOX_PREFIX, absent, commit_error, outbox_path},
+    directory::{DEPLOYMENT_PATH, Directory, OUTBOX_PREFIX, ROOT_PATH, absent, commit_error, outbox_path},
     draft::{ContextHash, Draft},
     error::Error,
     identity::{Caller, Origin},
     operation::{Action, OperationClass, OperationName},
-    ops::{CreateDefaultKey, Operation, Plan, Planned, Prepared, Work},
+    ops::{CreateDefaultKey, Operation, OwnOperation, Plan, Planned, Prepared, Work},
     ports::{
         AuditError, AuditLog, BoxFuture, Clock, Hsm, HsmError, HsmSession, KeyStore, Mac, Mutation, Receipt,
         StoreError, StoreKey, Transaction,
     },
     record::{OpenIntent, Phase, Record, RequestId, Verdict},
+    root::{RootRecord, generations},
     settings::Settings,
     uses::Uses,
 };
@@ -72,11 +73,20 @@ pub enum StartError {
          altered; restore the token that belongs to it, or name another data directory"
     )]
     ForeignStore,
-    /// The store holds values but does not say whose.
+    /// The store holds values but does not say whose, or under which root keys.
     #[error(
         "the key store has values but no deployment record: it was cut or altered; restore it from a backup"
     )]
     HeadlessStore,
+    /// The token lacks a root key that keys in the store are wrapped under.
+    #[error(
+        "the token has no root key of generation {generation}, which keys in the store need: the token or the store \
+         was restored without the other; restore the two that belong together"
+    )]
+    RootMissing {
+        /// Which one.
+        generation: u32,
+    },
 }
 
 /// One call: who makes it, and under which id.
@@ -150,8 +160,9 @@ impl Service {
     }
 
     async fn bind_store(&self) -> Result<(), StartError> {
+        let token = on_hsm(&self.ports, START_PATIENCE, generations).await.map_err(StartError::Failed)?;
         match self.directory.read::<Deployment>(DEPLOYMENT_PATH.to_vec()).await {
-            Ok(Some(_)) => return Ok(()),
+            Ok(Some(_)) => return self.check_roots(&token).await,
             Err(Error::RecordTampered { .. }) => return Err(StartError::ForeignStore),
             Err(error) => return Err(StartError::Failed(error)),
             Ok(None) => {}
@@ -162,11 +173,24 @@ impl Service {
         let mut id = [0; 16];
         id[..].copy_from_slice(&derive(&self.ports, "dewpoint/v1/deployment").await?[..16]);
         let deployment = Deployment { id: Uuid::from_bytes(id), created: self.ports.clock.now() };
+        let root = RootRecord::first(token.last().copied().unwrap_or_default()); // never empty
         let put = self.directory.put(DEPLOYMENT_PATH.to_vec(), &deployment).map_err(StartError::Failed)?;
-        let transaction =
-            Transaction { conditions: vec![absent(DEPLOYMENT_PATH.to_vec())], mutations: vec![put] };
+        let put_root = self.directory.put(ROOT_PATH.to_vec(), &root).map_err(StartError::Failed)?;
+        let transaction = Transaction {
+            conditions: vec![absent(DEPLOYMENT_PATH.to_vec())],
+            mutations: vec![put, put_root],
+        };
         let committed = self.directory.store().transact(transaction).await;
         committed.map(|_| ()).map_err(|error| StartError::Failed(commit_error(error)))
+    }
+
+    /// Refuses a token that lacks a root key which the store's keys may need.
+    async fn check_roots(&self, token: &[u32]) -> Result<(), StartError> {
+        let root = self.directory.read::<RootRecord>(ROOT_PATH.to_vec()).await.map_err(StartError::Failed)?;
+        match root.ok_or(StartError::HeadlessStore)?.value.missing_from(token) {
+            Some(generation) => Err(StartError::RootMissing { generation }),
+            None => Ok(()),
+        }
     }
 
     /// Writes the outcome of every change that a crash cut off, and clears the traces by which
@@ -240,7 +264,8 @@ impl Service {
         }
         let scope = Scope { service: self, call, now: draft.time(), driven };
         if O::NAME.info().class == OperationClass::Change {
-            return Some(self.change(operation, &scope, draft).await);
+            let attempt = ForCaller { operation, scope: &scope };
+            return Some(self.change(&attempt, call.request_id, call.patience, draft).await);
         }
         Some(match operation.prepare(&scope, &mut draft).await {
             Ok(Prepared::Use(work)) => self.use_hsm(operation, call, draft, work).await,
@@ -316,8 +341,13 @@ impl Service {
         let call = Call { request_id: part_id(scope.call.request_id, number), ..scope.call.clone() };
         let draft = self.draft(O::NAME, call.request_id, Some(call.caller.clone()));
         let scope = Scope { service: self, call: &call, now: draft.time(), driven: true };
-        let ended = self.change(part, &scope, draft).await;
+        let attempt = ForCaller { operation: part, scope: &scope };
+        let ended = self.change(&attempt, call.request_id, call.patience, draft).await;
         ended.map(Recorded::into_inner).map_err(|refused| refused.error().clone())
+    }
+
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     fn draft(&self, name: OperationName, request_id: RequestId, caller: Option<Caller>) -> Draft {
@@ -378,16 +408,28 @@ impl Service {
         answered.await.unwrap_or_else(|_| Err(Refused::internal("the log dropped a record")))
     }
 
-    /// A change: intent, then as many tries as conflicts ask for, then outcome.
-    async fn change<O: Operation>(
+    /// A change that nobody called for: see [`OwnOperation`].
+    pub(crate) async fn change_of_its_own<O: OwnOperation>(
         &self,
         operation: &O,
-        scope: &Scope<'_>,
-        mut draft: Draft,
+        request_id: RequestId,
+        patience: Duration,
     ) -> Result<Recorded<O::Output>, Refused> {
+        let attempt = ByItself { operation, directory: &self.directory };
+        self.change(&attempt, request_id, patience, self.draft(O::NAME, request_id, None)).await
+    }
+
+    /// A change: intent, then as many tries as conflicts ask for, then outcome.
+    async fn change<A: Attempt>(
+        &self,
+        attempt: &A,
+        request_id: RequestId,
+        patience: Duration,
+        mut draft: Draft,
+    ) -> Result<Recorded<A::Output>, Refused> {
         let mut phase = Phase::Complete; // until an intent is written
         for _ in 0..MAX_ATTEMPTS {
-            let planned = match operation.prepare(scope, &mut draft).await {
+            let planned = match attempt.prepare(&mut draft).await {
                 Ok(Prepared::Change(planned)) => planned,
                 Ok(Prepared::Answer(answer)) => {
                     return self.conclude(draft, phase, Held::new(Ok(answer))).await;
@@ -403,19 +445,19 @@ impl Service {
             }
             let plan = match planned {
                 Planned::Ready(plan) => Ok(plan),
-                Planned::InHsm(make) => self.on_hsm(scope.call.patience, make).await,
+                Planned::InHsm(make) => self.on_hsm(patience, make).await,
             };
             let Plan { transaction, output, state_digest, evict } = match plan {
                 Ok(plan) => plan,
                 Err(error) => return self.conclude(draft, phase, Held::new(Err(error))).await,
             };
-            match self.commit(scope.call.request_id, transaction, state_digest).await {
+            match self.commit(request_id, transaction, state_digest).await {
                 Ok(()) => {
                     if let Some(material) = evict {
                         self.ports.hsm.evict(material);
                     }
                     draft.state_digest(state_digest);
-                    return self.conclude_commit(draft, scope.call.request_id, output).await;
+                    return self.conclude_commit(draft, request_id, output).await;
                 }
                 Err(Error::Contention) => {}
                 // The intent stays open: what came of it is found out at the next start.
@@ -488,6 +530,44 @@ impl Service {
         work: impl FnOnce(&mut dyn HsmSession) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         on_hsm(&self.ports, patience, work).await
+    }
+}
+
+/// What the pipeline needs of a change: to prepare it, again after each conflict.
+trait Attempt: Sync {
+    type Output: Send + 'static;
+
+    fn prepare(
+        &self,
+        draft: &mut Draft,
+    ) -> impl Future<Output = Result<Prepared<Self::Output>, Error>> + Send;
+}
+
+/// A change that a caller asked for.
+struct ForCaller<'a, O> {
+    operation: &'a O,
+    scope: &'a Scope<'a>,
+}
+
+impl<O: Operation> Attempt for ForCaller<'_, O> {
+    type Output = O::Output;
+
+    async fn prepare(&self, draft: &mut Draft) -> Result<Prepared<O::Output>, Error> {
+        self.operation.prepare(self.scope, draft).await
+    }
+}
+
+/// A change that the service makes by itself.
+struct ByItself<'a, O> {
+    operation: &'a O,
+    directory: &'a Arc<Directory>,
+}
+
+impl<O: OwnOperation> Attempt for ByItself<'_, O> {
+    type Output = O::Output;
+
+    async fn prepare(&self, draft: &mut Draft) -> Result<Prepared<O::Output>, Error> {
+        self.operation.prepare(self.directory, draft).await
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     identity::{Claims, Identities},
     metrics::Metrics,
     peer::Peer,
+    rotation::Rotation,
     traffic::{Passage, TrafficControl},
 };
 
@@ -33,6 +34,8 @@ pub(crate) struct Gate {
     pub traffic: TrafficControl,
     /// What is counted.
     pub metrics: Metrics,
+    /// What carries rotations of the root key out.
+    pub rotation: Arc<Rotation>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
 }

@@ -5,7 +5,10 @@ use std::{fs, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use kms_audit::{FileLog, LogConfig};
 use kms_core::{Ports, Service, StartError, ports::Clock};
 use kms_hsm::{Pkcs11Config, Pkcs11Hsm};
-use kms_proto::v1::{data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer};
+use kms_proto::v1::{
+    data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer,
+    operator_service_server::OperatorServiceServer,
+};
 use kms_store::RedbStore;
 use tokio::{
     net::TcpListener,
@@ -26,7 +29,7 @@ use crate::{
     identity::Identities,
     listeners::{Inherited, ListenError, Listeners},
     metrics::Metrics,
-    tls,
+    rotation, tls,
     traffic::TrafficControl,
 };
 
@@ -42,7 +45,12 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(60);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What health checking answers for: all of it, and each service.
-const HEALTH_NAMES: [&str; 3] = ["", KeyServiceServer::<Grpc>::NAME, DataKeyServiceServer::<Grpc>::NAME];
+const HEALTH_NAMES: [&str; 4] = [
+    "",
+    KeyServiceServer::<Grpc>::NAME,
+    DataKeyServiceServer::<Grpc>::NAME,
+    OperatorServiceServer::<Grpc>::NAME,
+];
 
 /// Why the service cannot start: one clear line.
 #[derive(Debug, thiserror::Error)]
@@ -172,11 +180,13 @@ pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningSe
     service.reconcile(&open_intents).await.map_err(|error| {
         ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))
     })?;
+    let rotation = Arc::<rotation::Rotation>::default();
     let gate = Arc::new(Gate {
         service,
         identities,
         traffic: TrafficControl::new(config.traffic_control.mode),
-        metrics: Metrics::new(adapters.hsm.clone(), adapters.log.clone()),
+        metrics: Metrics::new(adapters.hsm.clone(), adapters.log.clone(), rotation.clone()),
+        rotation,
         clock: adapters.clock.clone(),
     });
     listen(Listeners::open(config, inherited)?, tls, gate, adapters).await
@@ -235,6 +245,7 @@ async fn listen(
             told_stop.clone(),
         )),
         tokio::spawn(tidy(gate.clone(), told_stop.clone())),
+        carry_out_rotations(&gate, told_stop.clone()),
     ];
     let mut admin = None;
     if let Some(listener) = listeners.admin {
@@ -250,7 +261,7 @@ async fn listen(
     let reflection = descriptors().build_v1().map_err(described)?;
     // Tools of before 2023 know only this one.
     let older_reflection = descriptors().build_v1alpha().map_err(described)?;
-    let (keys, data_keys) = grpc::services(gate);
+    let (keys, data_keys, operators) = grpc::services(gate);
     let router = TonicServer::builder()
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
@@ -258,7 +269,8 @@ async fn listen(
         .add_service(reflection)
         .add_service(older_reflection)
         .add_service(keys)
-        .add_service(data_keys);
+        .add_service(data_keys)
+        .add_service(operators);
     let incoming = ReceiverStream::new(tls::accept(listeners.grpc, tls));
     let mut told = told_stop;
     let until_told = async move { stopped(&mut told).await };
@@ -349,6 +361,11 @@ async fn report_health(reporter: &HealthReporter, healthy: bool) {
     for name in HEALTH_NAMES {
         reporter.set_service_status(name, status).await;
     }
+}
+
+fn carry_out_rotations(gate: &Gate, stop: watch::Receiver<bool>) -> JoinHandle<()> {
+    let (rotation, service) = (gate.rotation.clone(), gate.service.clone());
+    tokio::spawn(rotation::drive(rotation, service, gate.clock.clone(), stop))
 }
 
 async fn tidy(gate: Arc<Gate>, mut stop: watch::Receiver<bool>) {

@@ -59,6 +59,7 @@ impl Operation for CreateKey {
         if scope.directory().alias(caller, self.alias.as_str()).await?.is_some() {
             return Err(Error::AliasExists);
         }
+        let root = scope.directory().root().await?;
         let scope_of_key =
             KeyScope::Custom { project: caller.project.clone(), region: caller.region.clone() };
         let (alias, description) = (self.alias.as_str().to_owned(), self.description.as_str().to_owned());
@@ -71,12 +72,12 @@ impl Operation for CreateKey {
         let listed = index_path(&caller.account, &caller.region, record.id);
         let (directory, scheme) = (scope.directory().clone(), scope.service.settings().scheme(self.spec));
         Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
-            let wrapped = session.generate_backing_key(BackingKind::of(record.spec, scheme))?;
+            let wrapped = root.accept(session.generate_backing_key(BackingKind::of(record.spec, scheme))?)?;
             record.add_version(record.created, scheme, wrapped);
             let put = directory.put(key_path(record.id), &record)?;
             let state_digest = digest(&put);
             let mut transaction = Transaction {
-                conditions: vec![absent(key_path(record.id)), absent(by_alias.clone())],
+                conditions: vec![absent(key_path(record.id)), absent(by_alias.clone()), root.unchanged()],
                 mutations: vec![put, directory.put(by_alias, &record.id)?, directory.put(listed, &())?],
             };
             if let Some((path, used)) = token {

@@ -42,7 +42,8 @@ impl Operation for RotateKey {
     type Output = ();
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<()>, Error> {
-        let (mut record, transaction) = stored_key(self.key_id, scope, draft).await?;
+        let root = scope.directory().root().await?;
+        let (mut record, mut transaction) = stored_key(self.key_id, scope, draft).await?;
         record.check_usable()?;
         if record.current_version().is_none_or(|version| version.number != self.version) {
             draft.overtaken();
@@ -50,10 +51,11 @@ impl Operation for RotateKey {
         }
         draft.key(self.key_id, Some(self.version + 1));
         draft.cause(self.cause.code());
+        transaction.conditions.push(root.unchanged());
         let scheme = scope.service.settings().scheme(record.spec);
         let (directory, now) = (scope.directory().clone(), scope.now);
         Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
-            let wrapped = session.generate_backing_key(BackingKind::of(record.spec, scheme))?;
+            let wrapped = root.accept(session.generate_backing_key(BackingKind::of(record.spec, scheme))?)?;
             record.add_version(now, scheme, wrapped);
             plan(&directory, transaction, &record, ())
         }))))

@@ -9,6 +9,7 @@ mod paging;
 mod races;
 mod recording;
 mod recovery;
+mod rotation;
 mod states;
 mod support;
 mod tampering;

@@ -218,12 +218,18 @@ fn describe(
     deployment: &deployment::Deployment,
     tls: &certificates::Files,
 ) -> serde_json::Value {
+    let client = |name: &str, stem: &str| {
+        let (certificate, key) = tls.client(stem);
+        json!({"name": name, "client_cert": certificate, "client_key": key})
+    };
     let mut described = json!({
         "grpc": {"endpoint": format!("https://127.0.0.1:{}", server.grpc.port())},
         "ca_cert": tls.ca_certificate,
         "services": deployment.services.iter().map(|service| {
-            let (certificate, key) = tls.client(&service.file_stem());
-            json!({"name": service.name, "client_cert": certificate, "client_key": key})
+            client(service.name, &service.file_stem())
+        }).collect::<Vec<_>>(),
+        "operators": deployment.operators.iter().map(|operator| {
+            client(operator.name, &operator.file_stem())
         }).collect::<Vec<_>>(),
         "accounts": deployment.accounts.iter().map(|account| json!({
             "domain_id": account.domain_id,

@@ -13,10 +13,13 @@ use kms_core::{
         Alias, CancelKeyDeletion, CreateKey, DataKeyLength, DecryptDataKey, DescribeKey, Description,
         DisableKey, EnableKey, EncryptDataKey, GenerateDataKey, GenerateDataKeyWithoutPlaintext,
         GenerateRandom, IdempotencyToken, KeySelector, ListKeys, PageSize, PageToken, PendingDays,
-        ScheduleKeyDeletion, UpdateKeyAlias, UpdateKeyDescription,
+        RotateRoot, ScheduleKeyDeletion, UpdateKeyAlias, UpdateKeyDescription,
     },
+    root::RootRecord,
 };
 use kms_proto::v1;
+
+use crate::rotation::Rotation;
 
 pub(crate) fn create_key(request: v1::CreateKeyRequest) -> Result<CreateKey, Error> {
     let token = request.idempotency_token;
@@ -95,6 +98,37 @@ pub(crate) fn decrypt_data_key(request: v1::DecryptDataKeyRequest) -> Result<Dec
 
 pub(crate) fn generate_random(request: v1::GenerateRandomRequest) -> Result<GenerateRandom, Error> {
     GenerateRandom::new(usize::try_from(request.length).unwrap_or(usize::MAX))
+}
+
+pub(crate) fn rotate_root(request: v1::RotateRootRequest) -> RotateRoot {
+    RotateRoot { keep_old_root: request.keep_old_root }
+}
+
+/// The root keys as they are shown, with how far their rotation has come.
+pub(crate) fn root(root: RootRecord, rotation: &Rotation) -> v1::Root {
+    let progress = rotation.progress_to(root.generation);
+    let stage = if root.all_moved() {
+        v1::RotationStage::DestroyingOldRoot
+    } else if progress.all_moved && root.rotation.as_ref().is_some_and(|rotation| rotation.keep_old_root) {
+        v1::RotationStage::KeepingOldRoot
+    } else {
+        v1::RotationStage::MovingKeys
+    };
+    let number = |count| u64::try_from(count).unwrap_or(u64::MAX);
+    v1::Root {
+        generation: root.generation,
+        oldest_generation: root.oldest,
+        rotation: root.rotation.map(|rotation| v1::Rotation {
+            started_at: Some(time(rotation.started)),
+            started_by: rotation.started_by.to_string(),
+            keep_old_root: rotation.keep_old_root,
+            stage: stage.into(),
+            keys_moved: number(progress.moved),
+            keys_left: number(progress.left),
+            keys_blocked: number(progress.blocked),
+            problem: progress.problem.unwrap_or_default(),
+        }),
+    }
 }
 
 /// A key as it is shown; `budget` is how often a version may seal in the HSM.

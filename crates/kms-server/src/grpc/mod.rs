@@ -3,6 +3,7 @@
 pub(crate) mod convert;
 mod data_keys;
 mod keys;
+mod operators;
 mod status;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
 use kms_proto::v1::{
     self, data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer,
+    operator_service_server::OperatorServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use uuid::Uuid;
@@ -19,18 +21,21 @@ use crate::{gate::Gate, identity::Claims, peer::Peer};
 /// The longest request. The longest valid one is a context of 8 KiB with a ciphertext of 1 KiB.
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
-/// Both services of the contract, on one gate.
+/// All services of the contract, on one gate.
 #[derive(Clone)]
 pub(crate) struct Grpc {
     gate: Arc<Gate>,
 }
 
 /// The contract's services, ready to be served.
-pub(crate) fn services(gate: Arc<Gate>) -> (KeyServiceServer<Grpc>, DataKeyServiceServer<Grpc>) {
+pub(crate) fn services(
+    gate: Arc<Gate>,
+) -> (KeyServiceServer<Grpc>, DataKeyServiceServer<Grpc>, OperatorServiceServer<Grpc>) {
     let grpc = Grpc { gate };
     (
         KeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
-        DataKeyServiceServer::new(grpc).max_decoding_message_size(MAX_REQUEST_BYTES),
+        DataKeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
+        OperatorServiceServer::new(grpc).max_decoding_message_size(MAX_REQUEST_BYTES),
     )
 }
 
