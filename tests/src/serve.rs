@@ -10,7 +10,7 @@ use dewpoint_test_tokens::{Module, Token};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Authority, Clients, Identity, binary, calls::Endpoint, eventually, process};
+use crate::{Authority, Clients, Identity, binary, calls::Endpoint, eventually, process, spy};
 
 /// The account, the project and the users of the identity file.
 pub const ACCOUNT: &str = "d1";
@@ -76,9 +76,27 @@ impl Serve {
     pub fn prepare_in(path: PathBuf, hsm: &str) -> Self {
         fs::create_dir_all(path.join("data")).expect("a directory");
         let authority = Authority::new(&path, "test");
-        let (certificate, private_key) = authority.server();
         let token = Module::chosen().token(&path.join("token"), "dewpoint");
         fs::write(path.join("identity.toml"), IDENTITY).expect("a file");
+        let mut serve =
+            Self { child: None, directory: path, owned: None, authority, token, endpoint: String::new() };
+        serve.configure(hsm);
+        serve
+    }
+
+    /// From the next start on, every call to the token is written into `trace`.
+    pub fn spy(&mut self, trace: &Path, hsm: &str) {
+        self.token = spy::spied(&self.token, trace);
+        self.configure(hsm);
+    }
+
+    /// Writes the configuration; `hsm` holds lines of its part of that name.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn configure(&mut self, hsm: &str) {
+        let (path, authority, token) = (&self.directory, &self.authority, &self.token);
+        let (certificate, private_key) = authority.server();
         let config = format!(
             "data_dir = {data:?}\nidentity_file = {identity:?}\n\
              [grpc]\nlisten = \"127.0.0.1:0\"\ncertificate = {certificate:?}\nprivate_key = {private_key:?}\n\
@@ -91,7 +109,6 @@ impl Serve {
             pin = token.pin_file,
         );
         fs::write(path.join("dewpoint.toml"), config).expect("a file");
-        Self { child: None, directory: path, owned: None, authority, token, endpoint: String::new() }
     }
 
     /// A running service on a new token.

@@ -10,7 +10,8 @@ pub(crate) fn processor_time(id: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).expect("the process runs");
     let (_, numbers) = stat.rsplit_once(')').expect("the name stands in brackets");
     // proc(5): utime and stime are fields 14 and 15; the state after the name is field 3.
-    let ticks = numbers.split_whitespace().skip(11).take(2).map(|field| field.parse::<u32>().expect("a number"));
+    let ticks =
+        numbers.split_whitespace().skip(11).take(2).map(|field| field.parse::<u32>().expect("a number"));
     Duration::from_secs(1) * ticks.sum() / TICKS_PER_SECOND
 }
 
@@ -25,6 +26,7 @@ pub(crate) fn own_memory(id: u32) -> f64 {
 /// How much the process has read through system calls, in MiB.
 pub(crate) fn read(id: u32) -> f64 {
     let io = fs::read_to_string(format!("/proc/{id}/io")).expect("the process runs");
-    let bytes: f64 = io.lines().find_map(|line| line.strip_prefix("rchar: ")).expect("rchar").parse().expect("a number");
+    let bytes: f64 =
+        io.lines().find_map(|line| line.strip_prefix("rchar: ")).expect("rchar").parse().expect("a number");
     bytes / f64::from(1 << 20)
 }

@@ -148,7 +148,8 @@ async fn cold_keys(table: &mut Table, site: &Site, warm: &[Warm], token: &TokenF
         let expected = warm + token.load;
         let (cost, rate) = middle(&found);
         let load = token.load;
-        let detail = format!("{cost:.1} µs, {rate:.0}/s; warm {warm:.1} µs, one load and destruction {load:.1} µs");
+        let detail =
+            format!("{cost:.1} µs, {rate:.0}/s; warm {warm:.1} µs, one load and destruction {load:.1} µs");
         let ratios = found.iter().map(|(cost, _)| cost / expected).collect();
         let name = format!("keys: {name}, cold / (warm + load), {}", site.size);
         table.row(&name, &detail, ratios, "<= 1.3", Bound::AtMost(1.5));
@@ -168,7 +169,8 @@ async fn memory(table: &mut Table, site: &mut Site, token: &TokenFigures) {
         site.stop();
         let leaked = token.leak * (USES - loaded) as f64 / f64::from(1 << 20);
         let bound = start + STORE_CACHES + LOADED_KEY * loaded as f64 / 1024.0 + leaked + WORKING;
-        let detail = format!("{start:.0} MiB at start, {end:.0} after, of which {leaked:.0} leaked by the module");
+        let detail =
+            format!("{start:.0} MiB at start, {end:.0} after, of which {leaked:.0} leaked by the module");
         let name = format!("keys: memory, {USES} uses, {loaded} loaded / bound");
         table.row(&name, &detail, vec![end / bound], "<= 1", Bound::AtMost(1.0));
         after.push(end - leaked);

@@ -69,7 +69,7 @@ impl Site {
 
     /// Configures how many keys stay loaded, from the next start on.
     pub(crate) fn keep_loaded(&mut self, keys: usize) {
-        self.serve = Serve::prepare_in(self.serve.directory().to_owned(), &hsm(keys));
+        self.serve.configure(&hsm(keys));
     }
 
     /// Starts the service, and connects to it.

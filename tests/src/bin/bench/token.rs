@@ -55,13 +55,7 @@ pub(crate) fn measure(serve: &Serve, renew_after: u64, renewals: u64) -> TokenFi
     let text = String::from_utf8(output.stdout).expect("numbers");
     let mut numbers = text.split_whitespace().map(|number| number.parse::<f64>().expect("a number"));
     let mut next = || numbers.next().expect("seven numbers");
-    TokenFigures {
-        load: next(),
-        leak: next(),
-        pause: next(),
-        memory: [next(), next(), next()],
-        rate: next(),
-    }
+    TokenFigures { load: next(), leak: next(), pause: next(), memory: [next(), next(), next()], rate: next() }
 }
 
 /// The measured process.

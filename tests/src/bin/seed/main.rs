@@ -89,7 +89,8 @@ async fn make_all(service: &Arc<Service>, count: usize) {
 async fn make(service: Arc<Service>, caller: Caller, number: usize) -> KeyId {
     let request_id = Uuid::new_v4();
     let operation = CreateKey {
-        alias: Alias::parse(&format!("{}-{number}", &request_id.simple().to_string()[..8])).expect("an alias"),
+        alias: Alias::parse(&format!("{}-{number}", &request_id.simple().to_string()[..8]))
+            .expect("an alias"),
         description: Description::parse("made by seed").expect("a description"),
         spec: KeySpec::Aes256,
         idempotency_token: None,
