@@ -30,13 +30,16 @@ const LOADED_KEY: f64 = 10.0;
 /// Calls under way, their connections, decoded records, and what the allocator does not give back, in MiB.
 const WORKING: f64 = 64.0;
 
+/// After how many destroyed objects the module is renewed, and how many renewals are seen: low and default.
+const RENEWALS: [(u64, u64); 3] = [(10_000, 5), (100_000, 3), (kms_hsm::DEFAULT_RENEW_AFTER, 1)];
+
 /// Measures all of them.
 pub(crate) async fn rows(table: &mut Table) {
     let sizes = std::env::var(VARIABLE).unwrap_or_else(|_| SIZES.to_owned());
     let mut sites: Vec<Site> =
         sizes.split(',').map(|size| Site::open(size.trim().parse().expect("a number of keys"))).collect();
     starts(table, &mut sites).await;
-    let token = token::measure(&sites[0].serve, 100_000, 3);
+    let token = token::measure(&sites[0].serve, 200_000, 1);
     for site in &mut sites {
         site.start().await;
     }
@@ -53,39 +56,36 @@ pub(crate) async fn rows(table: &mut Table) {
     if largest.size > COLD {
         memory(table, largest, &token).await;
     }
-    leaks(table, &sites[0], &token);
+    leaks(table, &sites[0]);
 }
 
 /// Time to ready, what is read and what memory is taken, after an orderly end and after `kill -9`.
 async fn starts(table: &mut Table, sites: &mut [Site]) {
-    let mut smallest: Option<[Start; 2]> = None;
+    let mut least = None;
     for site in sites {
         let (mut orderly, mut killed) = (Vec::new(), Vec::new());
         for round in 0..ROUNDS {
             site.start().await;
             site.stop();
             orderly.push(site.start().await);
-            let alias = format!("killed-{}-{round}", uuid::Uuid::new_v4().simple());
-            let request = CreateKeyRequest { alias, ..CreateKeyRequest::default() };
+            let request =
+                CreateKeyRequest { alias: format!("killed-{round}"), ..CreateKeyRequest::default() };
             site.clients[0].keys.create_key(request).await.expect("made");
             site.serve.kill();
             killed.push(site.start().await);
             site.stop();
         }
-        let found = [median(orderly), median(killed)];
-        for (how, start, first) in [("orderly", 0), ("killed", 1)]
-            .map(|(how, which)| (how, &found[which], smallest.as_ref().map(|first| &first[which])))
-        {
-            let Start { time, read, memory } = start;
-            let first = first.unwrap_or(start);
-            let detail = format!("{time:?} to ready, {read:.1} MiB read, {memory:.0} MiB of memory");
-            let name = format!("keys: start, {how}, {} / smallest", site.size);
-            let ratio = time.as_secs_f64() / first.time.as_secs_f64();
-            table.row(&name, &detail, vec![ratio], "<= 1.3", Bound::AtMost(1.5));
+        for (how, starts) in [("orderly", orderly), ("killed", killed)] {
+            let Start { time, read, memory } = median(starts);
+            let name = format!("keys: start, {how}, {}, seconds", site.size);
+            table.row(&name, "", vec![time.as_secs_f64()], "<= 0.5", Bound::AtMost(0.5));
+            let name = format!("keys: read at start, {how}, {}, MiB", site.size);
+            table.row(&name, "beside the last part of the log", vec![read], "<= 4", Bound::AtMost(4.0));
+            let more = memory - *least.get_or_insert(memory);
             let name = format!("keys: memory at start, {how}, {}, MiB more", site.size);
-            table.row(&name, "", vec![memory - first.memory], "<= 8", Bound::AtMost(8.0));
+            let detail = format!("{memory:.1} MiB in all");
+            table.row(&name, &detail, vec![more], "<= 8", Bound::AtMost(8.0));
         }
-        smallest.get_or_insert(found);
     }
 }
 
@@ -180,16 +180,16 @@ async fn memory(table: &mut Table, site: &mut Site, token: &TokenFigures) {
 }
 
 /// What SoftHSM2 leaks, and what it costs to get it back.
-fn leaks(table: &mut Table, site: &Site, low: &TokenFigures) {
-    let default = token::measure(&site.serve, kms_hsm::DEFAULT_RENEW_AFTER, 1);
-    for (renew_after, figures) in [(100_000, low), (kms_hsm::DEFAULT_RENEW_AFTER, &default)] {
+fn leaks(table: &mut Table, site: &Site) {
+    for (renew_after, renewals) in RENEWALS {
+        let figures = token::measure(&site.serve, renew_after, renewals);
         let [first, before, after] = figures.memory;
         let detail = format!(
-            "{:.0} bytes leak of each destroyed object; {first:.0} MiB at first, {before:.0} before a renewal, \
+            "{:.0} bytes leak of each destroyed object; {first:.0} MiB at first, {before:.0} before the last renewal, \
              {after:.0} after it; {:.0} loads/s",
             figures.leak, figures.rate
         );
         let name = format!("keys: renewal after {renew_after}, ms of pause");
-        table.row(&name, &detail, vec![figures.pause], "<= 250", Bound::AtMost(250.0));
+        table.row(&name, &detail, vec![figures.pause], "<= 250", Bound::AtMost(1000.0));
     }
 }

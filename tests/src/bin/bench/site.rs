@@ -1,7 +1,8 @@
-//! A deployment with a given number of keys, made once and kept for later runs.
+//! A deployment with a given number of keys: made once and kept, and copied for each run.
 
 use std::{
-    fs,
+    fs, io,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use dewpoint_tests::{ADMIN, Clients, Identity, Serve, valid};
+use tempfile::TempDir;
 
 use crate::{
     load::{self, Call, Calls},
@@ -20,6 +22,8 @@ use crate::{
 
 /// Names the directories: another one for each change of what lies in them.
 const FORMAT: &str = "keys-1";
+/// In the directory: the ids of the keys, one a line. Written last.
+const IDS: &str = "ids";
 /// The service's own default.
 pub(crate) const LOADED_KEYS: usize = 10_000;
 /// Calls are spread over this many connections.
@@ -31,40 +35,29 @@ pub(crate) struct Site {
     pub(crate) serve: Serve,
     pub(crate) ids: Arc<Vec<String>>,
     pub(crate) clients: Vec<Clients>,
+    _copy: TempDir,
 }
 
 /// What a start took.
 pub(crate) struct Start {
     pub(crate) time: Duration,
-    /// What it read from files, in MiB.
+    /// What it read from files, but for the last part of the log, in MiB.
     pub(crate) read: f64,
     /// The process's own memory, in MiB.
     pub(crate) memory: f64,
 }
 
 impl Site {
-    /// The deployment with `size` keys, which are made if that is not done yet.
+    /// A copy of the deployment with `size` keys, which is made if it is not there yet.
     pub(crate) fn open(size: usize) -> Self {
-        let directory = own_directory().join(FORMAT).join(size.to_string());
-        let kept = directory.join("ids");
-        let hsm = hsm(LOADED_KEYS);
-        let serve = if kept.exists() {
-            Serve::prepare_in(directory, &hsm)
-        } else {
-            // What an interrupted run left is not whole.
-            drop(fs::remove_dir_all(&directory));
-            let serve = Serve::prepare_in(directory.clone(), &hsm);
-            assert!(serve.run("init").status.success(), "the root key is made");
-            eprintln!("making {size} keys in {}", directory.display());
-            let text = serve.seed(size).join("\n");
-            fs::write(directory.join("new"), text).expect("the directory is ours");
-            fs::rename(directory.join("new"), &kept).expect("the directory is ours");
-            serve
-        };
-        let text = fs::read_to_string(kept).expect("the file is ours");
+        let kept = kept(size);
+        let copy = tempfile::tempdir_in(own_directory()).expect("a directory");
+        copy_tree(&kept, copy.path()).expect("there is space for a copy");
+        let serve = Serve::prepare_in(copy.path().to_owned(), &hsm(LOADED_KEYS));
+        let text = fs::read_to_string(copy.path().join(IDS)).expect("the file is ours");
         let ids = Arc::new(text.lines().map(str::to_owned).collect::<Vec<_>>());
         assert_eq!(ids.len(), size, "all keys were made");
-        Self { size, serve, ids, clients: Vec::new() }
+        Self { size, serve, ids, clients: Vec::new(), _copy: copy }
     }
 
     /// Configures how many keys stay loaded, from the next start on.
@@ -79,7 +72,8 @@ impl Site {
         self.serve.start().await;
         let time = begun.elapsed();
         let (id, files) = (self.serve.id(), Some(self.serve.authority.client("admin", &[ADMIN], valid())));
-        let start = Start { time, read: process::read(id), memory: process::own_memory(id) };
+        let read = process::read(id) - last_segment(&self.serve.directory().join("data/audit"));
+        let start = Start { time, read, memory: process::own_memory(id) };
         self.clients.clear();
         for _ in 0..CONNECTIONS {
             let identity = Identity { files: files.clone(), ..Identity::default() };
@@ -122,6 +116,54 @@ impl Site {
         let figures = load::run_each(&self.clients, calls, 64, duration, self.serve.id()).await;
         (figures.processor, figures.rate)
     }
+}
+
+/// The directory of the deployment that copies are made of.
+fn kept(size: usize) -> PathBuf {
+    let directory = own_directory().join(FORMAT).join(size.to_string());
+    if directory.join(IDS).exists() {
+        return directory;
+    }
+    // What an interrupted run left is not whole.
+    drop(fs::remove_dir_all(&directory));
+    let serve = Serve::prepare_in(directory.clone(), &hsm(LOADED_KEYS));
+    assert!(serve.run("init").status.success(), "the root key is made");
+    eprintln!("making {size} keys in {}", directory.display());
+    let text = serve.seed(size).join("\n");
+    fs::write(directory.join("new"), text).expect("the directory is ours");
+    fs::rename(directory.join("new"), directory.join(IDS)).expect("the directory is ours");
+    directory
+}
+
+/// Copies a deployment. The log's parts that are full never change: they are linked.
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    fs::set_permissions(to, fs::metadata(from)?.permissions())?;
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(from)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    entries.sort();
+    let last = entries.last().cloned();
+    for path in entries {
+        let target = to.join(path.file_name().unwrap_or_default());
+        if path.is_dir() {
+            copy_tree(&path, &target)?;
+        } else if from.ends_with("audit") && Some(&path) != last.as_ref() {
+            fs::hard_link(&path, &target)?;
+        } else {
+            fs::copy(&path, &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// The size of the log's last part, in MiB: a start reads all of it.
+fn last_segment(log: &Path) -> f64 {
+    let paths = fs::read_dir(log).expect("the log's directory").map(|entry| entry.expect("an entry").path());
+    let segments = paths.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    let last = segments.max().expect("the log has a part");
+    #[allow(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
+    let bytes = fs::metadata(last).expect("it is there").len() as f64;
+    bytes / f64::from(1 << 20)
 }
 
 fn hsm(loaded_keys: usize) -> String {

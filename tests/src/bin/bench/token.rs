@@ -109,7 +109,7 @@ fn leaks(hsm: &Pkcs11Hsm, keys: &[Arc<BackingKey>], wanted: u64) -> Leaks {
     let memory = || process::own_memory(std::process::id());
     let (first, started, loads) = (memory(), Instant::now(), hsm.statistics().loads);
     let (mut before, mut pause, mut renewals) = (first, Duration::ZERO, 0);
-    let mut fresh = (first, hsm.statistics().destroyed);
+    let destroyed = hsm.statistics().destroyed;
     let mut leak = 0.0;
     for number in 0.. {
         let begun = Instant::now();
@@ -125,10 +125,13 @@ fn leaks(hsm: &Pkcs11Hsm, keys: &[Arc<BackingKey>], wanted: u64) -> Leaks {
             if renewals >= wanted {
                 break;
             }
-            fresh = (memory(), statistics.destroyed);
         } else {
             before = memory();
-            leak = (before - fresh.0) * f64::from(1 << 20) / (statistics.destroyed - fresh.1).max(1) as f64;
+            // Later periods use again what the first one took.
+            if renewals == 0 {
+                let leaking = statistics.destroyed.saturating_sub(destroyed).max(1) as f64;
+                leak = (before - first) * f64::from(1 << 20) / leaking;
+            }
         }
     }
     let rate = (hsm.statistics().loads - loads) as f64 / started.elapsed().as_secs_f64();
