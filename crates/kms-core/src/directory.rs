@@ -50,8 +50,9 @@ pub(crate) struct TokenUse {
     pub(crate) key_id: KeyId,
 }
 
-/// How many key records are kept decoded. A record takes about half a KiB.
-const DECODED_RECORDS: usize = 4096;
+/// How many key records are kept decoded: more than keys stay loaded in the HSM by default, for whoever uses
+/// those needs these. A record takes about half a KiB.
+const DECODED_RECORDS: usize = 16_384;
 
 /// Reads and encodes what the store holds.
 pub(crate) struct Directory {
