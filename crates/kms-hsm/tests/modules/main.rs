@@ -6,6 +6,7 @@ mod support;
 
 mod ceremony;
 mod healing;
+mod moving;
 mod objects;
 mod opening;
 mod pool;
