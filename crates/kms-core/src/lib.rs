@@ -26,5 +26,5 @@ pub use answer::{Recorded, Refused};
 pub use error::Error;
 pub use record::{OpenIntent, Phase, Record, RequestId, Verdict};
 pub use secret::SecretBytes;
-pub use service::{Call, Ports, Service, StartError};
+pub use service::{Call, Carried, Ports, Service, StartError};
 pub use timestamp::Timestamp;

@@ -22,10 +22,12 @@ pub enum Action {
     DekCreate,
     /// `kms:dek:crypto`
     DekCrypto,
+    /// `dewpoint:root:manage`: the operators' only one; no user can be given it.
+    RootManage,
 }
 
 impl Action {
-    /// All of them.
+    /// All that users can be given.
     pub const ALL: [Self; 9] = [
         Self::CmkCreate,
         Self::CmkGet,
@@ -51,10 +53,11 @@ impl Action {
             Self::CmkGenerate => "kms:cmk:generate",
             Self::DekCreate => "kms:dek:create",
             Self::DekCrypto => "kms:dek:crypto",
+            Self::RootManage => "dewpoint:root:manage",
         }
     }
 
-    /// The action with this name.
+    /// The action with this name, if users can be given it.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|action| action.name() == name)
     }
@@ -68,7 +71,7 @@ impl Permissions {
     /// No action.
     pub const NONE: Self = Self(0);
 
-    /// Every action that exists.
+    /// Everything that users can be given.
     pub fn all() -> Self {
         Action::ALL.into_iter().collect()
     }
@@ -94,6 +97,8 @@ pub enum TrafficGroup {
     DataKeys,
     /// Reads, whose limits DEW does not document.
     Queries,
+    /// What operators and the service itself do; DEW has no such calls, and so no limits.
+    Administration,
 }
 
 /// What an operation may do to the world.
@@ -177,4 +182,8 @@ operations! {
     DecryptDataKey: DekCrypto, Some("decryptDatakey"), DataKeys, Use;
     /// Answers random bytes of the HSM.
     GenerateRandom: CmkGenerate, Some("genRandom"), DataKeys, Use;
+    /// `dewpoint backup`: hands all keys over to another token.
+    CreateBackup: RootManage, None, Administration, Change;
+    /// `dewpoint restore`: takes all keys over from another token.
+    RestoreBackup: RootManage, None, Administration, Change;
 }

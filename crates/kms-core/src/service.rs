@@ -3,6 +3,8 @@
 //! authorise → prepare (reads the store) → intent, if it changes something → HSM worker → commit →
 //! record → answer. An answer leaves only as [`Recorded`]: with the log's receipt.
 
+mod moving;
+
 use std::{
     future::poll_fn,
     pin::Pin,
@@ -33,6 +35,8 @@ use crate::{
     },
     record::{OpenIntent, Phase, Record, RequestId, Verdict},
 };
+
+pub use moving::Carried;
 
 /// How often a change is tried anew when others change the same records at the same time.
 const MAX_ATTEMPTS: usize = 16;

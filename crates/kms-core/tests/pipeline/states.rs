@@ -54,8 +54,9 @@ fn refusal(name: OperationName, state: KeyState) -> Option<&'static str> {
 
 #[test]
 fn every_operation_in_every_state() {
+    let count = World::new().key_with_attempts(&owner()).1.len();
     for state in [KeyState::Enabled, KeyState::Disabled, KeyState::PendingDeletion] {
-        for index in 0..OperationName::ALL.len() - 1 {
+        for index in 0..count {
             let world = World::new();
             let (key_id, attempts) = world.key_with_attempts(&owner());
             match state {
