@@ -59,11 +59,19 @@ impl Serve {
     /// # Panics
     /// If they cannot be made.
     pub fn prepare() -> Self {
+        Self::prepare_on(Module::chosen())
+    }
+
+    /// The same on a token of this module.
+    ///
+    /// # Panics
+    /// If they cannot be made.
+    pub fn prepare_on(module: Module) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
         let authority = Authority::new(path, "test");
         let (certificate, private_key) = authority.server();
-        let token = Module::chosen().token(&path.join("token"), "dewpoint");
+        let token = module.token(&path.join("token"), "dewpoint");
         fs::create_dir(path.join("data")).expect("a directory");
         fs::write(path.join("identity.toml"), IDENTITY).expect("a file");
         let config = format!(
