@@ -61,9 +61,17 @@ impl Serve {
     /// # Panics
     /// If they cannot be made.
     pub fn prepare() -> Self {
+        Self::prepare_on(Module::chosen())
+    }
+
+    /// The same on a token of this module.
+    ///
+    /// # Panics
+    /// If they cannot be made.
+    pub fn prepare_on(module: Module) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().to_owned();
-        let mut serve = Self::prepare_in(path, "workers = 1\n");
+        let mut serve = Self::prepare_in_on(module, path, "workers = 1\n");
         serve.owned = Some(directory);
         serve
     }
@@ -74,9 +82,13 @@ impl Serve {
     /// # Panics
     /// If they cannot be made.
     pub fn prepare_in(path: PathBuf, hsm: &str) -> Self {
+        Self::prepare_in_on(Module::chosen(), path, hsm)
+    }
+
+    fn prepare_in_on(module: Module, path: PathBuf, hsm: &str) -> Self {
         fs::create_dir_all(path.join("data")).expect("a directory");
         let authority = Authority::new(&path, "test");
-        let token = Module::chosen().token(&path.join("token"), "dewpoint");
+        let token = module.token(&path.join("token"), "dewpoint");
         fs::write(path.join("identity.toml"), IDENTITY).expect("a file");
         let mut serve =
             Self { child: None, directory: path, owned: None, authority, token, endpoint: String::new() };

@@ -10,6 +10,7 @@
 //! | `o/` request id | the change's digest: the change is committed, its outcome perhaps not recorded |
 //! | `m/deployment` | which token this store belongs to |
 //! | `m/root` | the root keys: which generation wraps new keys, which ones may still be needed |
+//! | `m/origin` | of which backup, of which deployment, this store was made; else absent |
 //!
 //! Every value ends in an HMAC-SHA256 over its store key and its bytes, under a key that the HSM
 //! derives: whoever can write the store but not use the HSM can neither make nor move a value.
@@ -199,19 +200,38 @@ impl Directory {
 
     /// A mutation that puts `value`, authenticated.
     pub(crate) fn put<T: Serialize>(&self, path: StoreKey, value: &T) -> Result<Mutation, Error> {
-        let payload = postcard::to_extend(value, vec![ENCODING])
-            .map_err(|_| Error::Internal { detail: "a record could not be encoded" })?;
-        let mac = self.mac(&path, &payload).finalize().into_bytes();
-        Ok(Mutation::Put(path, [&payload[..], &mac].concat()))
+        Ok(self.put_payload(path, &Self::encode(value)?))
+    }
+
+    /// A mutation that puts what [`encode`](Self::encode) gave, authenticated.
+    pub(crate) fn put_payload(&self, path: StoreKey, payload: &[u8]) -> Mutation {
+        let mac = self.mac(&path, payload).finalize().into_bytes();
+        Mutation::Put(path, [payload, &mac].concat())
+    }
+
+    /// A value as it is stored, without its MAC.
+    pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
+        postcard::to_extend(value, vec![ENCODING])
+            .map_err(|_| Error::Internal { detail: "a record could not be encoded" })
     }
 
     /// Authenticates and decodes the value of `path`.
     pub(crate) fn open<T: DeserializeOwned>(&self, path: &[u8], bytes: &[u8]) -> Result<T, Error> {
+        Self::decode(self.authentic(path, bytes)?)
+    }
+
+    /// Authenticates the value of `path`; answers it without its MAC.
+    pub(crate) fn authentic<'a>(&self, path: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], Error> {
         let (payload, mac) = bytes
             .split_at_checked(bytes.len().wrapping_sub(MAC_BYTES))
             .ok_or_else(|| tampered("a value is shorter than its MAC"))?;
         // Compared in constant time.
         self.mac(path, payload).verify_slice(mac).map_err(|_| tampered(&hex::encode(path)))?;
+        Ok(payload)
+    }
+
+    /// Decodes what [`encode`](Self::encode) gave, and was authenticated since.
+    pub(crate) fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Error> {
         match payload.split_first() {
             Some((&ENCODING, encoded)) => {
                 postcard::from_bytes(encoded).map_err(|_| tampered("an authentic value does not decode"))

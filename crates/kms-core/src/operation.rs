@@ -202,4 +202,8 @@ operations! {
     ForgetRoots: RootManage, None, Administration, Change;
     /// The service itself: destroys the old root keys on the token.
     DestroyRoots: RootManage, None, Administration, Change;
+    /// `dewpoint backup`: hands all keys over to another token.
+    CreateBackup: RootManage, None, Administration, Change;
+    /// `dewpoint restore`: takes all keys over from another token.
+    RestoreBackup: RootManage, None, Administration, Change;
 }

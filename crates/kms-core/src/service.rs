@@ -3,6 +3,8 @@
 //! authorise → prepare (reads the store) → intent, if it changes something → HSM worker → commit →
 //! record → answer. An answer leaves only as [`Recorded`]: with the log's receipt.
 
+mod moving;
+
 use std::{
     future::poll_fn,
     pin::Pin,
@@ -37,6 +39,8 @@ use crate::{
     settings::Settings,
     uses::Uses,
 };
+
+pub use moving::Carried;
 
 /// How often a change is tried anew when others change the same records at the same time.
 const MAX_ATTEMPTS: usize = 16;

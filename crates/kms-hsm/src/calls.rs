@@ -15,6 +15,8 @@ pub(crate) enum Call {
     GetAttributeValue,
     GenerateRandom,
     GenerateKey,
+    GenerateKeyPair,
+    CreateObject,
     WrapKey,
     UnwrapKey,
     DestroyObject,
@@ -25,7 +27,7 @@ pub(crate) enum Call {
     Finalize,
 }
 
-const CALLS: usize = 18;
+const CALLS: usize = 20;
 
 impl Call {
     pub(crate) const ALL: [Self; CALLS] = [
@@ -39,6 +41,8 @@ impl Call {
         Self::GetAttributeValue,
         Self::GenerateRandom,
         Self::GenerateKey,
+        Self::GenerateKeyPair,
+        Self::CreateObject,
         Self::WrapKey,
         Self::UnwrapKey,
         Self::DestroyObject,
@@ -61,6 +65,8 @@ impl Call {
             Self::GetAttributeValue => "C_GetAttributeValue",
             Self::GenerateRandom => "C_GenerateRandom",
             Self::GenerateKey => "C_GenerateKey",
+            Self::GenerateKeyPair => "C_GenerateKeyPair",
+            Self::CreateObject => "C_CreateObject",
             Self::WrapKey => "C_WrapKey",
             Self::UnwrapKey => "C_UnwrapKey",
             Self::DestroyObject => "C_DestroyObject",

@@ -42,4 +42,9 @@ impl Pkcs11Config {
     pub(crate) fn authentication_key_label(&self) -> String {
         format!("{}-authentication", self.root_label)
     }
+
+    /// The label of the key pair that takes a store over from another token.
+    pub(crate) fn transfer_key_label(&self) -> String {
+        format!("{}-transfer", self.root_label)
+    }
 }

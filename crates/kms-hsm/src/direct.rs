@@ -18,7 +18,8 @@ use cryptoki::{
 };
 use cryptoki_sys::{
     CK_ATTRIBUTE, CK_FUNCTION_LIST, CK_GCM_PARAMS, CK_MECHANISM, CK_MECHANISM_INFO, CK_MECHANISM_TYPE,
-    CK_OBJECT_HANDLE, CK_RV, CK_ULONG, CKR_OK,
+    CK_OBJECT_HANDLE, CK_RSA_PKCS_OAEP_PARAMS, CK_RV, CK_ULONG, CKG_MGF1_SHA1, CKM_RSA_PKCS_OAEP, CKM_SHA_1,
+    CKR_OK, CKZ_DATA_SPECIFIED,
 };
 
 /// The number of a mechanism, as `CKM_SHA256_HMAC`.
@@ -46,6 +47,15 @@ pub(crate) struct Gcm<'a> {
 pub(crate) struct Cipher<'a> {
     pub(crate) mechanism: MechanismId,
     pub(crate) gcm: Option<Gcm<'a>>,
+}
+
+/// How a key is wrapped and unwrapped.
+#[derive(Clone, Copy)]
+pub(crate) enum Wrapping {
+    /// By a mechanism without parameters.
+    Plain(MechanismId),
+    /// By RSA-OAEP with SHA-1 and no label: the only form that every module has.
+    Oaep,
 }
 
 /// The module's functions. The library that they lie in stays loaded as long as this lives.
@@ -169,25 +179,20 @@ impl Direct {
     pub(crate) fn wrap(
         &self,
         session: &Session,
-        mechanism: MechanismId,
+        wrapping: Wrapping,
         wrapping_key: Handle,
         key: Handle,
         out: &mut [u8],
     ) -> Result<usize> {
         let wrap = present(self.functions.C_WrapKey)?;
-        let mut mechanism = plain(mechanism);
         let mut written = ulong(out.len());
-        // SAFETY: as in `sign`; the module writes at most `written` bytes to `out`.
-        let answer = unsafe {
-            wrap(
-                session.handle(),
-                &raw mut mechanism,
-                wrapping_key.0,
-                key.0,
-                out.as_mut_ptr(),
-                &raw mut written,
-            )
-        };
+        let answer = with_wrapping(wrapping, |mechanism| {
+            // SAFETY: as in `sign`; the parameters live until this closure ends, and the module writes at
+            // most `written` bytes to `out`.
+            unsafe {
+                wrap(session.handle(), mechanism, wrapping_key.0, key.0, out.as_mut_ptr(), &raw mut written)
+            }
+        });
         checked(answer, Function::WrapKey)?;
         Ok(length(written))
     }
@@ -196,29 +201,30 @@ impl Direct {
     pub(crate) fn unwrap(
         &self,
         session: &Session,
-        mechanism: MechanismId,
+        wrapping: Wrapping,
         wrapping_key: Handle,
         wrapped: &[u8],
         template: &[Attribute],
     ) -> Result<Handle> {
         let unwrap = present(self.functions.C_UnwrapKey)?;
-        let mut mechanism = plain(mechanism);
         let mut template: Vec<CK_ATTRIBUTE> = template.iter().map(Into::into).collect();
         let mut object = 0;
-        // SAFETY: as in `sign`; the attributes point into `template`, which outlives the call, and the
-        // module only reads them and `wrapped`.
-        let answer = unsafe {
-            unwrap(
-                session.handle(),
-                &raw mut mechanism,
-                wrapping_key.0,
-                wrapped.as_ptr().cast_mut(),
-                ulong(wrapped.len()),
-                template.as_mut_ptr(),
-                ulong(template.len()),
-                &raw mut object,
-            )
-        };
+        let answer = with_wrapping(wrapping, |mechanism| {
+            // SAFETY: as in `wrap`; the attributes point into `template`, which outlives the call, and the
+            // module only reads them and `wrapped`.
+            unsafe {
+                unwrap(
+                    session.handle(),
+                    mechanism,
+                    wrapping_key.0,
+                    wrapped.as_ptr().cast_mut(),
+                    ulong(wrapped.len()),
+                    template.as_mut_ptr(),
+                    ulong(template.len()),
+                    &raw mut object,
+                )
+            }
+        });
         checked(answer, Function::UnwrapKey)?;
         Ok(Handle(object))
     }
@@ -257,6 +263,27 @@ fn with_mechanism<T>(cipher: Cipher<'_>, call: impl FnOnce(*mut CK_MECHANISM) ->
     };
     mechanism.pParameter = (&raw mut parameters).cast::<c_void>();
     mechanism.ulParameterLen = ulong(size_of::<CK_GCM_PARAMS>());
+    call(&raw mut mechanism)
+}
+
+/// Gives `call` a mechanism whose parameters live as long as the call.
+fn with_wrapping(wrapping: Wrapping, call: impl FnOnce(*mut CK_MECHANISM) -> CK_RV) -> CK_RV {
+    // PKCS#11 §6.1.8 (CK_RSA_PKCS_OAEP_PARAMS). SoftHSM2 wants the source named and its data absent.
+    let mut parameters = CK_RSA_PKCS_OAEP_PARAMS {
+        hashAlg: CKM_SHA_1,
+        mgf: CKG_MGF1_SHA1,
+        source: CKZ_DATA_SPECIFIED,
+        pSourceData: ptr::null_mut(),
+        ulSourceDataLen: 0,
+    };
+    let mut mechanism = match wrapping {
+        Wrapping::Plain(mechanism) => plain(mechanism),
+        Wrapping::Oaep => CK_MECHANISM {
+            mechanism: CKM_RSA_PKCS_OAEP,
+            pParameter: (&raw mut parameters).cast::<c_void>(),
+            ulParameterLen: ulong(size_of::<CK_RSA_PKCS_OAEP_PARAMS>()),
+        },
+    };
     call(&raw mut mechanism)
 }
 

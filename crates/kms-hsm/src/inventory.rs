@@ -72,8 +72,12 @@ impl Inventory {
             authentication: Shelf::new(config.authentication_key_label()),
             strangers: Vec::new(),
         };
+        let transfer = config.transfer_key_label();
         for object in session.find(&[Attribute::Token(true)])? {
             let label = label_of(session, object)?;
+            if label == transfer {
+                continue; // it neither wraps nor computes: transfer.rs looks for it when it is needed
+            }
             if label == inventory.authentication.label {
                 let verdict = judge_authentication(session, object)?;
                 inventory.authentication.candidates.push((object.into(), verdict));

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The size of every key but SM4's: AES-256, and HMAC-SHA256 at its full strength.
-const KEY_BYTES: u64 = 32;
+pub(crate) const KEY_BYTES: u64 = 32;
 
 /// What a root key has to be: it wraps and unwraps, it does nothing else, and it never leaves.
 pub(crate) fn root_attributes() -> Vec<Attribute> {
@@ -84,7 +84,7 @@ impl Form {
     }
 
     /// A session object of this form; extractable only while it is made or moved.
-    fn attributes(&self, extractable: bool) -> Vec<Attribute> {
+    pub(crate) fn attributes(&self, extractable: bool) -> Vec<Attribute> {
         let mut attributes = secret_key(self.key_type);
         attributes.extend([Attribute::Token(false), Attribute::Extractable(extractable)]);
         let sign = [Attribute::Sign(true)];
@@ -102,7 +102,7 @@ impl Form {
         }
     }
 
-    fn generate(&self, session: &TokenSession) -> Result<Handle, Failure> {
+    pub(crate) fn generate(&self, session: &TokenSession) -> Result<Handle, Failure> {
         let mut template = self.attributes(true);
         let mechanism = match self.generation {
             Generation::Aes => Mechanism::AesKeyGen,
@@ -128,7 +128,7 @@ impl Form {
     }
 }
 
-fn secret_key(key_type: KeyType) -> Vec<Attribute> {
+pub(crate) fn secret_key(key_type: KeyType) -> Vec<Attribute> {
     vec![
         Attribute::Class(ObjectClass::SECRET_KEY),
         Attribute::KeyType(key_type),
@@ -138,7 +138,7 @@ fn secret_key(key_type: KeyType) -> Vec<Attribute> {
 }
 
 /// All uses of a key, of which only `allowed` are. What a template leaves out is up to the module.
-fn uses(allowed: &[Attribute]) -> Vec<Attribute> {
+pub(crate) fn uses(allowed: &[Attribute]) -> Vec<Attribute> {
     let forbidden = [
         Attribute::Encrypt(false),
         Attribute::Decrypt(false),
@@ -195,13 +195,13 @@ impl<'a> Blob<'a> {
     }
 }
 
-fn wrap(
+pub(crate) fn wrap(
     session: &TokenSession,
     mechanism: WrapMechanism,
     root: Handle,
     key: Handle,
 ) -> Result<Vec<u8>, Failure> {
-    let wrapped = session.wrap_key(mechanism, root, key)?;
+    let wrapped = session.wrap_key(mechanism.wrapping(), root, key)?;
     Ok([&[mechanism as u8], &wrapped[..]].concat())
 }
 
@@ -213,7 +213,7 @@ fn unwrap(
     extractable: bool,
 ) -> Result<Handle, Trouble> {
     let Blob { mechanism, wrapped } = Blob::parse(blob, form)?;
-    Ok(session.unwrap_key(mechanism, root, wrapped, &form.attributes(extractable))?)
+    Ok(session.unwrap_key(mechanism.wrapping(), root, wrapped, &form.attributes(extractable))?)
 }
 
 /// Loads a wrapped backing key as a session object of `session` that cannot leave it.
@@ -229,7 +229,14 @@ pub(crate) fn make_wrapped(
     root: Handle,
 ) -> Result<Vec<u8>, Trouble> {
     let newborn = Brief { session, handle: form.generate(session)? };
-    wrap_proved(session, form, mechanism, root, newborn.handle)
+    Ok(wrap_proved(session, form, mechanism, root, newborn.handle)?.blob)
+}
+
+/// A wrapped key that was proved to load as the key that it was made of.
+pub(crate) struct Proved {
+    pub(crate) blob: Vec<u8>,
+    /// What tells this key from every other, on every token, without telling the key.
+    pub(crate) fingerprint: Vec<u8>,
 }
 
 /// Wraps the key that `old_root` wrapped as `blob` under `root`. No object outlives this call.
@@ -239,7 +246,7 @@ pub(crate) fn rewrap(
     mechanism: WrapMechanism,
     (old_root, blob): (Handle, &[u8]),
     root: Handle,
-) -> Result<Vec<u8>, Trouble> {
+) -> Result<Proved, Trouble> {
     let moved = Brief { session, handle: unwrap(session, form, old_root, blob, true)? };
     wrap_proved(session, form, mechanism, root, moved.handle)
 }
@@ -251,11 +258,12 @@ fn wrap_proved(
     mechanism: WrapMechanism,
     root: Handle,
     key: Handle,
-) -> Result<Vec<u8>, Trouble> {
+) -> Result<Proved, Trouble> {
     let blob = wrap(session, mechanism, root, key)?;
     let reloaded = Brief { session, handle: load(session, form, root, &blob)? };
-    if form.fingerprint(session, key)? == form.fingerprint(session, reloaded.handle)? {
-        Ok(blob)
+    let fingerprint = form.fingerprint(session, key)?;
+    if fingerprint == form.fingerprint(session, reloaded.handle)? {
+        Ok(Proved { blob, fingerprint })
     } else {
         let detail = "a wrapped key loads as another key".to_owned();
         Err(HsmError::Unavailable { function: "C_UnwrapKey", detail }.into())
@@ -263,9 +271,18 @@ fn wrap_proved(
 }
 
 /// An object that must not outlive a call: destroyed on every path.
-struct Brief<'a> {
-    session: &'a TokenSession,
-    handle: Handle,
+pub(crate) struct Brief<'a> {
+    pub(crate) session: &'a TokenSession,
+    pub(crate) handle: Handle,
+}
+
+impl Brief<'_> {
+    /// Gives the object to someone else to destroy.
+    pub(crate) fn keep(self) -> Handle {
+        let handle = self.handle;
+        std::mem::forget(self); // it owns nothing but the object
+        handle
+    }
 }
 
 impl Drop for Brief<'_> {

@@ -23,6 +23,7 @@ mod random;
 mod sealing;
 mod session;
 mod token;
+mod transfer;
 mod ward;
 mod worker;
 
@@ -32,3 +33,4 @@ pub use inventory::RootKeys;
 pub use mechanisms::{CheckpointSignature, CipherForm, VendorSm4};
 pub use open_error::OpenError;
 pub use pool::{Pkcs11Hsm, Statistics};
+pub use transfer::{MovedKey, PROOF_BYTES, Passage, Transfer, TransferKey, Transport};

@@ -10,7 +10,7 @@ use cryptoki_sys::{
 
 use crate::{
     OpenError,
-    direct::{Direct, MechanismId},
+    direct::{Direct, MechanismId, Wrapping},
 };
 
 /// How keys are wrapped under the root key. The number stands before the wrapped bytes, so that a
@@ -36,6 +36,10 @@ impl WrapMechanism {
             Self::Padded => CKM_AES_KEY_WRAP_KWP,
             Self::VendorPadded => CKM_AES_KEY_WRAP_PAD,
         }
+    }
+
+    pub(crate) const fn wrapping(self) -> Wrapping {
+        Wrapping::Plain(self.id())
     }
 
     pub(crate) const fn name(self) -> &'static str {

@@ -16,7 +16,7 @@ use crate::{
     CallCount, OpenError, Pkcs11Config, RootKeys,
     calls::Call,
     medic::Medic,
-    token,
+    token::{self, Token},
     ward::{Ward, shut_down, unavailable},
     worker::Worker,
 };
@@ -99,6 +99,11 @@ impl Pkcs11Hsm {
     /// Why the token cannot be used now, if it cannot.
     pub fn loss(&self) -> Option<HsmError> {
         self.ward.loss()
+    }
+
+    /// The token, if it works now.
+    pub(crate) fn token(&self) -> Option<Arc<Token>> {
+        self.ward.token()
     }
 
     /// Whether every worker waits in a call that does not return.

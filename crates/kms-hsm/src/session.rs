@@ -15,13 +15,12 @@ use zeroize::Zeroizing;
 
 use crate::{
     calls::{Call, Counters},
-    direct::{Cipher, Direct, Handle},
+    direct::{Cipher, Direct, Handle, Wrapping},
     failure::Failure,
-    mechanisms::WrapMechanism,
 };
 
-/// The longest wrapped key that is expected: a 32-byte key takes 40 bytes.
-const MAX_WRAPPED_BYTES: usize = 256;
+/// The longest wrapped key that is expected: RSA of 3072 bits makes 384 bytes, AES 40.
+const MAX_WRAPPED_BYTES: usize = 512;
 
 /// An open session; it closes when it is dropped.
 pub(crate) struct TokenSession {
@@ -100,26 +99,40 @@ impl TokenSession {
         self.call(Call::GenerateKey, self.session.generate_key(mechanism, template)).map(Into::into)
     }
 
+    /// Makes a key pair, as `mechanism` says; answers the public and the private key.
+    pub(crate) fn generate_key_pair(
+        &self,
+        mechanism: &Mechanism<'_>,
+        (public, private): (&[Attribute], &[Attribute]),
+    ) -> Result<(ObjectHandle, ObjectHandle), Failure> {
+        self.call(Call::GenerateKeyPair, self.session.generate_key_pair(mechanism, public, private))
+    }
+
+    /// Makes an object of values that are known outside, as a public key is.
+    pub(crate) fn create_object(&self, template: &[Attribute]) -> Result<Handle, Failure> {
+        self.call(Call::CreateObject, self.session.create_object(template)).map(Into::into)
+    }
+
     pub(crate) fn wrap_key(
         &self,
-        mechanism: WrapMechanism,
-        root: Handle,
+        wrapping: Wrapping,
+        wrapping_key: Handle,
         key: Handle,
     ) -> Result<Vec<u8>, Failure> {
         let mut wrapped = vec![0; MAX_WRAPPED_BYTES];
-        let answer = self.direct.wrap(&self.session, mechanism.id(), root, key, &mut wrapped);
+        let answer = self.direct.wrap(&self.session, wrapping, wrapping_key, key, &mut wrapped);
         wrapped.truncate(self.call(Call::WrapKey, answer)?);
         Ok(wrapped)
     }
 
     pub(crate) fn unwrap_key(
         &self,
-        mechanism: WrapMechanism,
-        root: Handle,
+        wrapping: Wrapping,
+        wrapping_key: Handle,
         wrapped: &[u8],
         template: &[Attribute],
     ) -> Result<Handle, Failure> {
-        let answer = self.direct.unwrap(&self.session, mechanism.id(), root, wrapped, template);
+        let answer = self.direct.unwrap(&self.session, wrapping, wrapping_key, wrapped, template);
         self.call(Call::UnwrapKey, answer)
     }
 

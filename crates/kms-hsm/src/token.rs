@@ -14,7 +14,7 @@ use kms_core::{
     key::{BackingKey, BackingKind, MaterialId, WrappedKey},
     ports::{HsmError, Mac},
 };
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::{
     OpenError, Pkcs11Config,
@@ -92,6 +92,25 @@ impl Token {
         self.door.session()
     }
 
+    /// A session that can make and destroy token objects.
+    pub(crate) fn writable_session(&self) -> Result<TokenSession, Failure> {
+        self.door.writable_session()
+    }
+
+    /// The session that objects are made in, one at a time.
+    pub(crate) fn anchor(&self) -> MutexGuard<'_, TokenSession> {
+        self.anchor.lock()
+    }
+
+    /// The token's serial number.
+    pub(crate) fn serial(&self) -> Result<String, OpenError> {
+        Ok(self.door.token_state()?.serial)
+    }
+
+    pub(crate) fn config(&self) -> &Pkcs11Config {
+        &self.config
+    }
+
     pub(crate) fn strangers(&self) -> &[String] {
         &self.strangers
     }
@@ -110,18 +129,18 @@ impl Token {
         self.roots.read().keys().copied().collect()
     }
 
-    fn root(&self, generation: u32) -> Result<Handle, HsmError> {
+    pub(crate) fn root(&self, generation: u32) -> Result<Handle, HsmError> {
         self.roots.read().get(&generation).copied().ok_or(HsmError::RootMissing { generation })
     }
 
     /// The root key that wraps new keys, and its generation.
-    fn newest_root(&self) -> Result<(u32, Handle), HsmError> {
+    pub(crate) fn newest_root(&self) -> Result<(u32, Handle), HsmError> {
         let roots = self.roots.read();
         let newest = roots.last_key_value().map(|(generation, root)| (*generation, *root));
         newest.ok_or(HsmError::RootMissing { generation: 1 })
     }
 
-    fn form(&self, kind: BackingKind) -> Result<Form, HsmError> {
+    pub(crate) fn form(&self, kind: BackingKind) -> Result<Form, HsmError> {
         Form::of(kind, &self.capabilities, self.config.sm4.as_ref())
     }
 
@@ -147,8 +166,8 @@ impl Token {
         let (root_generation, root) = self.newest_root()?;
         let old = (old_root, &key.wrapped.blob[..]);
         let rewrap = || keys::rewrap(&anchor, form, self.capabilities.wrap(), old, root);
-        let blob = self.unwrapping(&anchor, rewrap)?;
-        Ok(WrappedKey { root_generation, blob })
+        let moved = self.unwrapping(&anchor, rewrap)?;
+        Ok(WrappedKey { root_generation, blob: moved.blob })
     }
 
     /// The loaded form of `key`. Two workers that miss the same key load it once.
@@ -176,7 +195,7 @@ impl Token {
 
     /// Unwraps a key, and finds out whose fault it is if that fails: if the device unwraps a key of its
     /// own but fails with this one twice, the wrapped key's.
-    fn unwrapping<T>(
+    pub(crate) fn unwrapping<T>(
         &self,
         anchor: &TokenSession,
         unwrap: impl Fn() -> Result<T, Trouble>,
@@ -261,7 +280,7 @@ impl Token {
     }
 }
 
-fn at_anchor(trouble: Trouble) -> Trouble {
+pub(crate) fn at_anchor(trouble: Trouble) -> Trouble {
     match trouble {
         Trouble::Call(failure) => Trouble::Call(failure.at(Place::Anchor)),
         refusal @ Trouble::Refusal(_) => refusal,
@@ -272,7 +291,7 @@ fn at_anchor(trouble: Trouble) -> Trouble {
 ///
 /// SoftHSM2 writes its files without fsync. Losing a root key would lose every key below it, so all file
 /// systems are written out; where the module keeps its files is not known here.
-fn write_out() {
+pub(crate) fn write_out() {
     rustix::fs::sync();
 }
 

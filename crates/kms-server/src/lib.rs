@@ -2,6 +2,7 @@
 //! traffic control. [`server::start`] is the composition root.
 
 mod admin;
+pub mod backup;
 mod clock;
 pub mod config;
 pub mod dev;

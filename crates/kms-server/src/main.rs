@@ -4,6 +4,7 @@ use std::{fmt::Display, io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use kms_server::{
+    backup,
     config::Config,
     dev,
     listeners::Inherited,
@@ -42,6 +43,22 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Move to another token, step 1: make a key pair on the new token that takes the keys over
+    ///
+    /// For a deployment that has a token with its root key, by `dewpoint init`, and no store. Prints the public key's
+    /// fingerprint: tell it to whoever runs `dewpoint backup`, by another way than the file. docs/operations.md has all
+    /// steps.
+    TransferKey(backup::TransferKeyOptions),
+    /// Move to another token, step 2: write all keys into a file that only the new token can open
+    ///
+    /// The service must be stopped. Prints the backup's digest: tell it to whoever runs `dewpoint restore`, by another
+    /// way than the file. Who holds the new token and this file has all keys.
+    Backup(backup::BackupOptions),
+    /// Move to another token, step 3: make the new deployment's store of the backup
+    ///
+    /// Nothing is written unless the whole backup is what its maker told of, made for this token. Destroys the key
+    /// pair of step 1 at the end.
+    Restore(backup::RestoreOptions),
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,12 +88,19 @@ fn main() -> ExitCode {
         Command::Dev(options) => run_dev(&options).map_err(|error| error.to_string()).map(success),
         Command::Serve(options) => run_serve(&options).map_err(|error| error.to_string()),
         Command::Init { config } => run_init(&config).map(success),
+        Command::TransferKey(options) => moved(backup::transfer_key(&options)),
+        Command::Backup(options) => moved(block_on(backup::create(&options))),
+        Command::Restore(options) => moved(block_on(backup::restore(&options))),
     };
     ended.unwrap_or_else(fail)
 }
 
 fn success(_: ()) -> ExitCode {
     ExitCode::SUCCESS
+}
+
+fn moved(ended: Result<(), backup::BackupError>) -> Result<ExitCode, String> {
+    ended.map(success).map_err(|error| error.to_string())
 }
 
 fn run_dev(options: &dev::DevOptions) -> Result<(), dev::DevError> {

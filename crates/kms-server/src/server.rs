@@ -22,6 +22,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     admin,
+    backup::unfinished_store,
     clock::SystemClock,
     config::{Config, FileError},
     gate::Gate,
@@ -90,6 +91,11 @@ pub enum ServeError {
          before the service may go on"
     )]
     LogLost,
+    /// A store that was to be made of a backup was not finished.
+    #[error(
+        "a restore was interrupted: run `dewpoint restore` again, or remove `store.restoring` and begin anew"
+    )]
+    RestoreUnfinished,
     /// Store and token.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -122,9 +128,9 @@ pub struct RunningServer {
 
 /// What has to be closed in order when the service ends.
 #[derive(Clone)]
-struct Adapters {
-    hsm: Arc<Pkcs11Hsm>,
-    log: Arc<FileLog>,
+pub(crate) struct Adapters {
+    pub(crate) hsm: Arc<Pkcs11Hsm>,
+    pub(crate) log: Arc<FileLog>,
     clock: Arc<SystemClock>,
 }
 
@@ -156,7 +162,8 @@ pub(crate) fn store_exists(data_dir: &Path) -> bool {
     data_dir.join("store").exists()
 }
 
-fn log_exists(data_dir: &Path) -> bool {
+/// Whether it holds an audit log.
+pub(crate) fn log_exists(data_dir: &Path) -> bool {
     let entries = fs::read_dir(data_dir.join("audit")).into_iter().flatten().flatten();
     entries
         .map(|entry| entry.path())
@@ -173,10 +180,10 @@ pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningSe
     let identities = Identities::load(&config.identity_file)?;
     let tls = tls::server_config(&config.grpc)?;
     let opened = config.clone();
-    let (service, adapters, open_intents) = tokio::task::spawn_blocking(move || open(&opened))
+    let Opened { ports, adapters, open_intents } = tokio::task::spawn_blocking(move || open(&opened))
         .await
         .map_err(|error| ServeError::Grpc(error.to_string()))??;
-    let service = Arc::new(Service::start(service, config.hsm.cipher.settings()).await?);
+    let service = Arc::new(Service::start(ports, config.hsm.cipher.settings()).await?);
     service.reconcile(&open_intents).await.map_err(|error| {
         ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))
     })?;
@@ -192,9 +199,47 @@ pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningSe
     listen(Listeners::open(config, inherited)?, tls, gate, adapters).await
 }
 
-fn open(config: &Config) -> Result<(Ports, Adapters, Vec<kms_core::OpenIntent>), ServeError> {
-    check_data_directory(&config.data_dir)?;
+/// A deployment's parts, opened; nothing is put in order yet.
+pub(crate) struct Opened {
+    pub(crate) ports: Ports,
+    pub(crate) adapters: Adapters,
+    /// What a crash may have cut off.
+    pub(crate) open_intents: Vec<kms_core::OpenIntent>,
+}
+
+impl Opened {
+    pub(crate) fn of(hsm: Pkcs11Hsm, store: RedbStore, (log, opened): (FileLog, kms_audit::Opened)) -> Self {
+        let clock = Arc::new(SystemClock::start());
+        let adapters = Adapters { hsm: Arc::new(hsm), log: Arc::new(log), clock };
+        let ports = Ports {
+            hsm: adapters.hsm.clone(),
+            store: Arc::new(store),
+            audit: adapters.log.clone(),
+            clock: adapters.clock.clone(),
+        };
+        Self { ports, adapters, open_intents: opened.open_intents }
+    }
+}
+
+/// Opens the parts of a deployment; a new one begins with an empty log and an empty store.
+pub(crate) fn open(config: &Config) -> Result<Opened, ServeError> {
     let existed = store_exists(&config.data_dir);
+    let hsm = open_hsm(config, existed)?;
+    if !existed && unfinished_store(&config.data_dir).exists() {
+        return Err(ServeError::RestoreUnfinished);
+    }
+    // The log is begun before the store: a store without a log has lost it.
+    if existed && !log_exists(&config.data_dir) {
+        return Err(ServeError::LogLost);
+    }
+    let log = open_log(config)?;
+    let store = open_store(&config.data_dir.join("store"))?;
+    Ok(Opened::of(hsm, store, log))
+}
+
+/// Opens the token; `existed`: there is a store that belongs to it.
+pub(crate) fn open_hsm(config: &Config, existed: bool) -> Result<Pkcs11Hsm, ServeError> {
+    check_data_directory(&config.data_dir)?;
     let hsm = Pkcs11Hsm::open(&pkcs11_config(config)).map_err(|error| match error {
         kms_hsm::OpenError::RootKeysMissing { .. } if existed => ServeError::RootKeyLost,
         kms_hsm::OpenError::RootKeysMissing { .. } => ServeError::NoRootKey,
@@ -203,25 +248,20 @@ fn open(config: &Config) -> Result<(Ports, Adapters, Vec<kms_core::OpenIntent>),
     for label in hsm.strangers() {
         tracing::warn!(label, "the token holds an object that is none of Dewpoint's; it is left alone");
     }
-    // The log is begun before the store: a store without a log has lost it.
-    if existed && !log_exists(&config.data_dir) {
-        return Err(ServeError::LogLost);
-    }
+    Ok(hsm)
+}
+
+pub(crate) fn open_log(config: &Config) -> Result<(FileLog, kms_audit::Opened), ServeError> {
     let (log, opened) = FileLog::open(&config.data_dir.join("audit"), LogConfig::default())?;
-    if let Some(repaired) = opened.repaired {
+    if let Some(repaired) = &opened.repaired {
         tracing::warn!(?repaired, "an unfinished, unacknowledged record was cut off the audit log");
     }
-    let store_directory = config.data_dir.join("store");
-    private_directory(&store_directory)?;
-    let store = RedbStore::open(&store_directory)?;
-    let adapters = Adapters { hsm: Arc::new(hsm), log: Arc::new(log), clock: Arc::new(SystemClock::start()) };
-    let ports = Ports {
-        hsm: adapters.hsm.clone(),
-        store: Arc::new(store),
-        audit: adapters.log.clone(),
-        clock: adapters.clock.clone(),
-    };
-    Ok((ports, adapters, opened.open_intents))
+    Ok((log, opened))
+}
+
+pub(crate) fn open_store(directory: &Path) -> Result<RedbStore, ServeError> {
+    private_directory(directory)?;
+    Ok(RedbStore::open(directory)?)
 }
 
 async fn listen(
