@@ -9,6 +9,7 @@ use std::{
 };
 
 use kms_core::{MAX_IN_HSM_BUDGET, Settings, key::Scheme};
+use kms_hsm::{CipherForm, VendorSm4};
 use serde::Deserialize;
 
 use crate::traffic::TrafficMode;
@@ -73,9 +74,57 @@ pub struct HsmConfig {
     /// How many key versions stay loaded in the HSM.
     #[serde(default = "default_loaded_keys")]
     pub loaded_keys: usize,
+    /// After how many destroyed session objects the module is renewed.
+    #[serde(default = "default_renew_after")]
+    pub renew_after: u64,
     /// Where new key versions seal.
     #[serde(default)]
     pub cipher: CipherConfig,
+    /// The vendor's own SM4.
+    pub sm4: Option<Sm4Config>,
+}
+
+/// The vendor's SM4 by the numbers of its own header file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sm4Config {
+    /// The key type, as `CKK_VENDOR_SM4`.
+    pub key_type: u64,
+    /// The mechanism that makes a key.
+    pub generation: u64,
+    /// The mechanism that encrypts and decrypts.
+    pub cipher: u64,
+    /// What that mechanism takes and gives.
+    pub form: Sm4Form,
+}
+
+/// What a vendor's SM4 mechanism takes and gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sm4Form {
+    /// GCM with CK_GCM_PARAMS, the tag behind the ciphertext.
+    Gcm,
+    /// Bare blocks.
+    Ecb,
+}
+
+impl Sm4Config {
+    /// The first number that a vendor may give.
+    const FIRST: u64 = 0x8000_0000;
+
+    fn is_the_vendors(self) -> bool {
+        [self.key_type, self.generation, self.cipher].into_iter().all(|number| number >= Self::FIRST)
+    }
+}
+
+impl From<Sm4Config> for VendorSm4 {
+    fn from(config: Sm4Config) -> Self {
+        let form = match config.form {
+            Sm4Form::Gcm => CipherForm::Gcm,
+            Sm4Form::Ecb => CipherForm::Ecb,
+        };
+        Self { key_type: config.key_type, generation: config.generation, cipher: config.cipher, form }
+    }
 }
 
 /// Where new key versions seal. Those that exist stay what they are.
@@ -156,6 +205,12 @@ impl Config {
             Some("hsm.loaded_keys: must be at least 1")
         } else if !(1..=MAX_IN_HSM_BUDGET).contains(&config.hsm.cipher.budget) {
             Some("hsm.cipher.budget: must be 1 to 4294967295")
+        } else if config.hsm.renew_after == 0 {
+            Some("hsm.renew_after: must be at least 1")
+        } else if config.hsm.cipher.sm4 == CipherPlace::Hsm && config.hsm.sm4.is_none() {
+            Some("hsm.cipher.sm4: the numbers of the HSM's SM4 are needed in [hsm.sm4]")
+        } else if config.hsm.sm4.is_some_and(|sm4| !sm4.is_the_vendors()) {
+            Some("hsm.sm4: a vendor's numbers are at least 0x80000000")
         } else {
             None
         };
@@ -184,6 +239,10 @@ fn default_loaded_keys() -> usize {
     10_000
 }
 
+fn default_renew_after() -> u64 {
+    kms_hsm::DEFAULT_RENEW_AFTER
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +256,12 @@ mod tests {
         assert_eq!(config.hsm.root_label, default_root_label());
         assert!(config.admin.is_some());
         assert_eq!(config.hsm.cipher, CipherConfig::default());
+        assert_eq!((config.hsm.renew_after, config.hsm.sm4), (kms_hsm::DEFAULT_RENEW_AFTER, None));
+        let with_sm4: Config = toml::from_str(&SAMPLE.replace("# [hsm.sm4]", "[hsm.sm4]").replace("#= ", ""))
+            .expect("the sample's SM4 parses, too");
+        let sm4 = with_sm4.hsm.sm4.expect("it is there");
+        assert_eq!((sm4.key_type, sm4.form), (0x8000_0002, Sm4Form::Gcm));
+        assert!(sm4.is_the_vendors());
     }
 
     #[test]

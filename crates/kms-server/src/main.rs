@@ -139,6 +139,13 @@ async fn work(config: &Config) -> Result<(), ServeError> {
     let (mut handover, inherited) = Handover::receive().map_err(ServeError::Supervise)?;
     let server = server::start_on(config, inherited).await?;
     handover.ready(); // before anybody else can know: who dies after this has served
+    let beyond_help = server.beyond_help();
+    tokio::spawn(async move {
+        beyond_help.await;
+        // Nothing can be closed in order: a thread is inside the module. Store and log bear it.
+        tracing::error!("the HSM's module does not return; this process gives up for another one");
+        std::process::abort();
+    });
     log_ready(&server);
     let ends = async move {
         tokio::select! {

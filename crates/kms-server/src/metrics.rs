@@ -108,6 +108,14 @@ impl Collector for Adapters {
             ConstCounter::new(call.errors).encode(errors.encode_family(&labels)?)?;
         }
         counter(&mut encoder, "hsm_key_loads", "Backing keys unwrapped for use", hsm.loads)?;
+        let help = "Session objects that were destroyed";
+        counter(&mut encoder, "hsm_objects_destroyed", help, hsm.destroyed)?;
+        let help = "How often a lost token was opened anew";
+        counter(&mut encoder, "hsm_heals", help, hsm.heals)?;
+        let help = "How often the module was renewed, to free what it leaks";
+        counter(&mut encoder, "hsm_renewals", help, hsm.renewals)?;
+        let help = "1 if every HSM worker waits in a call that does not return";
+        gauge(&mut encoder, "hsm_stuck", help, self.hsm.is_stuck().into())?;
         counter(&mut encoder, "audit_commits", "Commits of the audit log", log.commits)?;
         counter(&mut encoder, "audit_records", "Records in those commits", log.records)?;
         counter(&mut encoder, "audit_failures", "Commits and reopenings that failed", log.failures)?;

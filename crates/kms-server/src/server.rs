@@ -3,7 +3,7 @@
 use std::{fs, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use kms_audit::{FileLog, LogConfig};
-use kms_core::{Ports, Service, StartError, ports::Clock};
+use kms_core::{Ports, Service, StartError, key::BackingKind, ports::Clock};
 use kms_hsm::{Pkcs11Config, Pkcs11Hsm};
 use kms_proto::v1::{
     data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer,
@@ -17,6 +17,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
 use tonic::{server::NamedService, transport::Server as TonicServer};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
@@ -24,7 +25,7 @@ use crate::{
     admin,
     backup::unfinished_store,
     clock::SystemClock,
-    config::{Config, FileError},
+    config::{CipherPlace, Config, FileError},
     gate::Gate,
     grpc::{self, Grpc},
     identity::Identities,
@@ -40,6 +41,8 @@ const STREAMS_PER_CONNECTION: u32 = 1024;
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the HSM and the store may take to prove that they work.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// For how many looks at its health a stuck HSM is waited for before a supervised process gives up.
+const STUCK_LIMIT: u32 = 20;
 /// How often idle users' traffic budgets are forgotten.
 const TIDY_INTERVAL: Duration = Duration::from_secs(60);
 /// How long calls in flight may take to end once the service is told to stop.
@@ -73,6 +76,11 @@ pub enum ServeError {
     /// The audit log.
     #[error("the audit log cannot be opened: {0}")]
     Log(#[from] kms_audit::OpenError),
+    /// What new keys are to be, the token does not offer.
+    #[error(
+        "hsm.cipher.{0} is `hsm`, and the token does not offer that cipher; `dewctl hsm probe` shows what it offers"
+    )]
+    CipherNotOffered(&'static str),
     /// The token.
     #[error("the HSM cannot be used: {0}")]
     Hsm(#[from] kms_hsm::OpenError),
@@ -132,6 +140,7 @@ pub(crate) struct Adapters {
     pub(crate) hsm: Arc<Pkcs11Hsm>,
     pub(crate) log: Arc<FileLog>,
     clock: Arc<SystemClock>,
+    changes: TaskTracker,
 }
 
 /// Makes the root keys of a new deployment: once, before its first start.
@@ -195,6 +204,7 @@ pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningSe
         metrics: Metrics::new(adapters.hsm.clone(), adapters.log.clone(), rotation.clone()),
         rotation,
         clock: adapters.clock.clone(),
+        changes: adapters.changes.clone(),
     });
     listen(Listeners::open(config, inherited)?, tls, gate, adapters).await
 }
@@ -210,7 +220,8 @@ pub(crate) struct Opened {
 impl Opened {
     pub(crate) fn of(hsm: Pkcs11Hsm, store: RedbStore, (log, opened): (FileLog, kms_audit::Opened)) -> Self {
         let clock = Arc::new(SystemClock::start());
-        let adapters = Adapters { hsm: Arc::new(hsm), log: Arc::new(log), clock };
+        let changes = TaskTracker::new();
+        let adapters = Adapters { hsm: Arc::new(hsm), log: Arc::new(log), clock, changes };
         let ports = Ports {
             hsm: adapters.hsm.clone(),
             store: Arc::new(store),
@@ -245,6 +256,15 @@ pub(crate) fn open_hsm(config: &Config, existed: bool) -> Result<Pkcs11Hsm, Serv
         kms_hsm::OpenError::RootKeysMissing { .. } => ServeError::NoRootKey,
         error => error.into(),
     })?;
+    let wanted = [
+        ("aes_256", config.hsm.cipher.aes_256, BackingKind::Aes256),
+        ("sm4", config.hsm.cipher.sm4, BackingKind::Sm4),
+    ];
+    for (name, place, kind) in wanted {
+        if place == CipherPlace::Hsm && !hsm.offers(kind) {
+            return Err(ServeError::CipherNotOffered(name));
+        }
+    }
     for label in hsm.strangers() {
         tracing::warn!(label, "the token holds an object that is none of Dewpoint's; it is left alone");
     }
@@ -319,6 +339,20 @@ async fn listen(
 }
 
 impl RunningServer {
+    /// Ends when the HSM has not returned from its calls for so long that only another process helps. For a
+    /// process that a supervisor replaces.
+    pub fn beyond_help(&self) -> impl Future<Output = ()> + Send + 'static {
+        let hsm = self.adapters.hsm.clone();
+        async move {
+            let mut ticks = interval(HEALTH_INTERVAL);
+            let mut stuck = 0;
+            while stuck < STUCK_LIMIT {
+                ticks.tick().await;
+                stuck = if hsm.is_stuck() { stuck + 1 } else { 0 };
+            }
+        }
+    }
+
     /// Runs until `told` resolves, then drains: no new calls, those in flight end, what they
     /// recorded is durable, the token is left in order.
     pub async fn run_until(mut self, told: impl Future<Output = ()>) -> Result<(), ServeError> {
@@ -339,6 +373,13 @@ impl RunningServer {
         }
         for task in self.background {
             drop(timeout(DRAIN_TIMEOUT, task).await);
+        }
+        // Clients that hung up do not hold the end up, but what they asked for may still be under way.
+        self.adapters.changes.close();
+        if timeout(DRAIN_TIMEOUT, self.adapters.changes.wait()).await.is_err() {
+            tracing::warn!(
+                "changes were still under way after {DRAIN_TIMEOUT:?}; the next start settles them"
+            );
         }
         let adapters = self.adapters;
         let closed = tokio::task::spawn_blocking(move || {
@@ -446,8 +487,8 @@ fn pkcs11_config(config: &Config) -> Pkcs11Config {
         root_label: hsm.root_label,
         workers: hsm.workers,
         loaded_keys: hsm.loaded_keys,
-        renew_after: kms_hsm::DEFAULT_RENEW_AFTER,
-        sm4: None,
+        renew_after: hsm.renew_after,
+        sm4: hsm.sm4.map(Into::into),
     }
 }
 

@@ -199,7 +199,9 @@ fn configuration(
             root_label: "dewpoint-root".to_owned(),
             workers: 2,
             loaded_keys: 10_000,
+            renew_after: kms_hsm::DEFAULT_RENEW_AFTER,
             cipher: cipher(options),
+            sm4: None,
         },
         traffic_control: TrafficConfig { mode: options.traffic_control },
     })

@@ -55,7 +55,8 @@ async fn seed(data: &Path, module: PathBuf, pin_file: PathBuf, count: usize) {
         audit: log.clone(),
         clock: Arc::new(MachineClock::start()),
     };
-    let service = Arc::new(Service::start(ports).await.expect("the service starts"));
+    let service =
+        Arc::new(Service::start(ports, kms_core::Settings::default()).await.expect("the service starts"));
     make_all(&service, count).await;
     drop(service);
     hsm.shut_down();
