@@ -85,7 +85,9 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) {
 
 /// What using keys in turn costs more than using one that is loaded, in µs of processor time.
 fn load_cost(hsm: &Pkcs11Hsm, keys: &[Arc<BackingKey>]) -> f64 {
-    keys.iter().for_each(|key| mac(hsm, key)); // now as many are loaded as may be
+    for key in keys {
+        mac(hsm, key); // in the end as many are loaded as may be
+    }
     let cost = |keys: &[Arc<BackingKey>]| {
         let before = process::processor_time(std::process::id());
         for number in 0..LOADS as usize {
