@@ -17,6 +17,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// The rotation that was waited for cannot go on without an operator.
     Blocked(String),
+    /// The HSM cannot be used, or does not offer what is needed.
+    Hsm(String),
 }
 
 impl Failure {
@@ -26,6 +28,7 @@ impl Failure {
             Self::Call(error) => (call_text(error), 1),
             Self::Usage(problem) => (problem.clone(), 2),
             Self::Blocked(problem) => (problem.clone(), 3),
+            Self::Hsm(problem) => (problem.clone(), 4),
         };
         eprintln!("dewctl: {text}");
         ExitCode::from(code)

@@ -39,7 +39,10 @@ pub(crate) async fn rows(table: &mut Table) {
     let mut sites: Vec<Site> =
         sizes.split(',').map(|size| Site::open(size.trim().parse().expect("a number of keys"))).collect();
     starts(table, &mut sites).await;
-    let token = token::measure(&sites[0].serve, 200_000, 1);
+    let token = TokenFigures {
+        load: token::measure(&sites[0].serve, LOADED_KEYS, kms_hsm::DEFAULT_RENEW_AFTER, 0).load,
+        ..token::measure(&sites[0].serve, 1, 100_000, 1)
+    };
     for site in &mut sites {
         site.start().await;
     }
@@ -152,7 +155,7 @@ async fn cold_keys(table: &mut Table, site: &Site, warm: &[Warm], token: &TokenF
             format!("{cost:.1} µs, {rate:.0}/s; warm {warm:.1} µs, one load and destruction {load:.1} µs");
         let ratios = found.iter().map(|(cost, _)| cost / expected).collect();
         let name = format!("keys: {name}, cold / (warm + load), {}", site.size);
-        table.row(&name, &detail, ratios, "<= 1.3", Bound::AtMost(1.5));
+        table.row(&name, &detail, ratios, "<= 1.3", Bound::AtMost(1.7));
     }
 }
 
@@ -182,7 +185,7 @@ async fn memory(table: &mut Table, site: &mut Site, token: &TokenFigures) {
 /// What SoftHSM2 leaks, and what it costs to get it back.
 fn leaks(table: &mut Table, site: &Site) {
     for (renew_after, renewals) in RENEWALS {
-        let figures = token::measure(&site.serve, renew_after, renewals);
+        let figures = token::measure(&site.serve, 1, renew_after, renewals);
         let [first, before, after] = figures.memory;
         let detail = format!(
             "{:.0} bytes leak of each destroyed object; {first:.0} MiB at first, {before:.0} before the last renewal, \

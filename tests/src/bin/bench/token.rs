@@ -19,14 +19,14 @@ use uuid::Uuid;
 
 use crate::process;
 
-/// Makes this program measure a token; module, PIN file, the number of destroyed objects between renewals and
-/// the number of renewals follow.
+/// Makes this program measure a token; module, PIN file, the number of loaded keys, the number of
+/// destroyed objects between renewals and the number of renewals follow.
 pub(crate) const ARGUMENT: &str = "--token";
 
 /// Loads for the cost of one.
 const LOADS: u32 = 20_000;
-/// More keys than stay loaded, so that each use loads.
-const KEYS: usize = 4;
+/// So many more keys than stay loaded, so that each use loads.
+const MORE: usize = 3;
 /// What the measured process says.
 pub(crate) struct TokenFigures {
     /// Processor time of loading, and later destroying, one key, in µs.
@@ -42,12 +42,12 @@ pub(crate) struct TokenFigures {
 }
 
 /// Measures the token of a deployment that does not run.
-pub(crate) fn measure(serve: &Serve, renew_after: u64, renewals: u64) -> TokenFigures {
+pub(crate) fn measure(serve: &Serve, loaded: usize, renew_after: u64, renewals: u64) -> TokenFigures {
     let token = serve.token();
     let output = Command::new(std::env::current_exe().expect("a path"))
         .arg(ARGUMENT)
         .args([&token.module, &token.pin_file])
-        .args([renew_after.to_string(), renewals.to_string()])
+        .args([loaded.to_string(), renew_after.to_string(), renewals.to_string()])
         .envs(token.environment.iter().cloned())
         .output()
         .expect("this program runs again");
@@ -63,6 +63,7 @@ pub(crate) fn measure(serve: &Serve, renew_after: u64, renewals: u64) -> TokenFi
 pub(crate) fn run(mut arguments: impl Iterator<Item = String>) {
     let mut next = || arguments.next().expect("module, PIN file, number");
     let (module, pin_file) = (PathBuf::from(next()), PathBuf::from(next()));
+    let loaded_keys = next().parse().expect("a number");
     let renew_after = next().parse().expect("a number");
     let renewals = next().parse().expect("a number");
     let config = Pkcs11Config {
@@ -71,12 +72,12 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) {
         pin_file,
         root_label: "dewpoint-root".to_owned(),
         workers: 1,
-        loaded_keys: 1,
+        loaded_keys,
         renew_after,
         sm4: None,
     };
     let hsm = Pkcs11Hsm::open(&config).expect("the token opens");
-    let keys: Vec<_> = (0..KEYS).map(|_| Arc::new(new_key(&hsm))).collect();
+    let keys: Vec<_> = (0..loaded_keys + MORE).map(|_| Arc::new(new_key(&hsm))).collect();
     let Leaks { leak, pause, memory, rate } = leaks(&hsm, &keys, renewals);
     let load = load_cost(&hsm, &keys);
     println!("{load} {leak} {pause} {} {} {} {rate}", memory[0], memory[1], memory[2]);
@@ -84,6 +85,9 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) {
 
 /// What using keys in turn costs more than using one that is loaded, in µs of processor time.
 fn load_cost(hsm: &Pkcs11Hsm, keys: &[Arc<BackingKey>]) -> f64 {
+    for key in keys {
+        mac(hsm, key); // in the end as many are loaded as may be
+    }
     let cost = |keys: &[Arc<BackingKey>]| {
         let before = process::processor_time(std::process::id());
         for number in 0..LOADS as usize {
@@ -111,7 +115,7 @@ fn leaks(hsm: &Pkcs11Hsm, keys: &[Arc<BackingKey>], wanted: u64) -> Leaks {
     let (mut before, mut pause, mut renewals) = (first, Duration::ZERO, 0);
     let destroyed = hsm.statistics().destroyed;
     let mut leak = 0.0;
-    for number in 0.. {
+    for number in (0..).take_while(|_| wanted > 0) {
         let begun = Instant::now();
         mac(hsm, &keys[number % keys.len()]);
         let took = begun.elapsed();
