@@ -13,3 +13,4 @@ mod opening;
 mod pool;
 mod token_files;
 mod trace;
+mod vendor_sm4;
