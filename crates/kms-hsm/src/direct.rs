@@ -42,6 +42,13 @@ pub(crate) struct Gcm<'a> {
     pub(crate) associated_data: &'a [u8],
 }
 
+/// What a cipher does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Encrypt,
+    Decrypt,
+}
+
 /// A cipher's mechanism with its parameters, if it has any.
 #[derive(Clone, Copy)]
 pub(crate) struct Cipher<'a> {
@@ -131,46 +138,33 @@ impl Direct {
         })
     }
 
-    /// Encrypts `input` in one part; gives the length of what is in `out`.
-    pub(crate) fn encrypt(
+    /// Encrypts or decrypts `input` in one part; gives the length of what is in `out`.
+    pub(crate) fn run_cipher(
         &self,
         session: &Session,
+        direction: Direction,
         cipher: Cipher<'_>,
         key: Handle,
         input: &[u8],
         out: &mut [u8],
     ) -> Result<usize> {
-        let start = present(self.functions.C_EncryptInit)?;
-        let encrypt = present(self.functions.C_Encrypt)?;
+        let list = &self.functions;
+        let (start, run, [starting, running]) = match direction {
+            Direction::Encrypt => {
+                (list.C_EncryptInit, list.C_Encrypt, [Function::EncryptInit, Function::Encrypt])
+            }
+            Direction::Decrypt => {
+                (list.C_DecryptInit, list.C_Decrypt, [Function::DecryptInit, Function::Decrypt])
+            }
+        };
+        let (start, run) = (present(start)?, present(run)?);
         with_mechanism(cipher, |mechanism| {
             // SAFETY: as in `sign`; the parameters live until this closure ends.
             let answer = unsafe { start(session.handle(), mechanism, key.0) };
-            checked(answer, Function::EncryptInit)?;
+            checked(answer, starting)?;
             // SAFETY: as in `sign`.
-            transfer(input, out, Function::Encrypt, |input, input_length, out, out_length| unsafe {
-                encrypt(session.handle(), input, input_length, out, out_length)
-            })
-        })
-    }
-
-    /// Decrypts `input` in one part; gives the length of what is in `out`.
-    pub(crate) fn decrypt(
-        &self,
-        session: &Session,
-        cipher: Cipher<'_>,
-        key: Handle,
-        input: &[u8],
-        out: &mut [u8],
-    ) -> Result<usize> {
-        let start = present(self.functions.C_DecryptInit)?;
-        let decrypt = present(self.functions.C_Decrypt)?;
-        with_mechanism(cipher, |mechanism| {
-            // SAFETY: as in `encrypt`.
-            let answer = unsafe { start(session.handle(), mechanism, key.0) };
-            checked(answer, Function::DecryptInit)?;
-            // SAFETY: as in `encrypt`.
-            transfer(input, out, Function::Decrypt, |input, input_length, out, out_length| unsafe {
-                decrypt(session.handle(), input, input_length, out, out_length)
+            transfer(input, out, running, |input, input_length, out, out_length| unsafe {
+                run(session.handle(), input, input_length, out, out_length)
             })
         })
     }

@@ -65,7 +65,7 @@ impl TokenSession {
         length: usize,
     ) -> Result<Vec<u8>, Failure> {
         let mut out = vec![0; length];
-        let answer = self.direct.encrypt(&self.session, cipher, key, input, &mut out);
+        let answer = self.direct.run_cipher(&self.session, Direction::Encrypt, cipher, key, input, &mut out);
         let written = self.call(Call::Encrypt, answer)?;
         if written == length { Ok(out) } else { Err(short_answer(Call::Encrypt)) }
     }
@@ -81,7 +81,7 @@ impl TokenSession {
         length: usize,
     ) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let mut out = Zeroizing::new(vec![0; input.len()]);
-        let answer = self.direct.decrypt(&self.session, cipher, key, input, &mut out);
+        let answer = self.direct.run_cipher(&self.session, Direction::Decrypt, cipher, key, input, &mut out);
         let written = self.call(Call::Decrypt, answer)?;
         if written != length {
             return Err(short_answer(Call::Decrypt));
