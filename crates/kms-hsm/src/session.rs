@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     calls::{Call, Counters},
-    direct::{Cipher, Direct, Handle, Wrapping},
+    direct::{Cipher, Direct, Direction, Handle, Wrapping},
     failure::Failure,
 };
 
