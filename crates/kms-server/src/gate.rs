@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How long the HSM may keep a call waiting, unless its client allows less.
-const HSM_PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const HSM_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Everything that a transport needs to answer calls.
 #[allow(missing_debug_implementations, reason = "holds the service, which has nothing to show")]
