@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use kms_proto::v1::{
     KeyReference, data_key_service_client::DataKeyServiceClient, key_reference::Reference,
-    key_service_client::KeyServiceClient,
+    key_service_client::KeyServiceClient, operator_service_client::OperatorServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -45,13 +45,15 @@ impl Interceptor for Claims {
     }
 }
 
-/// Clients for both services of the contract, on one connection.
+/// Clients for all services of the contract, on one connection.
 #[derive(Debug, Clone)]
 pub struct Clients {
     /// Keys and their life cycle.
     pub keys: KeyServiceClient<InterceptedService<Channel, Claims>>,
     /// Data keys.
     pub data: DataKeyServiceClient<InterceptedService<Channel, Claims>>,
+    /// Root keys.
+    pub roots: OperatorServiceClient<InterceptedService<Channel, Claims>>,
     /// The connection.
     pub channel: Channel,
 }
@@ -82,7 +84,8 @@ impl Clients {
         let claims = Claims(identity.metadata);
         Self {
             keys: KeyServiceClient::with_interceptor(channel.clone(), claims.clone()),
-            data: DataKeyServiceClient::with_interceptor(channel.clone(), claims),
+            data: DataKeyServiceClient::with_interceptor(channel.clone(), claims.clone()),
+            roots: OperatorServiceClient::with_interceptor(channel.clone(), claims),
             channel,
         }
     }

@@ -67,6 +67,11 @@ impl Description {
         files(service.expect("the service exists"))
     }
 
+    /// The certificate and key of the first operator.
+    pub fn operator(&self) -> (PathBuf, PathBuf) {
+        files(&self.json["operators"][0])
+    }
+
     /// The account of this index.
     pub fn account(&self, index: usize) -> Account {
         let account = &self.json["accounts"][index];

@@ -188,6 +188,29 @@ impl Dev {
         fs::read_to_string(self.directory.join("stderr.log")).unwrap_or_default()
     }
 
+    /// Its token.
+    pub fn token(&self) -> Token {
+        self.options.module.token(&self.directory.join("token"), "dewpoint")
+    }
+
+    /// `dewctl` with these arguments, as the deployment's operator.
+    ///
+    /// # Panics
+    /// If there is none beside `dewpoint`.
+    pub fn dewctl(&self, arguments: &[&str]) -> Command {
+        let program = binary().with_file_name("dewctl");
+        assert!(program.exists(), "{} is missing: cargo build --workspace --bins", program.display());
+        let mut command = Command::new(program);
+        command.arg("--dev-json").arg(self.directory.join("dev.json")).args(arguments);
+        command
+    }
+
+    /// Clients for the operator.
+    pub async fn operator(&self) -> Clients {
+        let files = Some(self.description.operator());
+        self.connect(Identity { files, ..Identity::default() }).await
+    }
+
     /// Clients for a user of the account with this index.
     pub async fn user(&self, account: usize, name: &str) -> Clients {
         let user = self.description.account(account).user(name).clone();

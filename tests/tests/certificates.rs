@@ -50,7 +50,9 @@ async fn without_a_certificate_only_health_and_reflection_answer() {
     let checked = HealthClient::new(nobody.channel.clone()).check(HealthCheckRequest::default()).await;
     assert_eq!(checked.expect("answers").into_inner().status(), ServingStatus::Serving);
     let services = reflected(&nobody).await;
-    for service in ["kms.v1.KeyService", "kms.v1.DataKeyService", "grpc.health.v1.Health"] {
+    for service in
+        ["kms.v1.KeyService", "kms.v1.DataKeyService", "kms.v1.OperatorService", "grpc.health.v1.Health"]
+    {
         assert!(services.iter().any(|name| name == service), "{service} is not in {services:?}");
     }
 }

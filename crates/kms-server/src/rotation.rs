@@ -47,14 +47,22 @@ pub(crate) struct Progress {
 }
 
 /// The rotation of this process's service.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Rotation {
+    /// How long a call may be on its way to the HSM.
+    patience: Duration,
     changed: Notify,
     progress: Mutex<Progress>,
     moved_in_all: Mutex<u64>,
 }
 
 impl Rotation {
+    /// No call waits longer than `patience` for the HSM.
+    pub(crate) fn new(patience: Duration) -> Self {
+        let (changed, progress, moved_in_all) = Default::default();
+        Self { patience, changed, progress, moved_in_all }
+    }
+
     /// Tells it that the store's record of the root keys has changed.
     pub(crate) fn look(&self) {
         self.changed.notify_one();
@@ -172,6 +180,10 @@ impl Driver {
             }
             ended(self.service.forget_roots().await)?;
         }
+        // A call that read a key's record before the key was moved may still be on its way to the HSM.
+        if !self.pause(self.rotation.patience).await {
+            return Ok(Led::ToTheEnd);
+        }
         ended(self.service.destroy_roots().await)?;
         *self.rotation.progress.lock() = Progress::default();
         tracing::info!(
@@ -186,9 +198,6 @@ impl Driver {
         self.count(generation).await?;
         let (mut after, mut blocked) = (None, 0);
         loop {
-            if *self.stop.borrow() {
-                return Ok(None);
-            }
             let started = self.clock.monotonic();
             let page = self.service.keys_under_old_roots(after, PAGE).await?;
             for error in &page.unreadable {
@@ -202,7 +211,9 @@ impl Driver {
                 return Ok(Some(blocked));
             }
             // Half of the time belongs to the callers: the HSM's workers and the log rest from this.
-            self.pause(self.clock.monotonic().saturating_sub(started)).await;
+            if !self.pause(self.clock.monotonic().saturating_sub(started)).await {
+                return Ok(None);
+            }
         }
     }
 
@@ -253,10 +264,12 @@ impl Driver {
         }
     }
 
-    async fn pause(&mut self, duration: Duration) {
+    /// Rests; `false` if the service is to stop.
+    async fn pause(&mut self, duration: Duration) -> bool {
         tokio::select! {
-            () = stopped(&mut self.stop) => {}
-            () = sleep(duration) => {}
+            biased;
+            () = stopped(&mut self.stop) => false,
+            () = sleep(duration) => true,
         }
     }
 }

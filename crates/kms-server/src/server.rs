@@ -26,12 +26,13 @@ use crate::{
     backup::unfinished_store,
     clock::SystemClock,
     config::{CipherPlace, Config, FileError},
-    gate::Gate,
+    gate::{Gate, HSM_PATIENCE},
     grpc::{self, Grpc},
     identity::Identities,
     listeners::{Inherited, ListenError, Listeners},
     metrics::Metrics,
-    rotation, tls,
+    rotation::{self, Rotation},
+    tls,
     traffic::TrafficControl,
 };
 
@@ -196,7 +197,7 @@ pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningSe
     service.reconcile(&open_intents).await.map_err(|error| {
         ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))
     })?;
-    let rotation = Arc::<rotation::Rotation>::default();
+    let rotation = Arc::new(Rotation::new(HSM_PATIENCE));
     let gate = Arc::new(Gate {
         service,
         identities,

@@ -6,7 +6,11 @@ mod kryoptic;
 mod softhsm2;
 mod stand_in;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 pub use alone::{alone, assert_passed};
 pub use stand_in::{inject, stand_in};
@@ -32,6 +36,21 @@ pub struct Token {
     pub pin_file: PathBuf,
     /// The variables by which a process tells the module where the token is, and their values.
     pub environment: Vec<(&'static str, PathBuf)>,
+}
+
+impl Token {
+    /// The labels of all its objects, as another program lists them.
+    pub fn labels(&self) -> Vec<String> {
+        let pin = fs::read_to_string(&self.pin_file).expect("a PIN");
+        let mut tool = Command::new("pkcs11-tool");
+        tool.arg("--module").arg(&self.module).args(["--list-objects", "--login", "--pin", "env:PIN"]);
+        let listed = tool.env("PIN", pin.trim()).envs(self.environment.iter().cloned()).output();
+        let listed = listed.expect("pkcs11-tool is missing: run scripts/setup.sh test");
+        assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+        let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let labels = text.lines().filter_map(|line| line.trim().strip_prefix("label:"));
+        labels.map(|label| label.trim().to_owned()).collect()
+    }
 }
 
 impl Module {

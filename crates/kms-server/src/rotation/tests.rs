@@ -42,7 +42,8 @@ impl World {
         let service =
             Arc::new(Service::start(ports, kms_core::Settings::default()).await.expect("fakes start"));
         let stop = watch::channel(false).0;
-        let world = Self { hsm, store, audit, clock, service, rotation: Arc::default(), stop };
+        let rotation = Arc::new(Rotation::new(Duration::ZERO));
+        let world = Self { hsm, store, audit, clock, service, rotation, stop };
         for number in 0..keys {
             let create = CreateKey {
                 alias: Alias::parse(&format!("k{number}")).expect("an alias"),
@@ -222,4 +223,17 @@ async fn it_stops_between_changes() {
     let ended = records.iter().filter(|record| record.phase == Phase::Outcome).count();
     assert_eq!(begun, ended, "no change is left half-way");
     assert!(over.root().await.is_ok_and(|root| root.rotation.is_some()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_old_root_key_outlives_the_calls_that_are_on_their_way() {
+    let mut world = World::with_keys(1).await;
+    world.rotation = Arc::new(Rotation::new(Duration::from_secs(3600)));
+    world.rotate(false).await;
+    let driving = world.drive();
+    let forgotten = async || world.service.root().await.is_ok_and(|root| root.all_moved());
+    eventually("no key needs it", forgotten).await;
+    assert_eq!(world.generations(), [1, 2]);
+    let records = world.stop(driving).await;
+    assert!(records.iter().all(|record| record.operation != OperationName::DestroyRoots));
 }
