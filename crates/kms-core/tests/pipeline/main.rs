@@ -3,6 +3,7 @@
 mod changes;
 mod conflicts;
 mod isolation;
+mod moving;
 mod paging;
 mod races;
 mod recording;
