@@ -213,7 +213,7 @@ fn assert_moved_in_the_logs(from: &Serve, to: &Serve, digest: &str) {
         check_log(&data(serve));
         let records = records(&data(serve)).into_iter();
         let ended = records.filter(|record| record["operation"] == operation && record["phase"] == "outcome");
-        ended.map(|record| (record["verdict"].clone(), record["state_digest"].clone())).last()
+        ended.map(|record| (record["verdict"].clone(), record["state_digest"].clone())).next_back()
     };
     let expected = Some(("succeeded".into(), digest.into()));
     assert_eq!(told(from, "CreateBackup"), expected);
