@@ -6,11 +6,11 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: &str = "../../proto/kms/v1/kms.proto";
+const CONTRACT: [&str; 2] = ["../../proto/kms/v1/kms.proto", "../../proto/kms/v1/operator.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={ROOT}");
-    let descriptors = protox::compile([CONTRACT], [ROOT])?;
+    let descriptors = protox::compile(CONTRACT, [ROOT])?;
     let directory = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(directory.join("kms_descriptor.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()

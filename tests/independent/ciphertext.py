@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Opens the ciphertext vectors by a path that shares no code with the service.
 
-    ciphertext.py write FILE       make the vectors
-    ciphertext.py check FILE...    open them; compute the derivations on a SoftHSM2 token, too
+    ciphertext.py write SCHEME FILE    make the vectors of scheme 1 or 2
+    ciphertext.py check FILE...        open them; compute the derivations of scheme 1 on a SoftHSM2 token, too
 
 Needs PyPI's `cryptography`; `check` also needs softhsm2, gnutls-bin (p11tool) and opensc (pkcs11-tool).
 Written from docs/ciphertext-format.md alone.
@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 SUITES = {1: ("AES_256", algorithms.AES, 32), 2: ("SM4", algorithms.SM4, 16)}
 LABEL = b"DEWPOINT-WRAPKEY"
+DERIVED_KEY, IN_HSM = 1, 2
 
 
 def canonical(pairs):
@@ -47,9 +48,13 @@ def wrapping_key(backing_key, header):
     return block[: SUITES[header[2]][2]]
 
 
+def sealing_key(backing_key, header):
+    return wrapping_key(backing_key, header) if header[1] == DERIVED_KEY else backing_key
+
+
 def seal(backing_key, header, context, plaintext):
     algorithm = SUITES[header[2]][1]
-    cipher = Cipher(algorithm(wrapping_key(backing_key, header)), modes.GCM(header[40:52])).encryptor()
+    cipher = Cipher(algorithm(sealing_key(backing_key, header)), modes.GCM(header[40:52])).encryptor()
     cipher.authenticate_additional_data(header + canonical(context))
     return header + cipher.update(plaintext) + cipher.finalize() + cipher.tag
 
@@ -57,28 +62,34 @@ def seal(backing_key, header, context, plaintext):
 def open_sealed(backing_key, ciphertext, context):
     header, body, tag = ciphertext[:52], ciphertext[52:-16], ciphertext[-16:]
     algorithm = SUITES[header[2]][1]
-    cipher = Cipher(algorithm(wrapping_key(backing_key, header)), modes.GCM(header[40:52], tag)).decryptor()
+    cipher = Cipher(algorithm(sealing_key(backing_key, header)), modes.GCM(header[40:52], tag)).decryptor()
     cipher.authenticate_additional_data(header + canonical(context))
     return cipher.update(body) + cipher.finalize()
 
 
-def vectors():
+def vectors(scheme):
     contexts = [{}, {"bucket": "photos", "object": "2026/11/24/\u4e91.jpg"}]
     for algorithm in SUITES:
         for number, length in enumerate((1, 16, 32, 1024)):
-            seed = hashlib.sha512(f"dewpoint vector {algorithm} {length}".encode()).digest()
-            backing_key, material = seed[:32], seed[32:48]
+            name = f"dewpoint vector {algorithm} {length}" + ("" if scheme == DERIVED_KEY else f" scheme {scheme}")
+            seed = hashlib.sha512(name.encode()).digest()
+            # Scheme 1 has the HSM derive from 32 bytes; scheme 2 has it seal with a key of the algorithm's own size.
+            size = 32 if scheme == DERIVED_KEY else SUITES[algorithm][2]
+            backing_key, material = seed[:size], seed[32:48]
             fresh = hashlib.sha256(seed).digest()[:28]
-            header = bytes([1, 1, algorithm, 1]) + material + struct.pack(">I", number + 1) + fresh
+            header = bytes([1, scheme, algorithm, 1]) + material + struct.pack(">I", number + 1) + fresh
             context = contexts[number % 2]
             plaintext = bytes((7 * index + number) % 256 for index in range(length))
+            derivation = {
+                "derivation_input": derivation_input(header).hex(),
+                "wrapping_key": wrapping_key(backing_key, header).hex(),
+            }
             yield {
                 "algorithm": SUITES[algorithm][0],
                 "backing_key": backing_key.hex(),
                 "encryption_context": context,
                 "canonical_context": canonical(context).hex(),
-                "derivation_input": derivation_input(header).hex(),
-                "wrapping_key": wrapping_key(backing_key, header).hex(),
+                **(derivation if scheme == DERIVED_KEY else {}),
                 "plaintext": plaintext.hex(),
                 "ciphertext": seal(backing_key, header, context, plaintext).hex(),
             }
@@ -93,12 +104,18 @@ def check_vector(vector):
     read = {name: bytes.fromhex(value) for name, value in vector.items() if name not in ("algorithm", "encryption_context")}
     header = read["ciphertext"][:52]
     require(canonical(vector["encryption_context"]) == read["canonical_context"], "another canonical context")
-    require(derivation_input(header) == read["derivation_input"], "another derivation input")
-    require(wrapping_key(read["backing_key"], header) == read["wrapping_key"], "another wrapping key")
+    if header[1] == DERIVED_KEY:
+        require(derivation_input(header) == read["derivation_input"], "another derivation input")
+        require(wrapping_key(read["backing_key"], header) == read["wrapping_key"], "another wrapping key")
+    else:
+        require(header[1] == IN_HSM and len(read["backing_key"]) == SUITES[header[2]][2], "another scheme or key size")
     opened = open_sealed(read["backing_key"], read["ciphertext"], vector["encryption_context"])
     require(opened == read["plaintext"], "another plaintext")
-    altered = read["ciphertext"][:-1] + bytes([read["ciphertext"][-1] ^ 1])
-    for ciphertext, context in ((altered, vector["encryption_context"]), (read["ciphertext"], {"bucket": "other"})):
+    last, nonce = (bytearray(read["ciphertext"]) for _ in range(2))
+    last[-1] ^= 1
+    nonce[24] ^= 1  # N: derived from in scheme 1, authenticated in both
+    altered = [(bytes(ciphertext), vector["encryption_context"]) for ciphertext in (last, nonce)]
+    for ciphertext, context in (*altered, (read["ciphertext"], {"bucket": "other"})):
         try:
             open_sealed(read["backing_key"], ciphertext, context)
         except InvalidTag:
@@ -138,15 +155,16 @@ def check_on_token(vectors_read):
 
 def main(arguments):
     match arguments:
-        case ["write", path]:
-            text = json.dumps({"format": 1, "vectors": list(vectors())}, indent=1, ensure_ascii=True)
+        case ["write", "1" | "2" as scheme, path]:
+            text = json.dumps({"format": 1, "vectors": list(vectors(int(scheme)))}, indent=1, ensure_ascii=True)
             Path(path).write_text(text + "\n")
         case ["check", *paths] if paths:
             for path in paths:
                 read = [check_vector(vector) for vector in json.loads(Path(path).read_text())["vectors"]]
                 require(read, f"{path} holds no vectors")
-                check_on_token(read)
-                print(f"{path}: {len(read)} ciphertexts agree, their keys derived in software and on a token")
+                derived = [vector for vector in read if "derivation_input" in vector]
+                check_on_token(derived)
+                print(f"{path}: {len(read)} ciphertexts agree; {len(derived)} of their keys were derived on a token, too")
         case _:
             raise SystemExit(__doc__)
 

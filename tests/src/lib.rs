@@ -12,6 +12,7 @@ mod log;
 mod process;
 mod rpc;
 mod serve;
+mod spy;
 mod steps;
 mod supervised;
 mod wait;

@@ -15,11 +15,16 @@ use tempfile::TempDir;
 
 use crate::{Clients, Description, Identity};
 
+/// The file of the faults that the stand-in injects, in the data directory.
+const FAULTS: &str = "faults";
+
 /// How to start it.
 #[derive(Debug)]
 pub struct DevOptions {
     /// The module that has its token; by default the one that the environment chooses.
     pub module: Module,
+    /// Whether the stand-in stands before it: then [`Dev::inject`] works.
+    pub stand_in: bool,
     /// Further arguments.
     pub arguments: Vec<String>,
     /// Further environment variables.
@@ -31,7 +36,7 @@ pub struct DevOptions {
 impl Default for DevOptions {
     fn default() -> Self {
         let module = Module::chosen();
-        Self { module, arguments: Vec::new(), environment: Vec::new(), through: Vec::new() }
+        Self { module, stand_in: false, arguments: Vec::new(), environment: Vec::new(), through: Vec::new() }
     }
 }
 
@@ -102,6 +107,15 @@ impl Dev {
     /// Its data directory.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Replaces the faults that its calls of the module meet; needs the stand-in.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub fn inject(&self, faults: &str) {
+        assert!(self.options.stand_in, "faults need the stand-in");
+        dewpoint_test_tokens::inject(&self.directory.join(FAULTS), faults);
     }
 
     /// Its process id.
@@ -211,8 +225,10 @@ fn command(directory: &Path, options: &DevOptions) -> Command {
     words.push(binary().as_os_str());
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).args(["dev", "--grpc-port=0", "--data-dir"]).arg(directory);
-    if options.module != Module::SoftHsm2 {
-        name_token(&mut command, &options.module.token(&directory.join("token"), "dewpoint"));
+    if options.stand_in || options.module != Module::SoftHsm2 {
+        let token = options.module.token(&directory.join("token"), "dewpoint");
+        let faults = directory.join(FAULTS);
+        name_token(&mut command, if options.stand_in { token.behind_stand_in(&faults) } else { token });
     }
     command.args(&options.arguments);
     command.envs(options.environment.iter().map(|(name, value)| (name, value)));
@@ -220,10 +236,9 @@ fn command(directory: &Path, options: &DevOptions) -> Command {
 }
 
 /// Names a token to dev mode, which makes one of SoftHSM2 by itself.
-fn name_token(command: &mut Command, token: &Token) {
-    command.arg("--module").arg(&token.module).arg("--token-label=dewpoint");
-    command.arg("--pin-file").arg(&token.pin_file);
-    command.envs(token.environment.iter().cloned());
+fn name_token(command: &mut Command, token: Token) {
+    command.arg("--module").arg(token.module).arg("--token-label=dewpoint");
+    command.arg("--pin-file").arg(token.pin_file).envs(token.environment);
 }
 
 fn spawn(directory: &Path, mut command: Command) -> Child {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
 };
 
@@ -10,7 +10,7 @@ use dewpoint_test_tokens::{Module, Token};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Authority, Clients, Identity, binary, calls::Endpoint, eventually, process};
+use crate::{Authority, Clients, Identity, binary, calls::Endpoint, eventually, process, spy};
 
 /// The account, the project and the users of the identity file.
 pub const ACCOUNT: &str = "d1";
@@ -45,7 +45,9 @@ accounts = ["d1"]
 #[derive(Debug)]
 pub struct Serve {
     child: Option<Child>,
-    directory: TempDir,
+    directory: PathBuf,
+    /// Removes the directory in the end, if it is not kept.
+    owned: Option<TempDir>,
     /// Whom its clients' certificates come from.
     pub authority: Authority,
     token: Token,
@@ -68,17 +70,50 @@ impl Serve {
     /// If they cannot be made.
     pub fn prepare_on(module: Module) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path();
-        let authority = Authority::new(path, "test");
-        let (certificate, private_key) = authority.server();
+        let path = directory.path().to_owned();
+        let mut serve = Self::prepare_in_on(module, path, "workers = 1\n");
+        serve.owned = Some(directory);
+        serve
+    }
+
+    /// The same in a directory that is kept, with a token and data that are kept; `hsm` holds lines of the
+    /// configuration's part of that name.
+    ///
+    /// # Panics
+    /// If they cannot be made.
+    pub fn prepare_in(path: PathBuf, hsm: &str) -> Self {
+        Self::prepare_in_on(Module::chosen(), path, hsm)
+    }
+
+    fn prepare_in_on(module: Module, path: PathBuf, hsm: &str) -> Self {
+        fs::create_dir_all(path.join("data")).expect("a directory");
+        let authority = Authority::new(&path, "test");
         let token = module.token(&path.join("token"), "dewpoint");
-        fs::create_dir(path.join("data")).expect("a directory");
         fs::write(path.join("identity.toml"), IDENTITY).expect("a file");
+        let mut serve =
+            Self { child: None, directory: path, owned: None, authority, token, endpoint: String::new() };
+        serve.configure(hsm);
+        serve
+    }
+
+    /// From the next start on, every call to the token is written into `trace`.
+    pub fn spy(&mut self, trace: &Path, hsm: &str) {
+        self.token = spy::spied(&self.token, trace);
+        self.configure(hsm);
+    }
+
+    /// Writes the configuration; `hsm` holds lines of its part of that name.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn configure(&mut self, hsm: &str) {
+        let (path, authority, token) = (&self.directory, &self.authority, &self.token);
+        let (certificate, private_key) = authority.server();
         let config = format!(
             "data_dir = {data:?}\nidentity_file = {identity:?}\n\
              [grpc]\nlisten = \"127.0.0.1:0\"\ncertificate = {certificate:?}\nprivate_key = {private_key:?}\n\
              client_ca = {ca:?}\n[hsm]\nmodule = {module:?}\ntoken_label = \"dewpoint\"\npin_file = {pin:?}\n\
-             workers = 1\n[traffic_control]\nmode = \"off\"\n",
+             {hsm}[traffic_control]\nmode = \"off\"\n",
             data = path.join("data"),
             identity = path.join("identity.toml"),
             ca = authority.certificate(),
@@ -86,7 +121,6 @@ impl Serve {
             pin = token.pin_file,
         );
         fs::write(path.join("dewpoint.toml"), config).expect("a file");
-        Self { child: None, directory, authority, token, endpoint: String::new() }
     }
 
     /// A running service on a new token.
@@ -101,9 +135,28 @@ impl Serve {
         serve
     }
 
+    /// Makes keys: through the pipeline, in a process of its own, while the service does not run.
+    ///
+    /// Their ids are answered, in the order in which they were made.
+    ///
+    /// # Panics
+    /// If they cannot be made.
+    pub fn seed(&self, count: usize) -> Vec<String> {
+        let ids = self.directory().join("seeded");
+        let status = Command::new(binary().with_file_name("seed"))
+            .arg(self.directory().join("data"))
+            .args([&self.token.module, &self.token.pin_file])
+            .arg(count.to_string())
+            .envs(self.token.environment.iter().cloned())
+            .stdout(File::create(&ids).expect("a file"))
+            .status();
+        assert!(status.expect("the program is built beside dewpoint").success(), "the keys cannot be made");
+        fs::read_to_string(ids).expect("the file is ours").lines().map(str::to_owned).collect()
+    }
+
     /// The directory of everything: `dewpoint.toml`, `identity.toml`, `data/`, `token/`.
     pub fn directory(&self) -> &Path {
-        self.directory.path()
+        &self.directory
     }
 
     /// Runs `serve` or `init` to its end.
@@ -148,6 +201,27 @@ impl Serve {
     /// If it does not run.
     pub fn stop(&mut self) -> ExitStatus {
         process::terminate(self.child.take().expect("it runs"))
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn kill(&mut self) {
+        process::kill(self.child.take().expect("it runs"));
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// Its token.
+    pub fn token(&self) -> &Token {
+        &self.token
     }
 
     /// Clients for any identity.

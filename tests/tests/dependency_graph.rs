@@ -16,6 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("kms-proto", &[]),
     ("kms-server", &["kms-core", "kms-hsm", "kms-store", "kms-audit", "kms-proto"]),
     ("kms-client", &["kms-proto"]),
+    ("kms-cli", &["kms-client"]),
 ];
 
 /// Heavy dependencies that one crate fences off from all others.

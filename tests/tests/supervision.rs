@@ -97,6 +97,8 @@ enum End {
     FaultInModule,
     /// Told to by the supervisor, which was asked for a new worker.
     Replaced,
+    /// In order, and nobody asked the supervisor for that.
+    ByItself,
 }
 
 /// A module that its deployment can lose.
@@ -123,10 +125,9 @@ impl Module {
     }
 }
 
-/// Ends the worker; answers what the supervisor must say of it, and when it was gone.
-async fn end_worker(supervised: &Supervised, module: &Module, end: End) -> (&'static str, Instant) {
+/// Ends the worker, and waits until it is gone; answers how the supervisor must say that it ended.
+async fn end_worker(supervised: &Supervised, module: &Module, end: End) -> &'static str {
     let worker = supervised.worker();
-    let begin = Instant::now();
     let how = match end {
         End::Killed => {
             send(worker, Signal::KILL);
@@ -141,6 +142,10 @@ async fn end_worker(supervised: &Supervised, module: &Module, end: End) -> (&'st
             send(supervised.supervisor(), Signal::HUP);
             "exit status: 0"
         }
+        End::ByItself => {
+            send(worker, Signal::TERM);
+            "exit status: 0"
+        }
     };
     eventually("the worker's end", async || {
         if matches!(end, End::SegmentationFault) {
@@ -150,7 +155,7 @@ async fn end_worker(supervised: &Supervised, module: &Module, end: End) -> (&'st
         has_ended(worker).then_some(())
     })
     .await;
-    (how, begin)
+    how
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,17 +173,19 @@ async fn workers_that_die_under_load_fail_no_call_and_lose_no_record() {
         callers.spawn(round_trips(supervised.client().await, caller, key.clone(), load.clone()));
     }
     let creator = tokio::spawn(creations(supervised.client().await, load.clone()));
-    let ends = [End::Killed, End::SegmentationFault, End::FaultInModule, End::Replaced, End::Killed];
+    let ends = [End::Killed, End::SegmentationFault, End::FaultInModule, End::Replaced, End::ByItself];
     for (index, end) in ends.into_iter().enumerate() {
         load.more(ROUND_TRIPS).await;
-        let (how, begin) = end_worker(&supervised, &module, end).await;
+        let begin = Instant::now();
+        let how = end_worker(&supervised, &module, end).await;
         client.generate_data_key(&key, 32, &HashMap::new()).await.expect("the next worker answers");
         let back = begin.elapsed();
         eprintln!("{end:?}: answered again {back:?} after");
         assert!(back < LOOSE_LIMIT, "{end:?}: {back:?}");
         supervised.ready(index + 2).await;
-        let said = [supervised.said("the worker died"), supervised.said("the worker ended as it was told")];
-        assert!(said.iter().flatten().any(|line| line["how"] == how), "{how}: {}", supervised.log());
+        let asked = matches!(end, End::Replaced);
+        let message = if asked { "the worker ended as it was told" } else { "the worker died" };
+        assert!(supervised.said(message).iter().any(|line| line["how"] == how), "{}", supervised.log());
     }
     load.more(ROUND_TRIPS).await;
     load.stop.store(true, Ordering::Relaxed);

@@ -27,6 +27,7 @@ mod data_keys;
 pub mod envelope;
 mod error;
 mod keys;
+mod operator;
 mod retry;
 mod secret;
 
@@ -35,8 +36,9 @@ pub use config::{ClientConfig, RetryPolicy};
 pub use data_keys::{DataKey, OpenedDataKey, SealedDataKey};
 pub use error::{Error, FieldViolation, Refusal};
 pub use kms_proto::v1::{
-    CreateKeyRequest, Key, KeySpec, KeyState, ListKeysRequest, ListKeysResponse,
-    key_reference::Reference as KeyReference,
+    CreateKeyRequest, Key, KeySpec, KeyState, ListKeysRequest, ListKeysResponse, Root, Rotation,
+    RotationStage, key_reference::Reference as KeyReference,
 };
+pub use operator::RootStatus;
 pub use secret::SecretBytes;
 pub use tonic::Code;

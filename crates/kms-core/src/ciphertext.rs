@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     context::EncryptionContext,
     error::{Error, Field},
-    key::{KeyId, KeySpec, MaterialId},
+    key::{KeyId, KeySpec, MaterialId, Scheme},
     ports::Mac,
     secret::SecretBytes,
 };
@@ -27,8 +27,6 @@ pub const HEADER_BYTES: usize = 52;
 pub const TAG_BYTES: usize = 16;
 
 const FORMAT_VERSION: u8 = 1;
-/// The only scheme so far: one KDF call in the HSM, AEAD in the service.
-const SCHEME_DERIVED_KEY: u8 = 1;
 const LABEL: &[u8; 16] = b"DEWPOINT-WRAPKEY";
 
 /// What a ciphertext is for. A ciphertext of one purpose does not open as another.
@@ -42,6 +40,8 @@ pub enum Purpose {
 /// The header of a ciphertext: everything that is needed to open it but the key and the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
+    /// Who seals, and with what.
+    pub scheme: Scheme,
     /// AES-256-GCM or SM4-GCM.
     pub spec: KeySpec,
     /// What it is for.
@@ -50,7 +50,8 @@ pub struct Header {
     pub material: MaterialId,
     /// Which version of it.
     pub version: u32,
-    /// N: makes the wrapping key fresh for this one ciphertext.
+    /// N: makes the derived key fresh for this one ciphertext. In a ciphertext that the HSM sealed it is
+    /// fresh and authenticated all the same, and nothing is derived from it.
     pub derivation_nonce: [u8; 16],
     /// The initialisation vector of the AEAD.
     pub iv: [u8; 12],
@@ -59,6 +60,7 @@ pub struct Header {
 impl Header {
     /// The header of a new ciphertext; `random` are 28 fresh random bytes.
     pub fn fresh(
+        scheme: Scheme,
         spec: KeySpec,
         purpose: Purpose,
         material: MaterialId,
@@ -68,7 +70,7 @@ impl Header {
         let (mut derivation_nonce, mut iv) = ([0; 16], [0; 12]);
         derivation_nonce.copy_from_slice(&random[..16]);
         iv.copy_from_slice(&random[16..]);
-        Self { spec, purpose, material, version, derivation_nonce, iv }
+        Self { scheme, spec, purpose, material, version, derivation_nonce, iv }
     }
 
     /// Splits a ciphertext into its header and its sealed part with the tag.
@@ -79,9 +81,11 @@ impl Header {
             return Err(malformed("must be 69 to 1092 bytes long"));
         }
         let (head, sealed) = ciphertext.split_at(HEADER_BYTES);
-        if head[0] != FORMAT_VERSION || head[1] != SCHEME_DERIVED_KEY {
-            return Err(malformed("is not of a format that this service writes"));
-        }
+        let scheme = match (head[0], head[1]) {
+            (FORMAT_VERSION, 1) => Scheme::DerivedKey,
+            (FORMAT_VERSION, 2) => Scheme::InHsm,
+            _ => return Err(malformed("is not of a format that this service writes")),
+        };
         let spec = match head[2] {
             1 => KeySpec::Aes256,
             2 => KeySpec::Sm4,
@@ -91,6 +95,7 @@ impl Header {
             return Err(malformed("names an unknown purpose"));
         }
         let header = Self {
+            scheme,
             spec,
             purpose: Purpose::DataKey,
             material: MaterialId::of(KeyId::from_uuid(Uuid::from_bytes(array(&head[4..20])))),
@@ -106,7 +111,7 @@ impl Header {
         let mut head = [0; HEADER_BYTES];
         head[..4].copy_from_slice(&[
             FORMAT_VERSION,
-            SCHEME_DERIVED_KEY,
+            self.scheme as u8,
             algorithm(self.spec),
             self.purpose as u8,
         ]);
@@ -142,6 +147,20 @@ impl Header {
         input
     }
 
+    /// What the AEAD authenticates beside the plaintext: the header, then the context.
+    pub fn associated_data(&self, context: &EncryptionContext) -> Vec<u8> {
+        [&self.encode()[..], context.canonical()].concat()
+    }
+
+    /// The ciphertext of what the HSM sealed under this header: `sealed` are sealed bytes and tag.
+    pub fn join(&self, sealed: &[u8], plaintext_bytes: usize) -> Result<Vec<u8>, Error> {
+        if sealed.len() == plaintext_bytes + TAG_BYTES {
+            Ok([&self.encode()[..], sealed].concat())
+        } else {
+            Err(Error::Internal { detail: "the HSM's AEAD gave sealed bytes of another length" })
+        }
+    }
+
     /// Seals `plaintext` under the wrapping key that was derived for this header: header, sealed
     /// bytes, tag.
     pub fn seal(
@@ -150,12 +169,11 @@ impl Header {
         context: &EncryptionContext,
         plaintext: &SecretBytes,
     ) -> Result<Vec<u8>, Error> {
-        let head = self.encode();
         let mut out = Vec::with_capacity(HEADER_BYTES + plaintext.len() + TAG_BYTES);
-        out.extend_from_slice(&head);
+        out.extend_from_slice(&self.encode());
         // The plaintext is encrypted where it lies: every byte of it in `out` is overwritten.
         out.extend_from_slice(plaintext.expose_secret());
-        let aad = associated_data(&head, context);
+        let aad = self.associated_data(context);
         let key = &derived[..wrapping_key_bytes(self.spec)];
         let buffer = &mut out[HEADER_BYTES..];
         let tag = match self.spec {
@@ -181,7 +199,7 @@ impl Header {
         let (body, tag) =
             sealed.split_at_checked(sealed.len().wrapping_sub(TAG_BYTES)).ok_or(Error::CannotDecrypt)?;
         let tag: [u8; TAG_BYTES] = array(tag);
-        let aad = associated_data(&self.encode(), context);
+        let aad = self.associated_data(context);
         let key = &derived[..wrapping_key_bytes(self.spec)];
         let mut plaintext = SecretBytes::new(body.to_vec());
         let buffer = plaintext.expose_secret_mut();
@@ -217,10 +235,6 @@ fn cipher<C: KeyInit>(key: &[u8]) -> Result<C, Error> {
     C::new_from_slice(key).map_err(|_| Error::Internal { detail: "a wrapping key has a wrong length" })
 }
 
-fn associated_data(head: &[u8; HEADER_BYTES], context: &EncryptionContext) -> Vec<u8> {
-    [head, context.canonical()].concat()
-}
-
 /// The first `N` bytes; callers pass slices of exactly that length.
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut out = [0; N];
@@ -239,7 +253,7 @@ mod tests {
 
     fn header(spec: KeySpec) -> Header {
         let material = MaterialId::of(KeyId::from_uuid(Uuid::from_bytes([7; 16])));
-        Header::fresh(spec, Purpose::DataKey, material, 3, &[9; 28])
+        Header::fresh(Scheme::DerivedKey, spec, Purpose::DataKey, material, 3, &[9; 28])
     }
 
     fn context(value: &str) -> EncryptionContext {
@@ -313,9 +327,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_gives_back_what_was_encoded_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..1200)) {
+        fn parsing_gives_back_what_was_encoded_or_an_error(
+            bytes in prop::collection::vec(any::<u8>(), 0..1200),
+            scheme in 1..=2_u8,
+        ) {
             let mut bytes = bytes;
-            for (position, byte) in [1, 1].into_iter().enumerate().take(bytes.len()) { bytes[position] = byte; }
+            for (position, byte) in [1, scheme, scheme, 1].into_iter().enumerate().take(bytes.len()) { bytes[position] = byte; }
             if let Ok((header, sealed)) = Header::parse(&bytes) {
                 prop_assert_eq!([&header.encode()[..], sealed].concat(), bytes);
             }

@@ -9,6 +9,7 @@
 //! | `t/` account `/` region `/` SHA-256 of an idempotency token | the request's digest and its key |
 //! | `o/` request id | the change's digest: the change is committed, its outcome perhaps not recorded |
 //! | `m/deployment` | which token this store belongs to |
+//! | `m/root` | the root keys: which generation wraps new keys, which ones may still be needed |
 //! | `m/origin` | of which backup, of which deployment, this store was made; else absent |
 //!
 //! Every value ends in an HMAC-SHA256 over its store key and its bytes, under a key that the HSM
@@ -29,6 +30,7 @@ use crate::{
     key::{DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord},
     ports::{Condition, KeyStore, Mac, Mutation, Revision, StoreError, StoreKey, Versioned},
     record::RequestId,
+    root::RootRecord,
 };
 
 /// Leads every stored value: the version of its encoding.
@@ -49,8 +51,9 @@ pub(crate) struct TokenUse {
     pub(crate) key_id: KeyId,
 }
 
-/// How many key records are kept decoded. A record takes about half a KiB.
-const DECODED_RECORDS: usize = 4096;
+/// How many key records are kept decoded: more than keys stay loaded in the HSM by default, for whoever uses
+/// those needs these. A record takes about half a KiB.
+const DECODED_RECORDS: usize = 16_384;
 
 /// Reads and encodes what the store holds.
 pub(crate) struct Directory {
@@ -80,10 +83,7 @@ impl Directory {
         if let Some(known) = self.decoded().get(&id).filter(|known| known.revision == versioned.revision) {
             return Ok(Some(known.clone()));
         }
-        let record: KeyRecord = self.open(&path, &versioned.value)?;
-        if record.id != id {
-            return Err(tampered("a key record under another key's id"));
-        }
+        let record = self.open_key(&path, &versioned.value)?;
         let stored = Stored { revision: versioned.revision, value: Arc::new(record) };
         let mut decoded = self.decoded();
         if decoded.len() >= DECODED_RECORDS {
@@ -153,6 +153,42 @@ impl Directory {
         let values = self.store.get_many(&paths).await.map_err(Error::StoreUnavailable)?;
         let found = paths.iter().zip(values).filter_map(|(path, value)| Some((path, value?)));
         found.map(|(path, versioned)| self.open(path, &versioned.value)).collect()
+    }
+
+    /// What the store says of the root keys.
+    pub(crate) async fn root(&self) -> Result<Stored<RootRecord>, Error> {
+        self.read(ROOT_PATH.to_vec()).await?.ok_or_else(|| tampered("the record of the root keys is gone"))
+    }
+
+    /// A page of all keys, whoever owns them: each one's store key, and its record if it is authentic.
+    pub(crate) async fn all_keys(
+        &self,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(StoreKey, Result<KeyRecord, Error>)>, Error> {
+        let entries = self.index(KEY_PREFIX, after, limit).await?;
+        let opened = entries.into_iter().map(|(path, versioned)| {
+            let record = self.open_key(&path, &versioned.value);
+            (path, record)
+        });
+        Ok(opened.collect())
+    }
+
+    /// One key's record, past the decoded ones: a pass over all keys must not drive out those in use.
+    pub(crate) async fn key_in_passing(&self, id: KeyId) -> Result<Option<Stored<KeyRecord>>, Error> {
+        let path = key_path(id);
+        let Some(versioned) = self.versioned(&path).await? else { return Ok(None) };
+        let value = self.open_key(&path, &versioned.value)?;
+        Ok(Some(Stored { revision: versioned.revision, value }))
+    }
+
+    fn open_key(&self, path: &[u8], bytes: &[u8]) -> Result<KeyRecord, Error> {
+        let record: KeyRecord = self.open(path, bytes)?;
+        if key_path(record.id) == path {
+            Ok(record)
+        } else {
+            Err(tampered("a key record under another key's id"))
+        }
     }
 
     /// Reads and authenticates one value.
@@ -237,7 +273,7 @@ pub(crate) fn absent(path: StoreKey) -> Condition {
 }
 
 pub(crate) fn key_path(id: KeyId) -> StoreKey {
-    [b"k/".as_slice(), id.as_bytes()].concat()
+    [KEY_PREFIX, id.as_bytes()].concat()
 }
 
 pub(crate) fn alias_path(account: &AccountId, region: &Region, alias: &str) -> StoreKey {
@@ -271,8 +307,10 @@ pub(crate) fn outbox_path(request: RequestId) -> StoreKey {
     [OUTBOX_PREFIX, request.as_bytes()].concat()
 }
 
+const KEY_PREFIX: &[u8] = b"k/";
 pub(crate) const OUTBOX_PREFIX: &[u8] = b"o/";
 pub(crate) const DEPLOYMENT_PATH: &[u8] = b"m/deployment";
+pub(crate) const ROOT_PATH: &[u8] = b"m/root";
 
 // Names hold no slash (identity.rs), so the parts of a path cannot run into one another; an alias
 // may, and therefore comes last.

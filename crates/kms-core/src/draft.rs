@@ -123,6 +123,16 @@ impl Draft {
         self.record.reason = Some("EXISTED_ALREADY");
     }
 
+    /// Says that the call made nothing, because another one made it unnecessary.
+    pub(crate) fn overtaken(&mut self) {
+        self.record.reason = Some("OVERTAKEN");
+    }
+
+    /// Says why the service makes a change by itself.
+    pub(crate) fn cause(&mut self, cause: &'static str) {
+        self.record.reason = Some(cause);
+    }
+
     pub(crate) fn state_digest(&mut self, digest: [u8; 32]) {
         self.record.state_digest = Some(digest);
     }

@@ -175,6 +175,12 @@ pub enum Error {
         /// For the operator.
         detail: String,
     },
+    /// Old root keys cannot go: a stored key is wrapped under one of them.
+    #[error("keys are still wrapped under older root keys than generation {generation}")]
+    RootStillNeeded {
+        /// The generation under which all keys should be.
+        generation: u32,
+    },
     /// The operation cannot be recorded, so it is not done.
     #[error("the audit log is unavailable; nothing was done")]
     AuditUnavailable(AuditError),
@@ -225,6 +231,7 @@ impl Error {
             Self::IdempotencyTokenReused => "IDEMPOTENCY_TOKEN_REUSED",
             Self::Contention => "CONTENTION",
             Self::OutcomeUnknown { .. } => "OUTCOME_UNKNOWN",
+            Self::RootStillNeeded { .. } => "ROOT_STILL_NEEDED",
             Self::AuditUnavailable(_) => "AUDIT_UNAVAILABLE",
             Self::HsmUnavailable(_) => "HSM_UNAVAILABLE",
             Self::StoreUnavailable(_) => "STORE_UNAVAILABLE",

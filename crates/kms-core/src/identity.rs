@@ -6,6 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::operation::Permissions;
 
+/// What certificates of services are named by, in the place of an account. No account can have it.
+pub const SERVICE_ACCOUNT: &str = "service";
+/// What certificates of operators are named by, and what stands for the account, the project and the
+/// region of their calls in the log. No account can have it.
+pub const OPERATOR_ACCOUNT: &str = "operator";
+
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -61,7 +67,7 @@ name_type!(
     ServiceName
 );
 
-/// An authenticated caller: a user, or a service that acts for one.
+/// An authenticated caller: a user, a service that acts for one, or an operator.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// The user's account.
@@ -80,6 +86,23 @@ pub struct Caller {
     pub certificate: [u8; 32],
     /// Where the connection comes from.
     pub source: SocketAddr,
+}
+
+impl Caller {
+    /// An operator: may manage the root keys, and nothing else.
+    pub fn operator(name: UserId, certificate: [u8; 32], source: SocketAddr) -> Self {
+        let reserved: Arc<str> = OPERATOR_ACCOUNT.into();
+        Self {
+            account: AccountId(reserved.clone()),
+            user: name,
+            project: ProjectId(reserved.clone()),
+            region: Region(reserved),
+            acting_service: None,
+            permissions: Permissions::OPERATOR,
+            certificate,
+            source,
+        }
+    }
 }
 
 /// The other end of a connection whose caller is not known.

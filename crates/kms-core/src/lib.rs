@@ -15,9 +15,13 @@ pub mod operation;
 pub mod ops;
 pub mod ports;
 pub mod record;
+pub mod root;
 mod secret;
 mod service;
+mod settings;
 mod timestamp;
+mod upkeep;
+mod uses;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -27,4 +31,6 @@ pub use error::Error;
 pub use record::{OpenIntent, Phase, Record, RequestId, Verdict};
 pub use secret::SecretBytes;
 pub use service::{Call, Carried, Ports, Service, StartError};
+pub use settings::{DEFAULT_IN_HSM_BUDGET, MAX_IN_HSM_BUDGET, Settings};
 pub use timestamp::Timestamp;
+pub use upkeep::OldKeys;

@@ -71,6 +71,9 @@ impl Permissions {
     /// No action.
     pub const NONE: Self = Self(0);
 
+    /// What an operator may do: nothing with keys.
+    pub const OPERATOR: Self = Self(1 << Action::RootManage as u32);
+
     /// Everything that users can be given.
     pub fn all() -> Self {
         Action::ALL.into_iter().collect()
@@ -172,6 +175,11 @@ operations! {
     UpdateKeyAlias: CmkUpdate, Some("updateKeyAlias"), LifeCycle, Change;
     /// Changes the description.
     UpdateKeyDescription: CmkUpdate, Some("updateKeyDescription"), LifeCycle, Change;
+    /// Makes the next version of a key. The service does it by itself when a version's budget is spent:
+    /// then it is a part of the call that needed it, whose permission suffices and whose traffic counts.
+    RotateKey: CmkUpdate, None, LifeCycle, Change;
+    /// Takes uses from the budget of a version that seals in the HSM; always such a part.
+    ReserveKeyUses: DekCreate, None, DataKeys, Change;
     /// Makes a data key; answers it in plain and sealed.
     GenerateDataKey: DekCreate, Some("createDataKey"), DataKeys, Use;
     /// Makes a data key; answers it sealed only.
@@ -182,6 +190,18 @@ operations! {
     DecryptDataKey: DekCrypto, Some("decryptDatakey"), DataKeys, Use;
     /// Answers random bytes of the HSM.
     GenerateRandom: CmkGenerate, Some("genRandom"), DataKeys, Use;
+    /// Makes the next generation of the root key and begins to move all keys under it.
+    RotateRoot: RootManage, None, Administration, Change;
+    /// Lets go of old root keys that a rotation was told to keep.
+    RetireRoot: RootManage, None, Administration, Change;
+    /// Reads the state of the root keys.
+    DescribeRoot: RootManage, None, Administration, Use;
+    /// The service itself: wraps one key's material under the newest root key.
+    RewrapKey: RootManage, None, Administration, Change;
+    /// The service itself: notes that no key needs the old root keys any more.
+    ForgetRoots: RootManage, None, Administration, Change;
+    /// The service itself: destroys the old root keys on the token.
+    DestroyRoots: RootManage, None, Administration, Change;
     /// `dewpoint backup`: hands all keys over to another token.
     CreateBackup: RootManage, None, Administration, Change;
     /// `dewpoint restore`: takes all keys over from another token.

@@ -61,7 +61,8 @@ pub struct Record {
     pub key_id: Option<KeyId>,
     /// The key version that was used.
     pub key_version: Option<u32>,
-    /// The stable reason of a refusal or failure; or why a success changed nothing.
+    /// The stable reason of a refusal or failure; or why a success changed nothing, or why the service
+    /// changed something by itself.
     pub reason: Option<&'static str>,
     /// The permission that was missing.
     pub missing_action: Option<Action>,

@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
     time::Duration,
@@ -18,22 +18,26 @@ use std::{
 
 use futures_channel::oneshot;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
+use sha2::{Digest as _, Sha256};
+use uuid::{Builder, Uuid};
 
 use crate::{
     Timestamp,
     answer::{Held, Recorded, Refused},
-    directory::{DEPLOYMENT_PATH, Directory, OUTBOX_PREFIX, absent, commit_error, outbox_path},
+    directory::{DEPLOYMENT_PATH, Directory, OUTBOX_PREFIX, ROOT_PATH, absent, commit_error, outbox_path},
     draft::{ContextHash, Draft},
     error::Error,
     identity::{Caller, Origin},
     operation::{Action, OperationClass, OperationName},
-    ops::{CreateDefaultKey, Operation, Plan, Planned, Prepared, Work},
+    ops::{CreateDefaultKey, Operation, OwnOperation, Plan, Planned, Prepared, Work},
     ports::{
         AuditError, AuditLog, BoxFuture, Clock, Hsm, HsmError, HsmSession, KeyStore, Mac, Mutation, Receipt,
         StoreError, StoreKey, Transaction,
     },
     record::{OpenIntent, Phase, Record, RequestId, Verdict},
+    root::{RootRecord, generations},
+    settings::Settings,
+    uses::Uses,
 };
 
 pub use moving::Carried;
@@ -42,6 +46,8 @@ pub use moving::Carried;
 const MAX_ATTEMPTS: usize = 16;
 /// How long the HSM may take to prove that it works.
 const PROBE_PATIENCE: Duration = Duration::from_secs(4);
+/// Every so many probes are a whole self-test, which makes objects in the HSM; the others only compute.
+const PROBES_PER_SELF_TEST: u64 = 10;
 /// How long it may take for each of the service's own keys at start.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 /// How many traces of finished changes one transaction clears away.
@@ -73,11 +79,20 @@ pub enum StartError {
          altered; restore the token that belongs to it, or name another data directory"
     )]
     ForeignStore,
-    /// The store holds values but does not say whose.
+    /// The store holds values but does not say whose, or under which root keys.
     #[error(
         "the key store has values but no deployment record: it was cut or altered; restore it from a backup"
     )]
     HeadlessStore,
+    /// The token lacks a root key that keys in the store are wrapped under.
+    #[error(
+        "the token has no root key of generation {generation}, which keys in the store need: the token or the store \
+         was restored without the other; restore the two that belong together"
+    )]
+    RootMissing {
+        /// Which one.
+        generation: u32,
+    },
 }
 
 /// One call: who makes it, and under which id.
@@ -104,6 +119,12 @@ pub struct Service {
     ports: Ports,
     directory: Arc<Directory>,
     context_hash: ContextHash,
+    settings: Settings,
+    uses: Uses,
+    /// How often the service was asked whether it works.
+    probes: AtomicU64,
+    /// The last probe failed: until one succeeds, each of them tests everything.
+    ailing: AtomicBool,
     /// Traces of committed changes whose outcome is recorded: to be cleared with the next change.
     finished: Mutex<Vec<StoreKey>>,
 }
@@ -114,6 +135,8 @@ pub struct Scope<'a> {
     pub(crate) service: &'a Service,
     pub(crate) call: &'a Call,
     pub(crate) now: Timestamp,
+    /// Whether somebody drives the call to its end whatever happens: only then may it change something.
+    pub(crate) driven: bool,
 }
 
 impl Scope<'_> {
@@ -129,7 +152,7 @@ impl Scope<'_> {
 impl Service {
     /// Derives the service's keys in the HSM and checks that store and token belong together. An
     /// empty store is bound to the token.
-    pub async fn start(ports: Ports) -> Result<Self, StartError> {
+    pub async fn start(ports: Ports, settings: Settings) -> Result<Self, StartError> {
         let authentication_key = derive(&ports, "dewpoint/v1/record-authentication").await?;
         let context_key = derive(&ports, "dewpoint/v1/context-hiding").await?;
         let directory =
@@ -138,6 +161,10 @@ impl Service {
             context_hash: ContextHash::new(&context_key).map_err(StartError::Failed)?,
             directory: Arc::new(directory),
             ports,
+            settings,
+            uses: Uses::default(),
+            probes: AtomicU64::new(0),
+            ailing: AtomicBool::new(false),
             finished: Mutex::default(),
         };
         service.bind_store().await?;
@@ -145,8 +172,9 @@ impl Service {
     }
 
     async fn bind_store(&self) -> Result<(), StartError> {
+        let token = on_hsm(&self.ports, START_PATIENCE, generations).await.map_err(StartError::Failed)?;
         match self.directory.read::<Deployment>(DEPLOYMENT_PATH.to_vec()).await {
-            Ok(Some(_)) => return Ok(()),
+            Ok(Some(_)) => return self.check_roots(&token).await,
             Err(Error::RecordTampered { .. }) => return Err(StartError::ForeignStore),
             Err(error) => return Err(StartError::Failed(error)),
             Ok(None) => {}
@@ -157,11 +185,24 @@ impl Service {
         let mut id = [0; 16];
         id[..].copy_from_slice(&derive(&self.ports, "dewpoint/v1/deployment").await?[..16]);
         let deployment = Deployment { id: Uuid::from_bytes(id), created: self.ports.clock.now() };
+        let root = RootRecord::first(token.last().copied().unwrap_or_default()); // never empty
         let put = self.directory.put(DEPLOYMENT_PATH.to_vec(), &deployment).map_err(StartError::Failed)?;
-        let transaction =
-            Transaction { conditions: vec![absent(DEPLOYMENT_PATH.to_vec())], mutations: vec![put] };
+        let put_root = self.directory.put(ROOT_PATH.to_vec(), &root).map_err(StartError::Failed)?;
+        let transaction = Transaction {
+            conditions: vec![absent(DEPLOYMENT_PATH.to_vec())],
+            mutations: vec![put, put_root],
+        };
         let committed = self.directory.store().transact(transaction).await;
         committed.map(|_| ()).map_err(|error| StartError::Failed(commit_error(error)))
+    }
+
+    /// Refuses a token that lacks a root key which the store's keys may need.
+    async fn check_roots(&self, token: &[u32]) -> Result<(), StartError> {
+        let root = self.directory.read::<RootRecord>(ROOT_PATH.to_vec()).await.map_err(StartError::Failed)?;
+        match root.ok_or(StartError::HeadlessStore)?.value.missing_from(token) {
+            Some(generation) => Err(StartError::RootMissing { generation }),
+            None => Ok(()),
+        }
     }
 
     /// Writes the outcome of every change that a crash cut off, and clears the traces by which
@@ -195,37 +236,82 @@ impl Service {
     ///
     /// A dropped future leaves a use of the HSM whole: it ends and is recorded by itself. A change
     /// must not be dropped half-way: a shell drives every operation that
-    /// [`may_change`](Operation::may_change) to its end whether or not its client still waits.
+    /// [`may_change`](Operation::may_change) to its end whether or not its client still waits, and
+    /// tries others by [`run_droppable`](Self::run_droppable).
     pub async fn run<O: Operation>(
         &self,
         call: Call,
         operation: Result<O, Error>,
     ) -> Result<Recorded<O::Output>, Refused> {
+        let ended = self.perform(&call, operation.as_ref().map_err(Clone::clone), true).await;
+        ended.unwrap_or_else(|| Err(Refused::internal("a driven call asked to be driven")))
+    }
+
+    /// The same for an operation that may not change anything by what it is: its future may be dropped at
+    /// any time. Gives the operation back, with nothing done or recorded, if a change has to come first;
+    /// then a shell runs it in a way that drives it to its end.
+    pub async fn run_droppable<O: Operation>(
+        &self,
+        call: Call,
+        operation: Result<O, Error>,
+    ) -> Result<Result<Recorded<O::Output>, Refused>, (Call, Result<O, Error>)> {
+        let ended = self.perform(&call, operation.as_ref().map_err(Clone::clone), false).await;
+        ended.ok_or((call, operation))
+    }
+
+    /// `None`: has to change something first, and is not driven to its end.
+    async fn perform<O: Operation>(
+        &self,
+        call: &Call,
+        operation: Result<&O, Error>,
+        driven: bool,
+    ) -> Option<Result<Recorded<O::Output>, Refused>> {
         let mut draft = self.draft(O::NAME, call.request_id, Some(call.caller.clone()));
         let operation = match authorise(&call.caller, O::NAME.info().action).and(operation) {
             Ok(operation) => operation,
-            Err(error) => return self.conclude(draft, Phase::Complete, Held::new(Err(error))).await,
+            Err(error) => return Some(self.conclude(draft, Phase::Complete, Held::new(Err(error))).await),
         };
         if let Some(context) = operation.context() {
             draft.hash_context(&self.context_hash, context);
         }
-        let scope = Scope { service: self, call: &call, now: draft.time() };
+        let scope = Scope { service: self, call, now: draft.time(), driven };
         if O::NAME.info().class == OperationClass::Change {
-            return self.change(&operation, &scope, draft).await;
+            let attempt = ForCaller { operation, scope: &scope };
+            return Some(self.change(&attempt, call.request_id, call.patience, draft).await);
         }
-        match operation.prepare(&scope, &mut draft).await {
-            Ok(Prepared::Use(work)) => self.use_hsm(&operation, &call, draft, work).await,
+        Some(match operation.prepare(&scope, &mut draft).await {
+            Ok(Prepared::Use(work)) => self.use_hsm(operation, call, draft, work).await,
             Ok(Prepared::Answer(answer)) => {
                 self.conclude(draft, Phase::Complete, Held::new(Ok(answer))).await
             }
-            Ok(Prepared::Change(_)) => self.conclude(draft, Phase::Complete, Held::misplaced()).await,
+            Ok(Prepared::ToBeDriven) if !driven => return None,
+            Ok(Prepared::Change(_) | Prepared::ToBeDriven) => {
+                self.conclude(draft, Phase::Complete, Held::misplaced()).await
+            }
             Err(error) => self.conclude(draft, Phase::Complete, Held::new(Err(error))).await,
-        }
+        })
+    }
+
+    /// What the operator decided.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn uses(&self) -> &Uses {
+        &self.uses
     }
 
     /// Proves that the HSM computes and that the store answers. Not recorded: it touches no key.
     pub async fn probe(&self) -> Result<(), Error> {
-        self.on_hsm(PROBE_PATIENCE, |session| Ok(session.self_test()?)).await?;
+        let number = self.probes.fetch_add(1, Ordering::Relaxed);
+        let whole = number.is_multiple_of(PROBES_PER_SELF_TEST) || self.ailing.load(Ordering::Relaxed);
+        let test = move |session: &mut dyn HsmSession| {
+            session.authentication_mac(b"dewpoint/v1/probe")?;
+            if whole { Ok(session.self_test()?) } else { Ok(()) }
+        };
+        let tested = self.on_hsm(PROBE_PATIENCE, test).await;
+        self.ailing.store(tested.is_err(), Ordering::Relaxed);
+        tested?;
         self.directory.read::<Deployment>(DEPLOYMENT_PATH.to_vec()).await.map(|_| ())
     }
 
@@ -262,6 +348,26 @@ impl Service {
         // Boxed, because it runs inside the preparation of the operation that needs the key.
         let made = Box::pin(self.run(call.clone(), Ok(operation))).await;
         made.map(|_| ()).map_err(|refused| refused.error().clone())
+    }
+
+    /// Runs a change that the call of `scope` needs first, with records of its own. The caller needs no
+    /// other permission than for that call. Each part of a call has another `number`.
+    pub(crate) async fn run_part<O: Operation>(
+        &self,
+        scope: &Scope<'_>,
+        number: u32,
+        part: &O,
+    ) -> Result<O::Output, Error> {
+        let call = Call { request_id: part_id(scope.call.request_id, number), ..scope.call.clone() };
+        let draft = self.draft(O::NAME, call.request_id, Some(call.caller.clone()));
+        let scope = Scope { service: self, call: &call, now: draft.time(), driven: true };
+        let attempt = ForCaller { operation: part, scope: &scope };
+        let ended = self.change(&attempt, call.request_id, call.patience, draft).await;
+        ended.map(Recorded::into_inner).map_err(|refused| refused.error().clone())
+    }
+
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     fn draft(&self, name: OperationName, request_id: RequestId, caller: Option<Caller>) -> Draft {
@@ -322,21 +428,35 @@ impl Service {
         answered.await.unwrap_or_else(|_| Err(Refused::internal("the log dropped a record")))
     }
 
-    /// A change: intent, then as many tries as conflicts ask for, then outcome.
-    async fn change<O: Operation>(
+    /// A change that nobody called for: see [`OwnOperation`].
+    pub(crate) async fn change_of_its_own<O: OwnOperation>(
         &self,
         operation: &O,
-        scope: &Scope<'_>,
-        mut draft: Draft,
+        request_id: RequestId,
+        patience: Duration,
     ) -> Result<Recorded<O::Output>, Refused> {
+        let attempt = ByItself { operation, directory: &self.directory };
+        self.change(&attempt, request_id, patience, self.draft(O::NAME, request_id, None)).await
+    }
+
+    /// A change: intent, then as many tries as conflicts ask for, then outcome.
+    async fn change<A: Attempt>(
+        &self,
+        attempt: &A,
+        request_id: RequestId,
+        patience: Duration,
+        mut draft: Draft,
+    ) -> Result<Recorded<A::Output>, Refused> {
         let mut phase = Phase::Complete; // until an intent is written
         for _ in 0..MAX_ATTEMPTS {
-            let planned = match operation.prepare(scope, &mut draft).await {
+            let planned = match attempt.prepare(&mut draft).await {
                 Ok(Prepared::Change(planned)) => planned,
                 Ok(Prepared::Answer(answer)) => {
                     return self.conclude(draft, phase, Held::new(Ok(answer))).await;
                 }
-                Ok(Prepared::Use(_)) => return self.conclude(draft, phase, Held::misplaced()).await,
+                Ok(Prepared::Use(_) | Prepared::ToBeDriven) => {
+                    return self.conclude(draft, phase, Held::misplaced()).await;
+                }
                 Err(error) => return self.conclude(draft, phase, Held::new(Err(error))).await,
             };
             if phase == Phase::Complete {
@@ -345,19 +465,19 @@ impl Service {
             }
             let plan = match planned {
                 Planned::Ready(plan) => Ok(plan),
-                Planned::InHsm(make) => self.on_hsm(scope.call.patience, make).await,
+                Planned::InHsm(make) => self.on_hsm(patience, make).await,
             };
             let Plan { transaction, output, state_digest, evict } = match plan {
                 Ok(plan) => plan,
                 Err(error) => return self.conclude(draft, phase, Held::new(Err(error))).await,
             };
-            match self.commit(scope.call.request_id, transaction, state_digest).await {
+            match self.commit(request_id, transaction, state_digest).await {
                 Ok(()) => {
                     if let Some(material) = evict {
                         self.ports.hsm.evict(material);
                     }
                     draft.state_digest(state_digest);
-                    return self.conclude_commit(draft, scope.call.request_id, output).await;
+                    return self.conclude_commit(draft, request_id, output).await;
                 }
                 Err(Error::Contention) => {}
                 // The intent stays open: what came of it is found out at the next start.
@@ -433,9 +553,60 @@ impl Service {
     }
 }
 
+/// What the pipeline needs of a change: to prepare it, again after each conflict.
+trait Attempt: Sync {
+    type Output: Send + 'static;
+
+    fn prepare(
+        &self,
+        draft: &mut Draft,
+    ) -> impl Future<Output = Result<Prepared<Self::Output>, Error>> + Send;
+}
+
+/// A change that a caller asked for.
+struct ForCaller<'a, O> {
+    operation: &'a O,
+    scope: &'a Scope<'a>,
+}
+
+impl<O: Operation> Attempt for ForCaller<'_, O> {
+    type Output = O::Output;
+
+    async fn prepare(&self, draft: &mut Draft) -> Result<Prepared<O::Output>, Error> {
+        self.operation.prepare(self.scope, draft).await
+    }
+}
+
+/// A change that the service makes by itself.
+struct ByItself<'a, O> {
+    operation: &'a O,
+    directory: &'a Arc<Directory>,
+}
+
+impl<O: OwnOperation> Attempt for ByItself<'_, O> {
+    type Output = O::Output;
+
+    async fn prepare(&self, draft: &mut Draft) -> Result<Prepared<O::Output>, Error> {
+        self.operation.prepare(self.directory, draft).await
+    }
+}
+
 /// May this identity do this at all? Asked before anything is read.
 fn authorise(caller: &Caller, action: Action) -> Result<(), Error> {
     if caller.permissions.allow(action) { Ok(()) } else { Err(Error::PermissionDenied { missing: action }) }
+}
+
+/// The id of a part of a call: of its own, so that each change leaves its own trace, and known to
+/// everyone who knows the call's.
+fn part_id(call: RequestId, number: u32) -> RequestId {
+    let digest = Sha256::new()
+        .chain_update(b"dewpoint/v1/part")
+        .chain_update(call.as_bytes())
+        .chain_update(number.to_be_bytes())
+        .finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 /// Queues the record of a result; the result leaves when the record is durable.

@@ -2,10 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use kms_core::{SecretBytes, ciphertext::Header, context::EncryptionContext, key::KeySpec, ports::Mac};
+use aes_gcm::{
+    Aes256Gcm, AesGcm, KeyInit as _,
+    aead::{Aead as _, Payload, consts::U12},
+};
+use kms_core::{
+    SecretBytes,
+    ciphertext::Header,
+    context::EncryptionContext,
+    key::{KeySpec, Scheme},
+    ports::Mac,
+};
 use serde_json::Value;
+use sm4::Sm4;
 
-const VECTORS: &str = include_str!("../../../docs/vectors/ciphertext-v1.json");
+const DERIVED_KEY: &str = include_str!("../../../docs/vectors/ciphertext-v1.json");
+const IN_HSM: &str = include_str!("../../../docs/vectors/ciphertext-v1-in-hsm.json");
 
 fn bytes(vector: &Value, field: &str) -> Vec<u8> {
     hex::decode(vector[field].as_str().expect("a text")).expect("hexadecimal digits")
@@ -18,9 +30,9 @@ fn context(vector: &Value) -> EncryptionContext {
     EncryptionContext::new(pairs).expect("short enough")
 }
 
-#[test]
-fn every_published_vector_is_sealed_and_opened_alike() {
-    let file: Value = serde_json::from_str(VECTORS).expect("JSON");
+/// Goes through the vectors of a file, after what all have in common was checked.
+fn for_each(file: &str, scheme: Scheme, check: impl Fn(&Value, &Header, &EncryptionContext, &[u8])) {
+    let file: Value = serde_json::from_str(file).expect("JSON");
     let vectors = file["vectors"].as_array().expect("an array");
     assert_eq!(vectors.len(), 8);
     for vector in vectors {
@@ -28,16 +40,46 @@ fn every_published_vector_is_sealed_and_opened_alike() {
         assert_eq!(context.canonical(), bytes(vector, "canonical_context"));
         let (header, sealed) = Header::parse(&ciphertext).expect("well-formed");
         let spec = if vector["algorithm"] == "SM4" { KeySpec::Sm4 } else { KeySpec::Aes256 };
-        assert_eq!(header.spec, spec);
+        assert_eq!((header.spec, header.scheme), (spec, scheme));
+        check(vector, &header, &context, sealed);
+    }
+}
+
+#[test]
+fn every_published_vector_is_sealed_and_opened_alike() {
+    for_each(DERIVED_KEY, Scheme::DerivedKey, |vector, header, context, sealed| {
         assert_eq!(header.derivation_input(), bytes(vector, "derivation_input"));
         // What the HSM answers is longer than SM4's wrapping key: the rest must not matter.
         let mut derived = Mac::new([0xaa; 32]);
         let wrapping_key = bytes(vector, "wrapping_key");
         derived[..wrapping_key.len()].copy_from_slice(&wrapping_key);
         let plaintext = bytes(vector, "plaintext");
-        let opened = header.open(&derived, &context, sealed).expect("opens");
+        let opened = header.open(&derived, context, sealed).expect("opens");
         assert_eq!(opened.expose_secret(), plaintext);
-        let again = header.seal(&derived, &context, &SecretBytes::new(plaintext)).expect("seals");
-        assert_eq!(again, ciphertext);
-    }
+        let again = header.seal(&derived, context, &SecretBytes::new(plaintext)).expect("seals");
+        assert_eq!(again, bytes(vector, "ciphertext"));
+    });
+}
+
+#[test]
+fn every_published_vector_of_an_hsm_is_what_the_hsm_is_asked_for() {
+    for_each(IN_HSM, Scheme::InHsm, |vector, header, context, sealed| {
+        let (key, plaintext) = (bytes(vector, "backing_key"), bytes(vector, "plaintext"));
+        let associated_data = header.associated_data(context);
+        let payload = Payload { msg: &plaintext, aad: &associated_data };
+        // In the place of the HSM.
+        let by_hsm = match header.spec {
+            KeySpec::Aes256 => {
+                Aes256Gcm::new_from_slice(&key).expect("32 bytes").encrypt(&header.iv.into(), payload)
+            }
+            KeySpec::Sm4 => AesGcm::<Sm4, U12>::new_from_slice(&key)
+                .expect("16 bytes")
+                .encrypt(&header.iv.into(), payload),
+        };
+        let by_hsm = by_hsm.expect("short");
+        assert_eq!(by_hsm, sealed);
+        assert_eq!(header.join(&by_hsm, plaintext.len()), Ok(bytes(vector, "ciphertext")));
+        let cut = header.join(&by_hsm[1..], plaintext.len()).expect_err("another length");
+        assert_eq!(cut.code(), "INTERNAL");
+    });
 }

@@ -65,10 +65,11 @@ pub(crate) struct Direct {
 }
 
 impl Direct {
-    /// Takes the functions of a module that is loaded already.
+    /// Loads the module and takes its functions. It stays loaded as long as this lives, also while it is
+    /// finalised and initialised again: unloading is one thing more that a module can do wrong.
     pub(crate) fn load(module: &Path) -> Result<Self> {
-        // SAFETY: the caller has loaded the same library before, so no initialiser runs here; whether
-        // it is a PKCS#11 module is found out by asking for its function list.
+        // SAFETY: a library's initialisers can do anything; the operator names the library, and trusts it with
+        // his keys. Whether it is a PKCS#11 module is found out by asking for its function list.
         let library = unsafe { cryptoki_sys::Pkcs11::new(module) }.map_err(Error::LibraryLoading)?;
         let list =
             library.C_GetFunctionList.as_ref().map_err(|_| Error::MissingSymbol("C_GetFunctionList"))?;

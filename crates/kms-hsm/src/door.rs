@@ -30,11 +30,15 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    pub(crate) fn open(config: &Pkcs11Config, counters: &Arc<Counters>) -> Result<Self, OpenError> {
-        let module = Module::initialise(config, counters)?;
-        let direct = Direct::load(&config.module).map_err(|error| unloadable(config, &error))?;
+    pub(crate) fn open(
+        config: &Pkcs11Config,
+        direct: &Arc<Direct>,
+        counters: &Arc<Counters>,
+        occupied: Occupied,
+    ) -> Result<Self, OpenError> {
+        let module = Module::initialise(config, counters, occupied)?;
         let slot = module.find_slot(&config.token_label, counters)?;
-        Ok(Self { module, slot, direct: Arc::new(direct), counters: Arc::clone(counters) })
+        Ok(Self { module, slot, direct: Arc::clone(direct), counters: Arc::clone(counters) })
     }
 
     /// A read-only session: all that a working service needs.
@@ -77,6 +81,15 @@ impl Door {
     }
 }
 
+/// What to do if the module is initialised already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Occupied {
+    /// Leave it to the one who did that.
+    Refuse,
+    /// Finalise it: it was this pool, and the module refused to be finalised then.
+    Finalise,
+}
+
 /// What the module says of itself and of the token.
 pub(crate) struct Description {
     pub(crate) library: Info,
@@ -92,6 +105,11 @@ pub(crate) struct TokenState {
     pub(crate) last_pin_was_wrong: bool,
 }
 
+/// Loads the module, to be opened then.
+pub(crate) fn load(config: &Pkcs11Config) -> Result<Arc<Direct>, OpenError> {
+    Direct::load(&config.module).map(Arc::new).map_err(|error| unloadable(config, &error))
+}
+
 fn unloadable(config: &Pkcs11Config, error: &Error) -> OpenError {
     OpenError::ModuleNotLoadable { module: config.module.clone(), detail: error.to_string() }
 }
@@ -103,13 +121,21 @@ struct Module {
 }
 
 impl Module {
-    fn initialise(config: &Pkcs11Config, counters: &Arc<Counters>) -> Result<Self, OpenError> {
+    fn initialise(
+        config: &Pkcs11Config,
+        counters: &Arc<Counters>,
+        occupied: Occupied,
+    ) -> Result<Self, OpenError> {
         let context = Pkcs11::new(&config.module).map_err(|error| unloadable(config, &error))?;
         // PKCS#11 §5.4: threads call the module at the same time, and it locks with the system's own locks.
         let arguments = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
         match counted(counters, Call::Initialize, context.initialize(arguments)) {
             Ok(()) => Ok(Self { context, counters: Arc::clone(counters) }),
             Err(Failure { error: Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _), .. }) => {
+                if occupied == Occupied::Finalise {
+                    counted(counters, Call::Finalize, context.finalize())?;
+                    return Self::initialise(config, counters, Occupied::Refuse);
+                }
                 Err(OpenError::ModuleInUse)
             }
             Err(failure) => Err(failure.into()),

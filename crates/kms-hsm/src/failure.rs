@@ -92,7 +92,8 @@ impl Failure {
     }
 
     /// Whether the module says that the bytes which it was given are wrong.
-    // PKCS#11 §5.18.4 (C_UnwrapKey) and §5.10.2 (C_Decrypt); modules also answer with what their cipher said.
+    // PKCS#11 §5.18.4 (C_UnwrapKey) and §5.10.2 (C_Decrypt); modules also answer with what their cipher said. A
+    // wrapped key names its mechanism, so that can be wrong too.
     fn blames_input(&self) -> bool {
         matches!(
             self.error,
@@ -103,7 +104,8 @@ impl Failure {
                     | RvError::EncryptedDataLenRange
                     | RvError::DataInvalid
                     | RvError::DataLenRange
-                    | RvError::SignatureInvalid,
+                    | RvError::SignatureInvalid
+                    | RvError::MechanismInvalid,
                 _
             )
         )
@@ -241,8 +243,10 @@ mod tests {
     #[test]
     fn only_calls_that_take_foreign_bytes_can_blame_them() {
         for (answer, [damage, ..]) in TABLE {
-            let blames = matches!(answer, RvError::WrappedKeyInvalid | RvError::EncryptedDataInvalid)
-                || damage == Damage::Doubt;
+            let blames = matches!(
+                answer,
+                RvError::WrappedKeyInvalid | RvError::EncryptedDataInvalid | RvError::MechanismInvalid
+            ) || damage == Damage::Doubt;
             for call in Call::ALL {
                 let foreign = matches!(call, Call::UnwrapKey | Call::Decrypt);
                 assert_eq!(failure(call, answer).may_blame_input(), blames && foreign, "{call:?} {answer:?}");

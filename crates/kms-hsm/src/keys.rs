@@ -167,6 +167,14 @@ pub(crate) fn make_root(session: &TokenSession, label: &str, generation: u32) ->
     session.generate_key(&Mechanism::AesKeyGen, &template)
 }
 
+/// Makes a root key that is no token object and of no use but to try wrapping out.
+pub(crate) fn make_passing_root(session: &TokenSession) -> Result<Handle, Failure> {
+    let mut template = root_attributes();
+    template.retain(|attribute| *attribute != Attribute::Token(true));
+    template.extend([Attribute::Token(false), Attribute::ValueLen(KEY_BYTES.into())]);
+    session.generate_key(&Mechanism::AesKeyGen, &template)
+}
+
 /// Makes the authentication key as a token object.
 pub(crate) fn make_authentication(session: &TokenSession, label: &str) -> Result<Handle, Failure> {
     let mut template = authentication_attributes();

@@ -7,7 +7,7 @@ use std::{
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use kms_core::{
-    key::MaterialId,
+    key::{BackingKind, MaterialId},
     ports::{Hsm, HsmError, HsmJob},
 };
 use parking_lot::{Mutex, RwLock};
@@ -94,6 +94,11 @@ impl Pkcs11Hsm {
     /// The generation of the root key that wraps new keys.
     pub fn root_generation(&self) -> u32 {
         self.ward.newest_root()
+    }
+
+    /// Whether the token offers keys of this kind.
+    pub fn offers(&self, kind: BackingKind) -> bool {
+        self.ward.token().is_some_and(|token| token.form(kind).is_ok())
     }
 
     /// Why the token cannot be used now, if it cannot.

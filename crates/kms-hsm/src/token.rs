@@ -20,8 +20,8 @@ use crate::{
     OpenError, Pkcs11Config,
     cache::{KeyCache, LoadedKey, Lookup},
     calls::{Call, Counters},
-    direct::Handle,
-    door::{Door, TokenState},
+    direct::{Direct, Handle},
+    door::{Door, Occupied, TokenState, load},
     evictions::Evictions,
     failure::{Failure, Place, Trouble, wrapped_key_refused},
     inventory::{Inventory, RootKeys},
@@ -58,12 +58,14 @@ impl Token {
     /// Initialises the module, logs in and finds the token's keys. `may_log_in` is asked before the PIN is used.
     pub(crate) fn open(
         config: &Arc<Pkcs11Config>,
+        direct: &Arc<Direct>,
         counters: &Arc<Counters>,
         evictions: &Arc<Evictions>,
+        occupied: Occupied,
         may_log_in: impl FnOnce(&TokenState) -> Result<(), OpenError>,
     ) -> Result<Self, OpenError> {
         let room = NonZeroUsize::new(config.loaded_keys).ok_or(OpenError::ZeroCapacity("loaded_keys"))?;
-        let door = Door::open(config, counters)?;
+        let door = Door::open(config, direct, counters, occupied)?;
         may_log_in(&door.token_state()?)?;
         let anchor = door.session()?;
         login(&anchor, config)?;
@@ -163,8 +165,8 @@ impl Token {
         let anchor = self.anchor.lock();
         let (root_generation, root) = self.newest_root()?;
         let old = (old_root, &key.wrapped.blob[..]);
-        let moved = keys::rewrap(&anchor, form, self.capabilities.wrap(), old, root);
-        let moved = moved.map_err(|trouble| self.judge_unwrapping(&anchor, trouble))?;
+        let rewrap = || keys::rewrap(&anchor, form, self.capabilities.wrap(), old, root);
+        let moved = self.unwrapping(&anchor, rewrap)?;
         Ok(WrappedKey { root_generation, blob: moved.blob })
     }
 
@@ -183,24 +185,29 @@ impl Token {
         match self.cache.look_up(key) {
             Lookup::Loaded(loaded) => Ok(loaded), // another worker loaded it while this one waited
             Lookup::Missing(missing) => {
-                let handle = keys::load(&anchor, form, root, &key.wrapped.blob)
-                    .map_err(|trouble| self.judge_unwrapping(&anchor, trouble))?;
+                let load = || keys::load(&anchor, form, root, &key.wrapped.blob);
+                let handle = self.unwrapping(&anchor, load)?;
                 self.counters.count_load();
                 Ok(self.cache.insert(key, handle, missing, self.evictions.may_stay(key.material)))
             }
         }
     }
 
-    /// Whose fault it is that a key does not unwrap: if the device still unwraps a key of its own, it is
-    /// the wrapped key's.
-    pub(crate) fn judge_unwrapping(&self, anchor: &TokenSession, trouble: Trouble) -> Trouble {
-        match trouble {
-            Trouble::Call(failure) if failure.may_blame_input() => match self.prove(anchor) {
-                Ok(()) => wrapped_key_refused(&failure).into(),
-                Err(broken) => broken,
-            },
-            other => at_anchor(other),
+    /// Unwraps a key, and finds out whose fault it is if that fails: if the device unwraps a key of its
+    /// own but fails with this one twice, the wrapped key's.
+    pub(crate) fn unwrapping<T>(
+        &self,
+        anchor: &TokenSession,
+        unwrap: impl Fn() -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
+        match unwrap() {
+            Err(Trouble::Call(failure)) if failure.may_blame_input() => self.prove(anchor)?,
+            answer => return answer.map_err(at_anchor),
         }
+        unwrap().map_err(|trouble| match trouble {
+            Trouble::Call(failure) if failure.may_blame_input() => wrapped_key_refused(&failure).into(),
+            other => at_anchor(other),
+        })
     }
 
     /// The sealing form of `kind`.
@@ -293,7 +300,7 @@ pub(crate) fn write_out() {
 /// The root key is made last. A ceremony that was interrupted can be run again: what it left half made
 /// stays on the token as a stranger, and an authentication key without a root key was never used.
 pub(crate) fn create_root_keys(config: &Pkcs11Config) -> Result<RootKeys, OpenError> {
-    let door = Door::open(config, &Arc::default())?;
+    let door = Door::open(config, &load(config)?, &Arc::default(), Occupied::Refuse)?;
     let session = door.writable_session()?;
     login(&session, config)?;
     let wrap = door.capabilities(config.sm4.as_ref())?.wrap();

@@ -210,14 +210,10 @@ impl Transfer {
                 detail: error.to_string(),
             })?;
             let (private, _) = found.ok_or(HsmError::NotOffered { feature: "a transfer key" })?;
-            arrive(&anchor, private, transport).map_err(|trouble| self.judge(&anchor, trouble))?
+            self.token.unwrapping(&anchor, || arrive(&anchor, private, transport))?
         };
         let wrap = self.token.capabilities().wrap();
         Ok(Passage { token: self.token, keys, wrap })
-    }
-
-    fn judge(&self, anchor: &TokenSession, trouble: Trouble) -> HsmError {
-        self.token.judge_unwrapping(anchor, trouble).into()
     }
 }
 
@@ -272,9 +268,8 @@ impl Passage {
         to: Handle,
     ) -> Result<(Vec<u8>, [u8; PROOF_BYTES]), HsmError> {
         let anchor = self.token.anchor();
-        let moved = keys::rewrap(&anchor, form, self.wrap, from, to);
-        let Proved { blob, fingerprint } =
-            moved.map_err(|trouble| HsmError::from(self.token.judge_unwrapping(&anchor, trouble)))?;
+        let rewrap = || keys::rewrap(&anchor, form, self.wrap, from, to);
+        let Proved { blob, fingerprint } = self.token.unwrapping(&anchor, rewrap)?;
         let short = HsmError::Unavailable { function: "C_Sign", detail: "a proof is too short".to_owned() };
         Ok((blob, *fingerprint.first_chunk().ok_or(short)?))
     }

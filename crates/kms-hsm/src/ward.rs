@@ -17,8 +17,14 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    OpenError, Pkcs11Config, calls::Counters, door::TokenState, evictions::Evictions, random::RandomPool,
-    session::TokenSession, token::Token,
+    OpenError, Pkcs11Config,
+    calls::Counters,
+    direct::Direct,
+    door::{self, Occupied, TokenState},
+    evictions::Evictions,
+    random::RandomPool,
+    session::TokenSession,
+    token::Token,
 };
 
 /// How long a worker waits for a renewal that is under way. It takes some 20 ms.
@@ -73,6 +79,7 @@ pub(crate) struct Ward {
     pub(crate) config: Arc<Pkcs11Config>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) evictions: Arc<Evictions>,
+    direct: Arc<Direct>,
     pub(crate) places: Vec<Place>,
     condition: Mutex<Condition>,
     changed: Condvar,
@@ -94,7 +101,8 @@ impl Ward {
             return Err(OpenError::ZeroCapacity("workers"));
         }
         let (config, counters, evictions) = (Arc::new(config.clone()), Arc::default(), Arc::default());
-        let token = Token::open(&config, &counters, &evictions, |_| Ok(()))?;
+        let direct = door::load(&config)?;
+        let token = Token::open(&config, &direct, &counters, &evictions, Occupied::Refuse, |_| Ok(()))?;
         let missing = token.capabilities().missing();
         if !missing.is_empty() {
             tracing::info!(lacks = missing.join(", "), "the token does not offer everything");
@@ -111,6 +119,7 @@ impl Ward {
             heals: AtomicU64::new(0),
             renewals: AtomicU64::new(0),
             config,
+            direct,
             counters,
             evictions,
         })
@@ -121,7 +130,14 @@ impl Ward {
         &self,
         may_log_in: impl FnOnce(&TokenState) -> Result<(), OpenError>,
     ) -> Result<Token, OpenError> {
-        let token = Token::open(&self.config, &self.counters, &self.evictions, may_log_in)?;
+        let token = Token::open(
+            &self.config,
+            &self.direct,
+            &self.counters,
+            &self.evictions,
+            Occupied::Finalise,
+            may_log_in,
+        )?;
         if bool::from(identity(&token)?[..].ct_eq(&self.identity[..])) {
             Ok(token)
         } else {

@@ -1,4 +1,4 @@
-//! Generated gRPC types of Dewpoint's contract (`proto/kms/v1/kms.proto`), nothing else.
+//! Generated gRPC types of Dewpoint's contract (`proto/kms/v1/`), nothing else.
 
 /// Version 1 of the contract.
 #[allow(

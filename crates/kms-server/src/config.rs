@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use kms_core::{MAX_IN_HSM_BUDGET, Settings, key::Scheme};
+use kms_hsm::{CipherForm, VendorSm4};
 use serde::Deserialize;
 
 use crate::traffic::TrafficMode;
@@ -72,6 +74,101 @@ pub struct HsmConfig {
     /// How many key versions stay loaded in the HSM.
     #[serde(default = "default_loaded_keys")]
     pub loaded_keys: usize,
+    /// After how many destroyed session objects the module is renewed.
+    #[serde(default = "default_renew_after")]
+    pub renew_after: u64,
+    /// Where new key versions seal.
+    #[serde(default)]
+    pub cipher: CipherConfig,
+    /// The vendor's own SM4.
+    pub sm4: Option<Sm4Config>,
+}
+
+/// The vendor's SM4 by the numbers of its own header file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sm4Config {
+    /// The key type, as `CKK_VENDOR_SM4`.
+    pub key_type: u64,
+    /// The mechanism that makes a key.
+    pub generation: u64,
+    /// The mechanism that encrypts and decrypts.
+    pub cipher: u64,
+    /// What that mechanism takes and gives.
+    pub form: Sm4Form,
+}
+
+/// What a vendor's SM4 mechanism takes and gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sm4Form {
+    /// GCM with CK_GCM_PARAMS, the tag behind the ciphertext.
+    Gcm,
+    /// Bare blocks.
+    Ecb,
+}
+
+impl Sm4Config {
+    /// The first number that a vendor may give.
+    const FIRST: u64 = 0x8000_0000;
+
+    fn is_the_vendors(self) -> bool {
+        [self.key_type, self.generation, self.cipher].into_iter().all(|number| number >= Self::FIRST)
+    }
+}
+
+impl From<Sm4Config> for VendorSm4 {
+    fn from(config: Sm4Config) -> Self {
+        let form = match config.form {
+            Sm4Form::Gcm => CipherForm::Gcm,
+            Sm4Form::Ecb => CipherForm::Ecb,
+        };
+        Self { key_type: config.key_type, generation: config.generation, cipher: config.cipher, form }
+    }
+}
+
+/// Where new key versions seal. Those that exist stay what they are.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CipherConfig {
+    /// Of AES_256 keys, default keys among them.
+    pub aes_256: CipherPlace,
+    /// Of SM4 keys.
+    pub sm4: CipherPlace,
+    /// How often one version may seal in the HSM.
+    pub budget: u64,
+}
+
+/// Who runs the cipher.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CipherPlace {
+    /// The service, under a key that the HSM derives for each request.
+    #[default]
+    Service,
+    /// The HSM, under the key itself.
+    Hsm,
+}
+
+impl Default for CipherConfig {
+    fn default() -> Self {
+        Self {
+            aes_256: CipherPlace::Service,
+            sm4: CipherPlace::Service,
+            budget: kms_core::DEFAULT_IN_HSM_BUDGET,
+        }
+    }
+}
+
+impl CipherConfig {
+    /// The same, as the domain says it.
+    pub(crate) fn settings(&self) -> Settings {
+        let scheme = |place| match place {
+            CipherPlace::Service => Scheme::DerivedKey,
+            CipherPlace::Hsm => Scheme::InHsm,
+        };
+        Settings { aes_256: scheme(self.aes_256), sm4: scheme(self.sm4), in_hsm_budget: self.budget }
+    }
 }
 
 /// Limits on calls.
@@ -106,6 +203,14 @@ impl Config {
             Some("hsm.workers: must be 1 to 1024")
         } else if config.hsm.loaded_keys == 0 {
             Some("hsm.loaded_keys: must be at least 1")
+        } else if !(1..=MAX_IN_HSM_BUDGET).contains(&config.hsm.cipher.budget) {
+            Some("hsm.cipher.budget: must be 1 to 4294967295")
+        } else if config.hsm.renew_after == 0 {
+            Some("hsm.renew_after: must be at least 1")
+        } else if config.hsm.cipher.sm4 == CipherPlace::Hsm && config.hsm.sm4.is_none() {
+            Some("hsm.cipher.sm4: the numbers of the HSM's SM4 are needed in [hsm.sm4]")
+        } else if config.hsm.sm4.is_some_and(|sm4| !sm4.is_the_vendors()) {
+            Some("hsm.sm4: a vendor's numbers are at least 0x80000000")
         } else {
             None
         };
@@ -134,6 +239,10 @@ fn default_loaded_keys() -> usize {
     10_000
 }
 
+fn default_renew_after() -> u64 {
+    kms_hsm::DEFAULT_RENEW_AFTER
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +255,13 @@ mod tests {
         assert_eq!(config.traffic_control.mode, TrafficMode::Enforce);
         assert_eq!(config.hsm.root_label, default_root_label());
         assert!(config.admin.is_some());
+        assert_eq!(config.hsm.cipher, CipherConfig::default());
+        assert_eq!((config.hsm.renew_after, config.hsm.sm4), (kms_hsm::DEFAULT_RENEW_AFTER, None));
+        let with_sm4: Config = toml::from_str(&SAMPLE.replace("# [hsm.sm4]", "[hsm.sm4]").replace("#= ", ""))
+            .expect("the sample's SM4 parses, too");
+        let sm4 = with_sm4.hsm.sm4.expect("it is there");
+        assert_eq!((sm4.key_type, sm4.form), (0x8000_0002, Sm4Form::Gcm));
+        assert!(sm4.is_the_vendors());
     }
 
     #[test]
@@ -158,6 +274,15 @@ mod tests {
                 .map(|sample| HsmConfig { pin_file: config.hsm.pin_file.clone(), ..sample.hsm })
                 .expect("the sample parses")
         );
+    }
+
+    #[test]
+    fn the_places_of_the_ciphers_become_schemes() {
+        let config = SAMPLE.replace("aes_256 = \"service\"", "aes_256 = \"hsm\"");
+        let config = toml::from_str::<Config>(&config.replace("budget = 2147483648", "budget = 7"));
+        let settings = config.expect("the sample parses").hsm.cipher.settings();
+        let expected = Settings { aes_256: Scheme::InHsm, sm4: Scheme::DerivedKey, in_hsm_budget: 7 };
+        assert_eq!(settings, expected);
     }
 
     #[test]

@@ -10,17 +10,19 @@ use kms_core::{
     ops::Operation,
     ports::Clock,
 };
+use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::{
     identity::{Claims, Identities},
     metrics::Metrics,
     peer::Peer,
+    rotation::Rotation,
     traffic::{Passage, TrafficControl},
 };
 
 /// How long the HSM may keep a call waiting, unless its client allows less.
-const HSM_PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const HSM_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Everything that a transport needs to answer calls.
 #[allow(missing_debug_implementations, reason = "holds the service, which has nothing to show")]
@@ -33,23 +35,28 @@ pub(crate) struct Gate {
     pub traffic: TrafficControl,
     /// What is counted.
     pub metrics: Metrics,
+    /// What carries rotations of the root key out.
+    pub rotation: Arc<Rotation>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// Changes that go to their end whether or not their clients still wait.
+    pub changes: TaskTracker,
 }
 
 impl Gate {
-    /// Lets one call through to its recorded answer. `claims` and `operation` are what the transport made
+    /// Lets one call through to its recorded answer; the HSM may keep it waiting for `patience`. `claims` and `operation` are what the transport made
     /// of the request's metadata and of the request.
     pub(crate) async fn pass<O: Operation>(
         self: &Arc<Self>,
         request_id: RequestId,
+        patience: Duration,
         peer: &Peer,
         claims: Result<Claims<'_>, Unauthenticated>,
         operation: Result<O, Error>,
     ) -> Result<Recorded<O::Output>, Refused> {
         let started = self.clock.monotonic();
         let span = tracing::info_span!("call", %request_id, operation = O::NAME.info().name);
-        let result = self.admit(request_id, peer, claims, operation).instrument(span.clone()).await;
+        let result = self.admit(request_id, patience, peer, claims, operation).instrument(span.clone()).await;
         let elapsed = self.clock.monotonic().saturating_sub(started);
         span.in_scope(|| self.observe(O::NAME, result.as_ref().err().map(Refused::error), elapsed));
         result
@@ -58,6 +65,7 @@ impl Gate {
     async fn admit<O: Operation>(
         self: &Arc<Self>,
         request_id: RequestId,
+        patience: Duration,
         peer: &Peer,
         claims: Result<Claims<'_>, Unauthenticated>,
         operation: Result<O, Error>,
@@ -80,13 +88,18 @@ impl Gate {
                 return Err(self.service.refuse(O::NAME, request_id, Origin::Caller(caller), error).await);
             }
         }
-        let call = Call { request_id, caller, patience: HSM_PATIENCE };
-        if !operation.as_ref().is_ok_and(Operation::may_change) {
-            return self.service.run(call, operation).await;
-        }
+        let call = Call { request_id, caller, patience };
+        let (call, operation) = if operation.as_ref().is_ok_and(Operation::may_change) {
+            (call, operation)
+        } else {
+            match self.service.run_droppable(call, operation).await {
+                Ok(ended) => return ended,
+                Err(given_back) => given_back,
+            }
+        };
         // A change goes to its end whether or not its client still waits: it has a task of its own.
         let service = self.service.clone();
-        let task = tokio::spawn(async move { service.run(call, operation).await }.in_current_span());
+        let task = self.changes.spawn(async move { service.run(call, operation).await }.in_current_span());
         task.await.unwrap_or_else(|_| Err(Refused::task_died()))
     }
 

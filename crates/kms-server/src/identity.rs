@@ -9,7 +9,9 @@ use std::{
 use kms_core::{
     Timestamp,
     error::Unauthenticated,
-    identity::{AccountId, Caller, ProjectId, Region, ServiceName, UserId},
+    identity::{
+        AccountId, Caller, OPERATOR_ACCOUNT, ProjectId, Region, SERVICE_ACCOUNT, ServiceName, UserId,
+    },
     operation::{Action, Permissions},
 };
 use serde::Deserialize;
@@ -29,6 +31,8 @@ struct File {
     accounts: Vec<AccountEntry>,
     #[serde(default)]
     services: Vec<ServiceEntry>,
+    #[serde(default)]
+    operators: Vec<OperatorEntry>,
 }
 
 #[derive(Deserialize)]
@@ -63,6 +67,12 @@ struct ServiceEntry {
     accounts: Vec<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OperatorEntry {
+    name: String,
+}
+
 #[derive(Debug)]
 struct Account {
     id: AccountId,
@@ -76,12 +86,13 @@ struct User {
     permissions: Permissions,
 }
 
-/// All accounts, users and services.
+/// All accounts, users, services and operators.
 #[derive(Debug)]
 pub(crate) struct Identities {
     users: HashMap<UserId, User>,
     /// Each service with the accounts for whose users it may act.
     services: HashMap<ServiceName, HashSet<AccountId>>,
+    operators: HashSet<UserId>,
 }
 
 /// What the metadata of a call say about identity.
@@ -100,7 +111,8 @@ impl Identities {
     }
 
     fn from_file(file: File) -> Result<Self, String> {
-        let mut identities = Self { users: HashMap::new(), services: HashMap::new() };
+        let operators = operators(&file.operators)?;
+        let mut identities = Self { users: HashMap::new(), services: HashMap::new(), operators };
         let mut accounts = HashSet::new();
         let mut projects = HashSet::new();
         for entry in file.accounts {
@@ -143,6 +155,10 @@ impl Identities {
             return Err(Unauthenticated::CertificateExpired);
         }
         let subject = certificate.subject.as_ref().ok_or(Unauthenticated::UnknownIdentity)?;
+        if let Subject::Operator(name) = subject {
+            let name = self.operator(name, claims)?.clone();
+            return Ok(Caller::operator(name, certificate.fingerprint, peer.source));
+        }
         let (user_id, user, acting_service) = self.user(subject, claims.acting_for)?;
         let (project, region) = match claims.project {
             None => user.account.projects.first(),
@@ -159,6 +175,16 @@ impl Identities {
             certificate: certificate.fingerprint,
             source: peer.source,
         })
+    }
+
+    /// An operator, who has no project and acts for nobody.
+    fn operator(&self, name: &UserId, claims: Claims<'_>) -> Result<&UserId, Unauthenticated> {
+        let known = self.operators.get(name).ok_or(Unauthenticated::UnknownIdentity)?;
+        match claims {
+            Claims { acting_for: Some(_), .. } => Err(Unauthenticated::ActingForNotAllowed),
+            Claims { project: Some(_), .. } => Err(Unauthenticated::UnknownProject),
+            Claims { project: None, acting_for: None } => Ok(known),
+        }
     }
 
     fn user(
@@ -182,14 +208,15 @@ impl Identities {
                 let (id, user) = allowed.ok_or(Unauthenticated::ActingForNotAllowed)?;
                 Ok((id, user, Some(name.clone())))
             }
+            (Subject::Operator(_), _) => Err(Unauthenticated::UnknownIdentity), // is no user
         }
     }
 }
 
 fn account(entry: &AccountEntry, taken: &mut HashSet<ProjectId>) -> Result<Account, String> {
     let id = AccountId::parse(&entry.domain_id).ok_or_else(|| bad_name("domain_id", &entry.domain_id))?;
-    if id.as_str() == "service" {
-        return Err("domain_id: `service` is what certificates of services are named by".to_owned());
+    if [SERVICE_ACCOUNT, OPERATOR_ACCOUNT].contains(&id.as_str()) {
+        return Err(format!("domain_id: `{id}` is what certificates of {id}s are named by"));
     }
     let mut projects = Vec::new();
     for project in &entry.projects {
@@ -205,6 +232,17 @@ fn account(entry: &AccountEntry, taken: &mut HashSet<ProjectId>) -> Result<Accou
         return Err(format!("account {id} ({}) has no project", entry.name));
     }
     Ok(Account { id, projects })
+}
+
+fn operators(entries: &[OperatorEntry]) -> Result<HashSet<UserId>, String> {
+    let mut operators = HashSet::new();
+    for OperatorEntry { name } in entries {
+        let id = UserId::parse(name).ok_or_else(|| bad_name("operators.name", name))?;
+        if !operators.insert(id) {
+            return Err(format!("operator {name} stands twice"));
+        }
+    }
+    Ok(operators)
 }
 
 fn permissions(user: &UserEntry) -> Result<Permissions, String> {
@@ -305,6 +343,34 @@ mod tests {
     }
 
     #[test]
+    fn an_operator_has_no_project_and_no_permission_for_keys() {
+        let uri = Some("dewpoint://operator/olga");
+        let found = caller(uri, None, None).expect("known");
+        assert_eq!((found.account.as_str(), found.user.as_str()), ("operator", "olga"));
+        assert!(found.permissions.allow(Action::RootManage));
+        assert!(Action::ALL.iter().all(|action| !found.permissions.allow(*action)));
+        let project = Some("p0000000000000000000000000000001");
+        assert_eq!(caller(uri, project, None).expect_err("refused"), Unauthenticated::UnknownProject);
+        let acting = caller(uri, None, Some(DOWNLOADER)).expect_err("refused");
+        assert_eq!(acting, Unauthenticated::ActingForNotAllowed);
+        let acted_for = caller(Some("dewpoint://service/obs"), None, Some("olga")).expect_err("no user");
+        assert_eq!(acted_for, Unauthenticated::ActingForNotAllowed);
+        let unknown = caller(Some("dewpoint://operator/u9"), None, None).expect_err("refused");
+        assert_eq!(unknown, Unauthenticated::UnknownIdentity);
+    }
+
+    #[test]
+    fn a_user_cannot_be_made_an_operator() {
+        let permission = "dewpoint:root:manage";
+        assert!(refusal(|file| file.replace("kms:dek:crypto", permission)).contains(permission));
+        for reserved in ["operator", "service"] {
+            assert!(refusal(|file| file.replace(ACCOUNT, reserved)).contains(reserved));
+        }
+        let all = caller(Some(&format!("dewpoint://{ACCOUNT}/u0000000000000000000000000000001")), None, None);
+        assert!(!all.expect("known").permissions.allow(Action::RootManage));
+    }
+
+    #[test]
     fn a_broken_file_is_refused_with_its_problem() {
         assert!(refusal(|file| file.replace("kms:dek:crypto", "kms:dek:krypto")).contains("kms:dek:krypto"));
         assert!(refusal(|file| file.replace("000002\"\nname", "000001\"\nname")).contains("stands twice"));
@@ -312,6 +378,8 @@ mod tests {
             refusal(|file| file.replace("accounts = [\"d", "accounts = [\"x")).contains("does not exist")
         );
         assert!(refusal(|file| file.replace("name = \"obs\"", "name = \"o b s\"")).contains("services.name"));
+        assert!(refusal(|file| file.replace("\"olga\"", "\"o/lga\"")).contains("operators.name"));
+        assert!(refusal(|file| format!("{file}[[operators]]\nname = \"olga\"")).contains("stands twice"));
         toml::from_str::<File>(&SAMPLE.replace("region", "regoin")).err().expect("an unknown field");
     }
 }

@@ -14,6 +14,7 @@ mod identity;
 pub mod listeners;
 mod metrics;
 mod peer;
+mod rotation;
 pub mod server;
 pub mod supervisor;
 mod tls;

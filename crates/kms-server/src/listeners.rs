@@ -8,11 +8,30 @@ use std::{
 use listenfd::ListenFd;
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::{config::Config, server::ServeError};
+use crate::config::Config;
 
 /// How many connections may wait until they are accepted: all that come while a worker starts.
 /// The kernel's own limit (net.core.somaxconn) is usually the same.
 const BACKLOG: u32 = 4096;
+
+/// Why there is no socket to listen on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// It cannot be bound.
+    #[error("cannot listen on {address}: {error}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// A socket cannot be used.
+    #[error("a listening socket cannot be used: {0}")]
+    Socket(io::Error),
+    /// A socket that the process was started with, at an address of its own.
+    #[error("an inherited socket listens on {0}, which is no address of the configuration")]
+    Strange(SocketAddr),
+}
 
 /// Listening sockets that the process was started with.
 #[derive(Debug, Default)]
@@ -27,12 +46,12 @@ pub(crate) struct Listeners {
 impl Inherited {
     /// Those of systemd's socket activation, which the environment counts (`LISTEN_FDS`, `LISTEN_PID`). It is
     /// cleared of them: call this while the process has one thread.
-    pub fn from_environment() -> Result<Self, ServeError> {
+    pub fn from_environment() -> Result<Self, ListenError> {
         let mut given = ListenFd::from_env();
         let count = given.len();
         let taken: io::Result<Vec<_>> =
             (0..count).filter_map(|index| given.take_tcp_listener(index).transpose()).collect();
-        taken.map(Self).map_err(ServeError::Inherit)
+        taken.map(Self).map_err(ListenError::Socket)
     }
 
     /// The first one whose address is the configured one. A configured port 0 stands for any.
@@ -58,18 +77,18 @@ impl From<Vec<StdListener>> for Inherited {
 impl Listeners {
     /// Binds what was not inherited. An inherited socket at an address that the configuration does not name is
     /// an error: the admin listener must not come to lie where everybody can reach it.
-    pub(crate) fn open(config: &Config, mut inherited: Inherited) -> Result<Self, ServeError> {
+    pub(crate) fn open(config: &Config, mut inherited: Inherited) -> Result<Self, ListenError> {
         let mut open = |address| match inherited.take(address) {
             Ok(Some(listener)) => Ok(listener),
-            Ok(None) => bind(address).map_err(|error| ServeError::Listen { address, error }),
-            Err(error) => Err(ServeError::Inherit(error)),
+            Ok(None) => bind(address).map_err(|error| ListenError::Bind { address, error }),
+            Err(error) => Err(ListenError::Socket(error)),
         };
         let grpc = open(config.grpc.listen)?;
         let admin = config.admin.as_ref().map(|admin| open(admin.listen)).transpose()?;
         match inherited.0.first().map(StdListener::local_addr) {
             None => Ok(Self { grpc, admin }),
-            Some(Ok(address)) => Err(ServeError::StrangeSocket(address)),
-            Some(Err(error)) => Err(ServeError::Inherit(error)),
+            Some(Ok(address)) => Err(ListenError::Strange(address)),
+            Some(Err(error)) => Err(ListenError::Socket(error)),
         }
     }
 

@@ -126,7 +126,9 @@ fn run_serve(options: &ServeOptions) -> Result<ExitCode, ServeError> {
 
 async fn serve(config: &Config, inherited: Inherited) -> Result<(), ServeError> {
     let told = told_to_stop();
-    start(config, inherited).await?.run_until(told).await
+    let server = server::start_on(config, inherited).await?;
+    log_ready(&server);
+    server.run_until(told).await
 }
 
 /// As `serve`, for a supervisor: ends with it, too, so that nobody else holds store and log when another one is
@@ -134,22 +136,29 @@ async fn serve(config: &Config, inherited: Inherited) -> Result<(), ServeError> 
 async fn work(config: &Config) -> Result<(), ServeError> {
     let told = told_to_stop();
     let mut replaced = signal(SignalKind::hangup()).map_err(ServeError::Supervise)?;
-    let (handover, inherited) = Handover::receive().map_err(ServeError::Supervise)?;
-    let server = start(config, inherited).await?;
+    let (mut handover, inherited) = Handover::receive().map_err(ServeError::Supervise)?;
+    let server = server::start_on(config, inherited).await?;
+    handover.ready(); // before anybody else can know: who dies after this has served
+    let beyond_help = server.beyond_help();
+    tokio::spawn(async move {
+        beyond_help.await;
+        // Nothing can be closed in order: a thread is inside the module. Store and log bear it.
+        tracing::error!("the HSM's module does not return; this process gives up for another one");
+        std::process::abort();
+    });
+    log_ready(&server);
     let ends = async move {
         tokio::select! {
             () = told => {}
             _ = replaced.recv() => {}
-            () = handover.ready_until_alone() => {}
+            () = handover.ended() => {}
         }
     };
     server.run_until(ends).await
 }
 
-async fn start(config: &Config, inherited: Inherited) -> Result<RunningServer, ServeError> {
-    let server = server::start_on(config, inherited).await?;
+fn log_ready(server: &RunningServer) {
     tracing::info!(grpc = %server.grpc, admin = server.admin.map(tracing::field::display), "ready");
-    Ok(server)
 }
 
 fn run_init(path: &std::path::Path) -> Result<(), String> {

@@ -18,6 +18,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use crate::rotation::Rotation;
+
 /// Upper bounds of the latency histogram, in seconds.
 const LATENCY_BOUNDS: [f64; 12] =
     [0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.5];
@@ -46,7 +48,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Registers them; the adapters count for themselves and are read at each scrape.
-    pub(crate) fn new(hsm: Arc<Pkcs11Hsm>, log: Arc<FileLog>) -> Self {
+    pub(crate) fn new(hsm: Arc<Pkcs11Hsm>, log: Arc<FileLog>, rotation: Arc<Rotation>) -> Self {
         let mut registry = Registry::with_prefix("dewpoint");
         let calls = Family::default();
         let latencies = Latencies::new_with_constructor(|| Histogram::new(LATENCY_BOUNDS));
@@ -56,7 +58,7 @@ impl Metrics {
         registry.register_with_unit("call_latency", help, Unit::Seconds, latencies.clone());
         let help = "Calls over a limit that passed because traffic control only reports";
         registry.register("calls_over_limit", help, over_limit.clone());
-        registry.register_collector(Box::new(Adapters { hsm, log }));
+        registry.register_collector(Box::new(Adapters { hsm, log, rotation }));
         Self { registry, calls, latencies, over_limit }
     }
 
@@ -81,6 +83,7 @@ impl Metrics {
 struct Adapters {
     hsm: Arc<Pkcs11Hsm>,
     log: Arc<FileLog>,
+    rotation: Arc<Rotation>,
 }
 
 impl fmt::Debug for Adapters {
@@ -105,11 +108,26 @@ impl Collector for Adapters {
             ConstCounter::new(call.errors).encode(errors.encode_family(&labels)?)?;
         }
         counter(&mut encoder, "hsm_key_loads", "Backing keys unwrapped for use", hsm.loads)?;
+        let help = "Session objects that were destroyed";
+        counter(&mut encoder, "hsm_objects_destroyed", help, hsm.destroyed)?;
+        let help = "How often a lost token was opened anew";
+        counter(&mut encoder, "hsm_heals", help, hsm.heals)?;
+        let help = "How often the module was renewed, to free what it leaks";
+        counter(&mut encoder, "hsm_renewals", help, hsm.renewals)?;
+        let help = "1 if every HSM worker waits in a call that does not return";
+        gauge(&mut encoder, "hsm_stuck", help, self.hsm.is_stuck().into())?;
         counter(&mut encoder, "audit_commits", "Commits of the audit log", log.commits)?;
         counter(&mut encoder, "audit_records", "Records in those commits", log.records)?;
         counter(&mut encoder, "audit_failures", "Commits and reopenings that failed", log.failures)?;
         gauge(&mut encoder, "hsm_loaded_keys", "Backing keys that are loaded", hsm.loaded_keys)?;
         gauge(&mut encoder, "hsm_queue", "Jobs that wait for an HSM worker", hsm.queued)?;
+        let rotation = self.rotation.progress();
+        let help = "Keys that were moved under a new root key";
+        counter(&mut encoder, "root_keys_moved", help, self.rotation.moved_in_all())?;
+        let help = "Keys that a rotation of the root key has still to move";
+        gauge(&mut encoder, "root_keys_left", help, rotation.left)?;
+        let help = "Keys that it cannot move; the old root key stays because of them";
+        gauge(&mut encoder, "root_keys_blocked", help, rotation.blocked)?;
         gauge(&mut encoder, "audit_healthy", "1 if the audit log takes records", self.log.healthy().into())
     }
 }

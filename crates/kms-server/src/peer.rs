@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use kms_core::{
     Timestamp,
-    identity::{AccountId, ServiceName, UserId},
+    identity::{AccountId, OPERATOR_ACCOUNT, SERVICE_ACCOUNT, ServiceName, UserId},
 };
 use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
@@ -41,16 +41,19 @@ pub(crate) enum Subject {
     },
     /// `dewpoint://service/<name>`
     Service(ServiceName),
+    /// `dewpoint://operator/<name>`
+    Operator(UserId),
 }
 
 impl Subject {
     /// Reads a URI SAN.
     pub(crate) fn parse(uri: &str) -> Option<Self> {
         let (authority, path) = uri.strip_prefix("dewpoint://")?.split_once('/')?;
-        if authority == "service" {
-            return ServiceName::parse(path).map(Self::Service);
+        match authority {
+            SERVICE_ACCOUNT => ServiceName::parse(path).map(Self::Service),
+            OPERATOR_ACCOUNT => UserId::parse(path).map(Self::Operator),
+            account => Some(Self::User { account: AccountId::parse(account)?, user: UserId::parse(path)? }),
         }
-        Some(Self::User { account: AccountId::parse(authority)?, user: UserId::parse(path)? })
     }
 }
 

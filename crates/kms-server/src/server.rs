@@ -3,9 +3,12 @@
 use std::{fs, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use kms_audit::{FileLog, LogConfig};
-use kms_core::{Ports, Service, StartError, ports::Clock};
+use kms_core::{Ports, Service, StartError, key::BackingKind, ports::Clock};
 use kms_hsm::{Pkcs11Config, Pkcs11Hsm};
-use kms_proto::v1::{data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer};
+use kms_proto::v1::{
+    data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer,
+    operator_service_server::OperatorServiceServer,
+};
 use kms_store::RedbStore;
 use tokio::{
     net::TcpListener,
@@ -14,6 +17,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
 use tonic::{server::NamedService, transport::Server as TonicServer};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
@@ -21,13 +25,13 @@ use crate::{
     admin,
     backup::unfinished_store,
     clock::SystemClock,
-    config::{Config, FileError},
+    config::{CipherPlace, Config, FileError},
     gate::Gate,
     grpc::{self, Grpc},
     identity::Identities,
-    listeners::{Inherited, Listeners},
+    listeners::{Inherited, ListenError, Listeners},
     metrics::Metrics,
-    tls,
+    rotation, tls,
     traffic::TrafficControl,
 };
 
@@ -37,13 +41,20 @@ const STREAMS_PER_CONNECTION: u32 = 1024;
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the HSM and the store may take to prove that they work.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// For how many looks at its health a stuck HSM is waited for before a supervised process gives up.
+const STUCK_LIMIT: u32 = 20;
 /// How often idle users' traffic budgets are forgotten.
 const TIDY_INTERVAL: Duration = Duration::from_secs(60);
 /// How long calls in flight may take to end once the service is told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What health checking answers for: all of it, and each service.
-const HEALTH_NAMES: [&str; 3] = ["", KeyServiceServer::<Grpc>::NAME, DataKeyServiceServer::<Grpc>::NAME];
+const HEALTH_NAMES: [&str; 4] = [
+    "",
+    KeyServiceServer::<Grpc>::NAME,
+    DataKeyServiceServer::<Grpc>::NAME,
+    OperatorServiceServer::<Grpc>::NAME,
+];
 
 /// Why the service cannot start: one clear line.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +76,11 @@ pub enum ServeError {
     /// The audit log.
     #[error("the audit log cannot be opened: {0}")]
     Log(#[from] kms_audit::OpenError),
+    /// What new keys are to be, the token does not offer.
+    #[error(
+        "hsm.cipher.{0} is `hsm`, and the token does not offer that cipher; `dewctl hsm probe` shows what it offers"
+    )]
+    CipherNotOffered(&'static str),
     /// The token.
     #[error("the HSM cannot be used: {0}")]
     Hsm(#[from] kms_hsm::OpenError),
@@ -95,19 +111,8 @@ pub enum ServeError {
     #[error("the changes that a crash cut off cannot be settled: {0}")]
     Reconcile(String),
     /// A listener.
-    #[error("cannot listen on {address}: {error}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why not.
-        error: io::Error,
-    },
-    /// Sockets that the process was started with.
-    #[error("the inherited sockets cannot be used: {0}")]
-    Inherit(io::Error),
-    /// A socket that the process was started with, at an address of its own.
-    #[error("an inherited socket listens on {0}, which is no address of the configuration")]
-    StrangeSocket(SocketAddr),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// Supervisor and worker cannot deal with each other.
     #[error("supervision failed: {0}")]
     Supervise(io::Error),
@@ -135,6 +140,7 @@ pub(crate) struct Adapters {
     pub(crate) hsm: Arc<Pkcs11Hsm>,
     pub(crate) log: Arc<FileLog>,
     clock: Arc<SystemClock>,
+    changes: TaskTracker,
 }
 
 /// Makes the root keys of a new deployment: once, before its first start.
@@ -186,16 +192,19 @@ pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningSe
     let Opened { ports, adapters, open_intents } = tokio::task::spawn_blocking(move || open(&opened))
         .await
         .map_err(|error| ServeError::Grpc(error.to_string()))??;
-    let service = Arc::new(Service::start(ports).await?);
+    let service = Arc::new(Service::start(ports, config.hsm.cipher.settings()).await?);
     service.reconcile(&open_intents).await.map_err(|error| {
         ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))
     })?;
+    let rotation = Arc::<rotation::Rotation>::default();
     let gate = Arc::new(Gate {
         service,
         identities,
         traffic: TrafficControl::new(config.traffic_control.mode),
-        metrics: Metrics::new(adapters.hsm.clone(), adapters.log.clone()),
+        metrics: Metrics::new(adapters.hsm.clone(), adapters.log.clone(), rotation.clone()),
+        rotation,
         clock: adapters.clock.clone(),
+        changes: adapters.changes.clone(),
     });
     listen(Listeners::open(config, inherited)?, tls, gate, adapters).await
 }
@@ -211,7 +220,8 @@ pub(crate) struct Opened {
 impl Opened {
     pub(crate) fn of(hsm: Pkcs11Hsm, store: RedbStore, (log, opened): (FileLog, kms_audit::Opened)) -> Self {
         let clock = Arc::new(SystemClock::start());
-        let adapters = Adapters { hsm: Arc::new(hsm), log: Arc::new(log), clock };
+        let changes = TaskTracker::new();
+        let adapters = Adapters { hsm: Arc::new(hsm), log: Arc::new(log), clock, changes };
         let ports = Ports {
             hsm: adapters.hsm.clone(),
             store: Arc::new(store),
@@ -246,6 +256,15 @@ pub(crate) fn open_hsm(config: &Config, existed: bool) -> Result<Pkcs11Hsm, Serv
         kms_hsm::OpenError::RootKeysMissing { .. } => ServeError::NoRootKey,
         error => error.into(),
     })?;
+    let wanted = [
+        ("aes_256", config.hsm.cipher.aes_256, BackingKind::Aes256),
+        ("sm4", config.hsm.cipher.sm4, BackingKind::Sm4),
+    ];
+    for (name, place, kind) in wanted {
+        if place == CipherPlace::Hsm && !hsm.offers(kind) {
+            return Err(ServeError::CipherNotOffered(name));
+        }
+    }
     for label in hsm.strangers() {
         tracing::warn!(label, "the token holds an object that is none of Dewpoint's; it is left alone");
     }
@@ -271,6 +290,7 @@ async fn listen(
     gate: Arc<Gate>,
     adapters: Adapters,
 ) -> Result<RunningServer, ServeError> {
+    let address = |listener: &TcpListener| listener.local_addr().map_err(ListenError::Socket);
     let grpc_address = address(&listeners.grpc)?;
     let (stop, told_stop) = watch::channel(false);
     let (ready_sender, ready) = watch::channel(true);
@@ -285,6 +305,7 @@ async fn listen(
             told_stop.clone(),
         )),
         tokio::spawn(tidy(gate.clone(), told_stop.clone())),
+        carry_out_rotations(&gate, told_stop.clone()),
     ];
     let mut admin = None;
     if let Some(listener) = listeners.admin {
@@ -300,7 +321,7 @@ async fn listen(
     let reflection = descriptors().build_v1().map_err(described)?;
     // Tools of before 2023 know only this one.
     let older_reflection = descriptors().build_v1alpha().map_err(described)?;
-    let (keys, data_keys) = grpc::services(gate);
+    let (keys, data_keys, operators) = grpc::services(gate);
     let router = TonicServer::builder()
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
@@ -308,7 +329,8 @@ async fn listen(
         .add_service(reflection)
         .add_service(older_reflection)
         .add_service(keys)
-        .add_service(data_keys);
+        .add_service(data_keys)
+        .add_service(operators);
     let incoming = ReceiverStream::new(tls::accept(listeners.grpc, tls));
     let mut told = told_stop;
     let until_told = async move { stopped(&mut told).await };
@@ -317,6 +339,20 @@ async fn listen(
 }
 
 impl RunningServer {
+    /// Ends when the HSM has not returned from its calls for so long that only another process helps. For a
+    /// process that a supervisor replaces.
+    pub fn beyond_help(&self) -> impl Future<Output = ()> + Send + 'static {
+        let hsm = self.adapters.hsm.clone();
+        async move {
+            let mut ticks = interval(HEALTH_INTERVAL);
+            let mut stuck = 0;
+            while stuck < STUCK_LIMIT {
+                ticks.tick().await;
+                stuck = if hsm.is_stuck() { stuck + 1 } else { 0 };
+            }
+        }
+    }
+
     /// Runs until `told` resolves, then drains: no new calls, those in flight end, what they
     /// recorded is durable, the token is left in order.
     pub async fn run_until(mut self, told: impl Future<Output = ()>) -> Result<(), ServeError> {
@@ -337,6 +373,13 @@ impl RunningServer {
         }
         for task in self.background {
             drop(timeout(DRAIN_TIMEOUT, task).await);
+        }
+        // Clients that hung up do not hold the end up, but what they asked for may still be under way.
+        self.adapters.changes.close();
+        if timeout(DRAIN_TIMEOUT, self.adapters.changes.wait()).await.is_err() {
+            tracing::warn!(
+                "changes were still under way after {DRAIN_TIMEOUT:?}; the next start settles them"
+            );
         }
         let adapters = self.adapters;
         let closed = tokio::task::spawn_blocking(move || {
@@ -401,6 +444,11 @@ async fn report_health(reporter: &HealthReporter, healthy: bool) {
     }
 }
 
+fn carry_out_rotations(gate: &Gate, stop: watch::Receiver<bool>) -> JoinHandle<()> {
+    let (rotation, service) = (gate.rotation.clone(), gate.service.clone());
+    tokio::spawn(rotation::drive(rotation, service, gate.clock.clone(), stop))
+}
+
 async fn tidy(gate: Arc<Gate>, mut stop: watch::Receiver<bool>) {
     let mut ticks = interval(TIDY_INTERVAL);
     loop {
@@ -409,10 +457,6 @@ async fn tidy(gate: Arc<Gate>, mut stop: watch::Receiver<bool>) {
             () = stopped(&mut stop) => return,
         }
     }
-}
-
-fn address(listener: &TcpListener) -> Result<SocketAddr, ServeError> {
-    listener.local_addr().map_err(ServeError::Inherit)
 }
 
 fn check_data_directory(path: &Path) -> Result<(), ServeError> {
@@ -443,8 +487,8 @@ fn pkcs11_config(config: &Config) -> Pkcs11Config {
         root_label: hsm.root_label,
         workers: hsm.workers,
         loaded_keys: hsm.loaded_keys,
-        renew_after: kms_hsm::DEFAULT_RENEW_AFTER,
-        sm4: None,
+        renew_after: hsm.renew_after,
+        sm4: hsm.sm4.map(Into::into),
     }
 }
 

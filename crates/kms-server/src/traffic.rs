@@ -68,7 +68,7 @@ impl TrafficControl {
     /// Takes one call from the budgets of `user` and of all, or says how long to wait.
     pub(crate) fn check(&self, user: &UserId, group: TrafficGroup) -> Result<Passage, Throttled> {
         let control = match (self.mode, group) {
-            // DEW documents no limit for queries.
+            // DEW documents no limit for queries, and has no operators.
             (TrafficMode::Off, _) | (_, TrafficGroup::Queries | TrafficGroup::Administration) => {
                 return Ok(Passage::Free);
             }

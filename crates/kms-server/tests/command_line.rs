@@ -96,7 +96,20 @@ fn assert_refusal(ended: &Output, cause: &str) {
 fn help_teaches_every_command() {
     for (arguments, expected) in [
         (&["--help"][..], &["dev", "serve", "init", "DEWPOINT_LOG"][..]),
-        (&["dev", "--help"], &["--data-dir", "--grpc-port", "7443", "enforce", "ready"]),
+        (
+            &["dev", "--help"],
+            &[
+                "--data-dir",
+                "--grpc-port",
+                "7443",
+                "enforce",
+                "ready",
+                "--in-hsm",
+                "aes_256",
+                "sm4",
+                "2147483648",
+            ],
+        ),
         (
             &["serve", "--help"],
             &["--config", "docs/examples/dewpoint.toml", "--supervise", "SIGHUP", "30 s", "systemd"],
@@ -117,6 +130,11 @@ fn a_broken_configuration_is_refused_with_its_file_and_line() {
     let site = Site::new();
     site.refuses(&site.config.replace("workers = 2", "wrokers = 2"), "unknown field `wrokers`");
     site.refuses(&site.config.replace("workers = 2", "workers = 0"), "hsm.workers");
+    for budget in ["0", "4294967296"] {
+        let config = site.config.replace("budget = 2147483648", &format!("budget = {budget}"));
+        site.refuses(&config, "hsm.cipher.budget: must be 1 to 4294967295");
+    }
+    site.refuses(&site.config.replace("sm4 = \"service\"", "sm4 = \"hms\""), "unknown variant `hms`");
     site.refuses(&site.config.replace("mode = \"enforce\"", "mode = \"maybe\""), "line ");
     let missing = dewpoint().args(["serve", "--config", "/nonexistent/x.toml"]).output().expect("it runs");
     assert_refusal(&missing, "/nonexistent/x.toml");

@@ -161,6 +161,8 @@ impl Engine {
     ) -> Result<(redb::WriteTransaction, Batch), Error> {
         let mut write = self.database.begin_write()?;
         write.set_durability(Durability::Immediate)?;
+        // Each commit leaves what an open needs: without it, one after a crash would read the whole file.
+        write.set_quick_repair(true);
         let batch = {
             let mut meta = write.open_table(META)?;
             let mut records = write.open_table(RECORDS)?;

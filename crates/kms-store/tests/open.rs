@@ -5,6 +5,10 @@ use std::{
     io::{Seek as _, SeekFrom, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use kms_core::ports::{StoreError, Versioned};
@@ -156,4 +160,25 @@ fn writes_to_a_deleted_file_are_refused() {
     assert!(matches!(outcome, Err(StoreError::Unavailable { .. })), "{outcome:?}");
     assert!(read(&store, "key").expect("what was written is still readable").is_some());
     assert_eq!(read(&store, "other"), Ok(None));
+}
+
+#[test]
+fn a_crash_leaves_a_file_that_opens_without_being_read_whole() {
+    let directory = filled();
+    let store = open(directory.path());
+    put(&store, "last", b"value").expect("the store works");
+    // What a kill leaves, for everything acknowledged is in the file.
+    let crashed = self::directory();
+    fs::copy(file(directory.path()), file(crashed.path())).expect("copied");
+
+    let repaired = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&repaired);
+    let opened = redb::Builder::new()
+        .set_repair_callback(move |_| seen.store(true, Ordering::Relaxed))
+        .open(file(crashed.path()))
+        .expect("it opens");
+    assert!(!repaired.load(Ordering::Relaxed), "the engine walked through the whole file");
+    drop(opened);
+    let reopened = open(crashed.path());
+    assert!(read(&reopened, "last").is_ok_and(|found| found.is_some()));
 }

@@ -29,19 +29,22 @@ impl Operation for CreateDefaultKey {
             draft.existed();
             return Ok(Prepared::Answer(())); // another call made it first
         }
+        let root = scope.directory().root().await?;
         // DEW: §5, default keys are AES_256, named after their service.
         let scope_of_key = KeyScope::Default { service: self.service.clone() };
         let alias = format!("{}{DEFAULT_ALIAS_SUFFIX}", self.service);
         let mut record =
             new_record(scope, draft, scope_of_key, alias, String::new(), KeySpec::Aes256).await?;
         let (directory, service) = (scope.directory().clone(), self.service.clone());
+        let scheme = scope.service.settings().scheme(record.spec);
         Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
-            record.add_first_version(session.generate_backing_key(BackingKind::Mac)?);
+            let wrapped = root.accept(session.generate_backing_key(BackingKind::of(record.spec, scheme))?)?;
+            record.add_version(record.created, scheme, wrapped);
             let by_service = default_path(&account, &service);
             let put = directory.put(key_path(record.id), &record)?;
             let state_digest = digest(&put);
             let transaction = Transaction {
-                conditions: vec![absent(key_path(record.id)), absent(by_service.clone())],
+                conditions: vec![absent(key_path(record.id)), absent(by_service.clone()), root.unchanged()],
                 mutations: vec![put, directory.put(by_service, &record.id)?],
             };
             Ok(Plan { transaction, output: (), state_digest, evict: None })

@@ -4,6 +4,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
 use crate::{
+    Timestamp,
     directory::{TokenUse, absent, alias_path, digest, index_path, key_path, token_path},
     draft::Draft,
     error::{Error, Field},
@@ -58,6 +59,7 @@ impl Operation for CreateKey {
         if scope.directory().alias(caller, self.alias.as_str()).await?.is_some() {
             return Err(Error::AliasExists);
         }
+        let root = scope.directory().root().await?;
         let scope_of_key =
             KeyScope::Custom { project: caller.project.clone(), region: caller.region.clone() };
         let (alias, description) = (self.alias.as_str().to_owned(), self.description.as_str().to_owned());
@@ -68,13 +70,14 @@ impl Operation for CreateKey {
         });
         let by_alias = alias_path(&caller.account, &caller.region, self.alias.as_str());
         let listed = index_path(&caller.account, &caller.region, record.id);
-        let directory = scope.directory().clone();
+        let (directory, scheme) = (scope.directory().clone(), scope.service.settings().scheme(self.spec));
         Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
-            record.add_first_version(session.generate_backing_key(BackingKind::Mac)?);
+            let wrapped = root.accept(session.generate_backing_key(BackingKind::of(record.spec, scheme))?)?;
+            record.add_version(record.created, scheme, wrapped);
             let put = directory.put(key_path(record.id), &record)?;
             let state_digest = digest(&put);
             let mut transaction = Transaction {
-                conditions: vec![absent(key_path(record.id)), absent(by_alias.clone())],
+                conditions: vec![absent(key_path(record.id)), absent(by_alias.clone()), root.unchanged()],
                 mutations: vec![put, directory.put(by_alias, &record.id)?, directory.put(listed, &())?],
             };
             if let Some((path, used)) = token {
@@ -151,13 +154,9 @@ async fn fresh_id(scope: &Scope<'_>) -> Result<KeyId, Error> {
 }
 
 impl KeyRecord {
-    pub(crate) fn add_first_version(&mut self, wrapped: WrappedKey) {
-        self.versions = vec![KeyVersion {
-            number: 1,
-            created: self.created,
-            scheme: Scheme::DerivedKey,
-            reserved_uses: 0,
-            wrapped,
-        }];
+    /// Adds the version that encrypts from now on.
+    pub(crate) fn add_version(&mut self, created: Timestamp, scheme: Scheme, wrapped: WrappedKey) {
+        let number = self.current_version().map_or(0, |version| version.number) + 1;
+        self.versions.push(KeyVersion { number, created, scheme, reserved_uses: 0, wrapped });
     }
 }

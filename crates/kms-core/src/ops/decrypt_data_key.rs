@@ -7,7 +7,7 @@ use crate::{
     error::Error,
     key::KeyId,
     operation::OperationName,
-    ops::{KeySelector, Operation, Prepared},
+    ops::{KeySelector, Operation, Prepared, sealing::open},
     secret::SecretBytes,
     service::Scope,
 };
@@ -63,17 +63,16 @@ impl Operation for DecryptDataKey {
         };
         key.check_usable()?;
         let header = self.header;
-        // Another key than the one that sealed it, another algorithm or an unknown version fail as
-        // an altered byte does: with one error that does not say which.
-        let version = key
-            .version(header.version)
-            .filter(|_| key.material == header.material && key.spec == header.spec);
+        // Another key than the one that sealed it, another algorithm, an unknown version or another
+        // scheme than the version's fail as an altered byte does: with one error that does not say which.
+        let version = key.version(header.version).filter(|version| {
+            key.material == header.material && key.spec == header.spec && version.scheme == header.scheme
+        });
         let backing_key = key.backing_key(version.ok_or(Error::CannotDecrypt)?);
         draft.key(key.id, Some(header.version));
         let (sealed, context, key_id) = (self.sealed.clone(), self.encryption_context.clone(), key.id);
         Ok(Prepared::Use(Box::new(move |session, _| {
-            let derived = session.mac(&backing_key, &header.derivation_input())?;
-            let plaintext = header.open(&derived, &context, &sealed)?;
+            let plaintext = open(session, &header, &backing_key, &context, &sealed)?;
             Ok(DecryptedDataKey { key_id, key_version: header.version, plaintext })
         })))
     }

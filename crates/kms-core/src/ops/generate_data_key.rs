@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Field},
     key::{KeyId, KeyRecord, KeySpec},
     operation::OperationName,
-    ops::{KeySelector, Operation, Prepared},
+    ops::{KeySelector, Operation, Prepared, sealing},
     ports::HsmSession,
     secret::SecretBytes,
     service::Scope,
@@ -85,6 +85,7 @@ impl Operation for GenerateDataKey {
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<DataKey>, Error> {
         let key = scope.key_or_default(&self.key, draft).await?;
         key.check_usable()?;
+        let Some(key) = scope.counted(key, draft).await? else { return Ok(Prepared::ToBeDriven) };
         let length = self.length.unwrap_or(DataKeyLength::natural(key.spec));
         let context = self.encryption_context.clone();
         Ok(Prepared::Use(Box::new(move |session, draft| {
@@ -96,7 +97,7 @@ impl Operation for GenerateDataKey {
     }
 }
 
-/// Seals `plaintext` with the current version of `key`: one KDF call in the HSM, AEAD here.
+/// Seals `plaintext` with the current version of `key`, whose use was [counted](Scope::counted).
 pub(crate) fn seal(
     session: &mut dyn HsmSession,
     draft: &mut Draft,
@@ -108,8 +109,8 @@ pub(crate) fn seal(
     draft.key(key.id, Some(version.number));
     let mut random = Zeroizing::new([0; 28]);
     session.fill_random(&mut random[..])?;
-    let header = Header::fresh(key.spec, Purpose::DataKey, key.material, version.number, &random);
-    let derived = session.mac(&key.backing_key(version), &header.derivation_input())?;
-    let ciphertext = header.seal(&derived, context, plaintext)?;
+    let header =
+        Header::fresh(version.scheme, key.spec, Purpose::DataKey, key.material, version.number, &random);
+    let ciphertext = sealing::seal(session, &header, &key.backing_key(version), context, plaintext)?;
     Ok(SealedDataKey { key_id: key.id, key_version: version.number, ciphertext })
 }

@@ -31,6 +31,7 @@ impl Operation for GenerateDataKeyWithoutPlaintext {
             Prepared::Use(work) => {
                 Ok(Prepared::Use(Box::new(move |session, draft| work(session, draft).map(|key| key.sealed))))
             }
+            Prepared::ToBeDriven => Ok(Prepared::ToBeDriven),
             _ => Err(Error::Internal { detail: "a data key is always made in the HSM" }),
         }
     }

@@ -1,7 +1,7 @@
 //! What the operations that manage one custom key share: find it, check it, change it, commit it.
 
 use crate::{
-    directory::{digest, key_path},
+    directory::{Directory, digest, key_path},
     draft::Draft,
     error::Error,
     key::{KeyId, KeyRecord, KeyState},
@@ -18,26 +18,42 @@ pub(crate) async fn manage(
     draft: &mut Draft,
     change: impl FnOnce(&mut KeyRecord, &mut Transaction) -> Result<(), Error> + Send,
 ) -> Result<Prepared<KeyRecord>, Error> {
+    let (mut record, mut transaction) = stored_key(id, scope, draft).await?;
+    if record.is_default() {
+        return Err(Error::DefaultKeyImmutable);
+    }
+    change(&mut record, &mut transaction)?;
+    let plan = plan(scope.directory(), transaction, &record, record.clone())?;
+    Ok(Prepared::Change(Planned::Ready(plan)))
+}
+
+/// Any key that exists for the caller, and a transaction that commits only if it is still the same.
+pub(crate) async fn stored_key(
+    id: KeyId,
+    scope: &Scope<'_>,
+    draft: &mut Draft,
+) -> Result<(KeyRecord, Transaction), Error> {
     let stored =
         scope.directory().key(id).await?.filter(|stored| stored.value.exists_for(scope.caller(), scope.now));
     let stored = stored.ok_or(Error::KeyNotFound)?;
     draft.key(id, None);
-    let mut record = KeyRecord::clone(&stored.value);
-    if record.is_default() {
-        return Err(Error::DefaultKeyImmutable);
-    }
-    let mut transaction = Transaction {
-        conditions: vec![Condition::Revision(key_path(id), stored.revision)],
-        mutations: Vec::new(),
-    };
-    change(&mut record, &mut transaction)?;
-    let put: Mutation = scope.directory().put(key_path(id), &record)?;
+    let conditions = vec![Condition::Revision(key_path(id), stored.revision)];
+    Ok((KeyRecord::clone(&stored.value), Transaction { conditions, mutations: Vec::new() }))
+}
+
+/// The commit of a changed record.
+pub(crate) fn plan<T>(
+    directory: &Directory,
+    mut transaction: Transaction,
+    record: &KeyRecord,
+    output: T,
+) -> Result<Plan<T>, Error> {
+    let put: Mutation = directory.put(key_path(record.id), record)?;
     let state_digest = digest(&put);
     transaction.mutations.push(put);
     // A key that may not be used any more must not stay loaded.
     let evict = (record.state != KeyState::Enabled).then_some(record.material);
-    let plan = Plan { transaction, output: record, state_digest, evict };
-    Ok(Prepared::Change(Planned::Ready(plan)))
+    Ok(Plan { transaction, output, state_digest, evict })
 }
 
 /// The step of the life cycle that an operation asks for.

@@ -4,37 +4,55 @@
 //! HSM workers, commits and records are the pipeline's business (`service.rs`).
 
 mod cancel_key_deletion;
+mod counted_use;
 mod create_default_key;
 mod create_key;
 mod decrypt_data_key;
 mod describe_key;
+mod describe_root;
+mod destroy_roots;
 mod disable_key;
 mod enable_key;
 mod encrypt_data_key;
+mod forget_roots;
 mod generate_data_key;
 mod generate_data_key_without_plaintext;
 mod generate_random;
 mod list_keys;
 mod manage;
+mod reserve_key_uses;
+mod retire_root;
+mod rewrap_key;
+mod rotate_key;
+mod rotate_root;
 mod schedule_key_deletion;
+mod sealing;
 mod selector;
 mod update_key_alias;
 mod update_key_description;
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 pub use cancel_key_deletion::CancelKeyDeletion;
 pub use create_default_key::CreateDefaultKey;
 pub use create_key::{CreateKey, IdempotencyToken};
 pub use decrypt_data_key::{DecryptDataKey, DecryptedDataKey};
 pub use describe_key::DescribeKey;
+pub use describe_root::{DescribeRoot, RootStatus};
+pub(crate) use destroy_roots::DestroyRoots;
 pub use disable_key::DisableKey;
 pub use enable_key::EnableKey;
 pub use encrypt_data_key::EncryptDataKey;
+pub(crate) use forget_roots::ForgetRoots;
 pub use generate_data_key::{DataKey, DataKeyLength, GenerateDataKey, SealedDataKey};
 pub use generate_data_key_without_plaintext::GenerateDataKeyWithoutPlaintext;
 pub use generate_random::GenerateRandom;
 pub use list_keys::{KeyPage, ListKeys, PageSize, PageToken};
+pub use reserve_key_uses::{ReserveKeyUses, ReservedUses};
+pub use retire_root::RetireRoot;
+pub(crate) use rewrap_key::RewrapKey;
+pub use rotate_key::{RotateKey, RotationCause};
+pub use rotate_root::RotateRoot;
 pub use schedule_key_deletion::{PendingDays, ScheduleKeyDeletion};
 pub use selector::{Alias, KeySelector, SERVICES};
 pub use update_key_alias::UpdateKeyAlias;
@@ -42,6 +60,7 @@ pub use update_key_description::{Description, UpdateKeyDescription};
 
 use crate::{
     context::EncryptionContext,
+    directory::Directory,
     draft::Draft,
     error::Error,
     key::MaterialId,
@@ -64,6 +83,9 @@ pub enum Prepared<T> {
     Use(Work<T>),
     /// A commit.
     Change(Planned<T>),
+    /// A change by the service itself comes first, and this call may be dropped half-way: nothing was
+    /// done yet. See [`Service::run_droppable`](crate::Service::run_droppable).
+    ToBeDriven,
 }
 
 /// How to come to the plan of a change.
@@ -110,6 +132,22 @@ pub trait Operation: Sized + Send + Sync + 'static {
     fn prepare(
         &self,
         scope: &Scope<'_>,
+        draft: &mut Draft,
+    ) -> impl Future<Output = Result<Prepared<Self::Output>, Error>> + Send;
+}
+
+/// A change that the service makes by itself: nobody calls, so there is no permission to check and no
+/// caller to record. Made by [`upkeep`](crate::upkeep) only, so no transport can ask for one.
+pub(crate) trait OwnOperation: Sized + Send + Sync + 'static {
+    /// Which one it is.
+    const NAME: OperationName;
+    /// What it gives.
+    type Output: Send + 'static;
+
+    /// As [`Operation::prepare`].
+    fn prepare(
+        &self,
+        directory: &Arc<Directory>,
         draft: &mut Draft,
     ) -> impl Future<Output = Result<Prepared<Self::Output>, Error>> + Send;
 }

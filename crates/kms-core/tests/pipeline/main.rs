@@ -1,13 +1,16 @@
 //! The pipeline as its callers see it: `Service` on the fakes of all four ports.
 
+mod budgets;
 mod changes;
 mod conflicts;
+mod in_hsm;
 mod isolation;
 mod moving;
 mod paging;
 mod races;
 mod recording;
 mod recovery;
+mod rotation;
 mod states;
 mod support;
 mod tampering;

@@ -163,3 +163,20 @@ fn many_traces_are_cleared_and_many_intents_settled() {
     assert!(world.audit.records().iter().all(|record| record.reason == Some("NOT_COMMITTED")));
     assert_eq!(world.audit.records().len(), 120);
 }
+
+#[test]
+fn a_start_reads_as_little_beside_many_keys_as_beside_few() {
+    let reads_of_start = |keys: usize| {
+        let world = World::new();
+        for number in 0..keys {
+            world.key(&owner(), &format!("key-{number}"));
+        }
+        block_on(world.sibling().service.reconcile(&[])).expect("the log works"); // clears the traces
+        let before = world.store.reads();
+        block_on(world.sibling().service.reconcile(&[])).expect("the log works");
+        world.store.reads() - before
+    };
+    let few = reads_of_start(1);
+    assert!(few <= 3, "its own record, that of the root keys, and traces: {few}");
+    assert_eq!(reads_of_start(2_000), few);
+}

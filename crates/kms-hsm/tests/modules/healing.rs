@@ -3,7 +3,6 @@
 use std::{
     fs,
     process::Command,
-    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -14,11 +13,11 @@ use cryptoki::{
 };
 use kms_core::{
     key::BackingKey,
-    ports::{Hsm as _, HsmError, HsmSession, Mac},
+    ports::{HsmError, Mac},
 };
 use kms_hsm::{Pkcs11Config, Pkcs11Hsm};
 
-use crate::support::{LABEL, Token, mac, new_key};
+use crate::support::{LABEL, Token, ask, mac, new_key};
 
 on_each_module!(
     with_token:
@@ -46,26 +45,22 @@ fn one_worker(token: &Token) -> Pkcs11Hsm {
     clippy::disallowed_methods,
     reason = "a test that gives up after minutes asks the machine for the time"
 )]
-fn healed<T>(mut ask: impl FnMut() -> Result<T, HsmError>) -> T {
+pub(crate) fn healed<T>(mut ask: impl FnMut() -> Result<T, HsmError>) -> T {
     let begun = Instant::now();
     loop {
-        match ask() {
+        let error = match ask() {
             Ok(value) => return value,
-            Err(HsmError::Unavailable { .. }) => {}
+            Err(error @ HsmError::Unavailable { .. }) => error,
             Err(other) => panic!("{other}"),
-        }
-        assert!(begun.elapsed() < Duration::from_secs(120), "it does not heal");
+        };
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not heal: {error}");
         thread::sleep(Duration::from_millis(10));
     }
 }
 
 /// Whether the token works, by its own test.
-fn self_test(hsm: &Pkcs11Hsm) -> Result<(), HsmError> {
-    let (done, answer) = mpsc::channel();
-    hsm.submit(Box::new(move |session| {
-        done.send(session.and_then(HsmSession::self_test)).expect("the test waits");
-    }));
-    answer.recv().expect("a job answers")
+pub(crate) fn self_test(hsm: &Pkcs11Hsm) -> Result<(), HsmError> {
+    ask(hsm, |session| session.self_test())
 }
 
 fn assert_same_after(hsm: &Pkcs11Hsm, key: &BackingKey, expected: &Mac) {

@@ -5,6 +5,7 @@
 mod support;
 
 mod ceremony;
+mod faults;
 mod healing;
 mod moving;
 mod objects;

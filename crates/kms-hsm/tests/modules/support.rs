@@ -1,16 +1,20 @@
 //! A token for each test, on the module of its choice, used in a process of its own.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::mpsc,
+};
 
 use cryptoki::{
     context::Pkcs11,
     session::{Session, UserType},
     types::RawAuthPin,
 };
-use dewpoint_test_tokens::{Module, alone, assert_passed};
+use dewpoint_test_tokens::{Module, Token as TestToken, alone, assert_passed};
 use kms_core::{
     key::{BackingKey, BackingKind, KeyId, MaterialId, WrappedKey},
-    ports::{Hsm, HsmError, Mac},
+    ports::{Hsm, HsmError, HsmSession, Mac},
     testing::hsm::on_session,
 };
 use kms_hsm::{OpenError, Pkcs11Config, Pkcs11Hsm};
@@ -20,6 +24,9 @@ use uuid::Uuid;
 const DIRECTORY: &str = "DEWPOINT_TOKEN_DIRECTORY";
 /// Set together with it: the module that the pool loads.
 const MODULE: &str = "DEWPOINT_TOKEN_MODULE";
+
+/// The file of the faults, in the token's directory.
+const FAULTS: &str = "faults";
 
 pub(crate) const LABEL: &str = "dewpoint test";
 
@@ -56,30 +63,34 @@ type Scenario = fn(&Token);
 
 /// Runs `scenario` with a fresh token in a process of its own: in the one test of that path.
 pub(crate) fn with_token(module: Module, test: &str, scenario: Scenario) {
-    run(module, test, scenario, false);
+    run(module, test, scenario, |token, _| token);
 }
 
 /// The same with OpenSC's recorder between the pool and the module: see [`Token::trace`].
 pub(crate) fn with_recorded_token(module: Module, test: &str, scenario: Scenario) {
-    run(module, test, scenario, true);
+    run(module, test, scenario, |mut token, directory| {
+        token.environment.push(("PKCS11SPY", token.module));
+        token.environment.push(("PKCS11SPY_OUTPUT", directory.join("trace")));
+        token.module = recorder();
+        token
+    });
 }
 
-fn run(module: Module, test: &str, scenario: Scenario, recorded: bool) {
+/// The same with the stand-in between the pool and the module: see [`Token::inject`].
+pub(crate) fn with_faulty_token(module: Module, test: &str, scenario: Scenario) {
+    run(module, test, scenario, |token, directory| token.behind_stand_in(&directory.join(FAULTS)));
+}
+
+fn run(module: Module, test: &str, scenario: Scenario, between: impl FnOnce(TestToken, &Path) -> TestToken) {
     if let Some(directory) = std::env::var_os(DIRECTORY) {
         let module = std::env::var_os(MODULE).expect("set together with the directory");
         scenario(&Token { directory: directory.into(), module: module.into() });
         return;
     }
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let token = module.token(directory.path(), LABEL);
+    let token = between(module.token(directory.path(), LABEL), directory.path());
     let mut child = alone(test);
-    child.envs(token.environment).env(DIRECTORY, directory.path());
-    if recorded {
-        child.env(MODULE, recorder()).env("PKCS11SPY", token.module);
-        child.env("PKCS11SPY_OUTPUT", directory.path().join("trace"));
-    } else {
-        child.env(MODULE, token.module);
-    }
+    child.envs(token.environment).env(DIRECTORY, directory.path()).env(MODULE, token.module);
     assert_passed(child.output().expect("this program runs again"));
 }
 
@@ -140,6 +151,11 @@ impl Token {
         module.finalize().expect("nothing is open");
     }
 
+    /// Replaces the faults that the calls of this process meet.
+    pub(crate) fn inject(&self, faults: &str) {
+        dewpoint_test_tokens::inject(&self.directory.join(FAULTS), faults);
+    }
+
     /// The C functions that were called so far, in order.
     pub(crate) fn trace(&self) -> Vec<String> {
         let trace = fs::read(self.directory.join("trace")).expect("the recorder writes it");
@@ -165,6 +181,18 @@ pub(crate) fn new_wrapped(hsm: &dyn Hsm) -> WrappedKey {
 
 pub(crate) fn new_key(hsm: &dyn Hsm) -> BackingKey {
     BackingKey { material: new_material(), version: 1, kind: BackingKind::Mac, wrapped: new_wrapped(hsm) }
+}
+
+/// Runs `work` as a job, also when there may be no session for it.
+pub(crate) fn ask<T: Send + 'static>(
+    hsm: &dyn Hsm,
+    work: impl FnOnce(&mut dyn HsmSession) -> Result<T, HsmError> + Send + 'static,
+) -> Result<T, HsmError> {
+    let (done, answer) = mpsc::channel();
+    hsm.submit(Box::new(move |session| {
+        done.send(session.and_then(work)).expect("the test waits");
+    }));
+    answer.recv().expect("a job answers")
 }
 
 pub(crate) fn mac(hsm: &dyn Hsm, key: &BackingKey) -> Result<Mac, HsmError> {

@@ -1,6 +1,6 @@
 //! A deployment that is opened for a move, and that no service runs on meanwhile.
 
-use kms_core::{RequestId, Service, operation::OperationName};
+use kms_core::{RequestId, Service, Settings, operation::OperationName};
 use kms_hsm::Transfer;
 use uuid::Uuid;
 
@@ -19,7 +19,7 @@ pub(super) struct Site {
 impl Site {
     pub(super) async fn open(opened: Opened, operation: OperationName) -> Result<Self, BackupError> {
         let Opened { ports, adapters, open_intents } = opened;
-        let service = Service::start(ports).await.map_err(ServeError::Start)?;
+        let service = Service::start(ports, Settings::default()).await.map_err(ServeError::Start)?;
         service.reconcile(&open_intents).await?;
         Ok(Self { service, adapters, request: Uuid::new_v4(), operation })
     }

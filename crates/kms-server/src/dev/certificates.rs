@@ -1,4 +1,4 @@
-//! The certificates of dev mode: an authority, the server, every user and service.
+//! The certificates of dev mode: an authority, the server, every user, service and operator.
 
 use std::{
     fs,
@@ -39,7 +39,7 @@ impl Files {
         }
     }
 
-    /// The certificate and the key of a user or service.
+    /// The certificate and the key of a user, service or operator.
     pub(crate) fn client(&self, stem: &str) -> (PathBuf, PathBuf) {
         (self.directory.join(format!("{stem}.pem")), self.directory.join(format!("{stem}.key")))
     }
@@ -80,6 +80,9 @@ fn make(files: &Files, deployment: &Deployment, today: OffsetDateTime) -> Result
     }
     for service in &deployment.services {
         client(files, &authority, &service.file_stem(), &format!("dewpoint://service/{}", service.name))?;
+    }
+    for operator in &deployment.operators {
+        client(files, &authority, &operator.file_stem(), &format!("dewpoint://operator/{}", operator.name))?;
     }
     write_private(&files.directory.join(STAMP), end.unix_timestamp().to_string().as_bytes())
 }

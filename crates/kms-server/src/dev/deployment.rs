@@ -1,4 +1,4 @@
-//! The accounts, users and services of dev mode: the same on every machine.
+//! The accounts, users, services and operators of dev mode: the same on every machine.
 
 use std::fmt::Write as _;
 
@@ -12,6 +12,7 @@ const REGIONS: [&str; 2] = ["cn-north-4", "cn-east-3"];
 pub(crate) struct Deployment {
     pub(crate) accounts: Vec<Account>,
     pub(crate) services: Vec<Service>,
+    pub(crate) operators: Vec<Operator>,
 }
 
 pub(crate) struct Account {
@@ -37,8 +38,13 @@ pub(crate) struct Service {
     pub(crate) name: &'static str,
 }
 
+pub(crate) struct Operator {
+    pub(crate) name: &'static str,
+}
+
 impl Deployment {
-    /// Two accounts, each with two projects in two regions and four users; one service for both.
+    /// Two accounts, each with two projects in two regions and four users; one service for both; one
+    /// operator.
     pub(crate) fn standard() -> Self {
         let accounts = [(1, "alpha"), (2, "beta")].map(|(number, name)| Account {
             domain_id: id('d', number, 0),
@@ -49,7 +55,11 @@ impl Deployment {
                 .collect(),
             users: (1..).zip(users()).map(|(n, user)| User { user_id: id('e', number, n), ..user }).collect(),
         });
-        Self { accounts: accounts.into(), services: vec![Service { name: "obs" }] }
+        Self {
+            accounts: accounts.into(),
+            services: vec![Service { name: "obs" }],
+            operators: vec![Operator { name: "dev" }],
+        }
     }
 
     /// As an identity file.
@@ -83,6 +93,9 @@ impl Deployment {
             let accounts = quoted(&accounts);
             add(&mut text, format_args!("\n[[services]]\nname = \"{name}\"\naccounts = [{accounts}]\n"));
         }
+        for Operator { name } in &self.operators {
+            add(&mut text, format_args!("\n[[operators]]\nname = \"{name}\"\n"));
+        }
         text
     }
 }
@@ -98,6 +111,13 @@ impl Service {
     /// The name of its certificate's files.
     pub(crate) fn file_stem(&self) -> String {
         format!("service-{}", self.name)
+    }
+}
+
+impl Operator {
+    /// The name of its certificate's files.
+    pub(crate) fn file_stem(&self) -> String {
+        format!("operator-{}", self.name)
     }
 }
 

@@ -19,7 +19,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    config::{AdminConfig, Config, GrpcConfig, HsmConfig, TrafficConfig},
+    config::{AdminConfig, CipherConfig, CipherPlace, Config, GrpcConfig, HsmConfig, TrafficConfig},
     server::{self, RunningServer, ServeError},
     traffic::TrafficMode,
 };
@@ -62,6 +62,21 @@ pub struct DevOptions {
     /// File that holds the user's PIN of that token
     #[arg(long, value_name = "FILE", requires = "token_label")]
     pin_file: Option<PathBuf>,
+    /// Algorithms whose new keys seal in the HSM, as `aes_256,sm4`
+    #[arg(long, value_name = "ALGORITHMS", value_enum, value_delimiter = ',')]
+    in_hsm: Vec<InHsm>,
+    /// How often one key version may seal in the HSM before a new one follows
+    #[arg(long, value_name = "N", default_value_t = kms_core::DEFAULT_IN_HSM_BUDGET,
+        value_parser = clap::value_parser!(u64).range(1..=kms_core::MAX_IN_HSM_BUDGET))]
+    in_hsm_budget: u64,
+}
+
+/// An algorithm whose keys may seal in the HSM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum InHsm {
+    #[value(name = "aes_256")]
+    Aes256,
+    Sm4,
 }
 
 /// Why the dev deployment cannot be made or started: one clear line.
@@ -184,9 +199,19 @@ fn configuration(
             root_label: "dewpoint-root".to_owned(),
             workers: 2,
             loaded_keys: 10_000,
+            renew_after: kms_hsm::DEFAULT_RENEW_AFTER,
+            cipher: cipher(options),
+            sm4: None,
         },
         traffic_control: TrafficConfig { mode: options.traffic_control },
     })
+}
+
+fn cipher(options: &DevOptions) -> CipherConfig {
+    let place = |algorithm| {
+        if options.in_hsm.contains(&algorithm) { CipherPlace::Hsm } else { CipherPlace::Service }
+    };
+    CipherConfig { aes_256: place(InHsm::Aes256), sm4: place(InHsm::Sm4), budget: options.in_hsm_budget }
 }
 
 /// The contract with test suites: absolute paths, and what exists.
@@ -195,12 +220,18 @@ fn describe(
     deployment: &deployment::Deployment,
     tls: &certificates::Files,
 ) -> serde_json::Value {
+    let client = |name: &str, stem: &str| {
+        let (certificate, key) = tls.client(stem);
+        json!({"name": name, "client_cert": certificate, "client_key": key})
+    };
     let mut described = json!({
         "grpc": {"endpoint": format!("https://127.0.0.1:{}", server.grpc.port())},
         "ca_cert": tls.ca_certificate,
         "services": deployment.services.iter().map(|service| {
-            let (certificate, key) = tls.client(&service.file_stem());
-            json!({"name": service.name, "client_cert": certificate, "client_key": key})
+            client(service.name, &service.file_stem())
+        }).collect::<Vec<_>>(),
+        "operators": deployment.operators.iter().map(|operator| {
+            client(operator.name, &operator.file_stem())
         }).collect::<Vec<_>>(),
         "accounts": deployment.accounts.iter().map(|account| json!({
             "domain_id": account.domain_id,

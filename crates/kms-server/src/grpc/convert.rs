@@ -8,15 +8,18 @@ use kms_core::{
     Error, SecretBytes, Timestamp,
     context::EncryptionContext,
     error::Field,
-    key::{KeyId, KeyRecord, KeyScope, KeySpec, KeyState},
+    key::{KeyId, KeyRecord, KeyScope, KeySpec, KeyState, KeyVersion, Scheme},
     ops::{
         Alias, CancelKeyDeletion, CreateKey, DataKeyLength, DecryptDataKey, DescribeKey, Description,
         DisableKey, EnableKey, EncryptDataKey, GenerateDataKey, GenerateDataKeyWithoutPlaintext,
         GenerateRandom, IdempotencyToken, KeySelector, ListKeys, PageSize, PageToken, PendingDays,
-        ScheduleKeyDeletion, UpdateKeyAlias, UpdateKeyDescription,
+        RotateRoot, ScheduleKeyDeletion, UpdateKeyAlias, UpdateKeyDescription,
     },
+    root::RootRecord,
 };
 use kms_proto::v1;
+
+use crate::rotation::Rotation;
 
 pub(crate) fn create_key(request: v1::CreateKeyRequest) -> Result<CreateKey, Error> {
     let token = request.idempotency_token;
@@ -97,8 +100,40 @@ pub(crate) fn generate_random(request: v1::GenerateRandomRequest) -> Result<Gene
     GenerateRandom::new(usize::try_from(request.length).unwrap_or(usize::MAX))
 }
 
-/// A key as it is shown.
-pub(crate) fn key(record: KeyRecord) -> v1::Key {
+pub(crate) fn rotate_root(request: v1::RotateRootRequest) -> RotateRoot {
+    RotateRoot { keep_old_root: request.keep_old_root }
+}
+
+/// The root keys as they are shown, with how far their rotation has come.
+pub(crate) fn root(root: RootRecord, rotation: &Rotation) -> v1::Root {
+    let progress = rotation.progress_to(root.generation);
+    let stage = if root.all_moved() {
+        v1::RotationStage::DestroyingOldRoot
+    } else if progress.all_moved && root.rotation.as_ref().is_some_and(|rotation| rotation.keep_old_root) {
+        v1::RotationStage::KeepingOldRoot
+    } else {
+        v1::RotationStage::MovingKeys
+    };
+    let number = |count| u64::try_from(count).unwrap_or(u64::MAX);
+    v1::Root {
+        generation: root.generation,
+        oldest_generation: root.oldest,
+        rotation: root.rotation.map(|rotation| v1::Rotation {
+            started_at: Some(time(rotation.started)),
+            started_by: rotation.started_by.to_string(),
+            keep_old_root: rotation.keep_old_root,
+            stage: stage.into(),
+            keys_moved: number(progress.moved),
+            keys_left: number(progress.left),
+            keys_blocked: number(progress.blocked),
+            problem: progress.problem.unwrap_or_default(),
+        }),
+    }
+}
+
+/// A key as it is shown; `budget` is how often a version may seal in the HSM.
+pub(crate) fn key(record: KeyRecord, budget: u64) -> v1::Key {
+    let protection = record.current_version().map(|version| protection(version, budget));
     let current_version = record.current_version().map_or(0, |version| version.number);
     let (region, project_id, default_for_service) = match record.scope {
         KeyScope::Custom { project, region } => (region.to_string(), project.to_string(), String::new()),
@@ -127,7 +162,17 @@ pub(crate) fn key(record: KeyRecord) -> v1::Key {
         current_version,
         created_at: Some(time(record.created)),
         deletion_due_at: record.deletion_due.map(time),
+        protection,
     }
+}
+
+fn protection(version: &KeyVersion, budget: u64) -> v1::KeyProtection {
+    let (cipher, budget, reserved_uses) = match version.scheme {
+        Scheme::DerivedKey => (v1::CipherPlace::Service, 0, 0),
+        Scheme::InHsm => (v1::CipherPlace::Hsm, budget, version.reserved_uses),
+    };
+    let root_generation = version.wrapped.root_generation;
+    v1::KeyProtection { root_generation, cipher: cipher.into(), budget, reserved_uses }
 }
 
 /// Secret bytes as a response's field: the buffer is handed over, not copied, and wipes itself when

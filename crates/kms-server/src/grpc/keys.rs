@@ -12,10 +12,8 @@ impl KeyService for Grpc {
         &self,
         request: Request<v1::CreateKeyRequest>,
     ) -> Result<Response<v1::CreateKeyResponse>, Status> {
-        self.answer(request, convert::create_key, |key| v1::CreateKeyResponse {
-            key: Some(convert::key(key)),
-        })
-        .await
+        self.answer(request, convert::create_key, |key| v1::CreateKeyResponse { key: Some(self.key(key)) })
+            .await
     }
 
     async fn describe_key(
@@ -23,7 +21,7 @@ impl KeyService for Grpc {
         request: Request<v1::DescribeKeyRequest>,
     ) -> Result<Response<v1::DescribeKeyResponse>, Status> {
         self.answer(request, convert::describe_key, |key| v1::DescribeKeyResponse {
-            key: Some(convert::key(key)),
+            key: Some(self.key(key)),
         })
         .await
     }
@@ -33,7 +31,7 @@ impl KeyService for Grpc {
         request: Request<v1::ListKeysRequest>,
     ) -> Result<Response<v1::ListKeysResponse>, Status> {
         self.answer(request, convert::list_keys, |page| v1::ListKeysResponse {
-            keys: page.keys.into_iter().map(convert::key).collect(),
+            keys: page.keys.into_iter().map(|key| self.key(key)).collect(),
             next_page_token: page.next.as_ref().map_or_else(String::new, PageToken::encode),
         })
         .await
@@ -43,20 +41,16 @@ impl KeyService for Grpc {
         &self,
         request: Request<v1::EnableKeyRequest>,
     ) -> Result<Response<v1::EnableKeyResponse>, Status> {
-        self.answer(request, convert::enable_key, |key| v1::EnableKeyResponse {
-            key: Some(convert::key(key)),
-        })
-        .await
+        self.answer(request, convert::enable_key, |key| v1::EnableKeyResponse { key: Some(self.key(key)) })
+            .await
     }
 
     async fn disable_key(
         &self,
         request: Request<v1::DisableKeyRequest>,
     ) -> Result<Response<v1::DisableKeyResponse>, Status> {
-        self.answer(request, convert::disable_key, |key| v1::DisableKeyResponse {
-            key: Some(convert::key(key)),
-        })
-        .await
+        self.answer(request, convert::disable_key, |key| v1::DisableKeyResponse { key: Some(self.key(key)) })
+            .await
     }
 
     async fn schedule_key_deletion(
@@ -64,7 +58,7 @@ impl KeyService for Grpc {
         request: Request<v1::ScheduleKeyDeletionRequest>,
     ) -> Result<Response<v1::ScheduleKeyDeletionResponse>, Status> {
         self.answer(request, convert::schedule_key_deletion, |key| v1::ScheduleKeyDeletionResponse {
-            key: Some(convert::key(key)),
+            key: Some(self.key(key)),
         })
         .await
     }
@@ -74,7 +68,7 @@ impl KeyService for Grpc {
         request: Request<v1::CancelKeyDeletionRequest>,
     ) -> Result<Response<v1::CancelKeyDeletionResponse>, Status> {
         self.answer(request, convert::cancel_key_deletion, |key| v1::CancelKeyDeletionResponse {
-            key: Some(convert::key(key)),
+            key: Some(self.key(key)),
         })
         .await
     }
@@ -84,7 +78,7 @@ impl KeyService for Grpc {
         request: Request<v1::UpdateKeyAliasRequest>,
     ) -> Result<Response<v1::UpdateKeyAliasResponse>, Status> {
         self.answer(request, convert::update_key_alias, |key| v1::UpdateKeyAliasResponse {
-            key: Some(convert::key(key)),
+            key: Some(self.key(key)),
         })
         .await
     }
@@ -94,7 +88,7 @@ impl KeyService for Grpc {
         request: Request<v1::UpdateKeyDescriptionRequest>,
     ) -> Result<Response<v1::UpdateKeyDescriptionResponse>, Status> {
         self.answer(request, convert::update_key_description, |key| v1::UpdateKeyDescriptionResponse {
-            key: Some(convert::key(key)),
+            key: Some(self.key(key)),
         })
         .await
     }

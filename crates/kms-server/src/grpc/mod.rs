@@ -3,36 +3,52 @@
 pub(crate) mod convert;
 mod data_keys;
 mod keys;
+mod operators;
 mod status;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use kms_core::{Error, error::Unauthenticated, ops::Operation};
-use kms_proto::v1::{data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer};
+use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
+use kms_proto::v1::{
+    self, data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer,
+    operator_service_server::OperatorServiceServer,
+};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use uuid::Uuid;
 
-use crate::{gate::Gate, identity::Claims, peer::Peer};
+use crate::{
+    gate::{Gate, HSM_PATIENCE},
+    identity::Claims,
+    peer::Peer,
+};
 
 /// The longest request. The longest valid one is a context of 8 KiB with a ciphertext of 1 KiB.
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
-/// Both services of the contract, on one gate.
+/// All services of the contract, on one gate.
 #[derive(Clone)]
 pub(crate) struct Grpc {
     gate: Arc<Gate>,
 }
 
 /// The contract's services, ready to be served.
-pub(crate) fn services(gate: Arc<Gate>) -> (KeyServiceServer<Grpc>, DataKeyServiceServer<Grpc>) {
+pub(crate) fn services(
+    gate: Arc<Gate>,
+) -> (KeyServiceServer<Grpc>, DataKeyServiceServer<Grpc>, OperatorServiceServer<Grpc>) {
     let grpc = Grpc { gate };
     (
         KeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
-        DataKeyServiceServer::new(grpc).max_decoding_message_size(MAX_REQUEST_BYTES),
+        DataKeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
+        OperatorServiceServer::new(grpc).max_decoding_message_size(MAX_REQUEST_BYTES),
     )
 }
 
 impl Grpc {
+    /// A key as it is shown.
+    fn key(&self, record: KeyRecord) -> v1::Key {
+        convert::key(record, self.gate.service.settings().in_hsm_budget)
+    }
+
     /// Answers one call: `parse` makes the operation, `render` the response.
     async fn answer<Q, O: Operation, P>(
         &self,
@@ -45,7 +61,8 @@ impl Grpc {
         let Some(peer) = extensions.get::<Arc<Peer>>() else {
             return Err(Status::internal("the connection has no peer"));
         };
-        match self.gate.pass(request_id, peer, claims(&metadata), parse(message)).await {
+        let patience = patience(&metadata);
+        match self.gate.pass(request_id, patience, peer, claims(&metadata), parse(message)).await {
             Ok(recorded) => {
                 let mut response = Response::new(render(recorded.into_inner()));
                 status::name_request(response.metadata_mut(), request_id);
@@ -53,6 +70,28 @@ impl Grpc {
             }
             Err(refused) => Err(status::of(&refused, request_id)),
         }
+    }
+}
+
+/// How long the HSM may take: a client that waits no longer than that still gets an answer that says why.
+fn patience(metadata: &MetadataMap) -> Duration {
+    let allowed = metadata.get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?));
+    allowed.map_or(HSM_PATIENCE, |allowed| HSM_PATIENCE.min(allowed / 10 * 9))
+}
+
+/// A deadline as gRPC writes it: at most 8 digits and a unit.
+fn timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let valid = (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let value: u64 = digits.parse().ok().filter(|_| valid)?;
+    match unit {
+        "H" => Some(Duration::from_secs(3600 * value)),
+        "M" => Some(Duration::from_secs(60 * value)),
+        "S" => Some(Duration::from_secs(value)),
+        "m" => Some(Duration::from_millis(value)),
+        "u" => Some(Duration::from_micros(value)),
+        "n" => Some(Duration::from_nanos(value)),
+        _ => None,
     }
 }
 
@@ -71,4 +110,24 @@ fn claims(metadata: &MetadataMap) -> Result<Claims<'_>, Unauthenticated> {
         }
     };
     Ok(Claims { project: read("x-project-id")?, acting_for: read("x-acting-for")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hsm_may_take_less_than_the_client_waits() {
+        let patience = |text: &str| {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("grpc-timeout", text.parse().expect("ASCII"));
+            patience(&metadata)
+        };
+        assert_eq!(patience("1S"), Duration::from_millis(900));
+        assert_eq!(patience("500m"), Duration::from_millis(450));
+        assert_eq!((patience("10u"), patience("10n")), (Duration::from_micros(9), Duration::from_nanos(9)));
+        for text in ["1H", "20M", "99999999S", "", "S", "1", "1s", "-1S", "+1S", "123456789S", "1 S"] {
+            assert_eq!(patience(text), HSM_PATIENCE, "{text:?}");
+        }
+    }
 }

@@ -63,7 +63,8 @@ fn code(error: &Error) -> Code {
         | Error::KeyNotEnabled
         | Error::KeyAlreadyPendingDeletion
         | Error::KeyNotPendingDeletion
-        | Error::DefaultKeyImmutable => Code::FailedPrecondition,
+        | Error::DefaultKeyImmutable
+        | Error::RootStillNeeded { .. } => Code::FailedPrecondition,
         Error::Contention => Code::Aborted,
         Error::OutcomeUnknown { .. }
         | Error::AuditUnavailable(_)

@@ -4,7 +4,7 @@
 //! supervisor is gone, it ends.
 
 use std::{
-    io::{self, IoSlice, IoSliceMut},
+    io::{self, IoSlice, IoSliceMut, Write as _},
     mem::MaybeUninit,
     net::TcpListener,
     os::{
@@ -17,7 +17,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 
 use crate::listeners::Inherited;
 
@@ -58,19 +58,25 @@ impl Handover {
         Ok((Self(socket), listeners.into()))
     }
 
-    /// Tells the supervisor that the service answers calls; resolves when the supervisor is gone.
-    pub async fn ready_until_alone(self) {
-        if let Err(error) = self.say_and_listen().await {
+    /// Tells the supervisor that the service answers calls. If it is gone, [`Handover::ended`] tells.
+    pub fn ready(&mut self) {
+        if let Err(error) = self.0.write_all(WORD) {
+            tracing::warn!(%error, "the supervisor cannot be told");
+        }
+    }
+
+    /// Resolves when the supervisor is gone.
+    pub async fn ended(self) {
+        if let Err(error) = self.listen().await {
             tracing::warn!(%error, "the supervisor cannot be heard");
         }
         tracing::warn!("the supervisor is gone");
     }
 
-    async fn say_and_listen(self) -> io::Result<()> {
+    /// The supervisor says nothing: whatever comes is the end.
+    async fn listen(self) -> io::Result<()> {
         self.0.set_nonblocking(true)?;
         let mut socket = tokio::net::UnixStream::from_std(self.0)?;
-        socket.write_all(WORD).await?;
-        // The supervisor says nothing more: whatever comes is the end.
         socket.read(&mut [0]).await.map(drop)
     }
 }

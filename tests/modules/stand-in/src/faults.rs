@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use cryptoki_sys::CK_RV;
+use cryptoki_sys::{CK_MECHANISM_TYPE, CK_RV};
 
 /// Names the file of the faults.
 const FILE: &str = "STAND_IN_FAULTS";
@@ -40,6 +40,8 @@ pub enum Action {
     Hang(Duration),
     /// `crash`: the process dies of a SIGSEGV.
     Crash,
+    /// `C_GetMechanismInfo lacks 0x2109`: the token does not know this mechanism.
+    Lacks(CK_MECHANISM_TYPE),
 }
 
 impl FromStr for Fault {
@@ -64,6 +66,10 @@ fn action<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Action> {
         "error" => CK_RV::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok().map(Action::Error),
         "hang" => words.next()?.parse().ok().map(|millis| Action::Hang(Duration::from_millis(millis))),
         "crash" => Some(Action::Crash),
+        "lacks" => {
+            let mechanism = words.next()?.strip_prefix("0x")?;
+            CK_MECHANISM_TYPE::from_str_radix(mechanism, 16).ok().map(Action::Lacks)
+        }
         _ => None,
     }
 }
@@ -74,16 +80,27 @@ pub(crate) fn meet(function: &str) -> Option<CK_RV> {
         Action::Error(answer) => return Some(answer),
         Action::Hang(duration) => thread::sleep(duration),
         Action::Crash => crash(),
+        Action::Lacks(_) => {}
     }
     None
 }
 
+/// Whether the token is to lack a mechanism.
+pub(crate) fn lacks(mechanism: CK_MECHANISM_TYPE) -> bool {
+    with_faults(|faults| faults.faults.iter().any(|fault| fault.action == Action::Lacks(mechanism)))
+}
+
 fn next(function: &str) -> Option<Action> {
+    with_faults(|faults| faults.next(function))
+}
+
+fn with_faults<T: Default>(ask: impl FnOnce(&mut Faults) -> T) -> T {
     static PATH: LazyLock<Option<PathBuf>> = LazyLock::new(|| std::env::var_os(FILE).map(PathBuf::from));
     static FAULTS: Mutex<Faults> = Mutex::new(Faults { version: None, faults: Vec::new() });
     let mut faults = FAULTS.lock().unwrap_or_else(PoisonError::into_inner);
-    faults.look_at(PATH.as_deref()?);
-    faults.next(function)
+    let Some(path) = PATH.as_deref() else { return T::default() };
+    faults.look_at(path);
+    ask(&mut faults)
 }
 
 fn crash() {
@@ -125,7 +142,8 @@ impl Faults {
 
     fn next(&mut self, function: &str) -> Option<Action> {
         let meets = |fault: &&mut Fault| {
-            fault.left != Some(0) && fault.function.as_deref().is_none_or(|named| named == function)
+            let happens = fault.left != Some(0) && !matches!(fault.action, Action::Lacks(_));
+            happens && fault.function.as_deref().is_none_or(|named| named == function)
         };
         let fault = self.faults.iter_mut().find(meets)?;
         fault.left = fault.left.map(|left| left - 1);
@@ -144,6 +162,7 @@ mod tests {
         assert_eq!(fault("C_Sign error 0x30"), sign(Action::Error(0x30), None));
         assert_eq!(fault(" C_Sign  error 0x30 2 "), sign(Action::Error(0x30), Some(2)));
         assert_eq!(fault("C_Sign hang 20 1"), sign(Action::Hang(Duration::from_millis(20)), Some(1)));
+        assert_eq!(fault("C_Sign lacks 0x2109"), sign(Action::Lacks(0x2109), None));
         assert_eq!(fault("* crash"), Fault { function: None, action: Action::Crash, left: None });
     }
 

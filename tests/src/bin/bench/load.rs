@@ -9,8 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use dewpoint_tests::{Clients, Description, Identity, by_id};
 use kms_proto::v1::{DecryptDataKeyRequest, GenerateDataKeyRequest};
+
+use crate::process::processor_time;
 
 /// Calls are spread over this many connections.
 const CONNECTIONS: usize = 4;
@@ -26,6 +29,8 @@ pub(crate) enum Call {
 pub(crate) struct Figures {
     /// Calls per second.
     pub(crate) rate: f64,
+    /// Processor time of the process that was watched, in µs for each call.
+    pub(crate) processor: f64,
     /// Latencies, sorted.
     latencies: Vec<Duration>,
 }
@@ -48,6 +53,11 @@ pub(crate) fn generate(key_id: &str) -> Call {
     Call::Generate(GenerateDataKeyRequest { key: by_id(key_id), length: 32, encryption_context: context() })
 }
 
+/// The call that opens what [`generate`] made.
+pub(crate) fn decrypt(ciphertext_blob: Bytes) -> Call {
+    Call::Decrypt(DecryptDataKeyRequest { ciphertext_blob, key: None, encryption_context: context() })
+}
+
 pub(crate) fn context() -> HashMap<String, String> {
     HashMap::from([("object".to_owned(), "photos/2026/11/24/cloud.jpg".to_owned())])
 }
@@ -63,26 +73,36 @@ pub(crate) async fn connections(description: &Description, user: &str) -> Vec<Cl
     clients
 }
 
+/// Gives the next call to make.
+pub(crate) type Calls = Arc<dyn Fn() -> Call + Send + Sync>;
+
 /// Keeps `in_flight` calls under way for `duration`, after a short warm-up.
-#[allow(clippy::disallowed_methods, reason = "measures real time")]
 pub(crate) async fn run(clients: &[Clients], call: &Call, in_flight: usize, duration: Duration) -> Figures {
+    let call = call.clone();
+    let calls: Calls = Arc::new(move || call.clone());
+    run_each(clients, &calls, in_flight, duration, std::process::id()).await
+}
+
+/// The same with calls that differ; `process` is watched.
+#[allow(clippy::disallowed_methods, reason = "measures real time")]
+pub(crate) async fn run_each(
+    clients: &[Clients],
+    calls: &Calls,
+    in_flight: usize,
+    duration: Duration,
+    process: u32,
+) -> Figures {
     let (counting, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let tasks: Vec<_> = (0..in_flight)
         .map(|number| {
-            let (mut client, call) = (clients[number % clients.len()].clone(), call.clone());
+            let (mut client, calls) = (clients[number % clients.len()].clone(), calls.clone());
             let (counting, ended) = (counting.clone(), ended.clone());
             tokio::spawn(async move {
                 let mut latencies = Vec::with_capacity(65536);
                 while !ended.load(Ordering::Relaxed) {
+                    let call = calls();
                     let started = Instant::now();
-                    match &call {
-                        Call::Generate(request) => {
-                            drop(client.data.generate_data_key(request.clone()).await.expect("made"));
-                        }
-                        Call::Decrypt(request) => {
-                            drop(client.data.decrypt_data_key(request.clone()).await.expect("opened"));
-                        }
-                    }
+                    drop(answer(&mut client, call).await);
                     if counting.load(Ordering::Relaxed) {
                         latencies.push(started.elapsed());
                     }
@@ -93,9 +113,11 @@ pub(crate) async fn run(clients: &[Clients], call: &Call, in_flight: usize, dura
         .collect();
     tokio::time::sleep(Duration::from_millis(500)).await;
     counting.store(true, Ordering::Relaxed);
-    let started = Instant::now();
+    let (started, before) = (Instant::now(), processor_time(process));
     tokio::time::sleep(duration).await;
     let elapsed = started.elapsed();
+    let processor = processor_time(process).saturating_sub(before);
+    counting.store(false, Ordering::Relaxed);
     ended.store(true, Ordering::Relaxed);
     let mut latencies = Vec::new();
     for task in tasks {
@@ -103,6 +125,46 @@ pub(crate) async fn run(clients: &[Clients], call: &Call, in_flight: usize, dura
     }
     latencies.sort_unstable();
     #[allow(clippy::cast_precision_loss, reason = "far below 2^52 calls")]
-    let rate = latencies.len() as f64 / elapsed.as_secs_f64();
-    Figures { rate, latencies }
+    let count = latencies.len() as f64;
+    let processor = processor.as_secs_f64() * 1e6 / count;
+    Figures { rate: count / elapsed.as_secs_f64(), processor, latencies }
+}
+
+/// Makes `count` calls, 64 at a time; what was sealed, by the number of the call.
+pub(crate) async fn make(
+    clients: &[Clients],
+    count: usize,
+    call: impl Fn(usize) -> Call + Send + Sync + 'static,
+) -> Vec<Bytes> {
+    let call = Arc::new(call);
+    let tasks = (0..64).map(|task| {
+        let (mut client, call) = (clients[task % clients.len()].clone(), call.clone());
+        tokio::spawn(async move {
+            let mut made = Vec::new();
+            for number in (task..count).step_by(64) {
+                made.push((number, answer(&mut client, call(number)).await));
+            }
+            made
+        })
+    });
+    let mut made = vec![Bytes::new(); count];
+    for task in tasks.collect::<Vec<_>>() {
+        for (number, sealed) in task.await.expect("it ends") {
+            made[number] = sealed;
+        }
+    }
+    made
+}
+
+/// Makes the call; gives the ciphertext, if it makes one.
+async fn answer(client: &mut Clients, call: Call) -> Bytes {
+    match call {
+        Call::Generate(request) => {
+            client.data.generate_data_key(request).await.expect("made").into_inner().ciphertext_blob
+        }
+        Call::Decrypt(request) => {
+            drop(client.data.decrypt_data_key(request).await.expect("opened"));
+            Bytes::new()
+        }
+    }
 }

@@ -6,17 +6,26 @@
 
 mod echo;
 mod load;
+mod process;
 mod rows;
+mod scale;
+mod site;
+mod token;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let first = arguments.next();
+    if first.as_deref() == Some(token::ARGUMENT) {
+        token::run(arguments);
+        return ExitCode::SUCCESS;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    if std::env::args().nth(1).as_deref() == Some(echo::ARGUMENT) {
+    if first.as_deref() == Some(echo::ARGUMENT) {
         runtime.block_on(echo::serve());
         return ExitCode::SUCCESS;
     }
-    let only = std::env::args().nth(1);
-    if runtime.block_on(rows::run(only.as_deref())) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if runtime.block_on(rows::run(first.as_deref())) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use dewpoint_tests::{Clients, Dev, DevOptions};
-use kms_proto::v1::{CreateKeyRequest, DecryptDataKeyRequest};
+use kms_proto::v1::CreateKeyRequest;
 
 use crate::{
     echo::Echo,
@@ -17,24 +17,24 @@ use crate::{
 };
 
 /// How often both sides of a row are measured.
-const ROUNDS: usize = 5;
-const DURATION: Duration = Duration::from_secs(2);
+pub(crate) const ROUNDS: usize = 5;
+pub(crate) const DURATION: Duration = Duration::from_secs(2);
 
 /// Which side of its bound a row has to be on.
 #[derive(Clone, Copy)]
-enum Bound {
+pub(crate) enum Bound {
     AtLeast(f64),
     AtMost(f64),
 }
 
 /// The table as it grows.
-struct Table {
+pub(crate) struct Table {
     held: bool,
 }
 
 impl Table {
     #[allow(clippy::print_stdout, reason = "the result of the program")]
-    fn row(&mut self, name: &str, detail: &str, mut values: Vec<f64>, goal: &str, bound: Bound) {
+    pub(crate) fn row(&mut self, name: &str, detail: &str, mut values: Vec<f64>, goal: &str, bound: Bound) {
         values.sort_by(f64::total_cmp);
         let median = values[values.len() / 2];
         let held = match bound {
@@ -71,8 +71,9 @@ pub(crate) async fn run(only: Option<&str>) -> bool {
     if wanted("durability") {
         on_disk.durability(&mut table).await;
     }
+    drop(on_disk);
     if wanted("keys") {
-        on_disk.many_keys(&mut table).await;
+        crate::scale::rows(&mut table).await;
     }
     table.held
 }
@@ -104,11 +105,7 @@ impl Bench {
         let mut client = self.clients[0].clone();
         let Call::Generate(request) = load::generate(&self.key_id) else { unreachable!("just made") };
         let made = client.data.generate_data_key(request).await.expect("made").into_inner();
-        Call::Decrypt(DecryptDataKeyRequest {
-            ciphertext_blob: made.ciphertext_blob,
-            key: None,
-            encryption_context: load::context(),
-        })
+        load::decrypt(made.ciphertext_blob)
     }
 
     async fn throughput(&self, table: &mut Table) {
@@ -166,38 +163,6 @@ impl Bench {
         table.row("durability on disk / in memory, 64", &last, ratios, ">= 0.8", Bound::AtLeast(0.7));
         drop(in_memory.echo);
     }
-
-    async fn many_keys(&self, table: &mut Table) {
-        let other = Bench::start(&own_directory()).await;
-        create_keys(&other.clients, 10_000).await;
-        let (few, many) = (load::generate(&self.key_id), load::generate(&other.key_id));
-        let (mut ratios, mut last) = (Vec::new(), String::new());
-        for _ in 0..ROUNDS {
-            let few = load::run(&self.clients, &few, 64, DURATION).await.rate;
-            let many = load::run(&other.clients, &many, 64, DURATION).await.rate;
-            ratios.push(few / many);
-            last = format!("{many:.0}/s with 10,001 keys, {few:.0}/s with 1");
-        }
-        table.row("keys: cost of a warm key, 10,001 / 1 keys", &last, ratios, "<= 1.3", Bound::AtMost(1.3));
-    }
-}
-
-async fn create_keys(clients: &[Clients], count: usize) {
-    let tasks: Vec<_> = (0..64)
-        .map(|task| {
-            let mut client = clients[task % clients.len()].clone();
-            tokio::spawn(async move {
-                for number in (task..count).step_by(64) {
-                    let request =
-                        CreateKeyRequest { alias: format!("k{number}"), ..CreateKeyRequest::default() };
-                    client.keys.create_key(request).await.expect("created");
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.expect("it ends");
-    }
 }
 
 #[allow(clippy::disallowed_methods, reason = "measures real time")]
@@ -235,6 +200,6 @@ fn fdatasync_p50(directory: &Path) -> Duration {
 }
 
 /// On the disk that the sources are on; a temporary directory may be in memory.
-fn own_directory() -> std::path::PathBuf {
+pub(crate) fn own_directory() -> std::path::PathBuf {
     std::env::current_exe().expect("a path").parent().expect("a directory").to_owned()
 }

@@ -15,7 +15,8 @@ use std::{
 
 use futures_executor::block_on;
 use kms_core::{
-    Call, Error, OpenIntent, Phase, Ports, Record, Recorded, Refused, Service, StartError, Timestamp,
+    Call, Error, OpenIntent, Phase, Ports, Record, Recorded, Refused, Service, Settings, StartError,
+    Timestamp,
     context::EncryptionContext,
     identity::{AccountId, Caller, ProjectId, Region, UserId},
     key::{KeyId, KeyRecord, KeySpec},
@@ -41,6 +42,7 @@ pub(crate) struct World {
     pub(crate) audit: Arc<FakeAuditLog>,
     pub(crate) clock: Arc<FakeClock>,
     pub(crate) service: Arc<Service>,
+    settings: Settings,
 }
 
 impl World {
@@ -48,18 +50,31 @@ impl World {
         Self::on(Arc::default(), Arc::default()).expect("fakes start")
     }
 
+    pub(crate) fn with(settings: Settings) -> Self {
+        Self::start(Arc::default(), Arc::default(), settings).expect("fakes start")
+    }
+
     /// A service with a new log on a given token and store: after a crash, or a second one.
     pub(crate) fn on(hsm: Arc<FakeHsm>, store: Arc<SpyStore>) -> Result<Self, StartError> {
+        Self::start(hsm, store, Settings::default())
+    }
+
+    fn start(hsm: Arc<FakeHsm>, store: Arc<SpyStore>, settings: Settings) -> Result<Self, StartError> {
         let (audit, clock) = (Arc::new(FakeAuditLog::new()), Arc::new(FakeClock::at(NOW)));
         let ports =
             Ports { hsm: hsm.clone(), store: store.clone(), audit: audit.clone(), clock: clock.clone() };
-        let service = Arc::new(block_on(Service::start(ports))?);
-        Ok(Self { hsm, store, audit, clock, service })
+        let service = Arc::new(block_on(Service::start(ports, settings))?);
+        Ok(Self { hsm, store, audit, clock, service, settings })
     }
 
     /// Another service on the same token and store.
     pub(crate) fn sibling(&self) -> Self {
-        Self::on(self.hsm.clone(), self.store.clone()).expect("the store belongs to the token")
+        self.restarted(self.settings)
+    }
+
+    /// The same with other settings.
+    pub(crate) fn restarted(&self, settings: Settings) -> Self {
+        Self::start(self.hsm.clone(), self.store.clone(), settings).expect("the store belongs to the token")
     }
 
     pub(crate) fn run<O: Operation>(&self, caller: &Caller, operation: O) -> Result<O::Output, Error> {

@@ -1,0 +1,54 @@
+//! Calls of the operator service: the root keys above all CMKs.
+
+use kms_proto::v1::{self, operator_service_client::OperatorServiceClient};
+
+use crate::{Client, Error, Root, retry::Repeat};
+
+/// The root keys, as store and token know them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RootStatus {
+    /// What the store says, and how far a rotation has come.
+    pub root: Root,
+    /// The generations on the token, rising.
+    pub token_generations: Vec<u32>,
+}
+
+/// The root keys. Only an operator's certificate (`dewpoint://operator/<name>`) may make these calls: permission
+/// `dewpoint:root:manage`.
+impl Client {
+    /// Begins a rotation of the root key, unless one is under way; keys move in the background. With `keep_old_root`
+    /// the old root key stays until [`retire_root`](Self::retire_root), so that older backups can be restored.
+    pub async fn rotate_root(&self, keep_old_root: bool) -> Result<Root, Error> {
+        let request = v1::RotateRootRequest { keep_old_root };
+        let answer = self
+            .call(Repeat::OnlyIfUndone, request, |channel, request| async move {
+                OperatorServiceClient::new(channel).rotate_root(request).await
+            })
+            .await?;
+        present(answer.root)
+    }
+
+    /// Lets go of the old root keys that a rotation was told to keep.
+    pub async fn retire_root(&self) -> Result<Root, Error> {
+        let answer = self
+            .call(Repeat::OnlyIfUndone, v1::RetireRootRequest {}, |channel, request| async move {
+                OperatorServiceClient::new(channel).retire_root(request).await
+            })
+            .await?;
+        present(answer.root)
+    }
+
+    /// The state of the root keys and of a rotation that is under way.
+    pub async fn describe_root(&self) -> Result<RootStatus, Error> {
+        let answer = self
+            .call(Repeat::Harmless, v1::DescribeRootRequest {}, |channel, request| async move {
+                OperatorServiceClient::new(channel).describe_root(request).await
+            })
+            .await?;
+        Ok(RootStatus { root: present(answer.root)?, token_generations: answer.token_generations })
+    }
+}
+
+fn present(root: Option<Root>) -> Result<Root, Error> {
+    root.ok_or(Error::InvalidAnswer("the root keys are missing"))
+}

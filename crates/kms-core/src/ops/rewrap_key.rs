@@ -1,0 +1,51 @@
+//! RewrapKey: all of one key's versions, wrapped under the newest root key.
+
+use std::sync::Arc;
+
+use crate::{
+    directory::{Directory, digest, key_path},
+    draft::Draft,
+    error::Error,
+    key::KeyId,
+    operation::OperationName,
+    ops::{OwnOperation, Plan, Planned, Prepared},
+    ports::{Condition, Transaction},
+};
+
+/// Moves one key under the newest root key, whatever its state. Nothing else about it changes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RewrapKey {
+    pub(crate) key_id: KeyId,
+}
+
+impl OwnOperation for RewrapKey {
+    const NAME: OperationName = OperationName::RewrapKey;
+    type Output = ();
+
+    async fn prepare(&self, directory: &Arc<Directory>, draft: &mut Draft) -> Result<Prepared<()>, Error> {
+        let root = directory.root().await?;
+        let stored = directory.key_in_passing(self.key_id).await?.ok_or(Error::KeyNotFound)?;
+        draft.key(self.key_id, None);
+        let generation = root.value.generation;
+        if !stored.value.needs_older_than(generation) {
+            draft.existed(); // another one moved it
+            return Ok(Prepared::Answer(()));
+        }
+        let (directory, mut record) = (directory.clone(), stored.value);
+        let conditions = vec![Condition::Revision(key_path(self.key_id), stored.revision), root.unchanged()];
+        Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
+            for index in 0..record.versions.len() {
+                let version = &record.versions[index];
+                if version.wrapped.root_generation < generation {
+                    let moved = session.rewrap_backing_key(&record.backing_key(version))?;
+                    record.versions[index].wrapped = root.accept(moved)?;
+                }
+            }
+            let put = directory.put(key_path(record.id), &record)?;
+            let state_digest = digest(&put);
+            let transaction = Transaction { conditions, mutations: vec![put] };
+            // Loaded handles stay: they are the same keys.
+            Ok(Plan { transaction, output: (), state_digest, evict: None })
+        }))))
+    }
+}
