@@ -18,9 +18,13 @@ use kms_proto::v1::{
 };
 use sha2::{Digest as _, Sha256};
 
+/// AES keys that are made from now on seal inside of the HSM, for so few uses that new versions follow.
+const IN_HSM: &str = "workers = 1\n[hsm.cipher]\naes_256 = \"hsm\"\nbudget = 20\n";
+
 /// A deployment without a store on a new token, which has its root key.
 fn target(module: Module) -> Serve {
-    let serve = Serve::prepare_on(module);
+    let mut serve = Serve::prepare_on(module);
+    serve.configure(IN_HSM);
     assert_done(&serve.run("init"));
     serve
 }
@@ -134,6 +138,18 @@ impl Content {
         Self { keys, sealed, disabled, doomed }
     }
 
+    /// Adds a key with several versions that seal inside of the HSM.
+    async fn add_in_hsm(&mut self, admin: &mut Clients) {
+        let key = admin.create("inside").await;
+        for _ in 0..45 {
+            let made = admin.generate(by_id(&key.key_id), Context::new()).await.expect("a data key");
+            self.sealed.push((made, Context::new()));
+        }
+        let made = admin.describe(by_id(&key.key_id)).await.expect("described");
+        assert_eq!(made.current_version, 3);
+        self.keys = admin.list(ListKeysRequest::default()).await;
+    }
+
     /// It is all there, and works; a new data key is added.
     async fn check(&mut self, admin: &mut Clients) {
         assert_eq!(admin.list(ListKeysRequest::default()).await, self.keys);
@@ -148,10 +164,11 @@ impl Content {
                 None => assert_eq!(opened.expect("it opens").plaintext, made.plaintext),
             }
         }
-        for alias in ["aes", "sm4", "a/slash", "obs/default"] {
+        for alias in ["aes", "sm4", "a/slash", "inside", "obs/default"] {
             let made = admin.generate(by_alias(alias), Context::new()).await.expect("a data key");
             self.sealed.push((made, Context::new()));
         }
+        self.keys = admin.list(ListKeysRequest::default()).await; // uses of budgets are counted
         // A creation that is tried again makes no second key.
         let again = admin.keys.create_key(creation("made-once")).await.expect("the same").into_inner().key;
         let first = admin.describe(by_alias("made-once")).await.expect("described");
@@ -177,8 +194,13 @@ fn creation(alias: &str) -> CreateKeyRequest {
 /// A stopped deployment with content.
 async fn source(module: Module) -> (Serve, Content) {
     let mut source = target(module);
+    source.configure("workers = 1\n");
     source.start().await;
-    let content = Content::make(&mut admin(&source).await).await;
+    let mut content = Content::make(&mut admin(&source).await).await;
+    assert!(source.stop().success());
+    source.configure(IN_HSM);
+    source.start().await;
+    content.add_in_hsm(&mut admin(&source).await).await;
     assert!(source.stop().success());
     (source, content)
 }

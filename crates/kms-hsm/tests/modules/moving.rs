@@ -60,7 +60,10 @@ fn keys_move(from: &Token, to: &Token) {
     let (source, target) = (from.open_new(), to.open_new());
     let transfer_key = target.transfer().expect("it takes keys over").make_key().expect("a key pair");
     let kinds = [BackingKind::Mac, BackingKind::Aes256];
-    let keys: Vec<_> = kinds.map(|kind| new_key_of(&source, kind)).into_iter().collect();
+    let mut keys: Vec<_> = kinds.map(|kind| new_key_of(&source, kind)).into_iter().collect();
+    on_session(&source, |session| session.create_root_key()).expect("a second root key");
+    keys.push(new_key_of(&source, BackingKind::Mac));
+    assert_eq!([&keys[0], &keys[2]].map(|key| key.wrapped.root_generation), [1, 2]);
     let (leaving, transport) =
         source.transfer().expect("it hands keys over").depart(&transfer_key).expect("a transport key");
     let arriving = target.transfer().expect("a token").arrive(&transport).expect("it is for this token");
@@ -68,6 +71,7 @@ fn keys_move(from: &Token, to: &Token) {
     for key in &keys {
         let moved = leaving.hand_over(key).expect("it leaves");
         let wrapped = arriving.take_over(key.kind, &moved).expect("it arrives");
+        assert_eq!(wrapped.root_generation, 1, "the target's newest");
         let arrived = BackingKey { wrapped, ..key.clone() };
         assert_same(&source, key, &target, &arrived);
 

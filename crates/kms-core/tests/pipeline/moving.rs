@@ -1,0 +1,133 @@
+//! A store leaves one token and arrives at another: what goes along, and under whose authentication.
+
+use futures_executor::block_on;
+use kms_core::{
+    Carried, Phase, StartError, Verdict, key::WrappedKey, operation::OperationName, ops::IdempotencyToken,
+};
+use uuid::Uuid;
+
+use crate::support::{World, alias, caller, create, generate, key_path, obs, owner};
+
+/// All that goes along, by pages of `limit` stored values.
+fn carried(world: &World, limit: usize) -> Vec<Carried> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let (page, next) = block_on(world.service.carried(after.as_deref(), limit)).expect("authentic");
+        all.extend(page);
+        if next.is_none() {
+            return all;
+        }
+        after = next;
+    }
+}
+
+/// A deployment with keys of two accounts, an idempotency token and a default key.
+fn source() -> World {
+    let world = World::new();
+    let mut once = create("one");
+    once.idempotency_token = Some(IdempotencyToken::parse("once").expect("a token"));
+    world.run(&owner(), once).expect("made");
+    world.key(&caller("other", "cn-east-3"), "two");
+    world.run(&owner(), generate(obs())).expect("the default key is made");
+    world
+}
+
+#[test]
+fn everything_but_the_deployments_own_goes_along_once_whatever_the_pages() {
+    let world = source();
+    let whole = carried(&world, 1000);
+    let prefixes: Vec<_> = whole.iter().map(|value| char::from(value.path()[0])).collect();
+    assert_eq!(prefixes.iter().collect::<String>(), "aadiikkkt");
+    for limit in [1, 2, 7] {
+        assert_eq!(carried(&world, limit), whole);
+    }
+    let own: Vec<_> = world.store.dump().into_keys().map(|path| path[0]).collect();
+    assert!(own.contains(&b'm') && own.contains(&b'o'), "there is something to leave behind");
+}
+
+#[test]
+fn what_arrives_is_authenticated_anew_and_says_where_it_came_from() {
+    let (from, to) = (source(), World::new());
+    let mut values = carried(&from, 1000);
+    for value in &mut values {
+        let same = |key: &kms_core::key::BackingKey| Ok::<_, ()>(key.wrapped.clone());
+        value.rewrap(same).expect("it cannot fail");
+        let payload = value.payload().expect("it encodes");
+        let parsed = Carried::parse(value.path().to_vec(), payload).expect("a value");
+        assert_eq!(parsed, *value);
+    }
+    let (request, backup) = (Uuid::new_v4(), [9; 32]);
+    let operation = OperationName::RestoreBackup;
+    block_on(to.service.record_begin_of_move(operation, request, Some(backup))).expect("recorded");
+    block_on(to.service.take_in(&values)).expect("taken in");
+    let deployment = block_on(from.service.deployment()).expect("it has a name");
+    block_on(to.service.seal_arrival(request, deployment, backup)).expect("sealed");
+    assert_eq!(carried(&to, 1000), values);
+    let mut listed = create("one");
+    listed.idempotency_token = Some(IdempotencyToken::parse("once").expect("a token"));
+    let before = to.store.dump();
+    to.run(&owner(), listed).expect("the same key again");
+    assert_eq!(to.store.dump(), before);
+
+    // The outcome is lost: the next start knows it from the trace.
+    let sibling = to.sibling();
+    block_on(sibling.service.reconcile(&to.open_intents())).expect("settled");
+    let record = sibling.audit.records().pop().expect("a record");
+    assert_eq!((record.operation, record.phase), (operation, Phase::Recovery));
+    assert_eq!((record.verdict, record.state_digest), (Verdict::Succeeded, Some(backup)));
+    // A store that was only copied is refused.
+    let refused = World::on(std::sync::Arc::default(), from.store.clone()).map(drop);
+    assert_eq!(refused, Err(StartError::ForeignStore));
+}
+
+#[test]
+fn each_version_is_rewrapped_and_nothing_else_changes() {
+    let world = source();
+    for mut value in carried(&world, 1000) {
+        let before = value.clone();
+        let mut seen = 0;
+        let moved = WrappedKey { root_generation: 0, blob: vec![1, 2, 3] };
+        let rewrapped = value.rewrap(|_| {
+            seen += 1;
+            Ok::<_, ()>(moved.clone())
+        });
+        rewrapped.expect("it cannot fail");
+        match (before.key().cloned(), value.key()) {
+            (Some(mut record), Some(after)) => {
+                assert_eq!(seen, record.versions.len());
+                record.versions.iter_mut().for_each(|version| version.wrapped = moved.clone());
+                assert_eq!(record, *after);
+            }
+            (None, None) => assert_eq!((seen, &value), (0, &before)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_move_that_fails_is_recorded_as_one() {
+    let world = World::new();
+    let (request, operation) = (Uuid::new_v4(), OperationName::CreateBackup);
+    block_on(world.service.record_begin_of_move(operation, request, None)).expect("recorded");
+    block_on(world.service.record_end_of_move(operation, request, None)).expect("recorded");
+    let records = world.audit.records();
+    let [intent, outcome] = &records[..] else { panic!("{records:?}") };
+    assert_eq!((intent.phase, intent.verdict), (Phase::Intent, Verdict::Pending));
+    assert_eq!((outcome.phase, outcome.verdict), (Phase::Outcome, Verdict::Failed));
+}
+
+#[test]
+fn an_altered_value_or_one_of_an_unknown_kind_does_not_leave() {
+    let world = source();
+    let id = world.run(&owner(), kms_core::ops::DescribeKey { key: alias("one") }).expect("a key").id;
+    let payload = carried(&world, 1000).iter().find_map(|value| value.key().map(|_| value.payload()));
+    let payload = payload.expect("a key record").expect("it encodes");
+    for path in [b"x/1".to_vec(), b"m/deployment".to_vec(), b"o/1".to_vec(), b"k/1".to_vec()] {
+        Carried::parse(path, payload.clone()).expect_err("no place for this value");
+    }
+    let mut altered = world.store.value(&key_path(id));
+    altered[5] ^= 1;
+    world.store.overwrite(&key_path(id), altered);
+    let refused = block_on(world.service.carried(None, 1000)).expect_err("altered");
+    assert_eq!(refused.code(), "RECORD_TAMPERED");
+}
