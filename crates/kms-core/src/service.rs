@@ -4,43 +4,44 @@
 //! record → answer. An answer leaves only as [`Recorded`]: with the log's receipt.
 
 mod moving;
+mod starting;
+mod waiting;
 
 use std::{
-    future::poll_fn,
-    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
 use futures_channel::oneshot;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use uuid::{Builder, Uuid};
+use uuid::Builder;
 
 use crate::{
     Timestamp,
     answer::{Held, Recorded, Refused},
-    directory::{DEPLOYMENT_PATH, Directory, OUTBOX_PREFIX, ROOT_PATH, absent, commit_error, outbox_path},
+    directory::{DEPLOYMENT_PATH, Directory, commit_error, outbox_path},
     draft::{ContextHash, Draft},
     error::Error,
     identity::{Caller, Origin},
     operation::{Action, OperationClass, OperationName},
     ops::{CreateDefaultKey, Operation, OwnOperation, Plan, Planned, Prepared, Work},
     ports::{
-        AuditError, AuditLog, BoxFuture, Clock, Hsm, HsmError, HsmSession, KeyStore, Mac, Mutation, Receipt,
-        StoreError, StoreKey, Transaction,
+        AuditError, AuditLog, Clock, Hsm, HsmError, HsmSession, KeyStore, Mutation, Receipt, StoreError,
+        StoreKey, Transaction,
     },
-    record::{OpenIntent, Phase, Record, RequestId, Verdict},
-    root::{RootRecord, generations},
+    record::{Phase, Record, RequestId},
     settings::Settings,
     uses::Uses,
 };
 
+use starting::Deployment;
+use waiting::{Claim, within};
+
 pub use moving::Carried;
+pub use starting::StartError;
 
 /// How often a change is tried anew when others change the same records at the same time.
 const MAX_ATTEMPTS: usize = 16;
@@ -48,8 +49,6 @@ const MAX_ATTEMPTS: usize = 16;
 const PROBE_PATIENCE: Duration = Duration::from_secs(4);
 /// Every so many probes are a whole self-test, which makes objects in the HSM; the others only compute.
 const PROBES_PER_SELF_TEST: u64 = 10;
-/// How long it may take for each of the service's own keys at start.
-const START_PATIENCE: Duration = Duration::from_secs(30);
 /// How many traces of finished changes one transaction clears away.
 const CLEARED_PER_TRANSACTION: usize = 50;
 
@@ -67,34 +66,6 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
 }
 
-/// Why the service cannot start.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StartError {
-    /// The HSM, the store or the log failed.
-    #[error("{}", .0.operator_detail().unwrap_or_else(|| .0.to_string()))]
-    Failed(Error),
-    /// The store's own record is authenticated by another token's key.
-    #[error(
-        "the key store does not belong to this token: its records were authenticated by another token's key, or \
-         altered; restore the token that belongs to it, or name another data directory"
-    )]
-    ForeignStore,
-    /// The store holds values but does not say whose, or under which root keys.
-    #[error(
-        "the key store has values but no deployment record: it was cut or altered; restore it from a backup"
-    )]
-    HeadlessStore,
-    /// The token lacks a root key that keys in the store are wrapped under.
-    #[error(
-        "the token has no root key of generation {generation}, which keys in the store need: the token or the store \
-         was restored without the other; restore the two that belong together"
-    )]
-    RootMissing {
-        /// Which one.
-        generation: u32,
-    },
-}
-
 /// One call: who makes it, and under which id.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -104,13 +75,6 @@ pub struct Call {
     pub caller: Caller,
     /// How long the HSM may take before the call is answered without it.
     pub patience: Duration,
-}
-
-/// What the store says of itself.
-#[derive(Debug, Serialize, Deserialize)]
-struct Deployment {
-    id: Uuid,
-    created: Timestamp,
 }
 
 /// The key management service.
@@ -150,85 +114,6 @@ impl Scope<'_> {
 }
 
 impl Service {
-    /// Derives the service's keys in the HSM and checks that store and token belong together. An
-    /// empty store is bound to the token.
-    pub async fn start(ports: Ports, settings: Settings) -> Result<Self, StartError> {
-        let authentication_key = derive(&ports, "dewpoint/v1/record-authentication").await?;
-        let context_key = derive(&ports, "dewpoint/v1/context-hiding").await?;
-        let directory =
-            Directory::new(ports.store.clone(), &authentication_key).map_err(StartError::Failed)?;
-        let service = Self {
-            context_hash: ContextHash::new(&context_key).map_err(StartError::Failed)?,
-            directory: Arc::new(directory),
-            ports,
-            settings,
-            uses: Uses::default(),
-            probes: AtomicU64::new(0),
-            ailing: AtomicBool::new(false),
-            finished: Mutex::default(),
-        };
-        service.bind_store().await?;
-        Ok(service)
-    }
-
-    async fn bind_store(&self) -> Result<(), StartError> {
-        let token = on_hsm(&self.ports, START_PATIENCE, generations).await.map_err(StartError::Failed)?;
-        match self.directory.read::<Deployment>(DEPLOYMENT_PATH.to_vec()).await {
-            Ok(Some(_)) => return self.check_roots(&token).await,
-            Err(Error::RecordTampered { .. }) => return Err(StartError::ForeignStore),
-            Err(error) => return Err(StartError::Failed(error)),
-            Ok(None) => {}
-        }
-        if !self.directory.index(b"", None, 1).await.map_err(StartError::Failed)?.is_empty() {
-            return Err(StartError::HeadlessStore);
-        }
-        let mut id = [0; 16];
-        id[..].copy_from_slice(&derive(&self.ports, "dewpoint/v1/deployment").await?[..16]);
-        let deployment = Deployment { id: Uuid::from_bytes(id), created: self.ports.clock.now() };
-        let root = RootRecord::first(token.last().copied().unwrap_or_default()); // never empty
-        let put = self.directory.put(DEPLOYMENT_PATH.to_vec(), &deployment).map_err(StartError::Failed)?;
-        let put_root = self.directory.put(ROOT_PATH.to_vec(), &root).map_err(StartError::Failed)?;
-        let transaction = Transaction {
-            conditions: vec![absent(DEPLOYMENT_PATH.to_vec())],
-            mutations: vec![put, put_root],
-        };
-        let committed = self.directory.store().transact(transaction).await;
-        committed.map(|_| ()).map_err(|error| StartError::Failed(commit_error(error)))
-    }
-
-    /// Refuses a token that lacks a root key which the store's keys may need.
-    async fn check_roots(&self, token: &[u32]) -> Result<(), StartError> {
-        let root = self.directory.read::<RootRecord>(ROOT_PATH.to_vec()).await.map_err(StartError::Failed)?;
-        match root.ok_or(StartError::HeadlessStore)?.value.missing_from(token) {
-            Some(generation) => Err(StartError::RootMissing { generation }),
-            None => Ok(()),
-        }
-    }
-
-    /// Writes the outcome of every change that a crash cut off, and clears the traces by which
-    /// that is known. To be called once, before the first operation.
-    pub async fn reconcile(&self, open: &[OpenIntent]) -> Result<(), Error> {
-        for intent in open {
-            let digest = self.directory.was_committed(intent.request_id).await?;
-            let mut record =
-                self.draft(intent.operation, intent.request_id, None).into_record(Phase::Recovery);
-            record.key_id = intent.key_id;
-            record.state_digest = digest;
-            record.verdict = if digest.is_some() { Verdict::Succeeded } else { Verdict::Failed };
-            record.reason = digest.is_none().then_some("NOT_COMMITTED");
-            self.append(record).await?;
-        }
-        loop {
-            let traces = self.directory.index(OUTBOX_PREFIX, None, CLEARED_PER_TRANSACTION).await?;
-            if traces.is_empty() {
-                return Ok(());
-            }
-            let mutations = traces.into_iter().map(|(path, _)| Mutation::Delete(path)).collect();
-            let transaction = Transaction { conditions: Vec::new(), mutations };
-            self.directory.store().transact(transaction).await.map_err(commit_error)?;
-        }
-    }
-
     /// Runs one operation from its authorisation to its durable record.
     ///
     /// `operation` is what the transport made of the request: a malformed one is refused, and
@@ -549,7 +434,7 @@ impl Service {
         patience: Duration,
         work: impl FnOnce(&mut dyn HsmSession) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        on_hsm(&self.ports, patience, work).await
+        waiting::on_hsm(&self.ports, patience, work).await
     }
 }
 
@@ -630,58 +515,4 @@ fn append_held<T: Send + 'static>(
             }));
         }),
     );
-}
-
-async fn on_hsm<T: Send + 'static>(
-    ports: &Ports,
-    patience: Duration,
-    work: impl FnOnce(&mut dyn HsmSession) -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    let (answer, mut answered) = oneshot::channel();
-    ports.hsm.submit(Box::new(move |session| {
-        if answer.is_canceled() {
-            return; // nobody waits any more
-        }
-        drop(answer.send(session.map_err(Error::from).and_then(work)));
-    }));
-    match within(&mut answered, ports.clock.sleep(patience)).await {
-        Some(answer) => {
-            answer.unwrap_or(Err(Error::Internal { detail: "an HSM job ended without an answer" }))
-        }
-        None => Err(HsmError::TimedOut.into()),
-    }
-}
-
-/// What `answered` gives, or `None` if `expiry` comes first.
-async fn within<T>(
-    answered: &mut oneshot::Receiver<T>,
-    mut expiry: BoxFuture<'static, ()>,
-) -> Option<Result<T, oneshot::Canceled>> {
-    poll_fn(|context| match Pin::new(&mut *answered).poll(context) {
-        Poll::Ready(answer) => Poll::Ready(Some(answer)),
-        Poll::Pending => expiry.as_mut().poll(context).map(|()| None),
-    })
-    .await
-}
-
-/// The right to conclude a call: of the HSM worker and of the one who waits, one has it.
-#[derive(Clone, Default)]
-struct Claim(Arc<AtomicBool>);
-
-impl Claim {
-    /// Takes the right; `false` if the other has taken it.
-    fn take(&self) -> bool {
-        !self.0.swap(true, Ordering::AcqRel)
-    }
-
-    fn is_taken(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
-/// One of the service's own keys, derived from the token's authentication key.
-async fn derive(ports: &Ports, label: &'static str) -> Result<Mac, StartError> {
-    let work = move |session: &mut dyn HsmSession| Ok(session.authentication_mac(label.as_bytes())?);
-    let derived = on_hsm(ports, START_PATIENCE, work).await;
-    derived.map_err(StartError::Failed)
 }

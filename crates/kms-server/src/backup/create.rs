@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     config::Config,
-    server::{self, store_exists},
+    opening::{self, store_exists},
+    server,
 };
 
 pub(super) async fn run(options: &BackupOptions) -> Result<(), BackupError> {
@@ -25,7 +26,7 @@ pub(super) async fn run(options: &BackupOptions) -> Result<(), BackupError> {
     if options.out.exists() {
         return Err(Problem::FileExists(options.out.clone()).into());
     }
-    let site = Site::open(server::open(&config)?, OperationName::CreateBackup).await?;
+    let site = Site::open(opening::open(&config)?, OperationName::CreateBackup).await?;
     site.begin(None).await?;
     let ended = match write(&site, &key, options).await {
         Ok((file, digest)) => conclude(&site, file, digest).await,

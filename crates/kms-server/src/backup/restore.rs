@@ -17,17 +17,17 @@ use super::{
 };
 use crate::{
     config::Config,
-    server::{self, log_exists, store_exists},
+    opening::{self, log_exists, store_exists},
 };
 
 pub(super) async fn run(options: &RestoreOptions) -> Result<(), BackupError> {
     let config = Config::load(&options.config)?;
     refuse_what_exists(&config.data_dir)?;
-    let hsm = server::open_hsm(&config, false)?;
+    let hsm = opening::open_hsm(&config, false)?;
     let passage = check(&hsm, options)?;
 
     // From here on the data directory changes. The log is locked before what a killed restore left is removed.
-    let (log, opened) = server::open_log(&config)?;
+    let (log, opened) = opening::open_log(&config)?;
     let unfinished = unfinished_store(&config.data_dir);
     match fs::remove_dir_all(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -35,8 +35,8 @@ pub(super) async fn run(options: &RestoreOptions) -> Result<(), BackupError> {
         }
         _ => {}
     }
-    let store = server::open_store(&unfinished)?;
-    let opened = server::Opened::of(hsm, store, (log, opened));
+    let store = opening::open_store(&unfinished)?;
+    let opened = opening::Opened::of(hsm, store, (log, opened));
     let site = Site::open(opened, OperationName::RestoreBackup).await?;
     site.begin(Some(options.digest)).await?;
     let ended = match fill(&site, &passage, options).await {

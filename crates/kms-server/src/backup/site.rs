@@ -5,7 +5,10 @@ use kms_hsm::Transfer;
 use uuid::Uuid;
 
 use super::{BackupError, Problem, format::Digest};
-use crate::server::{Adapters, Opened, ServeError};
+use crate::{
+    opening::{Adapters, Opened},
+    serve_error::ServeError,
+};
 
 /// Store, log and token, with what a crash left put in order.
 pub(super) struct Site {

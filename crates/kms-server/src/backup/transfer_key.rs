@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{BackupError, Problem, TransferKeyOptions, files, format::Digest, print};
-use crate::{config::Config, server};
+use crate::{config::Config, opening};
 
 /// The file's format.
 const FORMAT: &str = "dewpoint-transfer-key/1";
@@ -75,11 +75,11 @@ pub(super) fn read(path: &Path, expected: &Digest) -> Result<TransferKey, Backup
 /// Makes the key pair, or takes the one that is there; writes its public half.
 pub(super) fn run(options: &TransferKeyOptions) -> Result<(), BackupError> {
     let config = Config::load(&options.config)?;
-    let exists = server::store_exists(&config.data_dir);
+    let exists = opening::store_exists(&config.data_dir);
     if exists && !options.destroy {
         return Err(Problem::StoreExists(config.data_dir).into());
     }
-    let hsm = server::open_hsm(&config, exists)?;
+    let hsm = opening::open_hsm(&config, exists)?;
     let transfer = hsm.transfer()?;
     let Some(out) = &options.out else {
         transfer.destroy_key()?;

@@ -150,7 +150,7 @@ pub async fn start(options: &DevOptions) -> Result<DevServer, DevError> {
     write_private(&identity_file, deployment.identity_toml().as_bytes())?;
     let tls = certificates::ensure(&directory.join("tls"), &deployment)?;
     let config = configuration(options, &directory, identity_file, &tls)?;
-    if !server::store_exists(&config.data_dir) {
+    if !crate::opening::store_exists(&config.data_dir) {
         let fresh = config.clone();
         // An earlier start may have made them and died before it made the store.
         let made = tokio::task::spawn_blocking(move || server::initialise(&fresh)).await;

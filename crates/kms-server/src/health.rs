@@ -1,0 +1,72 @@
+//! Whether calls can be answered: looked at again and again, and told to whoever asks.
+
+use std::{sync::Arc, time::Duration};
+
+use kms_audit::FileLog;
+use kms_proto::v1::{
+    data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer,
+    operator_service_server::OperatorServiceServer,
+};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tonic::server::NamedService;
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{gate::Gate, grpc::Grpc, server::stopped};
+
+/// How often health is looked at.
+pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the HSM and the store may take to prove that they work.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// What health checking answers for: all of it, and each service.
+const HEALTH_NAMES: [&str; 4] = [
+    "",
+    KeyServiceServer::<Grpc>::NAME,
+    DataKeyServiceServer::<Grpc>::NAME,
+    OperatorServiceServer::<Grpc>::NAME,
+];
+
+/// Tells load balancers and probes whether calls can be answered.
+pub(crate) async fn watch_health(
+    gate: Arc<Gate>,
+    log: Arc<FileLog>,
+    mut reporter: HealthReporter,
+    ready: watch::Sender<bool>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut ticks = interval(HEALTH_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stopped(&mut stop) => {
+                ready.send_replace(false);
+                report_health(&reporter, false).await;
+                // Who watches would keep its connection, and so the service, open.
+                for name in HEALTH_NAMES {
+                    reporter.clear_service_status(name).await;
+                }
+                return;
+            }
+        }
+        let probed = timeout(HEALTH_TIMEOUT, gate.service.probe()).await;
+        let healthy = matches!(probed, Ok(Ok(()))) && log.healthy();
+        if ready.send_replace(healthy) != healthy {
+            if healthy {
+                tracing::info!("healthy again");
+            } else {
+                tracing::error!(?probed, audit = ?log.health(), "not healthy");
+            }
+        }
+        report_health(&reporter, healthy).await;
+    }
+}
+
+pub(crate) async fn report_health(reporter: &HealthReporter, healthy: bool) {
+    let status = if healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for name in HEALTH_NAMES {
+        reporter.set_service_status(name, status).await;
+    }
+}

@@ -1,0 +1,169 @@
+//! The parts of a deployment: opened, and made where they are new.
+
+use std::{fs, io, path::Path, sync::Arc};
+
+use kms_audit::{FileLog, LogConfig};
+use kms_core::{Ports, key::BackingKind};
+use kms_hsm::{Pkcs11Config, Pkcs11Hsm};
+use kms_store::RedbStore;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    backup::unfinished_store,
+    clock::SystemClock,
+    config::{CipherPlace, Config},
+    serve_error::ServeError,
+};
+
+/// What has to be closed in order when the service ends.
+#[derive(Clone)]
+pub(crate) struct Adapters {
+    pub(crate) hsm: Arc<Pkcs11Hsm>,
+    pub(crate) log: Arc<FileLog>,
+    pub(crate) clock: Arc<SystemClock>,
+    pub(crate) changes: TaskTracker,
+}
+
+/// Makes the root keys of a new deployment: once, before its first start.
+///
+/// `None`: the token has them already, and keeps them.
+pub fn initialise(config: &Config) -> Result<Option<kms_hsm::RootKeys>, ServeError> {
+    check_data_directory(&config.data_dir)?;
+    if store_exists(&config.data_dir) {
+        return match Pkcs11Hsm::open(&pkcs11_config(config)) {
+            Ok(_) => Ok(None),
+            Err(kms_hsm::OpenError::RootKeysMissing { .. }) => Err(ServeError::RootKeyLost),
+            Err(error) => Err(error.into()),
+        };
+    }
+    match Pkcs11Hsm::create_root_keys(&pkcs11_config(config)) {
+        Ok(made) => Ok(Some(made)),
+        Err(kms_hsm::OpenError::RootKeysExist { .. }) => {
+            // Who made them may have died before they were on the disk.
+            rustix::fs::sync();
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the data directory holds a key store.
+pub(crate) fn store_exists(data_dir: &Path) -> bool {
+    data_dir.join("store").exists()
+}
+
+/// Whether it holds an audit log.
+pub(crate) fn log_exists(data_dir: &Path) -> bool {
+    let entries = fs::read_dir(data_dir.join("audit")).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .any(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+}
+
+/// A deployment's parts, opened; nothing is put in order yet.
+pub(crate) struct Opened {
+    pub(crate) ports: Ports,
+    pub(crate) adapters: Adapters,
+    /// What a crash may have cut off.
+    pub(crate) open_intents: Vec<kms_core::OpenIntent>,
+}
+
+impl Opened {
+    pub(crate) fn of(hsm: Pkcs11Hsm, store: RedbStore, (log, opened): (FileLog, kms_audit::Opened)) -> Self {
+        let clock = Arc::new(SystemClock::start());
+        let changes = TaskTracker::new();
+        let adapters = Adapters { hsm: Arc::new(hsm), log: Arc::new(log), clock, changes };
+        let ports = Ports {
+            hsm: adapters.hsm.clone(),
+            store: Arc::new(store),
+            audit: adapters.log.clone(),
+            clock: adapters.clock.clone(),
+        };
+        Self { ports, adapters, open_intents: opened.open_intents }
+    }
+}
+
+/// Opens the parts of a deployment; a new one begins with an empty log and an empty store.
+pub(crate) fn open(config: &Config) -> Result<Opened, ServeError> {
+    let existed = store_exists(&config.data_dir);
+    let hsm = open_hsm(config, existed)?;
+    if !existed && unfinished_store(&config.data_dir).exists() {
+        return Err(ServeError::RestoreUnfinished);
+    }
+    // The log is begun before the store: a store without a log has lost it.
+    if existed && !log_exists(&config.data_dir) {
+        return Err(ServeError::LogLost);
+    }
+    let log = open_log(config)?;
+    let store = open_store(&config.data_dir.join("store"))?;
+    Ok(Opened::of(hsm, store, log))
+}
+
+/// Opens the token; `existed`: there is a store that belongs to it.
+pub(crate) fn open_hsm(config: &Config, existed: bool) -> Result<Pkcs11Hsm, ServeError> {
+    check_data_directory(&config.data_dir)?;
+    let hsm = Pkcs11Hsm::open(&pkcs11_config(config)).map_err(|error| match error {
+        kms_hsm::OpenError::RootKeysMissing { .. } if existed => ServeError::RootKeyLost,
+        kms_hsm::OpenError::RootKeysMissing { .. } => ServeError::NoRootKey,
+        error => error.into(),
+    })?;
+    let wanted = [
+        ("aes_256", config.hsm.cipher.aes_256, BackingKind::Aes256),
+        ("sm4", config.hsm.cipher.sm4, BackingKind::Sm4),
+    ];
+    for (name, place, kind) in wanted {
+        if place == CipherPlace::Hsm && !hsm.offers(kind) {
+            return Err(ServeError::CipherNotOffered(name));
+        }
+    }
+    for label in hsm.strangers() {
+        tracing::warn!(label, "the token holds an object that is none of Dewpoint's; it is left alone");
+    }
+    Ok(hsm)
+}
+
+pub(crate) fn open_log(config: &Config) -> Result<(FileLog, kms_audit::Opened), ServeError> {
+    let (log, opened) = FileLog::open(&config.data_dir.join("audit"), LogConfig::default())?;
+    if let Some(repaired) = &opened.repaired {
+        tracing::warn!(?repaired, "an unfinished, unacknowledged record was cut off the audit log");
+    }
+    Ok((log, opened))
+}
+
+pub(crate) fn open_store(directory: &Path) -> Result<RedbStore, ServeError> {
+    private_directory(directory)?;
+    Ok(RedbStore::open(directory)?)
+}
+
+fn check_data_directory(path: &Path) -> Result<(), ServeError> {
+    let probe = path.join(".writable");
+    let written = fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe));
+    written.map_err(|error| data_directory_error(path, &error))
+}
+
+fn private_directory(path: &Path) -> Result<(), ServeError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| data_directory_error(path, &error))
+}
+
+fn data_directory_error(path: &Path, error: &io::Error) -> ServeError {
+    ServeError::DataDirectory {
+        path: path.display().to_string(),
+        problem: format!("cannot be written: {error}"),
+    }
+}
+
+fn pkcs11_config(config: &Config) -> Pkcs11Config {
+    let hsm = config.hsm.clone();
+    Pkcs11Config {
+        module: hsm.module,
+        token_label: hsm.token_label,
+        pin_file: hsm.pin_file,
+        root_label: hsm.root_label,
+        workers: hsm.workers,
+        loaded_keys: hsm.loaded_keys,
+        renew_after: hsm.renew_after,
+        sm4: hsm.sm4.map(Into::into),
+    }
+}

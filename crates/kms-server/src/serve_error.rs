@@ -1,0 +1,72 @@
+//! Why the service cannot start.
+
+use std::io;
+
+use kms_core::StartError;
+
+use crate::{config::FileError, listeners::ListenError};
+
+/// Why the service cannot start: one clear line.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A file of the configuration.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The data directory.
+    #[error("data_dir {path}: {problem}")]
+    DataDirectory {
+        /// Which one.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The key store.
+    #[error("the key store cannot be opened: {0}")]
+    Store(#[from] kms_store::OpenError),
+    /// The audit log.
+    #[error("the audit log cannot be opened: {0}")]
+    Log(#[from] kms_audit::OpenError),
+    /// What new keys are to be, the token does not offer.
+    #[error(
+        "hsm.cipher.{0} is `hsm`, and the token does not offer that cipher; `dewctl hsm probe` shows what it offers"
+    )]
+    CipherNotOffered(&'static str),
+    /// The token.
+    #[error("the HSM cannot be used: {0}")]
+    Hsm(#[from] kms_hsm::OpenError),
+    /// The token has no root key, and no store needs one yet.
+    #[error("the token has no root key; if this is a new deployment, make one with `dewpoint init`")]
+    NoRootKey,
+    /// The store has keys, but the token lost what opens them.
+    #[error(
+        "the key store exists, but the token has no root key: this is not the token that the store belongs to, or \
+         it was initialised anew; restore the token from a backup"
+    )]
+    RootKeyLost,
+    /// The store has keys, but what was done with them is not there any more.
+    #[error(
+        "the key store exists, but the audit log is missing: it was removed, or its volume is not mounted; restore it \
+         before the service may go on"
+    )]
+    LogLost,
+    /// A store that was to be made of a backup was not finished.
+    #[error(
+        "a restore was interrupted: run `dewpoint restore` again, or remove `store.restoring` and begin anew"
+    )]
+    RestoreUnfinished,
+    /// Store and token.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// What a crash left could not be put in order.
+    #[error("the changes that a crash cut off cannot be settled: {0}")]
+    Reconcile(String),
+    /// A listener.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Supervisor and worker cannot deal with each other.
+    #[error("supervision failed: {0}")]
+    Supervise(io::Error),
+    /// The gRPC server failed while it ran.
+    #[error("the gRPC server failed: {0}")]
+    Grpc(String),
+}
