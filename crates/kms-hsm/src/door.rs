@@ -144,15 +144,22 @@ impl Module {
 
     fn find_slot(&self, label: &str, counters: &Counters) -> Result<Slot, OpenError> {
         let slots = self.context.get_slots_with_initialized_token();
-        let mut found = Vec::new();
+        let (mut found, mut failed) = (Vec::new(), None);
         for slot in counted(counters, Call::GetSlotList, slots)? {
-            let information = counted(counters, Call::GetTokenInfo, self.context.get_token_info(slot))?;
-            found.push((information.label().to_owned(), slot));
+            // Another slot's trouble is not this token's.
+            match counted(counters, Call::GetTokenInfo, self.context.get_token_info(slot)) {
+                Ok(information) => found.push((information.label().to_owned(), slot)),
+                Err(failure) => failed = Some(failure),
+            }
+        }
+        if let Some(failure) = failed.filter(|_| found.iter().all(|(found, _)| found != label)) {
+            return Err(failure.into());
         }
         let mut matching = found.iter().filter(|(found, _)| found == label);
         match (matching.next(), matching.next()) {
             (Some((_, slot)), None) => Ok(*slot),
             (Some(_), Some(_)) => Err(OpenError::TokenAmbiguous { label: label.to_owned() }),
+
             (None, _) => Err(OpenError::TokenNotFound {
                 label: label.to_owned(),
                 found: found.into_iter().map(|(label, _)| label).collect(),

@@ -116,8 +116,11 @@ impl Failure {
 const fn damage_of(answer: RvError) -> Damage {
     match answer {
         RvError::KeyHandleInvalid | RvError::ObjectHandleInvalid => Damage::Object,
-        // A session that is closed, or in which an operation is active that nobody will finish.
-        RvError::SessionHandleInvalid | RvError::SessionClosed | RvError::OperationActive => Damage::Session,
+        // A session that is closed, in which an operation is active that nobody will finish, or that lost one.
+        RvError::SessionHandleInvalid
+        | RvError::SessionClosed
+        | RvError::OperationActive
+        | RvError::OperationNotInitialized => Damage::Session,
         RvError::UserNotLoggedIn
         | RvError::DeviceRemoved
         | RvError::TokenNotPresent
@@ -201,7 +204,7 @@ mod tests {
     }
 
     /// Every answer that means something, and what it means at each place.
-    const TABLE: [(RvError, [Damage; 3]); 22] = {
+    const TABLE: [(RvError, [Damage; 3]); 23] = {
         use Damage::{Doubt, None, Object, Session, Token};
         [
             (RvError::KeyHandleInvalid, [Object, Token, Token]),
@@ -209,6 +212,7 @@ mod tests {
             (RvError::SessionHandleInvalid, [Session, Session, Token]),
             (RvError::SessionClosed, [Session, Session, Token]),
             (RvError::OperationActive, [Session, Session, Token]),
+            (RvError::OperationNotInitialized, [Session, Session, Token]),
             (RvError::UserNotLoggedIn, [Token; 3]),
             (RvError::DeviceRemoved, [Token; 3]),
             (RvError::TokenNotPresent, [Token; 3]),

@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
+use cryptoki::{
+    error::Error,
+    object::{Attribute, AttributeType, ObjectHandle},
+};
 
 use kms_core::ports::HsmError;
 
 use crate::{
     OpenError, Pkcs11Config,
+    calls::Call,
     direct::Handle,
-    failure::{Damage, Failure, Place, constant_name},
+    failure::{Damage, Failure, Place, Trouble, constant_name},
     keys::{self, Form},
     mechanisms::WrapMechanism,
     session::TokenSession,
@@ -194,16 +198,24 @@ fn judge_root(
     let mut wanted = keys::root_attributes();
     wanted.push(Attribute::Id(generation.to_be_bytes().to_vec()));
     judge(session, object, &wanted, || {
-        let made = keys::make_wrapped(session, Form::MAC, wrap, object.into());
-        made.map(drop).map_err(|trouble| HsmError::from(trouble).to_string())
+        // A moment of trouble of the device does not make a key half made: twice, and a good key between.
+        let try_out = || keys::make_wrapped(session, Form::MAC, wrap, object.into());
+        if try_out().is_ok() {
+            return Ok(Ok(()));
+        }
+        keys::prove_device(session, wrap).map_err(|trouble| match trouble {
+            Trouble::Call(failure) => failure.at(Place::Anchor),
+            Trouble::Refusal(_) => Failure::new(Call::UnwrapKey, Error::InvalidValue),
+        })?;
+        Ok(try_out().map(drop).map_err(|trouble| HsmError::from(trouble).to_string()))
     })
 }
 
 fn judge_authentication(session: &TokenSession, object: ObjectHandle) -> Result<Verdict, Failure> {
     judge(session, object, &keys::authentication_attributes(), || {
         match session.sign(object.into(), b"dewpoint: proof of the authentication key") {
-            Ok(_) => Ok(()),
-            Err(failure) => Err(format!("{} answered {}", failure.function(), failure.detail())),
+            Ok(_) => Ok(Ok(())),
+            Err(failure) => Ok(Err(format!("{} answered {}", failure.function(), failure.detail()))),
         }
     })
 }
@@ -214,7 +226,7 @@ fn judge(
     session: &TokenSession,
     object: ObjectHandle,
     wanted: &[Attribute],
-    try_out: impl FnOnce() -> Result<(), String>,
+    try_out: impl FnOnce() -> Result<Result<(), String>, Failure>,
 ) -> Result<Verdict, Failure> {
     let types: Vec<_> = wanted.iter().map(Attribute::attribute_type).collect();
     let Some(present) = readable(session.attributes(object, &types))? else {
@@ -229,7 +241,7 @@ fn judge(
     if !wrong.is_empty() {
         return Ok(Verdict::Wrong(wrong.join(", ")));
     }
-    Ok(try_out().map_or_else(Verdict::HalfMade, |()| Verdict::Sound))
+    Ok(try_out()?.map_or_else(Verdict::HalfMade, |()| Verdict::Sound))
 }
 
 fn label_of(session: &TokenSession, object: ObjectHandle) -> Result<String, Failure> {

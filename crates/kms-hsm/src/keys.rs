@@ -175,6 +175,12 @@ pub(crate) fn make_passing_root(session: &TokenSession) -> Result<Handle, Failur
     session.generate_key(&Mechanism::AesKeyGen, &template)
 }
 
+/// Proves that the device wraps, unwraps and computes, with keys of no other use.
+pub(crate) fn prove_device(session: &TokenSession, wrap: WrapMechanism) -> Result<(), Trouble> {
+    let root = Brief { session, handle: make_passing_root(session)? };
+    make_wrapped(session, Form::MAC, wrap, root.handle).map(drop)
+}
+
 /// Makes the authentication key as a token object.
 pub(crate) fn make_authentication(session: &TokenSession, label: &str) -> Result<Handle, Failure> {
     let mut template = authentication_attributes();

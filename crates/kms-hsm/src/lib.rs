@@ -26,6 +26,7 @@ mod survey;
 mod token;
 mod transfer;
 mod ward;
+mod watch;
 mod worker;
 
 pub use calls::CallCount;

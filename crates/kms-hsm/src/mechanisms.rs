@@ -1,6 +1,9 @@
 //! What a token offers of what this service needs or can use.
 
-use cryptoki::slot::Slot;
+use cryptoki::{
+    error::{Error, RvError},
+    slot::Slot,
+};
 use cryptoki_sys::{
     CK_ULONG, CKF_DECRYPT, CKF_ENCRYPT, CKF_GENERATE, CKF_GENERATE_KEY_PAIR, CKF_SIGN, CKF_UNWRAP, CKF_WRAP,
     CKM_AES_GCM, CKM_AES_KEY_GEN, CKM_AES_KEY_WRAP, CKM_AES_KEY_WRAP_KWP, CKM_AES_KEY_WRAP_PAD,
@@ -10,7 +13,9 @@ use cryptoki_sys::{
 
 use crate::{
     OpenError,
+    calls::Call,
     direct::{Direct, MechanismId, Wrapping},
+    failure::Failure,
 };
 
 /// How keys are wrapped under the root key. The number stands before the wrapped bytes, so that a
@@ -114,37 +119,44 @@ pub(crate) struct Capabilities {
 impl Capabilities {
     /// Asks the token in `slot`; an error if it lacks what nothing works without.
     pub(crate) fn of(direct: &Direct, slot: Slot, sm4: Option<&VendorSm4>) -> Result<Self, OpenError> {
-        let offers = |mechanism: u64, flags: CK_ULONG| {
-            direct.mechanism_flags(slot, mechanism).is_ok_and(|offered| offered & flags == flags)
-        };
-        for (mechanism, flag, name) in REQUIRED {
-            if !offers(mechanism, flag) {
-                return Err(OpenError::MechanismMissing { mechanism: name });
+        let mut failed = None;
+        let mut offers = |mechanism: u64, flags: CK_ULONG| match direct.mechanism_flags(slot, mechanism) {
+            Ok(offered) => offered & flags == flags,
+            Err(Error::Pkcs11(RvError::MechanismInvalid, _)) => false,
+            // A token that cannot answer now is not taken for one that cannot do it.
+            Err(error) => {
+                failed.get_or_insert(error);
+                false
             }
-        }
+        };
+        let missing =
+            REQUIRED.into_iter().find(|(mechanism, flag, _)| !offers(*mechanism, *flag)).map(|found| found.2);
         let wraps: Vec<_> = WrapMechanism::ALL
             .into_iter()
             .filter(|mechanism| offers(mechanism.id(), CKF_WRAP | CKF_UNWRAP))
             .collect();
-        if wraps.is_empty() {
-            return Err(OpenError::NoWrapMechanism);
-        }
         let seals = CKF_ENCRYPT | CKF_DECRYPT;
-        let signs =
+        let mut signs =
             |mechanism, generation| offers(mechanism, CKF_SIGN) && offers(generation, CKF_GENERATE_KEY_PAIR);
         let checkpoint = if signs(CKM_EDDSA, CKM_EC_EDWARDS_KEY_PAIR_GEN) {
             Some(CheckpointSignature::EdDsa)
         } else {
             signs(CKM_ECDSA, CKM_EC_KEY_PAIR_GEN).then_some(CheckpointSignature::Ecdsa)
         };
-        Ok(Self {
-            wraps,
+        let found = Self {
             aes_gcm: offers(CKM_AES_GCM, seals),
             sm4: sm4.is_some_and(|sm4| offers(sm4.generation, CKF_GENERATE) && offers(sm4.cipher, seals)),
             checkpoint,
             transfer: offers(CKM_RSA_PKCS_OAEP, CKF_WRAP | CKF_UNWRAP)
                 && offers(CKM_RSA_PKCS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR),
-        })
+            wraps,
+        };
+        match (failed, missing) {
+            (Some(error), _) => Err(Failure::new(Call::GetMechanismInfo, error).into()),
+            (None, Some(mechanism)) => Err(OpenError::MechanismMissing { mechanism }),
+            (None, None) if found.wraps.is_empty() => Err(OpenError::NoWrapMechanism),
+            (None, None) => Ok(found),
+        }
     }
 
     /// The mechanism that wraps new keys.

@@ -1,10 +1,9 @@
-//! The medic: a thread that opens a lost token anew, renews a module that leaks, and notices calls
-//! that do not return.
+//! The medic: a thread that opens a lost token anew, and renews a module that leaks.
 
 use std::{
     fs,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use kms_core::ports::HsmError;
@@ -16,10 +15,8 @@ use crate::{
     ward::{Condition, Ward},
 };
 
-/// How often the medic looks at the workers.
-const ROUND: Duration = Duration::from_millis(250);
-/// After so many rounds in one call, a worker is taken to be stuck.
-const STUCK_ROUNDS: u32 = 8;
+/// How long the medic sleeps at most.
+const ROUND: Duration = Duration::from_secs(1);
 /// How long the medic waits for a worker to leave its seat before it looks again.
 const SEAT_PATIENCE: Duration = Duration::from_secs(2);
 /// The wait after the first vain attempt; it doubles.
@@ -30,8 +27,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// The medic's memory.
 pub(crate) struct Medic {
     ward: Arc<Ward>,
-    /// For each worker the job that it was seen at, and for how many rounds.
-    seen: Vec<(u64, u32)>,
+    /// When the token was opened anew last, and how long to rest if it is lost soon after that.
+    healed: Instant,
+    wait: Duration,
     refusal: Option<Refusal>,
 }
 
@@ -45,10 +43,13 @@ struct Refusal {
     error: OpenError,
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how long ago something happened inside this adapter; no domain time"
+)]
 impl Medic {
     pub(crate) fn new(ward: Arc<Ward>) -> Self {
-        let seen = vec![(0, 0); ward.places.len()];
-        Self { ward, seen, refusal: None }
+        Self { ward, healed: Instant::now(), wait: FIRST_WAIT, refusal: None }
     }
 
     /// Works until the ward is closed.
@@ -63,7 +64,6 @@ impl Medic {
                 Condition::Closed => return,
             };
             drop(condition);
-            self.look_at_workers();
             match lost {
                 None => {}
                 Some(false) => self.renew(),
@@ -72,32 +72,14 @@ impl Medic {
         }
     }
 
-    /// Notices whether every worker is in a call that does not return.
-    fn look_at_workers(&mut self) {
-        for (place, (job, rounds)) in self.ward.places.iter().zip(&mut self.seen) {
-            match place.job() {
-                Some(running) if running == *job => *rounds += 1,
-                running => (*job, *rounds) = (running.unwrap_or(0), 0),
-            }
-        }
-        let stuck = self.seen.iter().all(|(job, rounds)| *job != 0 && *rounds >= STUCK_ROUNDS);
-        if self.ward.stuck.swap(stuck, Ordering::Relaxed) != stuck {
-            if stuck {
-                tracing::error!("the HSM does not answer: every worker waits in a call; new work is refused");
-            } else {
-                tracing::info!("the HSM answers again");
-            }
-        }
-    }
-
     fn renew(&mut self) {
         let Some(token) = self.take_token() else { return };
         if !self.clear_seats() {
-            // A call takes long: later.
-            self.ward.set(Condition::Working(token));
-            return;
+            self.ward.set(Condition::Working(Arc::clone(&token)));
+            self.ward.postpone_renewal(&token);
+            return; // a call takes long
         }
-        close(token);
+        self.in_module(|_| close(token));
         match self.open() {
             Ok(token) => {
                 self.ward.renewals.fetch_add(1, Ordering::Relaxed);
@@ -113,14 +95,19 @@ impl Medic {
             return; // nothing can be done while a call is under way
         }
         if let Some(token) = self.take_token() {
-            close(token);
+            self.in_module(|_| close(token));
         }
-        let mut wait = FIRST_WAIT;
+        // A token that is lost again and again is not opened at full speed.
+        let mut wait = if self.healed.elapsed() < LONGEST_WAIT { self.wait } else { FIRST_WAIT };
+        if wait > FIRST_WAIT && self.closed_within(wait) {
+            return;
+        }
         loop {
             let error = match self.open() {
                 Ok(token) => {
                     self.ward.heals.fetch_add(1, Ordering::Relaxed);
                     tracing::info!("the token works again");
+                    (self.healed, self.wait) = (Instant::now(), (2 * wait).min(LONGEST_WAIT));
                     self.ward.set(Condition::Working(Arc::new(token)));
                     return;
                 }
@@ -128,13 +115,25 @@ impl Medic {
             };
             tracing::warn!(%error, next_attempt = ?wait, "the token cannot be opened");
             self.ward.set(Condition::Lost(lost(&error), None));
-            let closed = |condition: &Condition| matches!(condition, Condition::Closed);
-            if closed(&self.ward.wait(wait, closed)) {
+            if self.closed_within(wait) {
                 return;
             }
-            self.look_at_workers();
             wait = (2 * wait).min(LONGEST_WAIT);
         }
+    }
+
+    /// Rests; says whether the pool was closed meanwhile.
+    fn closed_within(&self, wait: Duration) -> bool {
+        let closed = |condition: &Condition| matches!(condition, Condition::Closed);
+        closed(&self.ward.wait_for(wait, closed))
+    }
+
+    /// Marks that the medic itself is in the module, which may not return.
+    fn in_module<T>(&mut self, call: impl FnOnce(&mut Self) -> T) -> T {
+        self.ward.medic.mark();
+        let answer = call(self);
+        self.ward.medic.mark();
+        answer
     }
 
     /// Takes the token out of the condition, which stays what it is.
@@ -148,23 +147,26 @@ impl Medic {
 
     /// Takes every worker's seat away; `false` if one does not leave its own in time.
     fn clear_seats(&self) -> bool {
-        self.ward.places.iter().all(|place| match place.seat.try_lock_for(SEAT_PATIENCE) {
-            Some(mut seat) => {
-                drop(seat.take());
-                true
+        let mut all = true;
+        for place in &self.ward.places {
+            match place.seat.try_lock_for(SEAT_PATIENCE) {
+                Some(mut seat) => drop(seat.take()),
+                None => all = false, // the others must not go on calling either
             }
-            None => false,
-        })
+        }
+        all
     }
 
     fn open(&mut self) -> Result<Token, OpenError> {
         let refusal = &mut self.refusal;
         let config = Arc::clone(&self.ward.config);
         let mut serial = String::new();
+        self.ward.medic.mark();
         let opened = self.ward.open_again(|state| {
             serial.clone_from(&state.serial);
             may_log_in(refusal.as_mut(), state, &config)
         });
+        self.ward.medic.mark();
         match &opened {
             Ok(_) => self.refusal = None,
             Err(error @ OpenError::PinRefused { .. }) if self.refusal.is_none() => {

@@ -18,6 +18,7 @@ use crate::{
     medic::Medic,
     token::{self, Token},
     ward::{Ward, shut_down, unavailable},
+    watch,
     worker::Worker,
 };
 
@@ -35,7 +36,8 @@ pub struct Pkcs11Hsm {
     /// `None` after the shutdown.
     queue: RwLock<Option<Sender<HsmJob>>>,
     workers: Mutex<Vec<JoinHandle<()>>>,
-    medic: Mutex<Option<JoinHandle<()>>>,
+    /// The medic and the watch.
+    medics: Mutex<Vec<JoinHandle<()>>>,
     ward: Arc<Ward>,
 }
 
@@ -71,7 +73,7 @@ impl Pkcs11Hsm {
         let hsm = Self {
             queue: RwLock::new(Some(sender)),
             workers: Mutex::default(),
-            medic: Mutex::default(),
+            medics: Mutex::default(),
             ward,
         };
         for number in 0..config.workers {
@@ -79,7 +81,9 @@ impl Pkcs11Hsm {
             hsm.workers.lock().push(thread(&format!("hsm-{number}"), move || worker.run(&jobs))?);
         }
         let medic = Medic::new(Arc::clone(&hsm.ward));
-        *hsm.medic.lock() = Some(thread("hsm-medic", move || medic.run())?);
+        hsm.medics.lock().push(thread("hsm-medic", move || medic.run())?);
+        let watched = Arc::clone(&hsm.ward);
+        hsm.medics.lock().push(thread("hsm-watch", move || watch::run(&watched))?);
         Ok(hsm)
     }
 
@@ -111,7 +115,7 @@ impl Pkcs11Hsm {
         self.ward.token()
     }
 
-    /// Whether every worker waits in a call that does not return.
+    /// Whether calls that do not return keep the pool from working.
     pub fn is_stuck(&self) -> bool {
         self.ward.stuck.load(Ordering::Relaxed)
     }
@@ -149,10 +153,10 @@ impl Pkcs11Hsm {
             }
         }
         let token = self.ward.close();
-        if let Some(medic) = self.medic.lock().take()
-            && medic.join().is_err()
-        {
-            tracing::error!("the HSM's medic panicked");
+        for medic in std::mem::take(&mut *self.medics.lock()) {
+            if medic.join().is_err() {
+                tracing::error!("the HSM's medic or its watch panicked");
+            }
         }
         drop(token); // closes the anchor session and finalises the module
     }
@@ -166,7 +170,7 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle
 impl Hsm for Pkcs11Hsm {
     fn submit(&self, job: HsmJob) {
         if self.is_stuck() {
-            return job(Err(unavailable("the module", "every worker waits in a call that does not return")));
+            return job(Err(unavailable("the module", "calls to it do not return")));
         }
         let refused = match &*self.queue.read() {
             Some(queue) => queue.try_send(job).map_err(|error| match error {

@@ -161,8 +161,8 @@ impl Token {
     /// The same key wrapped under the newest root key.
     pub(crate) fn rewrap(&self, key: &BackingKey) -> Result<WrappedKey, Trouble> {
         let form = self.form(key.kind)?;
-        let old_root = self.root(key.wrapped.root_generation)?;
         let anchor = self.anchor.lock();
+        let old_root = self.root(key.wrapped.root_generation)?;
         let (root_generation, root) = self.newest_root()?;
         let old = (old_root, &key.wrapped.blob[..]);
         let rewrap = || keys::rewrap(&anchor, form, self.capabilities.wrap(), old, root);
@@ -180,8 +180,8 @@ impl Token {
 
     fn load(&self, key: &BackingKey) -> Result<Arc<LoadedKey>, Trouble> {
         let form = self.form(key.kind)?;
-        let root = self.root(key.wrapped.root_generation)?;
         let anchor = self.anchor.lock();
+        let root = self.root(key.wrapped.root_generation)?; // under the lock: it may be destroyed
         match self.cache.look_up(key) {
             Lookup::Loaded(loaded) => Ok(loaded), // another worker loaded it while this one waited
             Lookup::Missing(missing) => {
@@ -237,6 +237,7 @@ impl Token {
         self.newest_label.store(generation, Ordering::Release);
         let root = keys::make_root(&writable, &label, generation)?;
         keys::make_wrapped(&anchor, Form::MAC, self.capabilities.wrap(), root).map_err(at_anchor)?;
+        drop(anchor); // keys go on being loaded while the disks are written
         write_out();
         self.roots.write().insert(generation, root);
         tracing::info!(label, "a root key was made");
@@ -245,16 +246,17 @@ impl Token {
 
     /// Destroys the root key of `generation`, and every loaded key that it wrapped.
     pub(crate) fn retire_root(&self, generation: u32) -> Result<(), Trouble> {
-        let _anchor = self.anchor.lock();
+        let anchor = self.anchor.lock();
         if self.newest_root()?.0 == generation {
             return Err(HsmError::NotOffered { feature: "retiring the newest root key" }.into());
         }
         let Some(root) = self.roots.read().get(&generation).copied() else { return Ok(()) };
         let writable = self.door.writable_session()?;
         writable.destroy(root).map_err(|failure| failure.at(Place::TokenKey))?;
-        write_out();
         self.roots.write().remove(&generation);
         self.cache.evict_generation(generation);
+        drop(anchor);
+        write_out();
         tracing::info!(label = self.config.root_key_label(generation), "a root key was destroyed");
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! opens it anew: the one cure that helps against every loss. Then the workers take new seats.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -22,6 +23,7 @@ use crate::{
     direct::Direct,
     door::{self, Occupied, TokenState},
     evictions::Evictions,
+    failure::Damage,
     random::RandomPool,
     session::TokenSession,
     token::Token,
@@ -88,8 +90,16 @@ pub(crate) struct Ward {
     newest_root: AtomicU32,
     /// Doubtful answers since the last good one.
     doubts: AtomicU32,
-    /// Every worker waits for a call that does not return.
+    /// The condition is [`Condition::Working`].
+    pub(crate) works: AtomicBool,
+    /// Calls do not return, and keep the pool from working: see `watch.rs`.
     pub(crate) stuck: AtomicBool,
+    /// The medic's calls, as a worker's.
+    pub(crate) medic: Place,
+    /// At how many destroyed objects the next renewal is due.
+    next_renewal: AtomicU64,
+    /// The root keys that worked, and were not destroyed since.
+    roots: Mutex<BTreeSet<u32>>,
     pub(crate) heals: AtomicU64,
     pub(crate) renewals: AtomicU64,
 }
@@ -103,6 +113,7 @@ impl Ward {
         let (config, counters, evictions) = (Arc::new(config.clone()), Arc::default(), Arc::default());
         let direct = door::load(&config)?;
         let token = Token::open(&config, &direct, &counters, &evictions, Occupied::Refuse, |_| Ok(()))?;
+        let token_roots = token.root_generations().into_iter().collect();
         let missing = token.capabilities().missing();
         if !missing.is_empty() {
             tracing::info!(lacks = missing.join(", "), "the token does not offer everything");
@@ -115,7 +126,11 @@ impl Ward {
             condition: Mutex::new(Condition::Working(Arc::new(token))),
             changed: Condvar::new(),
             doubts: AtomicU32::new(0),
+            works: AtomicBool::new(true),
             stuck: AtomicBool::new(false),
+            medic: Place::default(),
+            next_renewal: AtomicU64::new(config.renew_after),
+            roots: Mutex::new(token_roots),
             heals: AtomicU64::new(0),
             renewals: AtomicU64::new(0),
             config,
@@ -138,10 +153,14 @@ impl Ward {
             Occupied::Finalise,
             may_log_in,
         )?;
-        if bool::from(identity(&token)?[..].ct_eq(&self.identity[..])) {
-            Ok(token)
-        } else {
-            Err(OpenError::AnotherToken { label: self.config.token_label.clone() })
+        if !bool::from(identity(&token)?[..].ct_eq(&self.identity[..])) {
+            return Err(OpenError::AnotherToken { label: self.config.token_label.clone() });
+        }
+        // A token of before a rotation, or one whose key failed its trial: keys would be missing.
+        let found = token.root_generations();
+        match self.roots.lock().iter().find(|known| !found.contains(known)) {
+            Some(lost) => Err(OpenError::RootKeysMissing { label: self.config.root_key_label(*lost) }),
+            None => Ok(token),
         }
     }
 
@@ -157,7 +176,13 @@ impl Ward {
 
     /// Takes note of a new root key.
     pub(crate) fn root_made(&self, generation: u32) {
-        self.newest_root.store(generation, Ordering::Relaxed);
+        self.newest_root.fetch_max(generation, Ordering::Relaxed);
+        self.roots.lock().insert(generation);
+    }
+
+    /// Takes note of the end of an old one.
+    pub(crate) fn root_destroyed(&self, generation: u32) {
+        self.roots.lock().remove(&generation);
     }
 
     /// The token, if it works now.
@@ -178,29 +203,44 @@ impl Ward {
 
     /// Gives the worker of `place` a seat. Waits for a renewal, not for a token that is lost.
     pub(crate) fn sit(&self, place: &Place) -> Result<(), HsmError> {
+        loop {
+            let token = self.token_to_sit_at()?;
+            // Nothing is locked while the module is called: it may not return.
+            let session = token.session().map_err(|failure| {
+                let lost = matches!(failure.damage(), Damage::Token | Damage::Doubt);
+                let error = HsmError::from(failure);
+                if lost {
+                    self.report(&token, &error);
+                }
+                error
+            })?;
+            let condition = self.condition.lock();
+            if matches!(&*condition, Condition::Working(working) if Arc::ptr_eq(working, &token)) {
+                // The medic takes seats only after it has changed the condition, which is locked.
+                *place.seat.lock() = Some(Seat { session, random: RandomPool::new(), token });
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether a worker of another place has a seat.
+    pub(crate) fn another_sits(&self, place: &Place) -> bool {
+        let others = self.places.iter().filter(|other| !std::ptr::eq(*other, place));
+        // A seat that is locked is being worked at.
+        others.map(|other| other.seat.try_lock()).any(|seat| seat.is_none_or(|seat| seat.is_some()))
+    }
+
+    fn token_to_sit_at(&self) -> Result<Arc<Token>, HsmError> {
         let mut condition = self.condition.lock();
         while matches!(&*condition, Condition::Renewing(_)) {
             if self.changed.wait_for(&mut condition, RENEWAL_PATIENCE).timed_out() {
                 return Err(unavailable("C_Initialize", "the module is being renewed"));
             }
         }
-        let token = match &*condition {
-            Condition::Working(token) => Arc::clone(token),
-            Condition::Lost(error, _) => return Err(error.clone()),
-            Condition::Renewing(_) | Condition::Closed => return Err(shut_down()),
-        };
-        match token.session() {
-            Ok(session) => {
-                // The medic takes seats only after it has changed the condition, which is locked.
-                *place.seat.lock() = Some(Seat { session, random: RandomPool::new(), token });
-                Ok(())
-            }
-            Err(failure) => {
-                let error = HsmError::from(failure);
-                *condition = Condition::Lost(error.clone(), Some(token));
-                self.changed.notify_all();
-                Err(error)
-            }
+        match &*condition {
+            Condition::Working(token) => Ok(Arc::clone(token)),
+            Condition::Lost(error, _) => Err(error.clone()),
+            Condition::Renewing(_) | Condition::Closed => Err(shut_down()),
         }
     }
 
@@ -211,6 +251,7 @@ impl Ward {
             Condition::Working(working) if Arc::ptr_eq(working, token) => {
                 tracing::error!(%error, "the token is lost; it is opened anew");
                 *condition = Condition::Lost(error.clone(), Some(Arc::clone(token)));
+                self.works.store(false, Ordering::Relaxed);
                 self.changed.notify_all();
             }
             _ => {} // it was reported before
@@ -219,14 +260,21 @@ impl Ward {
 
     /// Has the module renewed, if it has destroyed so many objects that what leaks of them is a burden.
     pub(crate) fn renew_if_due(&self, token: &Arc<Token>) {
-        if token.destroyed() < self.config.renew_after {
+        if token.destroyed() < self.next_renewal.load(Ordering::Relaxed) {
             return;
         }
         let mut condition = self.condition.lock();
         if matches!(&*condition, Condition::Working(working) if Arc::ptr_eq(working, token)) {
             *condition = Condition::Renewing(Some(Arc::clone(token)));
+            self.works.store(false, Ordering::Relaxed);
             self.changed.notify_all();
         }
+    }
+
+    /// A renewal could not be done now: it is due again when a good part more has leaked.
+    pub(crate) fn postpone_renewal(&self, token: &Token) {
+        let more = (self.config.renew_after / 4).max(1);
+        self.next_renewal.store(token.destroyed().saturating_add(more), Ordering::Relaxed);
     }
 
     /// An answer was good.
@@ -245,13 +293,29 @@ impl Ward {
     pub(crate) fn set(&self, new: Condition) {
         if let Condition::Working(token) = &new {
             self.newest_root.store(newest(token), Ordering::Relaxed);
+            self.roots.lock().extend(token.root_generations());
+            self.next_renewal.store(self.config.renew_after, Ordering::Relaxed);
             self.doubts.store(0, Ordering::Relaxed);
+            self.works.store(true, Ordering::Relaxed);
+        } else {
+            self.works.store(false, Ordering::Relaxed);
         }
         let mut condition = self.condition.lock();
         if !matches!(&*condition, Condition::Closed) {
             *condition = new;
         }
         self.changed.notify_all();
+    }
+
+    /// The present condition, when `until` holds or `patience` is over, whatever else changes meanwhile.
+    pub(crate) fn wait_for(
+        &self,
+        patience: Duration,
+        until: impl Fn(&Condition) -> bool,
+    ) -> MutexGuard<'_, Condition> {
+        let mut condition = self.condition.lock();
+        self.changed.wait_while_for(&mut condition, |condition| !until(condition), patience);
+        condition
     }
 
     /// The present condition; waits for a change of it for at most `patience`, unless `until` holds already.

@@ -3,6 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
 use crossbeam_channel::Receiver;
@@ -20,6 +21,9 @@ use crate::{
     ward::{Place, Seat, Ward, unavailable},
 };
 
+/// How long a worker without a session rests before it asks for one again.
+const REST: Duration = Duration::from_millis(50);
+
 /// A worker: its number is its place.
 pub(crate) struct Worker {
     ward: Arc<Ward>,
@@ -34,12 +38,26 @@ impl Worker {
     /// Runs jobs until the queue is closed and empty; then leaves its seat.
     pub(crate) fn run(self, jobs: &Receiver<HsmJob>) {
         let place = &self.ward.places[self.number];
-        for job in jobs {
+        loop {
+            self.leave_work_to_the_seated(place);
+            let Ok(job) = jobs.recv() else { break };
             place.mark();
             self.perform(place, job);
             place.mark();
         }
         drop(place.seat.lock().take());
+    }
+
+    /// Rests while this worker gets no session and another one has one: it would only fail the jobs that the
+    /// other can do.
+    fn leave_work_to_the_seated(&self, place: &Place) {
+        let seated = || place.seat.lock().is_some();
+        while !seated() && self.ward.token().is_some() && self.ward.sit(place).is_err() {
+            if !self.ward.another_sits(place) {
+                break;
+            }
+            std::thread::sleep(REST);
+        }
     }
 
     fn perform(&self, place: &Place, job: HsmJob) {
@@ -253,6 +271,9 @@ impl HsmSession for AtWork<'_> {
 
     fn retire_root_key(&mut self, generation: u32) -> Result<(), HsmError> {
         let retired = self.seat.token.retire_root(generation);
+        if retired.is_ok() {
+            self.ward.root_destroyed(generation);
+        }
         self.conclude(retired)
     }
 

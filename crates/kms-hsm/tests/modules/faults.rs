@@ -31,6 +31,11 @@ on_each_module!(
     a_moment_of_trouble_blames_no_key,
     a_caller_with_bad_ciphertexts_harms_nobody,
     a_call_that_hangs_delays_nobody_for_ever,
+    a_call_that_hangs_while_the_token_is_lost_is_noticed,
+    an_opening_of_a_session_that_hangs_holds_nobody_else_up,
+    a_medic_that_hangs_is_noticed,
+    a_worker_without_a_session_does_not_cost_the_others_theirs,
+    a_moment_of_trouble_while_it_is_opened_loses_no_root_key_and_no_cipher,
     a_token_that_lacks_what_is_needed_is_refused,
     every_way_of_wrapping_that_the_token_has_works,
     random_faults_give_no_wrong_answer,
@@ -183,9 +188,119 @@ fn a_call_that_hangs_delays_nobody_for_ever(token: &Token) {
     let (done, refused) = mpsc::channel();
     hsm.submit(Box::new(move |session| done.send(session.err()).expect("the test waits")));
     let refused = refused.try_recv().expect("answered at once").expect("an error");
-    assert!(refused.to_string().contains("does not return"), "{refused}");
+    assert!(refused.to_string().contains("do not return"), "{refused}");
     assert_eq!(hanging.recv(), Ok(Ok(expected.clone())), "the call itself was sound");
     assert_eq!(healed(|| try_mac(&hsm, &key)), expected);
+}
+
+/// Waits until the pool says that calls do not return.
+fn is_noticed(hsm: &Pkcs11Hsm) {
+    healed(|| if hsm.is_stuck() { Ok(()) } else { Err(unavailable("watch", "nothing was noticed")) });
+}
+
+fn a_call_that_hangs_while_the_token_is_lost_is_noticed(token: &Token) {
+    let hsm = token.open_new(); // two workers
+    let key = new_key(&hsm);
+    let expected = mac(&hsm, &key).expect("a mac");
+    token.inject("C_Sign hang 9000 1\nC_SignInit error 0x101 1");
+    // The first to sign loses the login, the other one hangs; or the other way round.
+    let answers: Vec<_> = (0..2)
+        .map(|_| {
+            let (done, answer) = mpsc::channel();
+            let key = key.clone();
+            hsm.submit(Box::new(move |session| {
+                drop(done.send(session.and_then(|session| session.mac(&key, b"input"))));
+            }));
+            answer
+        })
+        .collect();
+    is_noticed(&hsm);
+    assert!(hsm.loss().is_some(), "the other worker told of the loss");
+    token.inject("");
+    drop(answers);
+    has_healed(&hsm, 1);
+    assert_eq!(healed(|| try_mac(&hsm, &key)), expected);
+}
+
+fn an_opening_of_a_session_that_hangs_holds_nobody_else_up(token: &Token) {
+    let (hsm, key, expected) = warm(token);
+    token.inject("C_SignInit error 0xb3 1\nC_OpenSession hang 4000 1");
+    let (done, hanging) = mpsc::channel();
+    let lost = key.clone();
+    hsm.submit(Box::new(move |session| {
+        drop(done.send(session.and_then(|session| session.mac(&lost, b"input"))));
+    }));
+    is_noticed(&hsm);
+    // None of these waits for the module.
+    assert_eq!(hsm.statistics().loaded_keys, 1);
+    hsm.evict(key.material);
+    assert!(hanging.try_recv().is_err(), "the call is still under way");
+    assert_eq!(hanging.recv(), Ok(Ok(expected)));
+}
+
+fn a_medic_that_hangs_is_noticed(token: &Token) {
+    let (hsm, key, expected) = warm(token);
+    token.inject("C_SignInit error 0x101 1\nC_Login hang 14000 1");
+    try_mac(&hsm, &key).expect_err("the login is lost");
+    is_noticed(&hsm);
+    has_healed(&hsm, 1);
+    assert_eq!(healed(|| try_mac(&hsm, &key)), expected);
+}
+
+fn a_worker_without_a_session_does_not_cost_the_others_theirs(token: &Token) {
+    let hsm = token.open_new();
+    let key = new_key(&hsm);
+    let expected = mac(&hsm, &key).expect("a mac");
+    // A job that panics costs its worker the session, and it gets no other one: CKR_SESSION_COUNT.
+    token.inject("C_OpenSession error 0xb1");
+    let (done, over) = mpsc::channel::<()>();
+    hsm.submit(Box::new(move |_| {
+        let _told_by_its_drop = done;
+        std::panic::resume_unwind(Box::new("a defect in a job"));
+    }));
+    over.recv().expect_err("it panicked");
+    let answers: Vec<_> = (0..200).map(|_| try_mac(&hsm, &key)).collect();
+    assert!(answers.contains(&Ok(expected.clone())), "the other worker has its session");
+    assert_eq!((hsm.loss(), hsm.statistics().heals), (None, 0));
+    token.inject("");
+    for _ in 0..50 {
+        assert_eq!(try_mac(&hsm, &key).as_ref(), Ok(&expected));
+    }
+}
+
+fn a_moment_of_trouble_while_it_is_opened_loses_no_root_key_and_no_cipher(token: &Token) {
+    let (hsm, key, expected) = warm(token);
+    let second = ask(&hsm, |session| session.create_root_key()).expect("another root key");
+    let moved = BackingKey {
+        wrapped: ask(&hsm, {
+            let key = key.clone();
+            move |session| session.rewrap_backing_key(&key)
+        })
+        .expect("moved"),
+        ..key.clone()
+    };
+    let sealing = sealing_key(&hsm);
+    let sealed = seal(&hsm, &sealing).expect("sealed");
+    // CKR_DEVICE_ERROR, CKR_GENERAL_ERROR: in a trial of a root key, in a question for a mechanism.
+    let moments = [
+        "C_WrapKey error 0x30 1",
+        "C_UnwrapKey error 0x5 1",
+        "C_WrapKey error 0x5 3",
+        "C_GetMechanismInfo error 0x30 1",
+        "C_GetMechanismInfo error 0x5 9",
+        "C_GetAttributeValue error 0x101 1",
+    ];
+    for (heals, moment) in (1..).zip(moments) {
+        token.inject(&format!("C_SignInit error 0x101 1\n{moment}"));
+        try_mac(&hsm, &key).expect_err("the login is lost");
+        has_healed(&hsm, heals);
+        token.inject("");
+        assert_eq!(ask(&hsm, |session| session.root_generations()), Ok(vec![1, second]), "{moment}");
+        for key in [&key, &moved] {
+            assert_eq!(healed(|| try_mac(&hsm, key)), expected, "{moment}");
+        }
+        assert_eq!(open(&hsm, &sealing, sealed.clone()), Ok(b"plaintext".to_vec()), "{moment}");
+    }
 }
 
 fn a_token_that_lacks_what_is_needed_is_refused(token: &Token) {

@@ -1,0 +1,59 @@
+//! The watch: a thread that notices calls which do not return. It calls nothing itself.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use crate::ward::{Condition, Place, Ward};
+
+/// How often it looks.
+const ROUND: Duration = Duration::from_millis(250);
+/// After so many rounds in one job, a worker is taken to hang.
+const HANGING: u32 = 8;
+/// The medic's calls take longer: it logs in, and tries keys out.
+const HANGING_MEDIC: u32 = 40;
+
+/// What was seen of one thread.
+#[derive(Clone, Copy, Default)]
+struct Sight {
+    job: u64,
+    rounds: u32,
+}
+
+impl Sight {
+    fn look(&mut self, place: &Place) {
+        match place.job() {
+            Some(running) if running == self.job => self.rounds += 1,
+            running => (self.job, self.rounds) = (running.unwrap_or(0), 0),
+        }
+    }
+
+    fn hangs(self, limit: u32) -> bool {
+        self.job != 0 && self.rounds >= limit
+    }
+}
+
+/// Looks until the ward is closed.
+pub(crate) fn run(ward: &Arc<Ward>) {
+    let mut workers = vec![Sight::default(); ward.places.len()];
+    let mut medic = Sight::default();
+    let closed = |condition: &Condition| matches!(condition, Condition::Closed);
+    while !closed(&ward.wait_for(ROUND, closed)) {
+        for (sight, place) in workers.iter_mut().zip(&ward.places) {
+            sight.look(place);
+        }
+        medic.look(&ward.medic);
+        let hanging = workers.iter().filter(|sight| sight.hangs(HANGING)).count();
+        // One that hangs leaves work to the others, but keeps a lost token from being opened anew.
+        let works = ward.works.load(Ordering::Relaxed);
+        let stuck = hanging == workers.len() || (hanging > 0 && !works) || medic.hangs(HANGING_MEDIC);
+        if ward.stuck.swap(stuck, Ordering::Relaxed) != stuck {
+            if stuck {
+                tracing::error!(workers = hanging, "calls to the HSM do not return; new work is refused");
+            } else {
+                tracing::info!("calls to the HSM return again");
+            }
+        }
+    }
+}
