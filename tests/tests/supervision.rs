@@ -275,6 +275,46 @@ async fn a_worker_is_replaced_on_request_unless_the_next_one_could_not_start() {
     assert!(supervised.stop().success());
 }
 
+/// New addresses need a new start: the sockets are the supervisor's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hang_up_with_another_address_leaves_the_worker_alone() {
+    let mut supervised = Supervised::start_new().await;
+    let worker = supervised.worker();
+    let client = supervised.client().await;
+    supervised.configure("listen = \"127.0.0.1:0\"", "listen = \"127.0.0.2:0\"");
+    send(supervised.supervisor(), Signal::HUP);
+    let refused = async || {
+        let said = supervised.said("the worker is not replaced: the next one could not start");
+        said.first()?["error"].as_str().map(str::to_owned)
+    };
+    let error = eventually("a refusal", refused).await;
+    assert!(error.contains("no address of the configuration"), "{error}");
+    client.generate_random(16).await.expect("the worker still answers");
+    assert_eq!(supervised.worker(), worker);
+    assert!(supervised.stop().success());
+}
+
+/// Tokens lock after a few wrong PINs: a supervisor tries one once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_pin_is_not_tried_again_until_its_file_is_changed() {
+    let mut supervised = Supervised::start_new().await;
+    let client = supervised.client().await;
+    let pin_file = supervised.serve.directory().join("token/pin");
+    let pin = fs::read(&pin_file).expect("a PIN");
+    fs::write(&pin_file, "not the PIN").expect("written");
+    send(supervised.worker(), Signal::KILL);
+    let waits =
+        "the token refused the PIN; the next worker starts when the PIN's file is changed, or on SIGHUP";
+    eventually("a refusal", async || supervised.said(waits).first().map(|_| ())).await;
+    // Many times as long as a back-off would wait.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let tried = supervised.log().matches("refused the PIN, tried once").count();
+    assert_eq!(tried, 1, "{}", supervised.log());
+    fs::write(&pin_file, pin).expect("written");
+    client.generate_random(16).await.expect("who called meanwhile has waited, and is answered");
+    assert!(supervised.stop().success());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_supervisor_that_is_told_to_end_ends_its_worker_first() {
     let mut supervised = Supervised::start_new().await;

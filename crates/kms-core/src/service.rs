@@ -285,21 +285,22 @@ impl Service {
             }
         }));
         let in_time = within(&mut answered, self.ports.clock.sleep(call.patience)).await;
-        let answer = match in_time {
-            None if claim.take() => None,
-            None => Some(answered.await), // it came at the last moment, and is being recorded
-            answer => answer,
+        let error = match in_time {
+            Some(Ok(answer)) => return answer,
+            // The job panicked. Whoever has the right to conclude the call now leaves its record.
+            Some(Err(_)) if claim.take() => Error::Internal { detail: "an HSM job ended without an answer" },
+            None if claim.take() => HsmError::TimedOut.into(),
+            // It came at the last moment, and is being recorded.
+            Some(Err(_)) | None => {
+                return answered.await.unwrap_or_else(|_| Err(Refused::internal("the log dropped a record")));
+            }
         };
-        if let Some(answer) = answer {
-            let lost = |_| Err(Refused::internal("an HSM job ended without an answer"));
-            return answer.unwrap_or_else(lost);
-        }
         let mut draft = self.draft(O::NAME, call.request_id, Some(call.caller.clone()));
         draft.resume(&outline);
         if let Some(context) = operation.context() {
             draft.hash_context(&self.context_hash, context);
         }
-        self.conclude(draft, Phase::Complete, Held::new(Err(HsmError::TimedOut.into()))).await
+        self.conclude(draft, Phase::Complete, Held::new(Err(error))).await
     }
 
     async fn conclude<T: Send + 'static>(

@@ -58,7 +58,7 @@ impl Inherited {
     fn take(&mut self, configured: SocketAddr) -> io::Result<Option<TcpListener>> {
         for index in 0..self.0.len() {
             let actual = self.0[index].local_addr()?;
-            if actual.ip() == configured.ip() && [0, actual.port()].contains(&configured.port()) {
+            if names(configured, actual) {
                 let listener = self.0.remove(index);
                 listener.set_nonblocking(true)?;
                 return TcpListener::from_std(listener).map(Some);
@@ -92,10 +92,27 @@ impl Listeners {
         }
     }
 
+    /// Whether a process with this configuration could take these sockets over.
+    pub(crate) fn check(config: &Config, sockets: &[StdListener]) -> Result<(), ListenError> {
+        let mut free = [Some(config.grpc.listen), config.admin.as_ref().map(|admin| admin.listen)];
+        for socket in sockets {
+            let actual = socket.local_addr().map_err(ListenError::Socket)?;
+            let place =
+                free.iter_mut().find(|place| place.is_some_and(|configured| names(configured, actual)));
+            *place.ok_or(ListenError::Strange(actual))? = None;
+        }
+        Ok(())
+    }
+
     /// The sockets alone, in the order in which [`Listeners::open`] takes them.
     pub(crate) fn into_std(self) -> io::Result<Vec<StdListener>> {
         [Some(self.grpc), self.admin].into_iter().flatten().map(TcpListener::into_std).collect()
     }
+}
+
+/// Whether a configured address means this one. A configured port 0 stands for any.
+fn names(configured: SocketAddr, actual: SocketAddr) -> bool {
+    actual.ip() == configured.ip() && [0, actual.port()].contains(&configured.port())
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -103,4 +120,31 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?; // or a restart waits for the last connections to be forgotten
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_or_removed_address_is_found_before_anything_ends() {
+        let sockets = [(); 2].map(|()| StdListener::bind("127.0.0.1:0").expect("a port"));
+        let address = |index: usize| sockets[index].local_addr().expect("an address");
+        let sample = include_str!("../../../docs/examples/dewpoint.toml");
+        let config = |grpc: &str, admin: &str| {
+            let text = sample.replace("0.0.0.0:7443", grpc).replace("127.0.0.1:9443", admin);
+            toml::from_str::<Config>(&text).expect("the sample parses")
+        };
+        let (grpc, admin) = (address(0).to_string(), address(1).to_string());
+        Listeners::check(&config(&grpc, &admin), &sockets).expect("nothing was changed");
+        Listeners::check(&config("127.0.0.1:0", "127.0.0.1:0"), &sockets).expect("any port");
+        Listeners::check(&config(&grpc, "127.0.0.1:1"), &sockets[..1]).expect("a new one is bound");
+        for (grpc, admin) in [(&*grpc, "127.0.0.1:1"), ("127.0.0.1:1", &*admin), (&*grpc, "0.0.0.0:0")] {
+            let refused = Listeners::check(&config(grpc, admin), &sockets);
+            assert!(matches!(refused, Err(ListenError::Strange(_))), "{grpc} {admin}");
+        }
+        let mut removed = config(&grpc, &admin);
+        removed.admin = None;
+        Listeners::check(&removed, &sockets).expect_err("the admin listener has no place any more");
+    }
 }

@@ -86,7 +86,13 @@ fn main() -> ExitCode {
     }
     let ended = match arguments.command {
         Command::Dev(options) => run_dev(&options).map_err(|error| error.to_string()).map(success),
-        Command::Serve(options) => run_serve(&options).map_err(|error| error.to_string()),
+        Command::Serve(options) => {
+            return run_serve(&options).unwrap_or_else(|error| {
+                let refused = error.is_refused_pin();
+                let code = fail(error);
+                if refused { ExitCode::from(supervisor::PIN_REFUSED) } else { code }
+            });
+        }
         Command::Init { config } => run_init(&config).map(success),
         Command::TransferKey(options) => moved(backup::transfer_key(&options)),
         Command::Backup(options) => moved(block_on(backup::create(&options))),

@@ -283,7 +283,8 @@ fn concerns_one_key(error: &Error) -> bool {
     match error {
         Error::RecordTampered { .. } => true,
         Error::HsmUnavailable(error) => {
-            matches!(error, HsmError::WrappedKeyRefused { .. } | HsmError::RootMissing { .. })
+            use HsmError::{NotOffered, RootMissing, WrappedKeyRefused};
+            matches!(error, WrappedKeyRefused { .. } | RootMissing { .. } | NotOffered { .. })
         }
         _ => false,
     }

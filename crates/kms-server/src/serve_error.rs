@@ -70,3 +70,10 @@ pub enum ServeError {
     #[error("the gRPC server failed: {0}")]
     Grpc(String),
 }
+
+impl ServeError {
+    /// Whether the token refused the PIN: then nothing may try again by itself.
+    pub fn is_refused_pin(&self) -> bool {
+        matches!(self, Self::Hsm(kms_hsm::OpenError::PinRefused { .. }))
+    }
+}

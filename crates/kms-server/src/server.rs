@@ -178,12 +178,17 @@ impl RunningServer {
                 "changes were still under way after {DRAIN_TIMEOUT:?}; the next start settles them"
             );
         }
-        let adapters = self.adapters;
-        let closed = tokio::task::spawn_blocking(move || {
-            adapters.hsm.shut_down();
-            adapters.log.shutdown();
-        });
-        drop(closed.await);
+        let Adapters { hsm, log, .. } = self.adapters;
+        let closed = tokio::task::spawn_blocking(move || hsm.shut_down());
+        let hangs = timeout(DRAIN_TIMEOUT, closed).await.is_err();
+        drop(tokio::task::spawn_blocking(move || log.shutdown()).await);
+        if hangs {
+            // A thread is inside the module, and an orderly exit under it may crash or wait for ever.
+            tracing::error!(
+                "the HSM's module does not return; what was recorded is on the disk, and this process aborts"
+            );
+            std::process::abort();
+        }
         match ended {
             Ok(Ok(Err(error))) => Err(ServeError::Grpc(error.to_string())),
             Ok(Err(error)) => Err(ServeError::Grpc(error.to_string())),

@@ -44,7 +44,7 @@ impl OwnOperation for RewrapKey {
             let put = directory.put(key_path(record.id), &record)?;
             let state_digest = digest(&put);
             let transaction = Transaction { conditions, mutations: vec![put] };
-            // Loaded handles stay: they are the same keys.
+            // Not evicted: a handle of the old wrapping is the same key, and is replaced at the next use.
             Ok(Plan { transaction, output: (), state_digest, evict: None })
         }))))
     }

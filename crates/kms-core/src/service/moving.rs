@@ -10,10 +10,11 @@ use super::{Deployment, Service};
 use crate::{
     directory::{DEPLOYMENT_PATH, Directory, commit_error, key_path, outbox_path, tampered},
     error::Error,
-    key::{BackingKey, KeyRecord, WrappedKey},
+    key::{BackingKey, KeyRecord, Scheme, WrappedKey},
     operation::OperationName,
     ports::{MAX_MUTATIONS, StoreKey, Transaction},
     record::{Phase, RequestId, Verdict},
+    settings::MAX_IN_HSM_BUDGET,
 };
 
 /// Where it is said which backup a store was made of.
@@ -83,6 +84,15 @@ impl Carried {
             record.versions[index].wrapped = wrap(&record.backing_key(&record.versions[index]))?;
         }
         Ok(())
+    }
+
+    /// Takes the budget of versions that seal in the HSM for spent: nobody knows how often the store that
+    /// this comes from, or another copy of it, has used them since. Their next use makes a new version.
+    pub fn spend_budgets(&mut self) {
+        let Content::Key(record) = &mut self.content else { return };
+        for version in record.versions.iter_mut().filter(|version| version.scheme == Scheme::InHsm) {
+            version.reserved_uses = MAX_IN_HSM_BUDGET;
+        }
     }
 }
 

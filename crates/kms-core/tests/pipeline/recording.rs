@@ -60,6 +60,21 @@ fn a_call_that_the_hsm_does_not_answer_in_time_fails_with_one_record() {
 }
 
 #[test]
+fn a_call_whose_job_is_lost_leaves_a_record_too() {
+    let world = World::new();
+    let key = world.key(&owner(), "key").id;
+    world.hsm.lose_next();
+    let (result, records) =
+        world.records_of(|| world.run(&owner(), generate(KeySelector::Id(key))).map(drop));
+    assert!(matches!(result, Err(Error::Internal { .. })), "{result:?}");
+    let [record] = &records[..] else { panic!("one record, not {}", records.len()) };
+    assert_eq!(
+        (record.verdict, record.reason, record.key_id),
+        (Verdict::Failed, Some("INTERNAL"), Some(key))
+    );
+}
+
+#[test]
 fn a_change_that_the_hsm_does_not_answer_in_time_changes_nothing() {
     let world = World::new();
     world.hsm.hold();

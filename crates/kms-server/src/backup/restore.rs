@@ -179,6 +179,7 @@ fn take_over(
         progress.step();
         passage.take_over(key.kind, &moved).map_err(site::with_key(id, key.version))
     })?;
+    value.spend_budgets();
     Ok(value)
 }
 

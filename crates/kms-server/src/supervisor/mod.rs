@@ -24,6 +24,9 @@ pub use handover::Handover;
 use requests::{Request, Requests};
 use worker::{Ended, Event, Launch, Worker};
 
+/// The exit code that says that the token refused the PIN: who starts the process again must not do so by itself.
+pub const PIN_REFUSED: u8 = 77;
+
 /// Runs workers until told to stop, and passes the last one's exit status on.
 ///
 /// A first worker that cannot start is the end of the supervisor too: the configuration is wrong, and who
@@ -68,16 +71,19 @@ struct Supervisor {
 enum Next {
     Exit(ExitCode),
     StartAfter(Duration),
+    /// The token refused the PIN: not before somebody changes its file. Tokens lock after a few wrong ones.
+    StartWithAnotherPin,
 }
 
 impl Supervisor {
     async fn run(mut self) -> io::Result<ExitCode> {
         loop {
-            let wait = match self.run_worker().await? {
+            let request = match self.run_worker().await? {
                 Next::Exit(code) => return Ok(code),
-                Next::StartAfter(wait) => wait,
+                Next::StartAfter(wait) => self.requests.within(wait).await,
+                Next::StartWithAnotherPin => self.another_pin().await,
             };
-            if self.requests.within(wait).await == Some(Request::Stop) {
+            if request == Some(Request::Stop) {
                 return Ok(ExitCode::SUCCESS);
             }
         }
@@ -99,6 +105,28 @@ impl Supervisor {
         Ok(next)
     }
 
+    /// Whether a worker could start with the files as they are now.
+    fn check(&self) -> Result<(), ServeError> {
+        Listeners::check(&check(&self.launch.config_file)?, &self.launch.listeners)?;
+        Ok(())
+    }
+
+    fn pin_stamp(&self) -> Option<std::time::SystemTime> {
+        let file = Config::load(&self.launch.config_file).ok()?.hsm.pin_file;
+        std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok()
+    }
+
+    /// Waits until the PIN's file is changed, or somebody asks for something.
+    async fn another_pin(&mut self) -> Option<Request> {
+        let refused = self.pin_stamp();
+        loop {
+            let request = self.requests.within(Duration::from_secs(1)).await;
+            if request.is_some() || self.pin_stamp() != refused {
+                return request;
+            }
+        }
+    }
+
     /// Follows a worker to its end, and passes requests on to it.
     async fn watch(&mut self, mut worker: Worker) -> io::Result<(Ended, Option<Request>)> {
         let mut requested = None;
@@ -109,7 +137,7 @@ impl Supervisor {
                     Event::Ended(ended) => return Ok((ended, requested)),
                 },
                 request = self.requests.next() => {
-                    if request == Request::Replace && let Err(error) = check(&self.launch.config_file) {
+                    if request == Request::Replace && let Err(error) = self.check() {
                         tracing::error!(%error, "the worker is not replaced: the next one could not start");
                         continue;
                     }
@@ -128,6 +156,7 @@ impl Supervisor {
         match request {
             Some(Request::Stop) => Next::Exit(ended.exit_code()),
             Some(Request::Replace) if ended.status.success() => Next::StartAfter(Duration::ZERO),
+            _ if self.served && ended.status.code() == Some(PIN_REFUSED.into()) => Next::StartWithAnotherPin,
             _ if self.served => Next::StartAfter(self.backoff.after(ended.served)),
             _ => Next::Exit(ended.exit_code()),
         }
@@ -140,6 +169,12 @@ fn report(worker: Option<u32>, ended: Ended, request: Option<Request>, next: &Ne
     let next_start_in = match next {
         Next::StartAfter(wait) => Some(*wait),
         Next::Exit(_) => None,
+        Next::StartWithAnotherPin => {
+            tracing::error!(
+                "the token refused the PIN; the next worker starts when the PIN's file is changed, or on SIGHUP"
+            );
+            None
+        }
     };
     let next_start_in = next_start_in.map(tracing::field::debug);
     match (request, served) {

@@ -71,6 +71,7 @@ struct Shared {
 struct State {
     queue: VecDeque<HsmJob>,
     held: bool,
+    loses_next: bool,
     closed: bool,
     failures: VecDeque<HsmError>,
     calls: FakeCalls,
@@ -92,6 +93,11 @@ impl FakeHsm {
     /// The next call on a session answers `error`; several of these answer in turn.
     pub fn fail_next(&self, error: HsmError) {
         self.shared.state().failures.push_back(error);
+    }
+
+    /// Drops the next job unrun, as if it had panicked.
+    pub fn lose_next(&self) {
+        self.shared.state().loses_next = true;
     }
 
     /// Starts no more jobs: they wait in the queue.
@@ -132,6 +138,9 @@ impl Hsm for FakeHsm {
     fn submit(&self, job: HsmJob) {
         let mut state = self.shared.state();
         state.calls.jobs += 1;
+        if std::mem::take(&mut state.loses_next) {
+            return;
+        }
         if state.queue.len() < QUEUE {
             state.queue.push_back(job);
             drop(state);
