@@ -13,6 +13,8 @@ const LONGEST_PAUSE: u64 = 1500;
 pub(crate) const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 /// A service that has not come back then does not heal.
 const HEALED_WITHIN: Duration = Duration::from_secs(30);
+/// What takes longer is worth a line.
+const SLOW: Duration = Duration::from_secs(2);
 /// So many good probes in a row: several workers may answer.
 const GOOD_PROBES: u32 = 4;
 
@@ -45,6 +47,9 @@ pub(crate) async fn run(
         let over = Instant::now();
         if !heals(&client, &keys, over + HEALED_WITHIN).await {
             ledger.violation(format!("the service does not work again after {fault:?}"));
+        }
+        if over.elapsed() > SLOW {
+            eprintln!("slow to heal, {:.1?} after its cause: {fault:?}", over.elapsed());
         }
         episodes.push(Episode { fault, begin, over, healed: Instant::now() });
     }
