@@ -20,7 +20,7 @@ mod wait;
 pub use authority::{Authority, Validity, expired, valid};
 pub use calls::{Clients, Identity, by_alias, by_id, by_service, reason};
 pub use description::{Account, Description, User};
-pub use dewpoint_test_tokens::Module;
+pub use dewpoint_test_tokens::{Module, inject};
 pub use log::{all_changes_ended, check_log, records, records_of};
 pub use process::{Dev, DevOptions, binary};
 pub use rpc::{Rpc, Subject};

@@ -102,6 +102,15 @@ impl Serve {
         self.configure(hsm);
     }
 
+    /// From the next start on, the stand-in stands before the token, with its faults in this file.
+    ///
+    /// # Panics
+    /// If the configuration cannot be written.
+    pub fn stand_in(&mut self, faults: &Path, hsm: &str) {
+        self.token = self.token.clone().behind_stand_in(faults);
+        self.configure(hsm);
+    }
+
     /// Writes the configuration; `hsm` holds lines of its part of that name.
     ///
     /// # Panics

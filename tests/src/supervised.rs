@@ -11,7 +11,7 @@ use kms_client::{Client, ClientConfig};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::{ADMIN, Serve, eventually, valid};
+use crate::{ADMIN, Clients, Identity, Serve, calls::Endpoint, eventually, valid};
 
 /// Beyond what any restart takes on any machine: a call that runs into it was lost.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -42,7 +42,14 @@ impl Supervised {
     /// # Panics
     /// If it cannot be made.
     pub fn prepare() -> Self {
-        let serve = Serve::prepare();
+        Self::prepare_of(Serve::prepare())
+    }
+
+    /// The same of a deployment that has no root key yet.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub fn prepare_of(serve: Serve) -> Self {
         let made = serve.run("init");
         assert!(made.status.success(), "{made:?}");
         let certificate = serve.authority.client("admin", &[ADMIN], valid());
@@ -129,14 +136,21 @@ impl Supervised {
     /// # Panics
     /// If there is none at the moment.
     pub fn worker(&self) -> Pid {
+        self.worker_now().unwrap_or_else(|| panic!("no worker: {}", self.log()))
+    }
+
+    /// The process id of the worker, if there is one at the moment.
+    ///
+    /// # Panics
+    /// If the supervisor does not run.
+    pub fn worker_now(&self) -> Option<Pid> {
         let supervisor = self.supervisor().as_raw_pid();
         let tasks = fs::read_dir(format!("/proc/{supervisor}/task")).expect("its threads");
         let children = tasks.map(|task| {
             fs::read_to_string(task.expect("a thread").path().join("children")).unwrap_or_default()
         });
         let children: String = children.collect();
-        let child = children.split_whitespace().next().and_then(|id| Pid::from_raw(id.parse().ok()?));
-        child.unwrap_or_else(|| panic!("no worker: {}", self.log()))
+        children.split_whitespace().next().and_then(|id| Pid::from_raw(id.parse().ok()?))
     }
 
     /// A client that may do everything, with the default retry.
@@ -144,13 +158,34 @@ impl Supervised {
     /// # Panics
     /// If it cannot connect.
     pub async fn client(&mut self) -> Client {
+        let config = self.client_config().await.deadline(DEADLINE).connect_timeout(DEADLINE);
+        Client::connect(config).await.expect("the service is there")
+    }
+
+    /// What such a client connects with, and the client's own defaults.
+    ///
+    /// # Panics
+    /// If there is no service.
+    pub async fn client_config(&mut self) -> ClientConfig {
+        let endpoint = self.endpoint().await;
+        let ((certificate, key), ca) = (&self.certificate, self.serve.authority.certificate());
+        ClientConfig::from_files(endpoint, ca, certificate, key).expect("certificates")
+    }
+
+    /// Generated clients of who may do everything: without any retry, and with all that an answer says.
+    ///
+    /// # Panics
+    /// If there is no service.
+    pub async fn clients(&mut self) -> Clients {
+        let endpoint = Endpoint { url: self.endpoint().await, ca: self.serve.authority.certificate() };
+        let files = Some(self.certificate.clone());
+        Clients::connect_to(&endpoint, Identity { files, ..Identity::default() }).await
+    }
+
+    async fn endpoint(&mut self) -> String {
         let address = self.ready(1).await;
         let (_, port) = address.rsplit_once(':').expect("a port");
-        let (certificate, key) = &self.certificate;
-        let ca = self.serve.authority.certificate();
-        let config = ClientConfig::from_files(format!("https://localhost:{port}"), ca, certificate, key);
-        let config = config.expect("certificates").deadline(DEADLINE).connect_timeout(DEADLINE);
-        Client::connect(config).await.expect("the service is there")
+        format!("https://localhost:{port}")
     }
 
     /// Tells the supervisor to end, and waits until it has.

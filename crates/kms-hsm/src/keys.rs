@@ -10,7 +10,7 @@ use crate::{
     direct::Handle,
     failure::{Failure, Trouble},
     mechanisms::{Capabilities, VendorSm4, WrapMechanism},
-    sealing::Sealing,
+    sealing::{PROBE, Sealing},
     session::TokenSession,
 };
 
@@ -119,11 +119,9 @@ impl Form {
 
     /// What tells this key from every other, without telling the key.
     fn fingerprint(&self, session: &TokenSession, key: Handle) -> Result<Vec<u8>, Trouble> {
-        const PROBE: &[u8] = b"dewpoint: proof of a wrapped key";
         match self.sealing {
             None => Ok(session.sign(key, PROBE)?.to_vec()),
-            // One use of the key with a fixed vector, and always the same bytes: it tells nothing new.
-            Some(sealing) => sealing.seal(session, key, &[0; 12], b"", PROBE),
+            Some(sealing) => sealing.seal_probe(session, key),
         }
     }
 }

@@ -16,6 +16,8 @@ use crate::{
 /// The tag's length, in bytes.
 const TAG_BYTES: usize = 16;
 const BLOCK_BYTES: usize = 16;
+/// What keys are tried out with.
+pub(crate) const PROBE: &[u8] = b"dewpoint: proof of a wrapped key";
 
 /// How a key seals.
 #[derive(Clone, Copy)]
@@ -82,6 +84,17 @@ impl Sealing {
                 Ok(plaintext)
             }
         }
+    }
+
+    /// Seals [`PROBE`]: one use of the key with a fixed vector, and always the same bytes: it tells nothing new.
+    pub(crate) fn seal_probe(self, session: &TokenSession, key: Handle) -> Result<Vec<u8>, Trouble> {
+        self.seal(session, key, &[0; 12], b"", PROBE)
+    }
+
+    /// Fails if the token does not open what it seals with the key.
+    pub(crate) fn prove(self, session: &TokenSession, key: Handle) -> Result<(), Trouble> {
+        let sealed = self.seal_probe(session, key)?;
+        self.open(session, key, &[0; 12], b"", &sealed).map(drop)
     }
 
     fn gcm<'a>(self, iv: &'a [u8; 12], associated_data: &'a [u8]) -> Cipher<'a> {

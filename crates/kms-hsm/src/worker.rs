@@ -167,6 +167,14 @@ impl AtWork<'_> {
         self.seat.token.authentication_mac(&self.seat.session, b"dewpoint: proof of the device").is_ok()
     }
 
+    /// Whether the device opens what it seals with this key.
+    fn cipher_works(&mut self, key: &BackingKey) -> bool {
+        let proved = self
+            .sealing(key)
+            .and_then(|sealing| self.with_loaded(key, |session, handle| sealing.prove(session, handle)));
+        proved.is_ok()
+    }
+
     fn sealing(&self, key: &BackingKey) -> Result<Sealing, Trouble> {
         Ok(self.seat.token.sealing(key.kind)?)
     }
@@ -239,10 +247,10 @@ impl HsmSession for AtWork<'_> {
             })
         };
         let mut opened = open(self);
-        // A module may call altered bytes a general error. If the device works but fails with these bytes
-        // twice, it is theirs.
+        // A module may call altered bytes a general error. If the device opens what it seals with this key but
+        // fails with these bytes twice, it is theirs.
         let may_blame = |opened: &Result<_, Trouble>| matches!(opened, Err(Trouble::Call(failure)) if failure.may_blame_input());
-        if may_blame(&opened) && self.device_works() {
+        if may_blame(&opened) && self.cipher_works(key) {
             opened = open(self);
             if may_blame(&opened) {
                 return Err(HsmError::NotAuthentic);

@@ -29,6 +29,7 @@ on_each_module!(
     a_storm_of_errors_is_answered_and_heals,
     a_module_that_does_not_come_back_at_once_heals_later,
     a_moment_of_trouble_blames_no_key,
+    a_device_that_does_not_decrypt_blames_no_ciphertext,
     a_caller_with_bad_ciphertexts_harms_nobody,
     a_call_that_hangs_delays_nobody_for_ever,
     a_call_that_hangs_while_the_token_is_lost_is_noticed,
@@ -141,6 +142,21 @@ fn a_moment_of_trouble_blames_no_key(token: &Token) {
     let sealed = seal(&hsm, &sealing).expect("sealed");
     token.inject("C_Decrypt error 0x5 1");
     assert_eq!(open(&hsm, &sealing, sealed), Ok(b"plaintext".to_vec()));
+}
+
+fn a_device_that_does_not_decrypt_blames_no_ciphertext(token: &Token) {
+    let (hsm, _, _) = warm(token);
+    let sealing = sealing_key(&hsm);
+    let sealed = seal(&hsm, &sealing).expect("sealed");
+    // All else works. CKR_GENERAL_ERROR, CKR_DEVICE_ERROR, CKR_ENCRYPTED_DATA_INVALID
+    for fault in ["C_Decrypt error 0x5 2", "C_Decrypt error 0x30", "C_Decrypt error 0x40"] {
+        token.inject(fault);
+        let refused = open(&hsm, &sealing, sealed.clone()).expect_err("it does not decrypt");
+        assert!(matches!(refused, HsmError::Unavailable { function: "C_Decrypt", .. }), "{fault}: {refused}");
+        token.inject("");
+        assert_eq!(open(&hsm, &sealing, sealed.clone()), Ok(b"plaintext".to_vec()));
+    }
+    assert_eq!((hsm.loss(), hsm.statistics().heals), (None, 0));
 }
 
 fn a_caller_with_bad_ciphertexts_harms_nobody(token: &Token) {
