@@ -12,8 +12,8 @@ COPY softhsm-config softhsm-config
 COPY tests tests
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/source/target \
-    cargo build --locked --release -p kms-server --bin dewpoint \
-    && cp target/release/dewpoint /usr/local/bin/dewpoint
+    cargo build --locked --release -p kms-server -p kms-cli --bin dewpoint --bin dewctl \
+    && cp target/release/dewpoint target/release/dewctl /usr/local/bin/
 
 FROM debian:bookworm-slim
 RUN apt-get update \
@@ -23,7 +23,7 @@ RUN apt-get update \
 RUN groupadd --gid 10001 dewpoint \
     && useradd --uid 10001 --gid dewpoint --no-create-home --shell /usr/sbin/nologin dewpoint \
     && install -d -o dewpoint -g dewpoint -m 0700 /var/lib/dewpoint /var/lib/dewpoint/token /var/lib/dewpoint/data
-COPY --from=build /usr/local/bin/dewpoint /usr/local/bin/dewpoint
+COPY --from=build /usr/local/bin/dewpoint /usr/local/bin/dewctl /usr/local/bin/
 COPY --chmod=0755 softhsm-config/init-token.sh /usr/local/bin/init-token.sh
 COPY --chmod=0755 scripts/container-healthcheck.sh /usr/local/bin/container-healthcheck.sh
 COPY LICENSE /usr/share/doc/dewpoint/LICENSE

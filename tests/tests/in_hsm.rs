@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use dewpoint_tests::{
-    Clients, Context, Dev, DevOptions, all_changes_ended, by_id, by_service, check_log, context, eventually,
-    reason, records,
+    ADMIN, Clients, Context, Dev, DevOptions, Identity, Serve, all_changes_ended, by_id, by_service,
+    check_log, context, eventually, reason, records, valid,
 };
 use kms_proto::v1::{
     CipherPlace, GenerateDataKeyRequest, GenerateDataKeyResponse, Key, KeySpec, ListKeysRequest,
@@ -164,4 +164,38 @@ async fn clients_that_hang_up_leave_no_reservation_half_recorded() {
     .await;
     dev.restart();
     check_log(dev.directory());
+}
+
+/// SM4 by a vendor's numbers, which the stand-in has, in each form that a vendor's cipher may have.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vendors_sm4_seals_inside_the_hsm_by_configured_numbers() {
+    const NUMBERS: &str = "key_type = 0x80000002\ngeneration = 0x80000107";
+    let hsm = |cipher: &str| {
+        format!("workers = 1\n[hsm.cipher]\nsm4 = \"hsm\"\nbudget = 1000\n[hsm.sm4]\n{NUMBERS}\n{cipher}\n")
+    };
+    let mut serve = Serve::prepare();
+    let faults = serve.directory().join("faults");
+    serve.stand_in(&faults, &hsm("cipher = 0x8000010f\nform = \"gcm\""));
+    assert!(serve.run("init").status.success());
+    let mut sealed = Vec::new();
+    for cipher in ["cipher = 0x8000010f\nform = \"gcm\"", "cipher = 0x80000108\nform = \"ecb\""] {
+        serve.configure(&hsm(cipher));
+        serve.start().await;
+        let files = serve.authority.client("admin", &[ADMIN], valid());
+        let mut admin = serve.connect(Identity { files: Some(files), ..Identity::default() }).await;
+        let key = admin.create_of(if sealed.is_empty() { "first" } else { "second" }, KeySpec::Sm4).await;
+        let shown = admin.describe(by_id(&key.key_id)).await.expect("described");
+        assert_eq!(protection(&shown), (CipherPlace::Hsm, 1000, 0));
+        sealed.push(admin.generate(by_id(&key.key_id), Context::new()).await.expect("made"));
+        for made in &sealed {
+            assert_eq!(made.ciphertext_blob[1..3], [2, 2], "sealed in the HSM, by SM4");
+            admin.check_opens(made).await;
+        }
+        assert!(serve.stop().success());
+    }
+    // What the token does not have stops the start, and says what to do.
+    serve.configure(&hsm("cipher = 0x80000bad\nform = \"gcm\""));
+    let refused = serve.run("serve");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("hsm.cipher.sm4"), "{said}");
 }

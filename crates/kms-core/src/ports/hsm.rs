@@ -113,7 +113,8 @@ pub trait HsmSession {
     /// service's own keys are derived at start (record authentication, context hiding).
     fn authentication_mac(&mut self, input: &[u8]) -> Result<Mac, HsmError>;
 
-    /// The generations of the root keys that work, rising; the last one wraps new keys.
+    /// The generations of the root keys that worked when the token was opened or since, rising; the last one wraps
+    /// new keys.
     fn root_generations(&mut self) -> Result<Vec<u32>, HsmError>;
 
     /// Makes the root key of the next generation, tries it out and writes it to stable storage. From
