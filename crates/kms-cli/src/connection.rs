@@ -23,7 +23,7 @@ pub(crate) struct ConnectionOptions {
     /// The authority that the service's certificate comes from, PEM
     #[arg(long, global = true, value_name = "FILE", env = "DEWCTL_CA", help_heading = "Connection")]
     ca: Option<PathBuf>,
-    /// The caller's certificate, PEM; for an operator it names dewpoint://operator/<name>
+    /// The caller's certificate, PEM; for an operator it names dewpoint://operator/NAME
     #[arg(long, global = true, value_name = "FILE", env = "DEWCTL_CERT", help_heading = "Connection")]
     cert: Option<PathBuf>,
     /// The certificate's private key, PEM

@@ -34,7 +34,7 @@ pub(crate) enum HsmCommand {
 /// Where the HSM is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Place {
-    /// The configuration of `dewpoint serve`: its [hsm] table says where
+    /// The configuration of `dewpoint serve`: its table `hsm` says where
     #[arg(long, value_name = "FILE", conflicts_with_all = ["module", "token_label", "pin_file", "root_label"])]
     config: Option<PathBuf>,
     /// The PKCS#11 module, a shared library
