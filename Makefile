@@ -45,7 +45,7 @@ bench: ## Measure the service against its floors in the same run; fails below th
 	BENCH_KEYS=$(BENCH_KEYS) $(RELEASE)/bench
 
 soak: ## Load with faults of the HSM and deaths of the worker at random for SOAK_SECONDS (600), every answer and record checked; SOAK_SEED repeats (not part of CI)
-	scripts/setup.sh demo
+	scripts/setup.sh soak
 	cargo build --locked --release -p kms-server -p dewpoint-tests --bins
 	SOAK_SECONDS=$(SOAK_SECONDS) $(RELEASE)/soak
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what one or more groups of make targets need and is missing; silent when nothing is.
-# Usage: scripts/setup.sh demo|test|check|bench|fuzz...
+# Usage: scripts/setup.sh demo|test|check|bench|soak|fuzz...
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -94,7 +94,7 @@ need_kryoptic() {
 # Packages first, for all groups together; then what is built on them.
 note_packages() {
     case "$1" in
-    demo | bench) need_service ;;
+    demo | bench | soak) need_service ;;
     test)
         need_service
         need_package has strace strace
@@ -113,7 +113,7 @@ note_packages() {
         need_package has_venv python3-venv
         ;;
     fuzz) need_package has c++ g++ ;;
-    *) fail "unknown group '$1'; usage: scripts/setup.sh demo|test|check|bench|fuzz..." ;;
+    *) fail "unknown group '$1'; usage: scripts/setup.sh demo|test|check|bench|soak|fuzz..." ;;
     esac
 }
 
@@ -133,7 +133,7 @@ install_tools() {
     esac
 }
 
-(($#)) || fail "usage: scripts/setup.sh demo|test|check|bench|fuzz..."
+(($#)) || fail "usage: scripts/setup.sh demo|test|check|bench|soak|fuzz..."
 for group in "$@"; do note_packages "$group"; done
 need_rust
 install_packages

@@ -129,3 +129,45 @@ fn is_explained(failure: &Failure, episodes: &[Episode]) -> bool {
         Caller::Retrying => met.any(|episode| episode.healed - episode.begin > OUTLASTED),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::faults::Fault;
+
+    fn episode(begin: Instant, seconds: u64) -> Episode {
+        let healed = begin + Duration::from_secs(seconds);
+        Episode { fault: Fault::Kill, begin, over: begin, healed }
+    }
+
+    #[test]
+    fn only_a_long_outage_explains_the_failure_of_who_retries() {
+        let begin = Instant::now();
+        let failure = |caller| Failure { caller, begin, end: begin, what: String::new() };
+        let sorts = [Caller::Once, Caller::Changing, Caller::Retrying];
+        let explained = |episodes: &[Episode]| sorts.map(|caller| is_explained(&failure(caller), episodes));
+        assert_eq!(explained(&[]), [false; 3]);
+        assert_eq!(explained(&[episode(begin + Duration::from_secs(1), 9)]), [false; 3]);
+        assert_eq!(explained(&[episode(begin, 1)]), [true, true, false]);
+        assert_eq!(explained(&[episode(begin, 3)]), [true; 3]);
+    }
+
+    #[test]
+    fn answers_without_records_and_refusals_with_them_are_found() {
+        let mut acknowledged = Acknowledged::default();
+        acknowledged.named.insert(("GenerateDataKey", 7), 2);
+        acknowledged.requests.insert("twice".to_owned(), "DecryptDataKey");
+        acknowledged.refused.insert("refused".to_owned());
+        acknowledged.changes.insert(("CreateKey", "key".to_owned()), 1);
+        let mut log = Log::default();
+        log.named.insert(("GenerateDataKey".to_owned(), 7), 1);
+        log.requests.extend([("twice".to_owned(), 2), ("refused".to_owned(), 1)]);
+        assert_eq!(differences(&log, &acknowledged).len(), 4);
+        log.named.insert(("GenerateDataKey".to_owned(), 7), 2);
+        log.requests = HashMap::from([("twice".to_owned(), 1)]);
+        log.changes.insert(("CreateKey".to_owned(), "key".to_owned()), 1);
+        assert_eq!(differences(&log, &acknowledged), <[String; 0]>::default());
+    }
+}
