@@ -176,6 +176,13 @@ impl Serve {
         self.command(command).output().expect("dewpoint starts")
     }
 
+    /// Another program of the workspace, on the same token.
+    pub fn beside(&self, program: &str) -> Command {
+        let mut command = Command::new(binary().with_file_name(program));
+        command.envs(self.token.environment.iter().cloned());
+        command
+    }
+
     /// `dewpoint serve` or `init` with the configuration and the token.
     pub fn command(&self, command: &str) -> Command {
         let path = self.directory();

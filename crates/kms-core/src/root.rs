@@ -2,7 +2,7 @@
 //! next.
 //!
 //! A rotation has three commits of `m/root`. The first names the new generation; from then on no key can
-//! be stored under an older one ([`Stored::unchanged`], [`Stored::accept`]), and keys are re-wrapped one by
+//! be stored under an older one (`Stored::unchanged`, `Stored::accept`), and keys are re-wrapped one by
 //! one. When none is left, the second says that the old generations are needed no more; then the token
 //! destroys them, and the third ends the rotation. So a crash at any point leaves a token that has every
 //! generation that `m/root` says is needed, and the rotation goes on from what `m/root` says.
