@@ -13,12 +13,14 @@ use kms_core::{
     ports::{HsmError, HsmJob, HsmSession, Mac},
 };
 
+use parking_lot::MutexGuard;
+
 use crate::{
     direct::Handle,
     failure::{Damage, Failure, Place as FailurePlace, Trouble},
     sealing::Sealing,
     session::TokenSession,
-    ward::{Place, Seat, Ward, unavailable},
+    ward::{Place, Seat, Ward},
 };
 
 /// How long a worker without a session rests before it asks for one again.
@@ -60,19 +62,25 @@ impl Worker {
         }
     }
 
-    fn perform(&self, place: &Place, job: HsmJob) {
-        let mut seat = place.seat.lock();
-        if seat.is_none() {
-            drop(seat); // the medic may want to look at it
-            if let Err(error) = self.ward.sit(place) {
-                return run(move || job(Err(error))).unwrap_or(());
+    /// The worker's seat, taken if it has none.
+    fn seat<'a>(&self, place: &'a Place) -> Result<MutexGuard<'a, Option<Seat>>, HsmError> {
+        loop {
+            let seat = place.seat.lock();
+            if seat.is_some() {
+                return Ok(seat);
             }
-            seat = place.seat.lock();
+            drop(seat);
+            // The medic may take it away again before it is used: then another token waits.
+            self.ward.sit(place)?;
         }
-        let Some(taken) = &mut *seat else {
-            let error = unavailable("C_OpenSession", "the session was lost");
-            return run(move || job(Err(error))).unwrap_or(());
+    }
+
+    fn perform(&self, place: &Place, job: HsmJob) {
+        let mut seat = match self.seat(place) {
+            Ok(seat) => seat,
+            Err(error) => return run(move || job(Err(error))).unwrap_or(()),
         };
+        let Some(taken) = &mut *seat else { return }; // it is there, or there was an error
         let mut work = AtWork { ward: &self.ward, seat: taken };
         let harmless = run(|| job(Ok(&mut work))).is_some();
         taken.token.sweep();
