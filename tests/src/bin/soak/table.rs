@@ -18,6 +18,8 @@ use crate::{
 const ROUNDS: usize = 5;
 /// Between the end of one fault and the next: more than one look at health.
 const REST: Duration = Duration::from_secs(2);
+/// Before a worker dies: one that has served for 10 s is replaced at once, and who dies sooner may be in a crash loop.
+const REST_BEFORE_DEATH: Duration = Duration::from_secs(11);
 /// How long those faults last that last.
 const STORM: Duration = Duration::from_secs(2);
 
@@ -129,6 +131,9 @@ async fn round(
     observer: &Observer,
     measured: &mut Measured,
 ) {
+    if matches!(row.cause, Cause::Fault(Fault::Kill | Fault::Crash(_))) {
+        sleep(REST_BEFORE_DEATH).await;
+    }
     let all = [&observer.once, &observer.retrying, &observer.health];
     for looks in all {
         drop(take(looks));
