@@ -210,12 +210,12 @@ fn line(name: &str, measured: &Measured) -> String {
     let seen = |counts: &BTreeMap<String, usize>, longest: Duration| {
         let texts: Vec<_> = counts.iter().map(|(what, count)| format!("{count} x {what}")).collect();
         let texts = if texts.is_empty() { "no failed call".to_owned() } else { texts.join(", ") };
-        format!("{texts}; longest call {longest:.2?}")
+        (texts, format!("longest {longest:.2?}"))
     };
+    let (once, longest_once) = seen(once, measured.longest_once);
+    let (retrying, longest_retrying) = seen(retrying, measured.longest_retrying);
     format!(
-        "| {name} | {} of {calls} | {} | {} | {} | {} |",
-        seen(once, measured.longest_once),
-        seen(retrying, measured.longest_retrying),
+        "| {name} | {once}, of {calls} calls; {longest_once} | {retrying}; {longest_retrying} | {} | {} | {} |",
         span(&measured.heals),
         span(&measured.unhealthy_after),
         span(&measured.healthy_after),
