@@ -6,7 +6,7 @@ use std::{
         mpsc,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use kms_core::{
@@ -35,6 +35,7 @@ on_each_module!(
     a_call_that_hangs_while_the_token_is_lost_is_noticed,
     an_opening_of_a_session_that_hangs_holds_nobody_else_up,
     a_medic_that_hangs_is_noticed,
+    a_token_that_is_lost_again_and_again_is_not_opened_at_full_speed,
     a_worker_without_a_session_does_not_cost_the_others_theirs,
     a_moment_of_trouble_while_it_is_opened_loses_no_root_key_and_no_cipher,
     a_token_that_lacks_what_is_needed_is_refused,
@@ -260,6 +261,22 @@ fn a_medic_that_hangs_is_noticed(token: &Token) {
     try_mac(&hsm, &key).expect_err("the login is lost");
     is_noticed(&hsm);
     has_healed(&hsm, 1);
+    assert_eq!(healed(|| try_mac(&hsm, &key)), expected);
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test of waits asks the machine for the time")]
+fn a_token_that_is_lost_again_and_again_is_not_opened_at_full_speed(token: &Token) {
+    let (hsm, key, expected) = warm(token);
+    let sealing = sealing_key(&hsm);
+    let begun = Instant::now();
+    token.inject("C_EncryptInit error 0x190"); // CKR_CRYPTOKI_NOT_INITIALIZED
+    while hsm.statistics().heals < 5 {
+        seal(&hsm, &sealing).expect_err("the module says that it is gone");
+        thread::yield_now();
+    }
+    // 0.2, 0.4, 0.8 and 1.6 s, less what a machine that is late takes off nothing.
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+    token.inject("");
     assert_eq!(healed(|| try_mac(&hsm, &key)), expected);
 }
 
