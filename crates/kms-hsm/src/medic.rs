@@ -21,15 +21,19 @@ const ROUND: Duration = Duration::from_secs(1);
 const SEAT_PATIENCE: Duration = Duration::from_secs(2);
 /// The wait after the first vain attempt; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// A token that is lost within this time after it was healed is flapping.
+const SOON: Duration = Duration::from_secs(1);
+/// The longest rest before a flapping token is opened anew.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 /// The longest wait between attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// The medic's memory.
 pub(crate) struct Medic {
     ward: Arc<Ward>,
-    /// When the token was opened anew last, and how long to rest if it is lost soon after that.
+    /// When the token was opened anew last, and how long the medic rested before that.
     healed: Instant,
-    wait: Duration,
+    rest: Duration,
     refusal: Option<Refusal>,
 }
 
@@ -49,7 +53,7 @@ struct Refusal {
 )]
 impl Medic {
     pub(crate) fn new(ward: Arc<Ward>) -> Self {
-        Self { ward, healed: Instant::now(), wait: FIRST_WAIT, refusal: None }
+        Self { ward, healed: Instant::now(), rest: Duration::ZERO, refusal: None }
     }
 
     /// Works until the ward is closed.
@@ -97,17 +101,22 @@ impl Medic {
         if let Some(token) = self.take_token() {
             self.in_module(|_| close(token));
         }
-        // A token that is lost again and again is not opened at full speed.
-        let mut wait = if self.healed.elapsed() < LONGEST_WAIT { self.wait } else { FIRST_WAIT };
-        if wait > FIRST_WAIT && self.closed_within(wait) {
+        // A token that is lost again as soon as it was healed is not opened at full speed.
+        self.rest = if self.healed.elapsed() < SOON {
+            (2 * self.rest).clamp(FIRST_WAIT, LONGEST_REST)
+        } else {
+            Duration::ZERO
+        };
+        if self.closed_within(self.rest) {
             return;
         }
+        let mut wait = FIRST_WAIT;
         loop {
             let error = match self.open() {
                 Ok(token) => {
                     self.ward.heals.fetch_add(1, Ordering::Relaxed);
                     tracing::info!("the token works again");
-                    (self.healed, self.wait) = (Instant::now(), (2 * wait).min(LONGEST_WAIT));
+                    self.healed = Instant::now();
                     self.ward.set(Condition::Working(Arc::new(token)));
                     return;
                 }
