@@ -21,7 +21,7 @@ const LEAK: f64 = 2.0;
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     worker: i32,
-    /// VmRSS in MiB.
+    /// RssAnon in MiB: what the process has allocated. The pages of its own program come and go with the machine.
     resident: f64,
 }
 
@@ -54,7 +54,7 @@ pub(crate) async fn run(site: Arc<Site>, ledger: Arc<Ledger>, begun: Instant) ->
 fn sample(site: &Site) -> Option<Sample> {
     let worker = site.supervised.worker_now()?.as_raw_pid();
     let status = fs::read_to_string(format!("/proc/{worker}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
     let kib: u32 = line.trim().trim_end_matches(" kB").parse().ok()?;
     Some(Sample { worker, resident: f64::from(kib) / 1024.0 })
 }
