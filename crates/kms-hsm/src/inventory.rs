@@ -203,7 +203,7 @@ fn judge_root(
         if try_out().is_ok() {
             return Ok(Ok(()));
         }
-        keys::prove_device(session, wrap).map_err(|trouble| match trouble {
+        keys::prove_device(session, Form::MAC, wrap).map_err(|trouble| match trouble {
             Trouble::Call(failure) => failure.at(Place::Anchor),
             Trouble::Refusal(_) => Failure::new(Call::UnwrapKey, Error::InvalidValue),
         })?;

@@ -166,17 +166,17 @@ pub(crate) fn make_root(session: &TokenSession, label: &str, generation: u32) ->
 }
 
 /// Makes a root key that is no token object and of no use but to try wrapping out.
-pub(crate) fn make_passing_root(session: &TokenSession) -> Result<Handle, Failure> {
+fn make_passing_root(session: &TokenSession) -> Result<Handle, Failure> {
     let mut template = root_attributes();
     template.retain(|attribute| *attribute != Attribute::Token(true));
     template.extend([Attribute::Token(false), Attribute::ValueLen(KEY_BYTES.into())]);
     session.generate_key(&Mechanism::AesKeyGen, &template)
 }
 
-/// Proves that the device wraps, unwraps and computes, with keys of no other use.
-pub(crate) fn prove_device(session: &TokenSession, wrap: WrapMechanism) -> Result<(), Trouble> {
+/// Proves that the device wraps, unwraps and computes with a key of `form`, all keys being of no other use.
+pub(crate) fn prove_device(session: &TokenSession, form: Form, wrap: WrapMechanism) -> Result<(), Trouble> {
     let root = Brief { session, handle: make_passing_root(session)? };
-    make_wrapped(session, Form::MAC, wrap, root.handle).map(drop)
+    make_wrapped(session, form, wrap, root.handle).map(drop)
 }
 
 /// Makes the authentication key as a token object.

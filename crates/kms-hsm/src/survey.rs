@@ -11,7 +11,7 @@ use crate::{
     door::{Description, Door, Occupied, load},
     failure::Trouble,
     inventory::Inventory,
-    keys::{self, Brief, Form},
+    keys::{self, Form},
     mechanisms::{Capabilities, WrapMechanism},
     session::TokenSession,
     token::login,
@@ -189,7 +189,7 @@ impl Trial<'_> {
             None => Err(HsmError::NotOffered { feature: "what is needed" }),
         };
         match (form, wraps) {
-            (Ok(form), Some(wrap)) => tried(wrap_and_compute(self.session, form, wrap)),
+            (Ok(form), Some(wrap)) => tried(keys::prove_device(self.session, form, wrap)),
             (Err(HsmError::NotOffered { .. }), _) | (_, None) => FeatureState::Missing,
             (Err(error), _) => FeatureState::Fails(error.to_string()),
         }
@@ -197,7 +197,7 @@ impl Trial<'_> {
 
     fn of_wrapping(&self, mechanism: WrapMechanism) -> FeatureState {
         if self.offered.contains(&mechanism.id()) {
-            tried(wrap_and_compute(self.session, Form::MAC, mechanism))
+            tried(keys::prove_device(self.session, Form::MAC, mechanism))
         } else {
             FeatureState::Missing
         }
@@ -206,12 +206,6 @@ impl Trial<'_> {
     fn offered(&self, has: fn(&Capabilities) -> bool) -> FeatureState {
         if self.capabilities.is_some_and(has) { FeatureState::Offered } else { FeatureState::Missing }
     }
-}
-
-/// Makes a wrapping key, and a key of `form` that is wrapped, loaded and used under it.
-fn wrap_and_compute(session: &TokenSession, form: Form, wrap: WrapMechanism) -> Result<(), Trouble> {
-    let root = Brief { session, handle: keys::make_passing_root(session)? };
-    keys::make_wrapped(session, form, wrap, root.handle).map(drop)
 }
 
 fn tried(outcome: Result<(), Trouble>) -> FeatureState {

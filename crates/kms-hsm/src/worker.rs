@@ -12,7 +12,6 @@ use kms_core::{
     key::{BackingKey, BackingKind, WrappedKey},
     ports::{HsmError, HsmJob, HsmSession, Mac},
 };
-
 use parking_lot::MutexGuard;
 
 use crate::{
@@ -20,6 +19,7 @@ use crate::{
     failure::{Damage, Failure, Place as FailurePlace, Trouble},
     sealing::Sealing,
     session::TokenSession,
+    token::at_anchor,
     ward::{Place, Seat, Ward},
 };
 
@@ -40,11 +40,14 @@ impl Worker {
     /// Runs jobs until the queue is closed and empty; then leaves its seat.
     pub(crate) fn run(self, jobs: &Receiver<HsmJob>) {
         let place = &self.ward.places[self.number];
+        let mut sits = true;
         loop {
-            self.leave_work_to_the_seated(place);
+            if !sits {
+                self.leave_work_to_the_seated(place);
+            }
             let Ok(job) = jobs.recv() else { break };
             place.mark();
-            self.perform(place, job);
+            sits = self.perform(place, job);
             place.mark();
         }
         drop(place.seat.lock().take());
@@ -75,12 +78,16 @@ impl Worker {
         }
     }
 
-    fn perform(&self, place: &Place, job: HsmJob) {
+    /// Runs a job; says whether the worker has a seat then.
+    fn perform(&self, place: &Place, job: HsmJob) -> bool {
         let mut seat = match self.seat(place) {
             Ok(seat) => seat,
-            Err(error) => return run(move || job(Err(error))).unwrap_or(()),
+            Err(error) => {
+                run(move || job(Err(error)));
+                return false;
+            }
         };
-        let Some(taken) = &mut *seat else { return }; // it is there, or there was an error
+        let Some(taken) = &mut *seat else { return false }; // it is there, or there was an error
         let mut work = AtWork { ward: &self.ward, seat: taken };
         let harmless = run(|| job(Ok(&mut work))).is_some();
         taken.token.sweep();
@@ -88,6 +95,7 @@ impl Worker {
         if !harmless {
             *seat = None; // it may be in the middle of an operation
         }
+        harmless
     }
 }
 
@@ -185,13 +193,6 @@ impl AtWork<'_> {
 
     fn sealing(&self, key: &BackingKey) -> Result<Sealing, Trouble> {
         Ok(self.seat.token.sealing(key.kind)?)
-    }
-}
-
-fn at_anchor(trouble: Trouble) -> Trouble {
-    match trouble {
-        Trouble::Call(failure) => Trouble::Call(failure.at(FailurePlace::Anchor)),
-        refusal @ Trouble::Refusal(_) => refusal,
     }
 }
 
