@@ -53,8 +53,9 @@ impl Client {
         Ok(client)
     }
 
-    /// Sends one call, as often as [`retry`] allows.
-    pub(crate) async fn call<Message, Answer, Sent>(
+    /// Sends one call by a stub of [`proto`](crate::proto), as often as the retry policy and `repeat` allow: for
+    /// operations that this crate has no method for.
+    pub async fn call<Message, Answer, Sent>(
         &self,
         repeat: Repeat,
         message: Message,

@@ -35,10 +35,13 @@ pub use client::Client;
 pub use config::{ClientConfig, RetryPolicy};
 pub use data_keys::{DataKey, OpenedDataKey, SealedDataKey};
 pub use error::{Error, FieldViolation, Refusal};
+/// The contract's messages and stubs.
+pub use kms_proto::v1 as proto;
 pub use kms_proto::v1::{
     CreateKeyRequest, Key, KeySpec, KeyState, ListKeysRequest, ListKeysResponse, Root, Rotation,
     RotationStage, key_reference::Reference as KeyReference,
 };
 pub use operator::RootStatus;
+pub use retry::Repeat;
 pub use secret::SecretBytes;
 pub use tonic::Code;
