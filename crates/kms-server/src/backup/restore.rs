@@ -35,7 +35,7 @@ pub(super) async fn run(options: &RestoreOptions) -> Result<(), BackupError> {
         }
         _ => {}
     }
-    let store = opening::open_store(&unfinished)?;
+    let store = opening::open_store(&config, &unfinished)?;
     let opened = opening::Opened::of(hsm, store, (log, opened));
     let site = Site::open(opened, OperationName::RestoreBackup).await?;
     site.begin(Some(options.digest)).await?;

@@ -10,7 +10,9 @@ use std::{
 };
 
 use kms_core::{
-    ports::{BoxFuture, KeyStore, Mutation, Revision, StoreError, StoreKey, Transaction, Versioned},
+    ports::{
+        BoxFuture, KeyStore, Mutation, Revision, Snapshot, StoreError, StoreKey, Transaction, Versioned,
+    },
     testing::store::FakeKeyStore,
 };
 
@@ -123,6 +125,11 @@ impl KeyStore for SpyStore {
     ) -> BoxFuture<'a, Result<Vec<(StoreKey, Versioned)>, StoreError>> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         self.inner.range(prefix, after, limit)
+    }
+
+    fn snapshot(&self) -> BoxFuture<'_, Result<Box<dyn Snapshot>, StoreError>> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.inner.snapshot()
     }
 
     fn transact(&self, transaction: Transaction) -> BoxFuture<'_, Result<Revision, StoreError>> {
