@@ -74,6 +74,7 @@ impl Opened {
         let changes = TaskTracker::new();
         let adapters = Adapters { hsm: Arc::new(hsm), log: Arc::new(log), clock, changes };
         let ports = Ports {
+            keystores: std::collections::BTreeMap::new(),
             hsm: adapters.hsm.clone(),
             store: Arc::new(store),
             audit: adapters.log.clone(),
