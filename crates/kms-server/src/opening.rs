@@ -69,7 +69,11 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    pub(crate) fn of(hsm: Pkcs11Hsm, store: EmbeddedStore, (log, opened): (FileLog, kms_audit::Opened)) -> Self {
+    pub(crate) fn of(
+        hsm: Pkcs11Hsm,
+        store: EmbeddedStore,
+        (log, opened): (FileLog, kms_audit::Opened),
+    ) -> Self {
         let clock = Arc::new(SystemClock::start());
         let changes = TaskTracker::new();
         let adapters = Adapters { hsm: Arc::new(hsm), log: Arc::new(log), clock, changes };

@@ -19,7 +19,9 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    config::{AdminConfig, CipherConfig, CipherPlace, Config, GrpcConfig, HsmConfig, StoreConfig, TrafficConfig},
+    config::{
+        AdminConfig, CipherConfig, CipherPlace, Config, GrpcConfig, HsmConfig, StoreConfig, TrafficConfig,
+    },
     server::{self, RunningServer, ServeError},
     traffic::TrafficMode,
 };
