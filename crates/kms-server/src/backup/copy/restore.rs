@@ -149,14 +149,13 @@ async fn take_all(
     Ok(counts)
 }
 
-/// The store gets its name, the log says so, and then what the log was told before the store was lost is
-/// settled. If a crash comes between, the next start does what is left.
+/// The store gets its name, and then the log says so. If a crash comes between, the next start finds the trace
+/// in the store and says it. What the log was told before the store was lost, that start settles, too.
 async fn conclude(site: &Site, data_dir: &Path, end: &End) -> Result<(), BackupError> {
     let store = data_dir.join("store");
     fs::rename(unfinished_store(data_dir), &store).map_err(|error| files::error(&store, &error))?;
     files::sync_directory_of(&store)?;
-    site.end(Some(end.digest)).await?;
-    site.settle().await
+    site.end(Some(end.digest)).await
 }
 
 /// Proves all values and puts them into the store, but for faulty ones. Their number is in the counts.
