@@ -327,6 +327,24 @@ async fn a_backup_whose_root_key_is_gone_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_drill_unwraps_every_version_of_every_key() {
+    const KEYS: usize = 40;
+    let mut source = service("redb").await;
+    let mut admin = admin(&source).await;
+    for number in 0..KEYS {
+        admin.create(&format!("key-{number}")).await;
+    }
+    let (file, _) = back_up(&source, "backup");
+    assert!(source.stop().success());
+    let trace = source.directory().join("trace");
+    source.spy(&trace, IN_HSM);
+    done(&drill(&source, &file));
+    let text = fs::read_to_string(&trace).expect("a trace");
+    let unwrapped = text.matches("C_UnwrapKey").count();
+    assert!(unwrapped >= KEYS, "{unwrapped} keys were unwrapped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_an_operator_makes_a_backup_and_not_over_a_file() {
     let source = service("redb").await;
     let answer = admin(&source).await.roots.back_up(BackUpRequest {}).await;
