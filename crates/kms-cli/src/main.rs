@@ -1,5 +1,6 @@
 //! The `dewctl` command: every operation of the service, and what operators do.
 
+mod backup;
 mod connection;
 mod data_key;
 mod hsm;
@@ -20,7 +21,7 @@ use crate::{connection::ConnectionOptions, output::Failure};
 #[command(
     after_help = "Results go to stdout, everything else to stderr.\n\nExit codes: 0 done; 1 the call was refused or failed; \
                   2 wrong usage, or files that cannot be used; 3 --wait found the rotation blocked; \
-                  4 the HSM cannot be used, or lacks what is needed."
+                  4 the HSM cannot be used, or lacks what is needed; 5 a backup holds faulty values, or was altered on its way."
 )]
 struct Arguments {
     #[command(flatten)]
@@ -42,6 +43,12 @@ enum Command {
     DataKey(data_key::DataKeyCommand),
     /// Random bytes of the HSM
     Random(data_key::RandomOptions),
+    /// Write a backup of the key store for the same token, while the service runs
+    ///
+    /// It holds all keys as they are stored, wrapped under the token's root key, names and grants: no secret without
+    /// the token, and nothing of use without it. Back up the token and the audit log by their own means. Prints the
+    /// backup's digest. `dewpoint restore --drill` proves that it can be restored.
+    Backup(backup::BackupOptions),
     /// The root key above all master keys
     #[command(subcommand)]
     Root(root::RootCommand),
@@ -68,6 +75,7 @@ fn main() -> ExitCode {
             clap_complete::generate(*shell, &mut Arguments::command(), "dewctl", &mut std::io::stdout());
             Ok(())
         }
+        Command::Backup(options) => block_on(backup::run(options, connection, as_json)),
     };
     ended.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
 }

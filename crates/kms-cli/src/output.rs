@@ -21,6 +21,10 @@ pub(crate) enum Failure {
     Blocked(String),
     /// The HSM cannot be used, or does not offer what is needed.
     Hsm(String),
+    /// A backup was made, and values in it are faulty.
+    Faulty(String),
+    /// A backup came in otherwise than it was sent.
+    Broken(String),
 }
 
 impl Failure {
@@ -31,6 +35,7 @@ impl Failure {
             Self::Usage(problem) => (problem.clone(), 2),
             Self::Blocked(problem) => (problem.clone(), 3),
             Self::Hsm(problem) => (problem.clone(), 4),
+            Self::Faulty(problem) | Self::Broken(problem) => (problem.clone(), 5),
         };
         eprintln!("dewctl: {text}");
         ExitCode::from(code)

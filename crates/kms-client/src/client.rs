@@ -73,6 +73,15 @@ impl Client {
         .await
     }
 
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// A request without a deadline, for an answer that may go on for long.
+    pub(crate) fn unbounded<Message>(&self, message: Message) -> Request<Message> {
+        Request::from_parts(self.metadata.clone(), Extensions::default(), message)
+    }
+
     fn request<Message>(&self, message: Message, deadline: Instant) -> Request<Message> {
         let mut request = Request::from_parts(self.metadata.clone(), Extensions::default(), message);
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
