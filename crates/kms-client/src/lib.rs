@@ -24,6 +24,7 @@
 mod client;
 mod config;
 mod data_keys;
+mod dev;
 pub mod envelope;
 mod error;
 mod keys;

@@ -13,6 +13,7 @@ use crate::{
 #[allow(missing_docs, reason = "the names are those of the contract, which explains them")]
 pub enum Field {
     Alias,
+    By,
     CiphertextBlob,
     Description,
     EncryptionContext,
@@ -34,6 +35,7 @@ impl Field {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Alias => "alias",
+            Self::By => "by",
             Self::CiphertextBlob => "ciphertext_blob",
             Self::Description => "description",
             Self::EncryptionContext => "encryption_context",

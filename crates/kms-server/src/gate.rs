@@ -37,7 +37,8 @@ pub(crate) struct Gate {
     pub metrics: Metrics,
     /// What carries rotations of the root key out.
     pub rotation: Arc<Rotation>,
-    /// What time it is.
+    /// The machine's clock, whatever clock the keys go by: a call takes as long as it takes, and a certificate is what
+    /// its authority made for the real world. In dev mode a tester may let years pass, and must not lock himself out.
     pub clock: Arc<dyn Clock>,
     /// Changes that go to their end whether or not their clients still wait.
     pub changes: TaskTracker,

@@ -13,6 +13,7 @@ mod grpc;
 mod health;
 mod identity;
 pub mod listeners;
+mod manual_clock;
 mod metrics;
 mod opening;
 mod peer;

@@ -3,6 +3,7 @@
 //! An operation only says what it needs and what it does ([`Operation::prepare`]); authorisation,
 //! HSM workers, commits and records are the pipeline's business (`service.rs`).
 
+mod advance_clock;
 mod cancel_key_deletion;
 mod counted_use;
 mod create_default_key;
@@ -20,6 +21,7 @@ mod generate_data_key_without_plaintext;
 mod generate_random;
 mod list_keys;
 mod manage;
+mod read_clock;
 mod reserve_key_uses;
 mod retire_root;
 mod rewrap_key;
@@ -33,6 +35,7 @@ mod update_key_description;
 
 use std::{future::Future, sync::Arc};
 
+pub use advance_clock::AdvanceClock;
 pub use cancel_key_deletion::CancelKeyDeletion;
 pub use create_default_key::CreateDefaultKey;
 pub use create_key::{CreateKey, IdempotencyToken};
@@ -48,6 +51,7 @@ pub use generate_data_key::{DataKey, DataKeyLength, GenerateDataKey, SealedDataK
 pub use generate_data_key_without_plaintext::GenerateDataKeyWithoutPlaintext;
 pub use generate_random::GenerateRandom;
 pub use list_keys::{KeyPage, ListKeys, PageSize, PageToken};
+pub use read_clock::ReadClock;
 pub use reserve_key_uses::{ReserveKeyUses, ReservedUses};
 pub use retire_root::RetireRoot;
 pub(crate) use rewrap_key::RewrapKey;

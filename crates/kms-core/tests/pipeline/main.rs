@@ -2,6 +2,7 @@
 
 mod budgets;
 mod changes;
+mod clock;
 mod conflicts;
 mod in_hsm;
 mod isolation;

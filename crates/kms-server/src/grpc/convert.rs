@@ -243,7 +243,7 @@ fn state(number: i32) -> Result<Option<KeyState>, Error> {
     }
 }
 
-fn time(moment: Timestamp) -> prost_types::Timestamp {
+pub(crate) fn time(moment: Timestamp) -> prost_types::Timestamp {
     let micros = moment.as_micros();
     let nanos = i32::try_from(micros.rem_euclid(1_000_000) * 1000).unwrap_or(0); // below 10^9
     prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
