@@ -152,6 +152,7 @@ async fn a_creation_that_is_tried_again_with_its_token_makes_one_key() {
         description: description.to_owned(),
         key_spec: spec.into(),
         idempotency_token: "a token".to_owned(),
+        ..CreateKeyRequest::default()
     };
     let original = request("k", "d", KeySpec::Aes256);
     let first = admin.keys.create_key(original.clone()).await.expect("made").into_inner().key;

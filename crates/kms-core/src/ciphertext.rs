@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     context::EncryptionContext,
     error::{Error, Field},
-    key::{KeyId, KeySpec, MaterialId, Scheme},
+    key::{Cipher, KeyId, MaterialId, Scheme},
     ports::Mac,
     secret::SecretBytes,
 };
@@ -21,6 +21,8 @@ type Sm4Gcm = AesGcm<Sm4, U12>;
 
 /// The longest data key, in bytes. DEW: datakey_length, 8192 bits.
 pub const MAX_DATA_KEY_BYTES: usize = 1024;
+/// The most that one ciphertext of any purpose seals, in bytes. DEW: small data, 4096 bytes.
+pub const MAX_SEALED_BYTES: usize = 4096;
 /// The header's length, in bytes.
 pub const HEADER_BYTES: usize = 52;
 /// The tag's length, in bytes.
@@ -35,6 +37,22 @@ const LABEL: &[u8; 16] = b"DEWPOINT-WRAPKEY";
 pub enum Purpose {
     /// A data key.
     DataKey = 1,
+    /// Small data.
+    SmallData = 2,
+    /// The material of a key version itself, where [`Scheme::Opened`] keeps it. Never leaves the service.
+    KeyMaterial = 3,
+    /// The private half of a data key pair.
+    DataKeyPair = 4,
+}
+
+impl Purpose {
+    /// The most that a ciphertext of it seals, in bytes.
+    pub const fn longest(self) -> usize {
+        match self {
+            Self::DataKey => MAX_DATA_KEY_BYTES,
+            Self::SmallData | Self::KeyMaterial | Self::DataKeyPair => MAX_SEALED_BYTES,
+        }
+    }
 }
 
 /// The header of a ciphertext: everything that is needed to open it but the key and the context.
@@ -43,7 +61,7 @@ pub struct Header {
     /// Who seals, and with what.
     pub scheme: Scheme,
     /// AES-256-GCM or SM4-GCM.
-    pub spec: KeySpec,
+    pub cipher: Cipher,
     /// What it is for.
     pub purpose: Purpose,
     /// Whose material sealed it.
@@ -61,7 +79,7 @@ impl Header {
     /// The header of a new ciphertext; `random` are 28 fresh random bytes.
     pub fn fresh(
         scheme: Scheme,
-        spec: KeySpec,
+        cipher: Cipher,
         purpose: Purpose,
         material: MaterialId,
         version: u32,
@@ -70,15 +88,15 @@ impl Header {
         let (mut derivation_nonce, mut iv) = ([0; 16], [0; 12]);
         derivation_nonce.copy_from_slice(&random[..16]);
         iv.copy_from_slice(&random[16..]);
-        Self { scheme, spec, purpose, material, version, derivation_nonce, iv }
+        Self { scheme, cipher, purpose, material, version, derivation_nonce, iv }
     }
 
     /// Splits a ciphertext into its header and its sealed part with the tag.
     pub fn parse(ciphertext: &[u8]) -> Result<(Self, &[u8]), Error> {
         let malformed = |problem| Error::invalid(Field::CiphertextBlob, problem);
         let sealed_bytes = ciphertext.len().saturating_sub(HEADER_BYTES + TAG_BYTES);
-        if !(1..=MAX_DATA_KEY_BYTES).contains(&sealed_bytes) {
-            return Err(malformed("must be 69 to 1092 bytes long"));
+        if !(1..=MAX_SEALED_BYTES).contains(&sealed_bytes) {
+            return Err(malformed("must be 69 to 4164 bytes long"));
         }
         let (head, sealed) = ciphertext.split_at(HEADER_BYTES);
         let scheme = match (head[0], head[1]) {
@@ -86,18 +104,25 @@ impl Header {
             (FORMAT_VERSION, 2) => Scheme::InHsm,
             _ => return Err(malformed("is not of a format that this service writes")),
         };
-        let spec = match head[2] {
-            1 => KeySpec::Aes256,
-            2 => KeySpec::Sm4,
+        let cipher = match head[2] {
+            1 => Cipher::Aes256Gcm,
+            2 => Cipher::Sm4Gcm,
             _ => return Err(malformed("names an unknown algorithm")),
         };
-        if head[3] != Purpose::DataKey as u8 {
-            return Err(malformed("names an unknown purpose"));
+        let purpose = match head[3] {
+            1 => Purpose::DataKey,
+            2 => Purpose::SmallData,
+            3 => Purpose::KeyMaterial,
+            4 => Purpose::DataKeyPair,
+            _ => return Err(malformed("names an unknown purpose")),
+        };
+        if sealed_bytes > purpose.longest() {
+            return Err(malformed("must be at most 1092 bytes long for a data key"));
         }
         let header = Self {
             scheme,
-            spec,
-            purpose: Purpose::DataKey,
+            cipher,
+            purpose,
             material: MaterialId::of(KeyId::from_uuid(Uuid::from_bytes(array(&head[4..20])))),
             version: u32::from_be_bytes(array(&head[20..24])),
             derivation_nonce: array(&head[24..40]),
@@ -112,7 +137,7 @@ impl Header {
         head[..4].copy_from_slice(&[
             FORMAT_VERSION,
             self.scheme as u8,
-            algorithm(self.spec),
+            self.cipher as u8,
             self.purpose as u8,
         ]);
         head[4..20].copy_from_slice(self.material.as_bytes());
@@ -132,7 +157,7 @@ impl Header {
         input.push(0);
         let fields: [&[u8]; 6] = [
             &[FORMAT_VERSION],
-            &[algorithm(self.spec)],
+            &[self.cipher as u8],
             &[self.purpose as u8],
             self.material.as_bytes(),
             &self.version.to_be_bytes(),
@@ -142,7 +167,7 @@ impl Header {
             input.push(u8::try_from(field.len()).unwrap_or(u8::MAX)); // at most 16
             input.extend_from_slice(field);
         }
-        let bits = 8 * u32::try_from(wrapping_key_bytes(self.spec)).unwrap_or(0); // 128 or 256
+        let bits = 8 * u32::try_from(self.cipher.key_bytes()).unwrap_or(0); // 128 or 256
         input.extend_from_slice(&bits.to_be_bytes());
         input
     }
@@ -174,14 +199,14 @@ impl Header {
         // The plaintext is encrypted where it lies: every byte of it in `out` is overwritten.
         out.extend_from_slice(plaintext.expose_secret());
         let aad = self.associated_data(context);
-        let key = &derived[..wrapping_key_bytes(self.spec)];
+        let key = &derived[..self.cipher.key_bytes()];
         let buffer = &mut out[HEADER_BYTES..];
-        let tag = match self.spec {
-            KeySpec::Aes256 => {
-                cipher::<Aes256Gcm>(key)?.encrypt_inout_detached(&self.iv.into(), &aad, buffer.into())
+        let tag = match self.cipher {
+            Cipher::Aes256Gcm => {
+                keyed::<Aes256Gcm>(key)?.encrypt_inout_detached(&self.iv.into(), &aad, buffer.into())
             }
-            KeySpec::Sm4 => {
-                cipher::<Sm4Gcm>(key)?.encrypt_inout_detached(&self.iv.into(), &aad, buffer.into())
+            Cipher::Sm4Gcm => {
+                keyed::<Sm4Gcm>(key)?.encrypt_inout_detached(&self.iv.into(), &aad, buffer.into())
             }
         };
         let tag = tag.map_err(|_| Error::Internal { detail: "the AEAD refused a short plaintext" })?;
@@ -200,38 +225,23 @@ impl Header {
             sealed.split_at_checked(sealed.len().wrapping_sub(TAG_BYTES)).ok_or(Error::CannotDecrypt)?;
         let tag: [u8; TAG_BYTES] = array(tag);
         let aad = self.associated_data(context);
-        let key = &derived[..wrapping_key_bytes(self.spec)];
+        let key = &derived[..self.cipher.key_bytes()];
         let mut plaintext = SecretBytes::new(body.to_vec());
         let buffer = plaintext.expose_secret_mut();
         let (iv, tag) = (self.iv.into(), tag.into());
-        match self.spec {
-            KeySpec::Aes256 => {
-                cipher::<Aes256Gcm>(key)?.decrypt_inout_detached(&iv, &aad, buffer.into(), &tag)
+        match self.cipher {
+            Cipher::Aes256Gcm => {
+                keyed::<Aes256Gcm>(key)?.decrypt_inout_detached(&iv, &aad, buffer.into(), &tag)
             }
-            KeySpec::Sm4 => cipher::<Sm4Gcm>(key)?.decrypt_inout_detached(&iv, &aad, buffer.into(), &tag),
+            Cipher::Sm4Gcm => keyed::<Sm4Gcm>(key)?.decrypt_inout_detached(&iv, &aad, buffer.into(), &tag),
         }
         .map_err(|_| Error::CannotDecrypt)?;
         Ok(plaintext)
     }
 }
 
-const fn algorithm(spec: KeySpec) -> u8 {
-    match spec {
-        KeySpec::Aes256 => 1,
-        KeySpec::Sm4 => 2,
-    }
-}
-
-/// How many leading bytes of the derived block are the wrapping key.
-const fn wrapping_key_bytes(spec: KeySpec) -> usize {
-    match spec {
-        KeySpec::Aes256 => 32,
-        KeySpec::Sm4 => 16,
-    }
-}
-
 // NIST SP 800-38D for AES; RFC 8998 for the same mode over SM4.
-fn cipher<C: KeyInit>(key: &[u8]) -> Result<C, Error> {
+fn keyed<C: KeyInit>(key: &[u8]) -> Result<C, Error> {
     C::new_from_slice(key).map_err(|_| Error::Internal { detail: "a wrapping key has a wrong length" })
 }
 
@@ -251,18 +261,18 @@ mod tests {
 
     use super::*;
 
-    fn header(spec: KeySpec) -> Header {
+    fn header(cipher: Cipher) -> Header {
         let material = MaterialId::of(KeyId::from_uuid(Uuid::from_bytes([7; 16])));
-        Header::fresh(Scheme::DerivedKey, spec, Purpose::DataKey, material, 3, &[9; 28])
+        Header::fresh(Scheme::DerivedKey, cipher, Purpose::DataKey, material, 3, &[9; 28])
     }
 
     fn context(value: &str) -> EncryptionContext {
         EncryptionContext::new(BTreeMap::from([("bucket".to_owned(), value.to_owned())])).expect("short")
     }
 
-    fn sealed(spec: KeySpec, plaintext: &[u8]) -> Vec<u8> {
+    fn sealed(cipher: Cipher, plaintext: &[u8]) -> Vec<u8> {
         let secret = SecretBytes::new(plaintext.to_vec());
-        header(spec).seal(&Zeroizing::new([5; 32]), &context("a"), &secret).expect("seals")
+        header(cipher).seal(&Zeroizing::new([5; 32]), &context("a"), &secret).expect("seals")
     }
 
     fn open(ciphertext: &[u8], key: [u8; 32], context: &EncryptionContext) -> Result<SecretBytes, Error> {
@@ -272,8 +282,8 @@ mod tests {
 
     #[test]
     fn opens_what_it_sealed_and_nothing_else() {
-        for spec in [KeySpec::Aes256, KeySpec::Sm4] {
-            let ciphertext = sealed(spec, b"data key");
+        for cipher in [Cipher::Aes256Gcm, Cipher::Sm4Gcm] {
+            let ciphertext = sealed(cipher, b"data key");
             assert!(!ciphertext.windows(8).any(|window| window == b"data key"));
             let opened = open(&ciphertext, [5; 32], &context("a")).expect("opens");
             assert_eq!(opened.expose_secret(), b"data key");
@@ -285,8 +295,8 @@ mod tests {
 
     #[test]
     fn every_flipped_byte_and_every_prefix_is_refused() {
-        for spec in [KeySpec::Aes256, KeySpec::Sm4] {
-            let ciphertext = sealed(spec, b"0123456789abcdef");
+        for cipher in [Cipher::Aes256Gcm, Cipher::Sm4Gcm] {
+            let ciphertext = sealed(cipher, b"0123456789abcdef");
             for position in 0..ciphertext.len() {
                 let mut altered = ciphertext.clone();
                 altered[position] ^= 1;
@@ -301,21 +311,21 @@ mod tests {
     #[test]
     fn lengths_outside_of_1_to_1024_are_malformed() {
         for length in [0, 1025] {
-            let ciphertext = sealed(KeySpec::Aes256, &vec![1; length]);
+            let ciphertext = sealed(Cipher::Aes256Gcm, &vec![1; length]);
             let error = Header::parse(&ciphertext).expect_err("out of range");
             assert_eq!(error.code(), "INVALID_FIELD");
         }
         for length in [1, 1024] {
-            let ciphertext = sealed(KeySpec::Sm4, &vec![1; length]);
+            let ciphertext = sealed(Cipher::Sm4Gcm, &vec![1; length]);
             assert_eq!(open(&ciphertext, [5; 32], &context("a")).expect("in range").len(), length);
         }
     }
 
     #[test]
     fn every_header_field_changes_the_derivation() {
-        let base = header(KeySpec::Aes256);
+        let base = header(Cipher::Aes256Gcm);
         let others = [
-            Header { spec: KeySpec::Sm4, ..base },
+            Header { cipher: Cipher::Sm4Gcm, ..base },
             Header { material: MaterialId::of(KeyId::from_uuid(Uuid::from_bytes([8; 16]))), ..base },
             Header { version: 4, ..base },
             Header { derivation_nonce: [1; 16], ..base },

@@ -7,6 +7,9 @@
 //! | `d/` account `/` service | id of the account's default key for the service |
 //! | `i/` account `/` region `/` key id | nothing: the list of custom keys, in the order of creation |
 //! | `t/` account `/` region `/` SHA-256 of an idempotency token | the request's digest and its key |
+//! | `s/` due time (8 bytes, ms) kind (1 byte) key id | nothing: what falls due, in the order of time |
+//! | `g/` key id (16 bytes) `/` grant id (hex) | the grant |
+//! | `r/` material id `/` region | id of the replica that is valid in the region |
 //! | `o/` request id | the change's digest: the change is committed, its outcome perhaps not recorded |
 //! | `m/deployment` | which token this store belongs to |
 //! | `m/root` | the root keys: which generation wraps new keys, which ones may still be needed |
@@ -25,6 +28,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    Timestamp,
     error::Error,
     identity::{AccountId, Caller, Region, ServiceName},
     key::{DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord},
@@ -34,7 +38,7 @@ use crate::{
 };
 
 /// Leads every stored value: the version of its encoding.
-const ENCODING: u8 = 2;
+const ENCODING: u8 = 3;
 const MAC_BYTES: usize = 32;
 
 /// A value that was read and authenticated, with the revision that a change of it must name.
@@ -307,6 +311,28 @@ pub(crate) fn outbox_path(request: RequestId) -> StoreKey {
     [OUTBOX_PREFIX, request.as_bytes()].concat()
 }
 
+/// What falls due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+#[allow(dead_code, reason = "the scheduler comes with its own change")]
+pub(crate) enum Due {
+    /// The deletion of a key.
+    Deletion = 1,
+    /// The next rotation of a key.
+    Rotation = 2,
+    /// The deletion of imported material.
+    MaterialExpiry = 3,
+}
+
+/// Where it is said that `what` falls due for a key: rising with the time.
+#[allow(dead_code, reason = "the scheduler comes with its own change")]
+pub(crate) fn due_path(at: Timestamp, what: Due, id: KeyId) -> StoreKey {
+    let millis = u64::try_from(at.as_millis()).unwrap_or(0); // before 1970: at once
+    [DUE_PREFIX, &millis.to_be_bytes(), &[what as u8], id.as_bytes()].concat()
+}
+
+#[allow(dead_code, reason = "the scheduler comes with its own change")]
+pub(crate) const DUE_PREFIX: &[u8] = b"s/";
 const KEY_PREFIX: &[u8] = b"k/";
 pub(crate) const OUTBOX_PREFIX: &[u8] = b"o/";
 pub(crate) const DEPLOYMENT_PATH: &[u8] = b"m/deployment";

@@ -13,7 +13,34 @@ use crate::{
 #[allow(missing_docs, reason = "the names are those of the contract, which explains them")]
 pub enum Field {
     Alias,
+    Algorithm,
+    AliasList,
     By,
+    Clock,
+    ExpiresAt,
+    Grantee,
+    GrantId,
+    GrantName,
+    GrantOperations,
+    ImportToken,
+    IntervalDays,
+    Keystore,
+    KeystoreId,
+    KeyUsage,
+    Limit,
+    Mac,
+    Message,
+    MessageType,
+    Offset,
+    Origin,
+    PublicKey,
+    Region,
+    RetiringPrincipal,
+    Signature,
+    Tag,
+    Tags,
+    WrappedMaterial,
+    WrappingAlgorithm,
     CiphertextBlob,
     Description,
     EncryptionContext,
@@ -35,7 +62,34 @@ impl Field {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Alias => "alias",
+            Self::Algorithm => "algorithm",
+            Self::AliasList => "aliases",
             Self::By => "by",
+            Self::Clock => "clock",
+            Self::ExpiresAt => "expires_at",
+            Self::Grantee => "grantee",
+            Self::GrantId => "grant_id",
+            Self::GrantName => "name",
+            Self::GrantOperations => "operations",
+            Self::ImportToken => "import_token",
+            Self::IntervalDays => "interval_days",
+            Self::Keystore => "keystore",
+            Self::KeystoreId => "keystore_id",
+            Self::KeyUsage => "key_usage",
+            Self::Limit => "limit",
+            Self::Mac => "mac",
+            Self::Message => "message",
+            Self::MessageType => "message_type",
+            Self::Offset => "offset",
+            Self::Origin => "origin",
+            Self::PublicKey => "public_key",
+            Self::Region => "region",
+            Self::RetiringPrincipal => "retiring_principal",
+            Self::Signature => "signature",
+            Self::Tag => "tag",
+            Self::Tags => "tags",
+            Self::WrappedMaterial => "wrapped_material",
+            Self::WrappingAlgorithm => "wrapping_algorithm",
             Self::CiphertextBlob => "ciphertext_blob",
             Self::Description => "description",
             Self::EncryptionContext => "encryption_context",
@@ -63,6 +117,17 @@ pub struct Throttled {
     pub limit: u32,
     /// How long until the next call can pass.
     pub retry_after: Duration,
+}
+
+/// A quota that is used up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quota {
+    /// Of what, as `grants of the key`.
+    pub what: &'static str,
+    /// How many there may be.
+    pub limit: u64,
+    /// How many there are.
+    pub used: u64,
 }
 
 /// Why a call has no identity that the service accepts.
@@ -162,6 +227,93 @@ pub enum Error {
     /// Managing a default key.
     #[error("default keys cannot be changed, disabled, deleted or renamed")]
     DefaultKeyImmutable,
+    /// Importing into a key that has material. DEW: KMS.0310.
+    #[error("the key is not waiting for key material")]
+    KeyNotPendingImport,
+    /// The key is for something else. DEW: KMS.0334, KMS.0335.
+    #[error("the key is for another usage than this operation")]
+    KeyUsageMismatch,
+    /// The operation is not for keys of this kind. DEW: KMS.0324, KMS.0325, KMS.0331, KMS.0341, KMS.1114, KMS.1115.
+    #[error("the operation does not work with keys of this kind")]
+    KeyKindUnsupported,
+    /// The algorithm is not one of the key's. DEW: KMS.0332, KMS.2105, KMS.2106.
+    #[error("the key does not support this algorithm")]
+    AlgorithmMismatch,
+    /// The key is not rotated by time. DEW: KMS.0313.
+    #[error("the rotation of the key is not enabled")]
+    RotationNotEnabled,
+    /// The key is rotated by time already. DEW: KMS.2901.
+    #[error("the rotation of the key is enabled already")]
+    RotationAlreadyEnabled,
+    /// Only for keys whose material is imported. DEW: KMS.0309.
+    #[error("the operation is only for keys of origin external")]
+    ExternalKeyRequired,
+    /// Not for keys whose material is imported. DEW: KMS.0312.
+    #[error("the operation is not for keys of origin external")]
+    ExternalKeyUnsupported,
+    /// The import token has run out. DEW: KMS.2601.
+    #[error("the import token has expired; get new parameters for import")]
+    ImportTokenExpired,
+    /// The import token is none of ours, or altered. DEW: KMS.2605.
+    #[error("the import token is not valid")]
+    ImportTokenInvalid,
+    /// The import token is another key's. DEW: KMS.2603.
+    #[error("the import token belongs to another key")]
+    ImportTokenMismatch,
+    /// Other material than the key had before. DEW: KMS.2606.
+    #[error("the key had other material before; only the same can be imported again")]
+    MaterialMismatch,
+    /// The wrapped material does not open, or is no material for this key. DEW: KMS.2604, KMS.2609, KMS.2610.
+    #[error("the key material cannot be used: it does not open, or has a wrong form or length for this key")]
+    MaterialInvalid,
+    /// Imported key pairs keep their material. DEW: KMS.2702.
+    #[error("the imported material of a key pair cannot be deleted")]
+    MaterialNotDeletable,
+    /// No such grant. DEW: KMS.2501.
+    #[error("the grant does not exist")]
+    GrantNotFound,
+    /// The grant is another key's. DEW: KMS.2502.
+    #[error("the grant belongs to another key")]
+    GrantMismatch,
+    /// No such further alias on this key.
+    #[error("the key has no such alias")]
+    AliasNotFound,
+    /// No such tag on this key. DEW: KMS.0416.
+    #[error("the key has no such tag")]
+    TagNotFound,
+    /// No such keystore. DEW: KMS.8003.
+    #[error("the keystore does not exist")]
+    KeystoreNotFound,
+    /// The keystore is disabled.
+    #[error("the keystore is disabled; enable it first")]
+    KeystoreDisabled,
+    /// The keystore holds keys.
+    #[error("the keystore still holds keys")]
+    KeystoreNotEmpty,
+    /// The token or the name is taken.
+    #[error("the keystore exists already, or its token is in use")]
+    KeystoreExists,
+    /// Not for keys of a keystore. DEW: KMS.0338, KMS.0339, KMS.0340.
+    #[error("the operation is not for keys of a custom keystore")]
+    KeystoreUnsupported,
+    /// A replica is managed at its primary. DEW: KMS.0106, KMS.3802.
+    #[error("the key is a replica; manage its primary")]
+    ReplicaReadOnly,
+    /// The region has a key of this material already.
+    #[error("the region already has a replica of this key")]
+    ReplicaExists,
+    /// The primary of replicas cannot go before them.
+    #[error("the key still has replicas")]
+    ReplicasRemain,
+    /// A quota is used up. DEW: KMS.1105, KMS.2404, KMS.2405, KMS.0409.
+    #[error("{} quota of {} is used up: {} in use", .0.what, .0.limit, .0.used)]
+    QuotaExceeded(Quota),
+    /// Not part of this service.
+    #[error("{feature} is not offered here")]
+    NotOffered {
+        /// What is not.
+        feature: &'static str,
+    },
     /// Another key of the account has this alias in this region.
     #[error("another key has this alias")]
     AliasExists,
@@ -213,6 +365,7 @@ impl Error {
     }
 
     /// The stable reason, for programs and for the log.
+    #[allow(clippy::too_many_lines, reason = "one line for each error")]
     pub const fn code(&self) -> &'static str {
         match self {
             Self::InvalidField { .. } => "INVALID_FIELD",
@@ -229,6 +382,34 @@ impl Error {
             Self::KeyAlreadyPendingDeletion => "KEY_ALREADY_PENDING_DELETION",
             Self::KeyNotPendingDeletion => "KEY_NOT_PENDING_DELETION",
             Self::DefaultKeyImmutable => "DEFAULT_KEY_IMMUTABLE",
+            Self::KeyNotPendingImport => "KEY_NOT_PENDING_IMPORT",
+            Self::KeyUsageMismatch => "KEY_USAGE_MISMATCH",
+            Self::KeyKindUnsupported => "KEY_KIND_UNSUPPORTED",
+            Self::AlgorithmMismatch => "ALGORITHM_MISMATCH",
+            Self::RotationNotEnabled => "ROTATION_NOT_ENABLED",
+            Self::RotationAlreadyEnabled => "ROTATION_ALREADY_ENABLED",
+            Self::ExternalKeyRequired => "EXTERNAL_KEY_REQUIRED",
+            Self::ExternalKeyUnsupported => "EXTERNAL_KEY_UNSUPPORTED",
+            Self::ImportTokenExpired => "IMPORT_TOKEN_EXPIRED",
+            Self::ImportTokenInvalid => "IMPORT_TOKEN_INVALID",
+            Self::ImportTokenMismatch => "IMPORT_TOKEN_MISMATCH",
+            Self::MaterialMismatch => "MATERIAL_MISMATCH",
+            Self::MaterialInvalid => "MATERIAL_INVALID",
+            Self::MaterialNotDeletable => "MATERIAL_NOT_DELETABLE",
+            Self::GrantNotFound => "GRANT_NOT_FOUND",
+            Self::GrantMismatch => "GRANT_MISMATCH",
+            Self::AliasNotFound => "ALIAS_NOT_FOUND",
+            Self::TagNotFound => "TAG_NOT_FOUND",
+            Self::KeystoreNotFound => "KEYSTORE_NOT_FOUND",
+            Self::KeystoreDisabled => "KEYSTORE_DISABLED",
+            Self::KeystoreNotEmpty => "KEYSTORE_NOT_EMPTY",
+            Self::KeystoreExists => "KEYSTORE_EXISTS",
+            Self::KeystoreUnsupported => "KEYSTORE_UNSUPPORTED",
+            Self::ReplicaReadOnly => "REPLICA_READ_ONLY",
+            Self::ReplicaExists => "REPLICA_EXISTS",
+            Self::ReplicasRemain => "REPLICAS_REMAIN",
+            Self::QuotaExceeded(_) => "QUOTA_EXCEEDED",
+            Self::NotOffered { .. } => "NOT_OFFERED",
             Self::AliasExists => "ALIAS_EXISTS",
             Self::IdempotencyTokenReused => "IDEMPOTENCY_TOKEN_REUSED",
             Self::Contention => "CONTENTION",

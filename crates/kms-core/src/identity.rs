@@ -63,6 +63,10 @@ name_type!(
     Region
 );
 name_type!(
+    /// A keystore: a configured token that keys can live on.
+    KeystoreId
+);
+name_type!(
     /// A service that uses keys for users, as `obs`.
     ServiceName
 );

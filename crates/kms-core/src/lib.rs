@@ -19,6 +19,7 @@ pub mod root;
 mod secret;
 mod service;
 mod settings;
+pub mod states;
 mod timestamp;
 mod upkeep;
 mod uses;

@@ -1,71 +1,92 @@
 //! The table of operations: names, permissions, trace names, traffic groups.
 
-/// A permission, named as in DEW's policies (version 1.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Action {
-    /// `kms:cmk:create`
-    CmkCreate,
-    /// `kms:cmk:get`
-    CmkGet,
-    /// `kms:cmk:list`
-    CmkList,
-    /// `kms:cmk:enable`
-    CmkEnable,
-    /// `kms:cmk:disable`
-    CmkDisable,
-    /// `kms:cmk:update`
-    CmkUpdate,
-    /// `kms:cmk:generate`
-    CmkGenerate,
-    /// `kms:dek:create`
-    DekCreate,
-    /// `kms:dek:crypto`
-    DekCrypto,
-    /// `dewpoint:root:manage`: the operators' only one; no user can be given it.
-    RootManage,
+macro_rules! actions {
+    ($($name:ident = $text:literal,)*) => {
+        /// A permission, named as in DEW's policies (version 1.1).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Action {
+            $(#[doc = concat!("`", $text, "`")] $name,)*
+            /// `dewpoint:root:manage`: the operators' only one; no user can be given it.
+            RootManage,
+        }
+
+        impl Action {
+            /// All that users can be given.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The name in policies and in errors.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                    Self::RootManage => "dewpoint:root:manage",
+                }
+            }
+        }
+    };
+}
+
+// DEW: §9, the older action names, which the SSE-KMS description uses too. Where DEW's documents name none
+// (aliases, shared secrets, replication, keystores), the name is ours, of the same form.
+actions! {
+    CmkCreate = "kms:cmk:create",
+    CmkGet = "kms:cmk:get",
+    CmkList = "kms:cmk:list",
+    CmkEnable = "kms:cmk:enable",
+    CmkDisable = "kms:cmk:disable",
+    CmkUpdate = "kms:cmk:update",
+    CmkGenerate = "kms:cmk:generate",
+    DekCreate = "kms:dek:create",
+    DekCrypto = "kms:dek:crypto",
+    CmkCrypto = "kms:cmk:crypto",
+    CmkSign = "kms:cmk:sign",
+    CmkVerify = "kms:cmk:verify",
+    CmkGetPublicKey = "kms:cmk:getPublicKey",
+    CmkGenerateMac = "kms:cmk:generateMac",
+    CmkVerifyMac = "kms:cmk:verifyMac",
+    CmkDeriveSharedSecret = "kms:cmk:deriveSharedSecret",
+    GrantCreate = "kms:grant:create",
+    GrantList = "kms:grant:list",
+    GrantRetire = "kms:grant:retire",
+    GrantRevoke = "kms:grant:revoke",
+    TagCreate = "kms:cmkTag:create",
+    TagDelete = "kms:cmkTag:delete",
+    TagList = "kms:cmkTag:list",
+    TagBatch = "kms:cmkTag:batch",
+    TagListInstance = "kms:cmkTag:listInstance",
+    AliasCreate = "kms:alias:create",
+    AliasAssociate = "kms:alias:associate",
+    AliasDelete = "kms:alias:delete",
+    AliasList = "kms:alias:list",
+    CmkEnableRotation = "kms:cmk:enableRotation",
+    CmkDisableRotation = "kms:cmk:disableRotation",
+    CmkUpdateRotation = "kms:cmk:updateRotation",
+    CmkGetRotation = "kms:cmk:getRotation",
+    CmkRotate = "kms:cmk:rotate",
+    CmkGetMaterial = "kms:cmk:getMaterial",
+    CmkImportMaterial = "kms:cmk:importMaterial",
+    CmkDeleteMaterial = "kms:cmk:deleteMaterial",
+    CmkReplicate = "kms:cmk:replicate",
+    CmkUpdatePrimaryRegion = "kms:cmk:updatePrimaryRegion",
+    KeystoreCreate = "kms:keystore:create",
+    KeystoreDelete = "kms:keystore:delete",
+    KeystoreUpdate = "kms:keystore:update",
+    KeystoreGet = "kms:keystore:get",
+    KeystoreList = "kms:keystore:list",
+    CmkGetQuota = "kms:cmk:getQuota",
+    CmkGetInstance = "kms:cmk:getInstance",
 }
 
 impl Action {
-    /// All that users can be given.
-    pub const ALL: [Self; 9] = [
-        Self::CmkCreate,
-        Self::CmkGet,
-        Self::CmkList,
-        Self::CmkEnable,
-        Self::CmkDisable,
-        Self::CmkUpdate,
-        Self::CmkGenerate,
-        Self::DekCreate,
-        Self::DekCrypto,
-    ];
-
-    /// The name in policies and in errors.
-    // DEW: §9, the older action names, which the SSE-KMS description uses too.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::CmkCreate => "kms:cmk:create",
-            Self::CmkGet => "kms:cmk:get",
-            Self::CmkList => "kms:cmk:list",
-            Self::CmkEnable => "kms:cmk:enable",
-            Self::CmkDisable => "kms:cmk:disable",
-            Self::CmkUpdate => "kms:cmk:update",
-            Self::CmkGenerate => "kms:cmk:generate",
-            Self::DekCreate => "kms:dek:create",
-            Self::DekCrypto => "kms:dek:crypto",
-            Self::RootManage => "dewpoint:root:manage",
-        }
-    }
-
     /// The action with this name, if users can be given it.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|action| action.name() == name)
+        Self::ALL.iter().copied().find(|action| action.name() == name)
     }
 }
 
 /// A set of actions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Permissions(u32);
+pub struct Permissions(u64);
 
 impl Permissions {
     /// No action.
@@ -76,7 +97,7 @@ impl Permissions {
 
     /// Everything that users can be given.
     pub fn all() -> Self {
-        Action::ALL.into_iter().collect()
+        Action::ALL.iter().copied().collect()
     }
 
     /// Whether `action` is allowed.
@@ -180,6 +201,107 @@ operations! {
     RotateKey: CmkUpdate, None, LifeCycle, Change;
     /// Takes uses from the budget of a version that seals in the HSM; always such a part.
     ReserveKeyUses: DekCreate, None, DataKeys, Change;
+    /// Adds a further alias. DEW: create-alias.
+    CreateAlias: AliasCreate, None, LifeCycle, Change;
+    /// Moves a further alias to another key.
+    AssociateAlias: AliasAssociate, None, LifeCycle, Change;
+    /// Removes further aliases.
+    DeleteAlias: AliasDelete, None, LifeCycle, Change;
+    /// Reads the further aliases of a key or of the region, by pages.
+    ListAliases: AliasList, None, Queries, Read;
+    /// Adds or replaces one tag.
+    CreateTag: TagCreate, Some("createKeyTag"), LifeCycle, Change;
+    /// Removes one tag.
+    DeleteTag: TagDelete, Some("deleteKeyTag"), LifeCycle, Change;
+    /// Adds or replaces several tags.
+    BatchCreateTags: TagBatch, Some("batchCreateKeyTags"), LifeCycle, Change;
+    /// Removes several tags.
+    BatchDeleteTags: TagBatch, Some("batchDeleteKeyTags"), LifeCycle, Change;
+    /// Reads the tags of one key.
+    ListTags: TagList, None, Queries, Read;
+    /// Reads all tags of the account's keys in the region.
+    ListProjectTags: TagList, None, Queries, Read;
+    /// Finds keys by their tags.
+    ListKeysByTags: TagListInstance, None, Queries, Read;
+    /// Lets a principal use a key.
+    CreateGrant: GrantCreate, Some("createGrant"), LifeCycle, Change;
+    /// Reads the grants of a key, by pages.
+    ListGrants: GrantList, None, Queries, Read;
+    /// Reads the grants that the caller may retire, by pages.
+    ListRetirableGrants: GrantList, None, Queries, Read;
+    /// Gives a grant up: its creator, its retiring principal or its grantee.
+    RetireGrant: GrantRetire, Some("retireGrant"), LifeCycle, Change;
+    /// Takes a grant away: the owner of the key.
+    RevokeGrant: GrantRevoke, Some("revokeGrant"), LifeCycle, Change;
+    /// Begins to rotate a key by time.
+    EnableKeyRotation: CmkEnableRotation, Some("enableKeyRotation"), LifeCycle, Change;
+    /// Ends it.
+    DisableKeyRotation: CmkDisableRotation, Some("disableKeyRotation"), LifeCycle, Change;
+    /// Changes how often.
+    UpdateRotationInterval: CmkUpdateRotation, Some("updateKeyRotationInterval"), LifeCycle, Change;
+    /// Reads how a key is rotated, and its versions.
+    GetRotationStatus: CmkGetRotation, None, Queries, Read;
+    /// Rotates a key now.
+    RotateKeyOnDemand: CmkRotate, None, LifeCycle, Change;
+    /// Answers what is needed to import material: a wrapping key and a token.
+    GetParametersForImport: CmkGetMaterial, None, LifeCycle, Use;
+    /// Gives a key its material.
+    ImportKeyMaterial: CmkImportMaterial, Some("importKeyMaterial"), LifeCycle, Change;
+    /// Deletes imported material.
+    DeleteImportedKeyMaterial: CmkDeleteMaterial, Some("deleteImportedKeyMaterial"), LifeCycle, Change;
+    /// Makes a key of the same material in another region.
+    ReplicateKey: CmkReplicate, None, LifeCycle, Change;
+    /// Makes another region's key the one that is managed.
+    UpdatePrimaryRegion: CmkUpdatePrimaryRegion, None, LifeCycle, Change;
+    /// Reads the regions that keys can be replicated to.
+    ListSupportedRegions: CmkList, None, Queries, Read;
+    /// Puts a configured token to use as a keystore; disabled at first.
+    CreateKeystore: KeystoreCreate, None, LifeCycle, Change;
+    /// Lets go of a keystore that holds no keys.
+    DeleteKeystore: KeystoreDelete, None, LifeCycle, Change;
+    /// Lets keys be made and used on a keystore.
+    EnableKeystore: KeystoreUpdate, None, LifeCycle, Change;
+    /// Refuses that from now on.
+    DisableKeystore: KeystoreUpdate, None, LifeCycle, Change;
+    /// Reads one keystore.
+    DescribeKeystore: KeystoreGet, None, Queries, Read;
+    /// Reads all keystores of the account, by pages.
+    ListKeystores: KeystoreList, None, Queries, Read;
+    /// Reads limits and what is used of them.
+    DescribeQuotas: CmkGetQuota, None, Queries, Read;
+    /// Counts the custom keys.
+    CountKeys: CmkGetInstance, None, Queries, Read;
+    /// Reads when a key was last used, and how often each version was.
+    DescribeKeyUsage: CmkGet, None, Queries, Read;
+    /// The service itself: destroys a key whose deletion is due.
+    DestroyKey: RootManage, None, Administration, Change;
+    /// The service itself: deletes imported material that has expired.
+    ExpireKeyMaterial: RootManage, Some("deleteImportedKeyMaterial"), Administration, Change;
+    /// Seals small data. DEW: encrypt-data.
+    EncryptData: CmkCrypto, Some("encryptData"), DataKeys, Use;
+    /// Opens small data.
+    DecryptData: CmkCrypto, Some("decryptData"), DataKeys, Use;
+    /// Signs.
+    Sign: CmkSign, None, DataKeys, Use;
+    /// Checks a signature.
+    Verify: CmkVerify, None, DataKeys, Use;
+    /// Reads the public half of a key pair.
+    GetPublicKey: CmkGetPublicKey, None, Queries, Read;
+    /// Computes a message authentication code.
+    GenerateMac: CmkGenerateMac, None, DataKeys, Use;
+    /// Checks one.
+    VerifyMac: CmkVerifyMac, None, DataKeys, Use;
+    /// Agrees on a shared secret with another key pair.
+    DeriveSharedSecret: CmkDeriveSharedSecret, None, DataKeys, Use;
+    /// Makes an RSA or EC key pair; answers its private half sealed, and in plain if asked for.
+    GenerateDataKeyPair: DekCreate, None, DataKeys, Use;
+    /// Makes several data keys in one call: each is a [`GenerateDataKey`](Self::GenerateDataKey) of its own
+    /// in the log and in traffic control; this one stands for the call.
+    GenerateDataKeys: DekCreate, None, DataKeys, Use;
+    /// Opens a ciphertext and seals its content under another key, without answering it. DEW: re-encrypt.
+    ReEncrypt: DekCrypto, None, DataKeys, Use;
+    /// One item of a rotation campaign: moves a sealed data key under the current version of its key.
+    Rewrap: DekCrypto, None, DataKeys, Use;
     /// Makes a data key; answers it in plain and sealed.
     GenerateDataKey: DekCreate, Some("createDataKey"), DataKeys, Use;
     /// Makes a data key; answers it sealed only.

@@ -8,6 +8,7 @@ mod starting;
 mod waiting;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -25,9 +26,10 @@ use crate::{
     directory::{DEPLOYMENT_PATH, Directory, commit_error, outbox_path},
     draft::{ContextHash, Draft},
     error::Error,
-    identity::{Caller, Origin},
+    identity::{Caller, KeystoreId, Origin},
+    key::MaterialId,
     operation::{Action, OperationClass, OperationName},
-    ops::{CreateDefaultKey, Operation, OwnOperation, Plan, Planned, Prepared, Work},
+    ops::{CreateDefaultKey, Operation, OwnOperation, Place, Plan, Planned, Prepared, Work},
     ports::{
         AuditError, AuditLog, Clock, Hsm, HsmError, HsmSession, KeyStore, Mutation, Receipt, StoreError,
         StoreKey, Transaction,
@@ -58,12 +60,30 @@ const CLEARED_PER_TRANSACTION: usize = 50;
 pub struct Ports {
     /// Where master keys live and work.
     pub hsm: Arc<dyn Hsm>,
+    /// Further tokens that keys can live on, by the name of their keystore.
+    pub keystores: BTreeMap<KeystoreId, Arc<dyn Hsm>>,
     /// Where key records live.
     pub store: Arc<dyn KeyStore>,
     /// Where every operation is recorded.
     pub audit: Arc<dyn AuditLog>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+}
+
+impl Ports {
+    /// The HSM that keys at `place` live on.
+    fn hsm_at(&self, place: &Place) -> Result<&Arc<dyn Hsm>, Error> {
+        match place {
+            None => Ok(&self.hsm),
+            Some(keystore) => self.keystores.get(keystore).ok_or(Error::KeystoreNotFound),
+        }
+    }
+
+    /// Forgets the loaded handles of `material`, wherever it is loaded.
+    fn evict(&self, material: MaterialId) {
+        self.hsm.evict(material);
+        self.keystores.values().for_each(|hsm| hsm.evict(material));
+    }
 }
 
 /// One call: who makes it, and under which id.
@@ -165,7 +185,10 @@ impl Service {
             return Some(self.change(&attempt, call.request_id, call.patience, draft).await);
         }
         Some(match operation.prepare(&scope, &mut draft).await {
-            Ok(Prepared::Use(work)) => self.use_hsm(operation, call, draft, work).await,
+            Ok(Prepared::Use(place, work)) => match self.ports.hsm_at(&place) {
+                Ok(hsm) => self.use_hsm(hsm, operation, call, draft, work).await,
+                Err(error) => self.conclude(draft, Phase::Complete, Held::new(Err(error))).await,
+            },
             Ok(Prepared::Answer(answer)) => {
                 self.conclude(draft, Phase::Complete, Held::new(Ok(answer))).await
             }
@@ -265,6 +288,7 @@ impl Service {
     /// failed; what the HSM gives later is dropped.
     async fn use_hsm<O: Operation>(
         &self,
+        hsm: &Arc<dyn Hsm>,
         operation: &O,
         call: &Call,
         mut draft: Draft,
@@ -275,7 +299,7 @@ impl Service {
         let outline = draft.outline();
         let claim = Claim::default();
         let workers = claim.clone();
-        self.ports.hsm.submit(Box::new(move |session| {
+        hsm.submit(Box::new(move |session| {
             if workers.is_taken() {
                 return;
             }
@@ -340,7 +364,7 @@ impl Service {
                 Ok(Prepared::Answer(answer)) => {
                     return self.conclude(draft, phase, Held::new(Ok(answer))).await;
                 }
-                Ok(Prepared::Use(_) | Prepared::ToBeDriven) => {
+                Ok(Prepared::Use(..) | Prepared::ToBeDriven) => {
                     return self.conclude(draft, phase, Held::misplaced()).await;
                 }
                 Err(error) => return self.conclude(draft, phase, Held::new(Err(error))).await,
@@ -351,7 +375,7 @@ impl Service {
             }
             let plan = match planned {
                 Planned::Ready(plan) => Ok(plan),
-                Planned::InHsm(make) => self.on_hsm(patience, make).await,
+                Planned::InHsm(place, make) => self.on_hsm_at(&place, patience, make).await,
             };
             let Plan { transaction, output, state_digest, evict } = match plan {
                 Ok(plan) => plan,
@@ -360,7 +384,7 @@ impl Service {
             match self.commit(request_id, transaction, state_digest).await {
                 Ok(()) => {
                     if let Some(material) = evict {
-                        self.ports.hsm.evict(material);
+                        self.ports.evict(material);
                     }
                     draft.state_digest(state_digest);
                     return self.conclude_commit(draft, request_id, output).await;
@@ -435,7 +459,17 @@ impl Service {
         patience: Duration,
         work: impl FnOnce(&mut dyn HsmSession) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        waiting::on_hsm(&self.ports, patience, work).await
+        waiting::on_hsm(&self.ports.hsm, &self.ports, patience, work).await
+    }
+
+    /// The same with the HSM at `place`.
+    pub(crate) async fn on_hsm_at<T: Send + 'static>(
+        &self,
+        place: &Place,
+        patience: Duration,
+        work: impl FnOnce(&mut dyn HsmSession) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        waiting::on_hsm(self.ports.hsm_at(place)?, &self.ports, patience, work).await
     }
 }
 

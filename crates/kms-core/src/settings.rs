@@ -29,11 +29,13 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What a new version of a key of this algorithm gets.
+    /// What a new version of a key of this kind gets, if the token can do that.
     pub const fn scheme(&self, spec: KeySpec) -> Scheme {
         match spec {
             KeySpec::Aes256 => self.aes_256,
             KeySpec::Sm4 => self.sm4,
+            KeySpec::Sm2 | KeySpec::HmacSm3 => Scheme::Opened,
+            _ => Scheme::InHsm,
         }
     }
 

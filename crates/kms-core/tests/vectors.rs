@@ -10,7 +10,7 @@ use kms_core::{
     SecretBytes,
     ciphertext::Header,
     context::EncryptionContext,
-    key::{KeySpec, Scheme},
+    key::{Cipher, Scheme},
     ports::Mac,
 };
 use serde_json::Value;
@@ -39,8 +39,8 @@ fn for_each(file: &str, scheme: Scheme, check: impl Fn(&Value, &Header, &Encrypt
         let (ciphertext, context) = (bytes(vector, "ciphertext"), context(vector));
         assert_eq!(context.canonical(), bytes(vector, "canonical_context"));
         let (header, sealed) = Header::parse(&ciphertext).expect("well-formed");
-        let spec = if vector["algorithm"] == "SM4" { KeySpec::Sm4 } else { KeySpec::Aes256 };
-        assert_eq!((header.spec, header.scheme), (spec, scheme));
+        let spec = if vector["algorithm"] == "SM4" { Cipher::Sm4Gcm } else { Cipher::Aes256Gcm };
+        assert_eq!((header.cipher, header.scheme), (spec, scheme));
         check(vector, &header, &context, sealed);
     }
 }
@@ -68,11 +68,11 @@ fn every_published_vector_of_an_hsm_is_what_the_hsm_is_asked_for() {
         let associated_data = header.associated_data(context);
         let payload = Payload { msg: &plaintext, aad: &associated_data };
         // In the place of the HSM.
-        let by_hsm = match header.spec {
-            KeySpec::Aes256 => {
+        let by_hsm = match header.cipher {
+            Cipher::Aes256Gcm => {
                 Aes256Gcm::new_from_slice(&key).expect("32 bytes").encrypt(&header.iv.into(), payload)
             }
-            KeySpec::Sm4 => AesGcm::<Sm4, U12>::new_from_slice(&key)
+            Cipher::Sm4Gcm => AesGcm::<Sm4, U12>::new_from_slice(&key)
                 .expect("16 bytes")
                 .encrypt(&header.iv.into(), payload),
         };

@@ -68,6 +68,7 @@ impl Form {
             (BackingKind::Sm4, Some(sm4)) if capabilities.sm4 => Self::of_sm4(sm4),
             (BackingKind::Aes256, _) => Err(HsmError::NotOffered { feature: "AES-256-GCM inside the HSM" }),
             (BackingKind::Sm4, _) => Err(HsmError::NotOffered { feature: "SM4 inside the HSM" }),
+            _ => Err(HsmError::NotOffered { feature: "keys of this kind" }),
         }
     }
 

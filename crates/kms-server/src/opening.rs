@@ -78,6 +78,7 @@ impl Opened {
         let (manual_clock, changes) = (None, TaskTracker::new());
         let adapters = Adapters { hsm: Arc::new(hsm), log: Arc::new(log), machine, manual_clock, changes };
         let ports = Ports {
+            keystores: std::collections::BTreeMap::new(),
             hsm: adapters.hsm.clone(),
             store: Arc::new(store),
             audit: adapters.log.clone(),

@@ -3,13 +3,11 @@
 use crate::{
     draft::Draft,
     error::Error,
-    key::{KeyId, KeyRecord},
+    key::{KeyId, KeyRecord, KeyState},
     operation::OperationName,
-    ops::{
-        Operation, Prepared,
-        manage::{Step, manage, next_state},
-    },
+    ops::{Operation, Prepared, manage::manage},
     service::Scope,
+    states,
 };
 
 /// Pending deletion to disabled.
@@ -25,7 +23,10 @@ impl Operation for CancelKeyDeletion {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
         manage(self.key_id, scope, draft, |record, _| {
-            record.state = next_state(record.state, Step::CancelDeletion)?;
+            record.state = states::after(Self::NAME, record.state)?;
+            if record.versions.is_empty() {
+                record.state = KeyState::PendingImport;
+            }
             record.deletion_due = None;
             Ok(())
         })

@@ -7,6 +7,7 @@ use crate::{
     draft::Draft,
     error::Error,
     key::{KeyRecord, KeyVersion, Scheme},
+    operation::OperationName,
     ops::{ReserveKeyUses, ReservedUses, RotateKey, RotationCause},
     service::Scope,
     uses::{Reservation, Use},
@@ -64,7 +65,7 @@ impl Scope<'_> {
     /// The same key as it is now.
     async fn usable_key(&self, key: &KeyRecord, draft: &mut Draft) -> Result<Arc<KeyRecord>, Error> {
         let key = self.visible_key(key.id, draft).await?;
-        key.check_usable()?;
+        key.check(OperationName::ReserveKeyUses)?;
         Ok(key)
     }
 

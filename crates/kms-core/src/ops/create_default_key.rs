@@ -7,7 +7,10 @@ use crate::{
     identity::ServiceName,
     key::{BackingKind, DEFAULT_ALIAS_SUFFIX, KeyScope, KeySpec},
     operation::OperationName,
-    ops::{Operation, Plan, Planned, Prepared, create_key::new_record},
+    ops::{
+        Operation, Plan, Prepared,
+        create_key::{Kind, new_record},
+    },
     ports::Transaction,
     service::Scope,
 };
@@ -34,10 +37,10 @@ impl Operation for CreateDefaultKey {
         let scope_of_key = KeyScope::Default { service: self.service.clone() };
         let alias = format!("{}{DEFAULT_ALIAS_SUFFIX}", self.service);
         let mut record =
-            new_record(scope, draft, scope_of_key, alias, String::new(), KeySpec::Aes256).await?;
+            new_record(scope, draft, scope_of_key, alias, String::new(), Kind::made(KeySpec::Aes256)).await?;
         let (directory, service) = (scope.directory().clone(), self.service.clone());
         let scheme = scope.service.settings().scheme(record.spec);
-        Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
+        Ok(Prepared::change_by(None, move |session| {
             let wrapped = root.accept(session.generate_backing_key(BackingKind::of(record.spec, scheme))?)?;
             record.add_version(record.created, scheme, wrapped);
             let by_service = default_path(&account, &service);
@@ -48,6 +51,6 @@ impl Operation for CreateDefaultKey {
                 mutations: vec![put, directory.put(by_service, &record.id)?],
             };
             Ok(Plan { transaction, output: (), state_digest, evict: None })
-        }))))
+        }))
     }
 }

@@ -1,5 +1,7 @@
 //! CreateKey: a custom key.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
@@ -8,12 +10,13 @@ use crate::{
     directory::{TokenUse, absent, alias_path, digest, index_path, key_path, token_path},
     draft::Draft,
     error::{Error, Field},
+    identity::KeystoreId,
     key::{
-        BackingKind, KeyId, KeyRecord, KeyScope, KeySpec, KeyState, KeyVersion, MaterialId, Scheme,
-        WrappedKey,
+        BackingKind, KeyClass, KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage,
+        KeyVersion, MaterialId, Scheme, WrappedKey,
     },
     operation::OperationName,
-    ops::{Alias, Description, Operation, Plan, Planned, Prepared},
+    ops::{Alias, Description, Operation, Plan, Prepared},
     ports::Transaction,
     service::Scope,
 };
@@ -42,8 +45,32 @@ pub struct CreateKey {
     pub description: Description,
     /// Its algorithm.
     pub spec: KeySpec,
+    /// What it is for; `None`: the default of its kind.
+    pub usage: Option<KeyUsage>,
+    /// Where its material comes from. One that is to be imported waits for it.
+    pub origin: KeyOrigin,
+    /// The token that it lives on.
+    pub keystore: Option<KeystoreId>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
     /// Makes a retry safe.
     pub idempotency_token: Option<IdempotencyToken>,
+}
+
+impl CreateKey {
+    /// A key of this kind with nothing said about it but its name.
+    pub fn new(alias: Alias, spec: KeySpec) -> Self {
+        Self {
+            alias,
+            description: Description::default(),
+            spec,
+            usage: None,
+            origin: KeyOrigin::Kms,
+            keystore: None,
+            tags: BTreeMap::new(),
+            idempotency_token: None,
+        }
+    }
 }
 
 impl Operation for CreateKey {
@@ -59,11 +86,13 @@ impl Operation for CreateKey {
         if scope.directory().alias(caller, self.alias.as_str()).await?.is_some() {
             return Err(Error::AliasExists);
         }
+        let kind = self.kind()?;
         let root = scope.directory().root().await?;
         let scope_of_key =
             KeyScope::Custom { project: caller.project.clone(), region: caller.region.clone() };
         let (alias, description) = (self.alias.as_str().to_owned(), self.description.as_str().to_owned());
-        let mut record = new_record(scope, draft, scope_of_key, alias, description, self.spec).await?;
+        let mut record = new_record(scope, draft, scope_of_key, alias, description, kind).await?;
+        record.tags.clone_from(&self.tags);
         let token = self.idempotency_token.as_ref().map(|token| {
             let used = TokenUse { request_digest: self.digest(), key_id: record.id };
             (token_path(caller, &token.0), used)
@@ -71,9 +100,11 @@ impl Operation for CreateKey {
         let by_alias = alias_path(&caller.account, &caller.region, self.alias.as_str());
         let listed = index_path(&caller.account, &caller.region, record.id);
         let (directory, scheme) = (scope.directory().clone(), scope.service.settings().scheme(self.spec));
-        Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
-            let wrapped = root.accept(session.generate_backing_key(BackingKind::of(record.spec, scheme))?)?;
-            record.add_version(record.created, scheme, wrapped);
+        Ok(Prepared::change_by(None, move |session| {
+            if record.origin == KeyOrigin::Kms {
+                let kind = BackingKind::of(record.spec, scheme);
+                record.add_version(record.created, scheme, root.accept(session.generate_backing_key(kind)?)?);
+            }
             let put = directory.put(key_path(record.id), &record)?;
             let state_digest = digest(&put);
             let mut transaction = Transaction {
@@ -85,7 +116,7 @@ impl Operation for CreateKey {
                 transaction.mutations.push(directory.put(path, &used)?);
             }
             Ok(Plan { transaction, output: record, state_digest, evict: None })
-        }))))
+        }))
     }
 }
 
@@ -100,14 +131,54 @@ impl CreateKey {
         }
     }
 
+    fn kind(&self) -> Result<Kind, Error> {
+        let usage = self.usage.unwrap_or(self.spec.default_usage());
+        if !self.spec.usages().contains(&usage) {
+            return Err(Error::invalid(Field::KeyUsage, "must be a usage that keys of this kind have"));
+        }
+        if self.keystore.is_some() {
+            return Err(Error::KeystoreNotFound);
+        }
+        if self.spec.class() != KeyClass::Symmetric {
+            return Err(Error::NotOffered { feature: "keys of this kind" });
+        }
+        Ok(Kind { spec: self.spec, usage, origin: self.origin })
+    }
+
     /// Tells requests with the same token apart.
     fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
-        for part in [self.alias.as_str(), self.description.as_str(), self.spec.name()] {
+        let usage = self.usage.map_or("", KeyUsage::name);
+        let keystore = self.keystore.as_ref().map_or("", KeystoreId::as_str);
+        let fixed = [
+            self.alias.as_str(),
+            self.description.as_str(),
+            self.spec.name(),
+            usage,
+            self.origin.name(),
+            keystore,
+        ];
+        let tags = self.tags.iter().flat_map(|(key, value)| [key.as_str(), value.as_str()]);
+        for part in fixed.into_iter().chain(tags) {
             hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             hash.update(part);
         }
         hash.finalize().into()
+    }
+}
+
+/// What is fixed about a key at its creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) spec: KeySpec,
+    pub(crate) usage: KeyUsage,
+    pub(crate) origin: KeyOrigin,
+}
+
+impl Kind {
+    /// A key of this kind whose material the HSM makes, for its default usage.
+    pub(crate) const fn made(spec: KeySpec) -> Self {
+        Self { spec, usage: spec.default_usage(), origin: KeyOrigin::Kms }
     }
 }
 
@@ -119,7 +190,7 @@ pub(crate) async fn new_record(
     scope_of_key: KeyScope,
     alias: String,
     description: String,
-    spec: KeySpec,
+    kind: Kind,
 ) -> Result<KeyRecord, Error> {
     let id = match draft.key_id() {
         Some(id) => id,
@@ -133,11 +204,23 @@ pub(crate) async fn new_record(
         scope: scope_of_key,
         alias,
         description,
-        spec,
-        state: KeyState::Enabled,
+        aliases: BTreeSet::new(),
+        tags: BTreeMap::new(),
+        spec: kind.spec,
+        usage: kind.usage,
+        origin: kind.origin,
+        keystore: None,
+        state: match kind.origin {
+            KeyOrigin::Kms => KeyState::Enabled,
+            KeyOrigin::External => KeyState::PendingImport,
+        },
         created: scope.now,
         deletion_due: None,
         versions: Vec::new(),
+        rotation: None,
+        import: None,
+        replication: None,
+        destroyed: None,
     })
 }
 
@@ -157,6 +240,6 @@ impl KeyRecord {
     /// Adds the version that encrypts from now on.
     pub(crate) fn add_version(&mut self, created: Timestamp, scheme: Scheme, wrapped: WrappedKey) {
         let number = self.current_version().map_or(0, |version| version.number) + 1;
-        self.versions.push(KeyVersion { number, created, scheme, reserved_uses: 0, wrapped });
+        self.versions.push(KeyVersion::new(number, created, scheme, wrapped));
     }
 }

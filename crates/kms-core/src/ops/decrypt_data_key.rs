@@ -1,7 +1,7 @@
 //! DecryptDataKey: opens a sealed data key.
 
 use crate::{
-    ciphertext::Header,
+    ciphertext::{Header, Purpose},
     context::EncryptionContext,
     draft::Draft,
     error::Error,
@@ -61,19 +61,22 @@ impl Operation for DecryptDataKey {
             Some(selector) => scope.key(selector, draft).await?,
             None => scope.visible_key(self.header.material.key_id(), draft).await?,
         };
-        key.check_usable()?;
+        let cipher = key.check_cipher(Self::NAME)?;
         let header = self.header;
         // Another key than the one that sealed it, another algorithm, an unknown version or another
         // scheme than the version's fail as an altered byte does: with one error that does not say which.
         let version = key.version(header.version).filter(|version| {
-            key.material == header.material && key.spec == header.spec && version.scheme == header.scheme
+            header.purpose == Purpose::DataKey
+                && key.material == header.material
+                && cipher == header.cipher
+                && version.scheme == header.scheme
         });
         let backing_key = key.backing_key(version.ok_or(Error::CannotDecrypt)?);
         draft.key(key.id, Some(header.version));
         let (sealed, context, key_id) = (self.sealed.clone(), self.encryption_context.clone(), key.id);
-        Ok(Prepared::Use(Box::new(move |session, _| {
+        Ok(Prepared::by_use(key.keystore.clone(), move |session, _| {
             let plaintext = open(session, &header, &backing_key, &context, &sealed)?;
             Ok(DecryptedDataKey { key_id, key_version: header.version, plaintext })
-        })))
+        }))
     }
 }

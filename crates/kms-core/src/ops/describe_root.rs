@@ -28,8 +28,8 @@ impl Operation for DescribeRoot {
 
     async fn prepare(&self, scope: &Scope<'_>, _: &mut Draft) -> Result<Prepared<RootStatus>, Error> {
         let root = scope.directory().root().await?.value;
-        Ok(Prepared::Use(Box::new(move |session, _| {
+        Ok(Prepared::by_use(None, move |session, _| {
             Ok(RootStatus { root, token_generations: generations(session)? })
-        })))
+        }))
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     draft::Draft,
     error::Error,
     operation::OperationName,
-    ops::{OwnOperation, Planned, Prepared},
+    ops::{OwnOperation, Prepared},
     root::{RootRecord, generations},
 };
 
@@ -34,11 +34,11 @@ impl OwnOperation for DestroyRoots {
             return Err(Error::RootStillNeeded { generation });
         }
         let directory = directory.clone();
-        Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
+        Ok(Prepared::change_by(None, move |session| {
             for old in generations(session)?.into_iter().filter(|old| *old < generation) {
                 session.retire_root_key(old)?;
             }
             stored.replace(&directory, RootRecord { rotation: None, ..stored.value.clone() })
-        }))))
+        }))
     }
 }

@@ -5,11 +5,9 @@ use crate::{
     error::Error,
     key::{KeyId, KeyRecord},
     operation::OperationName,
-    ops::{
-        Operation, Prepared,
-        manage::{Step, manage, next_state},
-    },
+    ops::{Operation, Prepared, manage::manage},
     service::Scope,
+    states,
 };
 
 /// Disabled to enabled.
@@ -25,7 +23,7 @@ impl Operation for EnableKey {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
         manage(self.key_id, scope, draft, |record, _| {
-            record.state = next_state(record.state, Step::Enable)?;
+            record.state = states::after(Self::NAME, record.state)?;
             Ok(())
         })
         .await

@@ -49,9 +49,11 @@ impl Operation for EncryptDataKey {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<SealedDataKey>, Error> {
         let key = scope.key_or_default(&self.key, draft).await?;
-        key.check_usable()?;
+        key.check_cipher(Self::NAME)?;
         let Some(key) = scope.counted(key, draft).await? else { return Ok(Prepared::ToBeDriven) };
         let (plaintext, context) = (self.plaintext.clone(), self.encryption_context.clone());
-        Ok(Prepared::Use(Box::new(move |session, draft| seal(session, draft, &key, &context, &plaintext))))
+        Ok(Prepared::by_use(key.keystore.clone(), move |session, draft| {
+            seal(session, draft, &key, &context, &plaintext)
+        }))
     }
 }

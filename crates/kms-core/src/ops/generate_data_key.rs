@@ -7,7 +7,7 @@ use crate::{
     context::EncryptionContext,
     draft::Draft,
     error::{Error, Field},
-    key::{KeyId, KeyRecord, KeySpec},
+    key::{Cipher, KeyId, KeyRecord},
     operation::OperationName,
     ops::{KeySelector, Operation, Prepared, sealing},
     ports::HsmSession,
@@ -31,11 +31,8 @@ impl DataKeyLength {
     }
 
     /// The length that a key of this kind would use itself.
-    fn natural(spec: KeySpec) -> Self {
-        match spec {
-            KeySpec::Aes256 => Self(32),
-            KeySpec::Sm4 => Self(16),
-        }
+    fn natural(cipher: Cipher) -> Self {
+        Self(cipher.key_bytes())
     }
 }
 
@@ -84,16 +81,16 @@ impl Operation for GenerateDataKey {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<DataKey>, Error> {
         let key = scope.key_or_default(&self.key, draft).await?;
-        key.check_usable()?;
+        let cipher = key.check_cipher(Self::NAME)?;
         let Some(key) = scope.counted(key, draft).await? else { return Ok(Prepared::ToBeDriven) };
-        let length = self.length.unwrap_or(DataKeyLength::natural(key.spec));
+        let length = self.length.unwrap_or(DataKeyLength::natural(cipher));
         let context = self.encryption_context.clone();
-        Ok(Prepared::Use(Box::new(move |session, draft| {
+        Ok(Prepared::by_use(key.keystore.clone(), move |session, draft| {
             let mut plaintext = SecretBytes::zeroed(length.0);
             session.fill_random(plaintext.expose_secret_mut())?;
             let sealed = seal(session, draft, &key, &context, &plaintext)?;
             Ok(DataKey { plaintext, sealed })
-        })))
+        }))
     }
 }
 
@@ -107,10 +104,11 @@ pub(crate) fn seal(
 ) -> Result<SealedDataKey, Error> {
     let version = key.current_version().ok_or(Error::Internal { detail: "an enabled key has no version" })?;
     draft.key(key.id, Some(version.number));
+    let cipher = key.cipher()?;
     let mut random = Zeroizing::new([0; 28]);
     session.fill_random(&mut random[..])?;
     let header =
-        Header::fresh(version.scheme, key.spec, Purpose::DataKey, key.material, version.number, &random);
+        Header::fresh(version.scheme, cipher, Purpose::DataKey, key.material, version.number, &random);
     let ciphertext = sealing::seal(session, &header, &key.backing_key(version), context, plaintext)?;
     Ok(SealedDataKey { key_id: key.id, key_version: version.number, ciphertext })
 }

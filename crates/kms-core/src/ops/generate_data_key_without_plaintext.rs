@@ -28,8 +28,8 @@ impl Operation for GenerateDataKeyWithoutPlaintext {
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<SealedDataKey>, Error> {
         match self.0.prepare(scope, draft).await? {
             // The plaintext is wiped on the worker, before the record is written.
-            Prepared::Use(work) => {
-                Ok(Prepared::Use(Box::new(move |session, draft| work(session, draft).map(|key| key.sealed))))
+            Prepared::Use(place, work) => {
+                Ok(Prepared::by_use(place, move |session, draft| work(session, draft).map(|key| key.sealed)))
             }
             Prepared::ToBeDriven => Ok(Prepared::ToBeDriven),
             _ => Err(Error::Internal { detail: "a data key is always made in the HSM" }),

@@ -35,10 +35,10 @@ impl Operation for GenerateRandom {
 
     async fn prepare(&self, _: &Scope<'_>, _: &mut Draft) -> Result<Prepared<SecretBytes>, Error> {
         let length = self.length;
-        Ok(Prepared::Use(Box::new(move |session, _| {
+        Ok(Prepared::by_use(None, move |session, _| {
             let mut random = SecretBytes::zeroed(length);
             session.fill_random(random.expose_secret_mut())?;
             Ok(random)
-        })))
+        }))
     }
 }

@@ -67,6 +67,7 @@ use crate::{
     directory::Directory,
     draft::Draft,
     error::Error,
+    identity::KeystoreId,
     key::MaterialId,
     operation::{OperationClass, OperationName},
     ports::{HsmSession, Transaction},
@@ -77,14 +78,16 @@ use crate::{
 pub type Work<T> = Box<dyn FnOnce(&mut dyn HsmSession, &mut Draft) -> Result<T, Error> + Send>;
 /// Work on an HSM worker that makes what a change will store.
 pub type Make<T> = Box<dyn FnOnce(&mut dyn HsmSession) -> Result<Plan<T>, Error> + Send>;
+/// Which token works: a keystore's, or `None` for the service's own.
+pub type Place = Option<KeystoreId>;
 
 /// What remains to be done after the store was read and all checks passed.
 #[allow(missing_debug_implementations, reason = "passed up, never kept or shown")]
 pub enum Prepared<T> {
     /// Nothing: this is the answer.
     Answer(T),
-    /// Work in the HSM gives the answer.
-    Use(Work<T>),
+    /// Work in an HSM gives the answer.
+    Use(Place, Work<T>),
     /// A commit.
     Change(Planned<T>),
     /// A change by the service itself comes first, and this call may be dropped half-way: nothing was
@@ -97,8 +100,26 @@ pub enum Prepared<T> {
 pub enum Planned<T> {
     /// Here it is.
     Ready(Plan<T>),
-    /// Work in the HSM makes it.
-    InHsm(Make<T>),
+    /// Work in an HSM makes it.
+    InHsm(Place, Make<T>),
+}
+
+impl<T> Prepared<T> {
+    /// The answer comes from work in the HSM at `place`.
+    pub(crate) fn by_use(
+        place: Place,
+        work: impl FnOnce(&mut dyn HsmSession, &mut Draft) -> Result<T, Error> + Send + 'static,
+    ) -> Self {
+        Self::Use(place, Box::new(work))
+    }
+
+    /// The change is made by work in the HSM at `place`.
+    pub(crate) fn change_by(
+        place: Place,
+        make: impl FnOnce(&mut dyn HsmSession) -> Result<Plan<T>, Error> + Send + 'static,
+    ) -> Self {
+        Self::Change(Planned::InHsm(place, Box::new(make)))
+    }
 }
 
 /// A change: what to commit, and what to answer when it is committed and recorded.

@@ -36,7 +36,7 @@ impl Operation for ReserveKeyUses {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<Self::Output>, Error> {
         let (mut record, transaction) = stored_key(self.key_id, scope, draft).await?;
-        record.check_usable()?;
+        record.check(Self::NAME)?;
         draft.key(self.key_id, Some(self.version));
         let current = record.versions.last_mut().filter(|version| version.number == self.version);
         let settings = scope.service.settings();

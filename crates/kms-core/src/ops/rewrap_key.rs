@@ -8,7 +8,7 @@ use crate::{
     error::Error,
     key::KeyId,
     operation::OperationName,
-    ops::{OwnOperation, Plan, Planned, Prepared},
+    ops::{OwnOperation, Plan, Prepared},
     ports::{Condition, Transaction},
 };
 
@@ -33,7 +33,7 @@ impl OwnOperation for RewrapKey {
         }
         let (directory, mut record) = (directory.clone(), stored.value);
         let conditions = vec![Condition::Revision(key_path(self.key_id), stored.revision), root.unchanged()];
-        Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
+        Ok(Prepared::change_by(record.keystore.clone(), move |session| {
             for index in 0..record.versions.len() {
                 let version = &record.versions[index];
                 if version.wrapped.root_generation < generation {
@@ -46,6 +46,6 @@ impl OwnOperation for RewrapKey {
             let transaction = Transaction { conditions, mutations: vec![put] };
             // Not evicted: a handle of the old wrapping is the same key, and is replaced at the next use.
             Ok(Plan { transaction, output: (), state_digest, evict: None })
-        }))))
+        }))
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     key::{BackingKind, KeyId},
     operation::OperationName,
     ops::{
-        Operation, Planned, Prepared,
+        Operation, Prepared,
         manage::{plan, stored_key},
     },
     service::Scope,
@@ -44,7 +44,7 @@ impl Operation for RotateKey {
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<()>, Error> {
         let root = scope.directory().root().await?;
         let (mut record, mut transaction) = stored_key(self.key_id, scope, draft).await?;
-        record.check_usable()?;
+        record.check(Self::NAME)?;
         if record.current_version().is_none_or(|version| version.number != self.version) {
             draft.overtaken();
             return Ok(Prepared::Answer(()));
@@ -54,10 +54,10 @@ impl Operation for RotateKey {
         transaction.conditions.push(root.unchanged());
         let scheme = scope.service.settings().scheme(record.spec);
         let (directory, now) = (scope.directory().clone(), scope.now);
-        Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
+        Ok(Prepared::change_by(record.keystore.clone(), move |session| {
             let wrapped = root.accept(session.generate_backing_key(BackingKind::of(record.spec, scheme))?)?;
             record.add_version(now, scheme, wrapped);
             plan(&directory, transaction, &record, ())
-        }))))
+        }))
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     draft::Draft,
     error::Error,
     operation::OperationName,
-    ops::{Operation, Planned, Prepared},
+    ops::{Operation, Prepared},
     ports::HsmError,
     root::{RootRecord, Rotation, generations},
     service::Scope,
@@ -35,7 +35,7 @@ impl Operation for RotateRoot {
             keep_old_root: self.keep_old_root,
         });
         let directory = scope.directory().clone();
-        Ok(Prepared::Change(Planned::InHsm(Box::new(move |session| {
+        Ok(Prepared::change_by(None, move |session| {
             let root = stored.value.clone();
             let newest = generations(session)?.last().copied().unwrap_or_default(); // never empty
             let generation = match newest.cmp(&root.generation) {
@@ -45,6 +45,6 @@ impl Operation for RotateRoot {
                 Ordering::Less => return Err(HsmError::RootMissing { generation: root.generation }.into()),
             };
             stored.replace(&directory, RootRecord { generation, rotation, ..root })
-        }))))
+        }))
     }
 }

@@ -7,11 +7,9 @@ use crate::{
     error::{Error, Field},
     key::{KeyId, KeyRecord, PENDING_DAYS},
     operation::OperationName,
-    ops::{
-        Operation, Prepared,
-        manage::{Step, manage, next_state},
-    },
+    ops::{Operation, Prepared, manage::manage},
     service::Scope,
+    states,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -47,7 +45,7 @@ impl Operation for ScheduleKeyDeletion {
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
         let due = scope.now.plus(DAY * self.pending.0);
         manage(self.key_id, scope, draft, |record, _| {
-            record.state = next_state(record.state, Step::ScheduleDeletion)?;
+            record.state = states::after(Self::NAME, record.state)?;
             record.deletion_due = Some(due);
             Ok(())
         })

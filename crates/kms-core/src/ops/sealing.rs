@@ -27,6 +27,7 @@ pub(crate) fn seal(
             let sealed = session.seal(key, &header.iv, &associated_data, plaintext.expose_secret())?;
             header.join(&sealed, plaintext.len())
         }
+        Scheme::Opened => Err(Error::Internal { detail: "a key that the service opens seals nothing" }),
     }
 }
 
@@ -44,5 +45,6 @@ pub(crate) fn open(
             header.open(&derived, context, sealed)
         }
         Scheme::InHsm => Ok(session.open(key, &header.iv, &header.associated_data(context), sealed)?),
+        Scheme::Opened => Err(Error::CannotDecrypt),
     }
 }

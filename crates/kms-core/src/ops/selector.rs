@@ -6,10 +6,11 @@ use crate::{
     draft::Draft,
     error::{Error, Field},
     identity::ServiceName,
-    key::{DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord, KeyState, MAX_TEXT_CHARACTERS},
-    operation::Action,
+    key::{Cipher, DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord, MAX_TEXT_CHARACTERS},
+    operation::{Action, OperationName},
     ops::CreateDefaultKey,
     service::Scope,
+    states,
 };
 
 /// The services that have default keys.
@@ -94,7 +95,7 @@ impl Scope<'_> {
         // An index entry that names a key by an alias that is not its own has been moved there.
         let named = match selector {
             KeySelector::Id(_) => true,
-            KeySelector::Alias(alias) => record.alias == alias.as_str(),
+            KeySelector::Alias(alias) => record.is_named(alias.as_str()),
             KeySelector::Service(service) => record.is_default_of(service),
         };
         if named {
@@ -137,15 +138,20 @@ impl Scope<'_> {
 }
 
 impl KeyRecord {
-    /// Refuses every state but enabled, each with its own reason.
-    // DEW: §4, use of a key: KMS.0209, KMS.0210.
-    pub(crate) fn check_usable(&self) -> Result<(), Error> {
-        match self.state {
-            KeyState::Enabled => Ok(()),
-            KeyState::Disabled => Err(Error::KeyDisabled),
-            KeyState::PendingDeletion => Err(Error::KeyPendingDeletion),
-            KeyState::PendingImport => Err(Error::KeyPendingImport),
-        }
+    /// Refuses what its state forbids `operation`, each state with its own reason.
+    pub(crate) fn check(&self, operation: OperationName) -> Result<(), Error> {
+        states::after(operation, self.state).map(|_| ())
+    }
+
+    /// The same for an operation that seals or opens under a symmetric key; what it seals with.
+    pub(crate) fn check_cipher(&self, operation: OperationName) -> Result<Cipher, Error> {
+        self.check(operation)?;
+        self.cipher()
+    }
+
+    /// What the key seals with. DEW: KMS.0325, KMS.0341.
+    pub(crate) fn cipher(&self) -> Result<Cipher, Error> {
+        self.spec.cipher().ok_or(Error::KeyKindUnsupported)
     }
 }
 

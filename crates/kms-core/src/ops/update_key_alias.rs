@@ -6,12 +6,10 @@ use crate::{
     error::Error,
     key::{KeyId, KeyRecord},
     operation::OperationName,
-    ops::{
-        Alias, Operation, Prepared,
-        manage::{Step, manage, next_state},
-    },
+    ops::{Alias, Operation, Prepared, manage::manage},
     ports::Mutation,
     service::Scope,
+    states,
 };
 
 /// Changes the alias.
@@ -34,7 +32,7 @@ impl Operation for UpdateKeyAlias {
             .directory()
             .put(alias_path(&caller.account, &caller.region, self.alias.as_str()), &self.key_id)?;
         manage(self.key_id, scope, draft, |record, transaction| {
-            record.state = next_state(record.state, Step::Describe)?;
+            record.state = states::after(Self::NAME, record.state)?;
             let old = std::mem::replace(&mut record.alias, self.alias.as_str().to_owned());
             // The record decides, for it is what the commit is conditional on; `holder` was read before
             // it and may be stale.

@@ -5,15 +5,13 @@ use crate::{
     error::{Error, Field},
     key::{KeyId, KeyRecord, MAX_TEXT_CHARACTERS},
     operation::OperationName,
-    ops::{
-        Operation, Prepared,
-        manage::{Step, manage, next_state},
-    },
+    ops::{Operation, Prepared, manage::manage},
     service::Scope,
+    states,
 };
 
 /// A description: 0 to 255 characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Description(String);
 
 impl Description {
@@ -47,7 +45,7 @@ impl Operation for UpdateKeyDescription {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
         manage(self.key_id, scope, draft, |record, _| {
-            record.state = next_state(record.state, Step::Describe)?;
+            record.state = states::after(Self::NAME, record.state)?;
             self.description.as_str().clone_into(&mut record.description);
             Ok(())
         })

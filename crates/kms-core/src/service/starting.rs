@@ -85,7 +85,9 @@ impl Service {
     }
 
     async fn bind_store(&self) -> Result<(), StartError> {
-        let token = on_hsm(&self.ports, START_PATIENCE, generations).await.map_err(StartError::Failed)?;
+        let token = on_hsm(&self.ports.hsm, &self.ports, START_PATIENCE, generations)
+            .await
+            .map_err(StartError::Failed)?;
         match self.directory.read::<Deployment>(DEPLOYMENT_PATH.to_vec()).await {
             Ok(Some(_)) => return self.check_roots(&token).await,
             Err(Error::RecordTampered { .. }) => return Err(StartError::ForeignStore),
@@ -146,6 +148,6 @@ impl Service {
 /// One of the service's own keys, derived from the token's authentication key.
 async fn derive(ports: &Ports, label: &'static str) -> Result<Mac, StartError> {
     let work = move |session: &mut dyn HsmSession| Ok(session.authentication_mac(label.as_bytes())?);
-    let derived = on_hsm(ports, START_PATIENCE, work).await;
+    let derived = on_hsm(&ports.hsm, ports, START_PATIENCE, work).await;
     derived.map_err(StartError::Failed)
 }

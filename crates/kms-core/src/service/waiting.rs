@@ -16,17 +16,18 @@ use futures_channel::oneshot;
 use super::Ports;
 use crate::{
     error::Error,
-    ports::{BoxFuture, HsmError, HsmSession},
+    ports::{BoxFuture, Hsm, HsmError, HsmSession},
 };
 
 /// Runs `work` on an HSM worker and waits for it, unrecorded: for parts of operations only.
 pub(super) async fn on_hsm<T: Send + 'static>(
+    hsm: &Arc<dyn Hsm>,
     ports: &Ports,
     patience: Duration,
     work: impl FnOnce(&mut dyn HsmSession) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     let (answer, mut answered) = oneshot::channel();
-    ports.hsm.submit(Box::new(move |session| {
+    hsm.submit(Box::new(move |session| {
         if answer.is_canceled() {
             return; // nobody waits any more
         }

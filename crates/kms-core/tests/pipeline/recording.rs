@@ -188,7 +188,7 @@ fn a_denied_call_reads_nothing_and_spends_no_hsm_call() {
     let (_, attempts) = world.key_with_attempts(&owner());
     for attempt in &attempts {
         let missing = attempt.name.info().action;
-        let nearly = with(Action::ALL.into_iter().filter(|action| *action != missing).collect());
+        let nearly = with(Action::ALL.iter().copied().filter(|action| *action != missing).collect());
         for caller in [with(Permissions::NONE), nearly] {
             let before = (world.hsm.calls(), world.store.reads(), world.store.commits());
             let (result, records) = world.records_of(|| attempt.run(&world, &caller));

@@ -8,7 +8,8 @@ use kms_core::{
     Error, SecretBytes, Timestamp,
     context::EncryptionContext,
     error::Field,
-    key::{KeyId, KeyRecord, KeyScope, KeySpec, KeyState, KeyVersion, Scheme},
+    identity::KeystoreId,
+    key::{KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage, KeyVersion, Scheme},
     ops::{
         Alias, CancelKeyDeletion, CreateKey, DataKeyLength, DecryptDataKey, DescribeKey, Description,
         DisableKey, EnableKey, EncryptDataKey, GenerateDataKey, GenerateDataKeyWithoutPlaintext,
@@ -27,6 +28,14 @@ pub(crate) fn create_key(request: v1::CreateKeyRequest) -> Result<CreateKey, Err
         alias: Alias::parse(&request.alias)?,
         description: Description::parse(&request.description)?,
         spec: spec(request.key_spec)?.unwrap_or(KeySpec::Aes256),
+        usage: usage(request.key_usage)?,
+        origin: match v1::KeyOrigin::try_from(request.origin) {
+            Ok(v1::KeyOrigin::Unspecified | v1::KeyOrigin::Kms) => KeyOrigin::Kms,
+            Ok(v1::KeyOrigin::External) => KeyOrigin::External,
+            Err(_) => return Err(Error::invalid(Field::Origin, "must be an origin of the contract")),
+        },
+        keystore: keystore(&request.keystore_id)?,
+        tags: BTreeMap::from_iter(request.tags),
         idempotency_token: if token.is_empty() { None } else { Some(IdempotencyToken::parse(&token)?) },
     })
 }
@@ -146,11 +155,19 @@ pub(crate) fn key(record: KeyRecord, budget: u64) -> v1::Key {
         project_id,
         alias: record.alias,
         description: record.description,
-        key_spec: match record.spec {
-            KeySpec::Aes256 => v1::KeySpec::Aes256,
-            KeySpec::Sm4 => v1::KeySpec::Sm4,
+        key_spec: spec_of(record.spec).into(),
+        key_usage: usage_of(record.usage).into(),
+        origin: match record.origin {
+            KeyOrigin::Kms => v1::KeyOrigin::Kms,
+            KeyOrigin::External => v1::KeyOrigin::External,
         }
         .into(),
+        aliases: record.aliases.into_iter().collect(),
+        tags: record.tags.into_iter().collect(),
+        keystore_id: record.keystore.map_or_else(String::new, |keystore| keystore.to_string()),
+        rotation_enabled: record.rotation.is_some(),
+        material_expires_at: record.import.and_then(|import| import.expires).map(time),
+        primary_key_id: record.replication.map_or_else(String::new, |shared| shared.primary.to_string()),
         state: match record.state {
             KeyState::Enabled => v1::KeyState::Enabled,
             KeyState::Disabled => v1::KeyState::Disabled,
@@ -170,6 +187,7 @@ fn protection(version: &KeyVersion, budget: u64) -> v1::KeyProtection {
     let (cipher, budget, reserved_uses) = match version.scheme {
         Scheme::DerivedKey => (v1::CipherPlace::Service, 0, 0),
         Scheme::InHsm => (v1::CipherPlace::Hsm, budget, version.reserved_uses),
+        Scheme::Opened => (v1::CipherPlace::ServiceOpened, 0, 0),
     };
     let root_generation = version.wrapped.root_generation;
     v1::KeyProtection { root_generation, cipher: cipher.into(), budget, reserved_uses }
@@ -200,7 +218,7 @@ fn generate(
     Ok(GenerateDataKey { key: required_key(key)?, length, encryption_context: context(pairs)? })
 }
 
-fn required_key(reference: Option<v1::KeyReference>) -> Result<KeySelector, Error> {
+pub(crate) fn required_key(reference: Option<v1::KeyReference>) -> Result<KeySelector, Error> {
     use v1::key_reference::Reference;
     match reference.and_then(|key| key.reference) {
         Some(Reference::KeyId(id)) => id.parse::<KeyId>().map(KeySelector::Id),
@@ -210,12 +228,12 @@ fn required_key(reference: Option<v1::KeyReference>) -> Result<KeySelector, Erro
     }
 }
 
-fn context(pairs: HashMap<String, String>) -> Result<EncryptionContext, Error> {
+pub(crate) fn context(pairs: HashMap<String, String>) -> Result<EncryptionContext, Error> {
     EncryptionContext::new(BTreeMap::from_iter(pairs))
 }
 
 /// Takes a secret out of a request; its buffer is wiped where nobody shares it.
-fn secret(field: Bytes) -> SecretBytes {
+pub(crate) fn secret(field: Bytes) -> SecretBytes {
     let secret = SecretBytes::new(field.to_vec());
     if let Ok(mut buffer) = field.try_into_mut() {
         zeroize::Zeroize::zeroize(&mut buffer[..]);
@@ -223,16 +241,71 @@ fn secret(field: Bytes) -> SecretBytes {
     secret
 }
 
-fn spec(number: i32) -> Result<Option<KeySpec>, Error> {
-    match v1::KeySpec::try_from(number) {
-        Ok(v1::KeySpec::Unspecified) => Ok(None),
-        Ok(v1::KeySpec::Aes256) => Ok(Some(KeySpec::Aes256)),
-        Ok(v1::KeySpec::Sm4) => Ok(Some(KeySpec::Sm4)),
-        Err(_) => Err(Error::invalid(Field::KeySpec, "must be AES_256 or SM4")),
+/// The kinds of keys, as the contract numbers them.
+const SPECS: [(KeySpec, v1::KeySpec); 14] = [
+    (KeySpec::Aes256, v1::KeySpec::Aes256),
+    (KeySpec::Sm4, v1::KeySpec::Sm4),
+    (KeySpec::Rsa2048, v1::KeySpec::Rsa2048),
+    (KeySpec::Rsa3072, v1::KeySpec::Rsa3072),
+    (KeySpec::Rsa4096, v1::KeySpec::Rsa4096),
+    (KeySpec::EcP256, v1::KeySpec::EcP256),
+    (KeySpec::EcP384, v1::KeySpec::EcP384),
+    (KeySpec::Secp256k1, v1::KeySpec::Secp256k1),
+    (KeySpec::Sm2, v1::KeySpec::Sm2),
+    (KeySpec::Ed25519, v1::KeySpec::Ed25519),
+    (KeySpec::Hmac256, v1::KeySpec::Hmac256),
+    (KeySpec::Hmac384, v1::KeySpec::Hmac384),
+    (KeySpec::Hmac512, v1::KeySpec::Hmac512),
+    (KeySpec::HmacSm3, v1::KeySpec::HmacSm3),
+];
+/// The usages of keys, as the contract numbers them.
+const USAGES: [(KeyUsage, v1::KeyUsage); 4] = [
+    (KeyUsage::EncryptDecrypt, v1::KeyUsage::EncryptDecrypt),
+    (KeyUsage::SignVerify, v1::KeyUsage::SignVerify),
+    (KeyUsage::GenerateVerifyMac, v1::KeyUsage::GenerateVerifyMac),
+    (KeyUsage::KeyAgreement, v1::KeyUsage::KeyAgreement),
+];
+
+/// `None`: the service's own token.
+pub(crate) fn keystore(text: &str) -> Result<Option<KeystoreId>, Error> {
+    let malformed = Error::invalid(Field::KeystoreId, "must be empty or the id of a keystore");
+    if text.is_empty() { Ok(None) } else { KeystoreId::parse(text).map(Some).ok_or(malformed) }
+}
+
+/// `None`: unspecified.
+pub(crate) fn spec(number: i32) -> Result<Option<KeySpec>, Error> {
+    let unknown = Error::invalid(Field::KeySpec, "must be a kind of key of the contract");
+    from_contract(number, &SPECS, unknown)
+}
+
+/// `None`: unspecified.
+pub(crate) fn usage(number: i32) -> Result<Option<KeyUsage>, Error> {
+    let unknown = Error::invalid(Field::KeyUsage, "must be a usage of the contract");
+    from_contract(number, &USAGES, unknown)
+}
+
+fn from_contract<D: Copy, W: Copy + Into<i32>>(
+    number: i32,
+    table: &[(D, W)],
+    unknown: Error,
+) -> Result<Option<D>, Error> {
+    let found = table.iter().find(|(_, wire)| (*wire).into() == number);
+    match (number, found) {
+        (0, _) => Ok(None),
+        (_, Some((domain, _))) => Ok(Some(*domain)),
+        (_, None) => Err(unknown),
     }
 }
 
-fn state(number: i32) -> Result<Option<KeyState>, Error> {
+pub(crate) fn spec_of(spec: KeySpec) -> v1::KeySpec {
+    SPECS.iter().find(|(domain, _)| *domain == spec).map_or(v1::KeySpec::Unspecified, |(_, wire)| *wire)
+}
+
+pub(crate) fn usage_of(usage: KeyUsage) -> v1::KeyUsage {
+    USAGES.iter().find(|(domain, _)| *domain == usage).map_or(v1::KeyUsage::Unspecified, |(_, wire)| *wire)
+}
+
+pub(crate) fn state(number: i32) -> Result<Option<KeyState>, Error> {
     match v1::KeyState::try_from(number) {
         Ok(v1::KeyState::Unspecified) => Ok(None),
         Ok(v1::KeyState::Enabled) => Ok(Some(KeyState::Enabled)),

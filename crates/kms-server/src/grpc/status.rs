@@ -28,6 +28,10 @@ pub(crate) fn of(refused: &Refused, request_id: RequestId) -> Status {
             details.set_retry_info(Some(throttled.retry_after));
             details.add_quota_failure_violation(throttled.subject.clone(), limit);
         }
+        // No RetryInfo: waiting does not help.
+        Error::QuotaExceeded(quota) => {
+            details.add_quota_failure_violation(quota.what, error.to_string());
+        }
         Error::AuditUnavailable(_) | Error::HsmUnavailable(_) | Error::StoreUnavailable(_) => {
             details.set_retry_info(Some(RETRY_AFTER_FAULT));
         }
@@ -46,16 +50,29 @@ pub(crate) fn name_request(metadata: &mut MetadataMap, request_id: RequestId) {
     }
 }
 
+#[allow(clippy::too_many_lines, reason = "one line for each error")]
 fn code(error: &Error) -> Code {
     match error {
-        Error::InvalidField { .. } | Error::CannotDecrypt | Error::IdempotencyTokenReused => {
-            Code::InvalidArgument
-        }
+        Error::InvalidField { .. }
+        | Error::CannotDecrypt
+        | Error::IdempotencyTokenReused
+        | Error::AlgorithmMismatch
+        | Error::ImportTokenExpired
+        | Error::ImportTokenInvalid
+        | Error::ImportTokenMismatch
+        | Error::MaterialMismatch
+        | Error::MaterialInvalid
+        | Error::GrantMismatch => Code::InvalidArgument,
         Error::Unauthenticated(_) => Code::Unauthenticated,
         Error::PermissionDenied { .. } => Code::PermissionDenied,
-        Error::Throttled(_) => Code::ResourceExhausted,
-        Error::KeyNotFound => Code::NotFound,
-        Error::AliasExists => Code::AlreadyExists,
+        Error::Throttled(_) | Error::QuotaExceeded(_) => Code::ResourceExhausted,
+        Error::NotOffered { .. } => Code::Unimplemented,
+        Error::KeyNotFound
+        | Error::GrantNotFound
+        | Error::AliasNotFound
+        | Error::TagNotFound
+        | Error::KeystoreNotFound => Code::NotFound,
+        Error::AliasExists | Error::KeystoreExists | Error::ReplicaExists => Code::AlreadyExists,
         Error::KeyDisabled
         | Error::KeyPendingDeletion
         | Error::KeyPendingImport
@@ -64,6 +81,19 @@ fn code(error: &Error) -> Code {
         | Error::KeyAlreadyPendingDeletion
         | Error::KeyNotPendingDeletion
         | Error::DefaultKeyImmutable
+        | Error::KeyNotPendingImport
+        | Error::KeyUsageMismatch
+        | Error::KeyKindUnsupported
+        | Error::RotationNotEnabled
+        | Error::RotationAlreadyEnabled
+        | Error::ExternalKeyRequired
+        | Error::ExternalKeyUnsupported
+        | Error::MaterialNotDeletable
+        | Error::KeystoreDisabled
+        | Error::KeystoreNotEmpty
+        | Error::KeystoreUnsupported
+        | Error::ReplicaReadOnly
+        | Error::ReplicasRemain
         | Error::RootStillNeeded { .. } => Code::FailedPrecondition,
         Error::Contention => Code::Aborted,
         Error::OutcomeUnknown { .. }

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use kms_core::{
@@ -5,7 +6,7 @@ use kms_core::{
     identity::{AccountId, Caller, ProjectId, Region, UserId},
     key::KeySpec,
     operation::{OperationName, Permissions},
-    ops::{Alias, CreateKey, Description, Operation, RetireRoot, RotateRoot},
+    ops::{Alias, CreateKey, Operation, RetireRoot, RotateRoot},
     ports::{KeyStore as _, Mutation, StoreError, Transaction},
     testing::{
         audit::FakeAuditLog,
@@ -37,20 +38,21 @@ impl World {
         let clock = Arc::new(FakeClock::at(Timestamp::from_micros(1_795_526_645_000_000)));
         let (hsm, store, audit) =
             (Arc::<FakeHsm>::default(), Arc::<FakeKeyStore>::default(), Arc::<FakeAuditLog>::default());
-        let ports =
-            Ports { hsm: hsm.clone(), store: store.clone(), audit: audit.clone(), clock: clock.clone() };
+        let ports = Ports {
+            hsm: hsm.clone(),
+            keystores: BTreeMap::new(),
+            store: store.clone(),
+            audit: audit.clone(),
+            clock: clock.clone(),
+        };
         let service =
             Arc::new(Service::start(ports, kms_core::Settings::default()).await.expect("fakes start"));
         let stop = watch::channel(false).0;
         let rotation = Arc::new(Rotation::new(Duration::ZERO));
         let world = Self { hsm, store, audit, clock, service, rotation, stop };
         for number in 0..keys {
-            let create = CreateKey {
-                alias: Alias::parse(&format!("k{number}")).expect("an alias"),
-                description: Description::parse("").expect("a description"),
-                spec: KeySpec::Aes256,
-                idempotency_token: None,
-            };
+            let create =
+                CreateKey::new(Alias::parse(&format!("k{number}")).expect("an alias"), KeySpec::Aes256);
             world.run(user(), create).await;
         }
         world

@@ -50,6 +50,7 @@ async fn seed(data: &Path, module: PathBuf, pin_file: PathBuf, count: usize) {
     let store = data.join("store");
     std::fs::create_dir_all(&store).expect("a directory");
     let ports = Ports {
+        keystores: std::collections::BTreeMap::new(),
         hsm: hsm.clone(),
         store: Arc::new(RedbStore::open(&store).expect("the store opens")),
         audit: log.clone(),
@@ -89,12 +90,10 @@ async fn make_all(service: &Arc<Service>, count: usize) {
 /// Makes one key under an alias that its number scatters over the store, as names do.
 async fn make(service: Arc<Service>, caller: Caller, number: usize) -> KeyId {
     let request_id = Uuid::new_v4();
+    let alias = format!("{}-{number}", &request_id.simple().to_string()[..8]);
     let operation = CreateKey {
-        alias: Alias::parse(&format!("{}-{number}", &request_id.simple().to_string()[..8]))
-            .expect("an alias"),
         description: Description::parse("made by seed").expect("a description"),
-        spec: KeySpec::Aes256,
-        idempotency_token: None,
+        ..CreateKey::new(Alias::parse(&alias).expect("an alias"), KeySpec::Aes256)
     };
     let call = Call { request_id, caller, patience: Duration::from_secs(60) };
     let made = service.run(call, Ok(operation)).await;

@@ -224,13 +224,13 @@ impl Shared {
         let material = self.unwrap(&key.wrapped)?;
         let wrong_size = |_| refused("the wrapped key has another size");
         match key.kind {
-            BackingKind::Mac => Err(HsmError::NotOffered { feature: "sealing with a MAC key" }),
             BackingKind::Aes256 => {
                 with_aes(&Aes256Gcm::new_from_slice(&material).map_err(wrong_size)?).map_err(not_authentic)
             }
             BackingKind::Sm4 => {
                 with_sm4(&AesGcm::new_from_slice(&material).map_err(wrong_size)?).map_err(not_authentic)
             }
+            _ => Err(HsmError::NotOffered { feature: "sealing with a key that is no cipher's" }),
         }
     }
 }

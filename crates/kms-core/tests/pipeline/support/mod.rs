@@ -21,7 +21,7 @@ use kms_core::{
     identity::{AccountId, Caller, ProjectId, Region, UserId},
     key::{KeyId, KeyRecord, KeySpec},
     operation::Permissions,
-    ops::{Alias, CreateKey, Description, GenerateDataKey, KeySelector, Operation},
+    ops::{Alias, CreateKey, GenerateDataKey, KeySelector, Operation},
     testing::{audit::FakeAuditLog, clock::FakeClock, hsm::FakeHsm},
 };
 use uuid::Uuid;
@@ -61,8 +61,13 @@ impl World {
 
     fn start(hsm: Arc<FakeHsm>, store: Arc<SpyStore>, settings: Settings) -> Result<Self, StartError> {
         let (audit, clock) = (Arc::new(FakeAuditLog::new()), Arc::new(FakeClock::at(NOW)));
-        let ports =
-            Ports { hsm: hsm.clone(), store: store.clone(), audit: audit.clone(), clock: clock.clone() };
+        let ports = Ports {
+            hsm: hsm.clone(),
+            keystores: BTreeMap::new(),
+            store: store.clone(),
+            audit: audit.clone(),
+            clock: clock.clone(),
+        };
         let service = Arc::new(block_on(Service::start(ports, settings))?);
         Ok(Self { hsm, store, audit, clock, service, settings })
     }
@@ -170,12 +175,7 @@ pub(crate) fn with(permissions: Permissions) -> Caller {
 }
 
 pub(crate) fn create(alias: &str) -> CreateKey {
-    CreateKey {
-        alias: Alias::parse(alias).expect("an alias"),
-        description: Description::parse("").expect("a description"),
-        spec: KeySpec::Aes256,
-        idempotency_token: None,
-    }
+    CreateKey::new(Alias::parse(alias).expect("an alias"), KeySpec::Aes256)
 }
 
 pub(crate) fn generate(key: KeySelector) -> GenerateDataKey {

@@ -1,0 +1,209 @@
+//! A CMK as it is stored, and what is known of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{BackingKey, BackingKind, KeyId, KeySpec, KeyUsage, KeyVersion, MaterialId};
+use crate::{
+    Timestamp,
+    identity::{AccountId, Caller, KeystoreId, ProjectId, Region, ServiceName},
+};
+
+/// Where a key stands in its life. DEW: §4; the numbers are DEW's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum KeyState {
+    /// 2: may be used.
+    Enabled,
+    /// 3: refuses all use until it is enabled again.
+    Disabled,
+    /// 4: will be destroyed at its due time unless that is cancelled.
+    PendingDeletion,
+    /// 5: has no material yet.
+    PendingImport,
+}
+
+/// Which kind of key it is, and with that where it is valid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyScope {
+    /// Made by a user; valid in one region.
+    Custom {
+        /// The project it was made in.
+        project: ProjectId,
+        /// The only region that it exists in.
+        region: Region,
+    },
+    /// The one default key of an account for a service; valid in all regions.
+    Default {
+        /// The service that it was made for.
+        service: ServiceName,
+    },
+}
+
+/// A CMK as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// The key's identifier.
+    pub id: KeyId,
+    /// What its ciphertexts are bound to.
+    pub material: MaterialId,
+    /// The account that owns it.
+    pub account: AccountId,
+    /// Custom or default, and where it is valid.
+    pub scope: KeyScope,
+    /// Its name; unique in the account and region.
+    pub alias: String,
+    /// Further names, each unique in the account and region. DEW: the alias API.
+    pub aliases: BTreeSet<String>,
+    /// Free text.
+    pub description: String,
+    /// Pairs of text that it can be found by.
+    pub tags: BTreeMap<String, String>,
+    /// Its algorithm.
+    pub spec: KeySpec,
+    /// What it is for.
+    pub usage: KeyUsage,
+    /// Where its material comes from.
+    pub origin: KeyOrigin,
+    /// On which token its material lies: a configured keystore, or `None` for the service's own token.
+    pub keystore: Option<KeystoreId>,
+    /// Where it stands in its life.
+    pub state: KeyState,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it will be destroyed, if its deletion is scheduled.
+    pub deletion_due: Option<Timestamp>,
+    /// All versions in rising order; the last one encrypts.
+    pub versions: Vec<KeyVersion>,
+    /// How it is rotated by time, if it is.
+    pub rotation: Option<RotationPolicy>,
+    /// What is known of imported material; also after it was deleted.
+    pub import: Option<Import>,
+    /// The keys of other regions that share its material.
+    pub replication: Option<Replication>,
+    /// Set once it is destroyed: what remains of it.
+    pub destroyed: Option<Tombstone>,
+}
+
+/// Where the material of a key comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum KeyOrigin {
+    /// The HSM made it.
+    Kms,
+    /// The user imports it.
+    External,
+}
+
+impl KeyOrigin {
+    /// The name in DEW's API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kms => "kms",
+            Self::External => "external",
+        }
+    }
+}
+
+/// How a key is rotated by time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotationPolicy {
+    /// Days from one rotation to the next: 30 to 365.
+    pub interval_days: u32,
+    /// When the next one is due.
+    pub next: Timestamp,
+}
+
+/// What is known of imported material.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Import {
+    /// A MAC of the material under a key of the service: the same material is recognised by it.
+    pub check: [u8; 32],
+    /// When the material will be deleted; `None`: never.
+    pub expires: Option<Timestamp>,
+}
+
+/// The keys that share one material: one for each region that the key was replicated to, the primary
+/// among them. Each of them holds the same list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replication {
+    /// The one that is managed.
+    pub primary: KeyId,
+    /// All of them.
+    pub members: Vec<Replica>,
+}
+
+/// One of the keys that share a material.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replica {
+    /// Its id.
+    pub key_id: KeyId,
+    /// The region that it is valid in.
+    pub region: Region,
+}
+
+/// What remains of a destroyed key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// When it was destroyed.
+    pub at: Timestamp,
+    /// The newest generation of the root key that wrapped any of its material: while one up to it lives, old
+    /// pages and backups can still be opened.
+    pub root_generation: u32,
+}
+
+impl KeyRecord {
+    /// Whether `caller` may see that this key exists: its account, and for a custom key its region.
+    pub fn visible_to(&self, caller: &Caller) -> bool {
+        self.account == caller.account
+            && match &self.scope {
+                KeyScope::Custom { region, .. } => *region == caller.region,
+                KeyScope::Default { .. } => true,
+            }
+    }
+
+    /// Whether the key exists for `caller` at `now`: it may see it, and its deletion is not due.
+    // DEW: §4, from the deletion date on a key is not found.
+    pub fn exists_for(&self, caller: &Caller, now: Timestamp) -> bool {
+        self.visible_to(caller) && !self.is_destroyed() && self.deletion_due.is_none_or(|due| due > now)
+    }
+
+    /// Whether only its tombstone is left.
+    pub fn is_destroyed(&self) -> bool {
+        self.destroyed.is_some()
+    }
+
+    /// Whether it has this name, as its first or as a further one.
+    pub fn is_named(&self, alias: &str) -> bool {
+        self.alias == alias || self.aliases.contains(alias)
+    }
+
+    /// Whether this is the default key of `service`.
+    pub fn is_default_of(&self, service: &ServiceName) -> bool {
+        matches!(&self.scope, KeyScope::Default { service: of } if of == service)
+    }
+
+    /// Whether this is a default key, which refuses all management. DEW: KMS.0211.
+    pub fn is_default(&self) -> bool {
+        matches!(self.scope, KeyScope::Default { .. })
+    }
+
+    /// The version with this number.
+    pub fn version(&self, number: u32) -> Option<&KeyVersion> {
+        self.versions.iter().rev().find(|version| version.number == number)
+    }
+
+    /// The version that encrypts.
+    pub fn current_version(&self) -> Option<&KeyVersion> {
+        self.versions.last()
+    }
+
+    /// The backing key of `version`, ready for an HSM session.
+    pub fn backing_key(&self, version: &KeyVersion) -> BackingKey {
+        BackingKey {
+            material: self.material,
+            version: version.number,
+            kind: BackingKind::of(self.spec, version.scheme),
+            wrapped: version.wrapped.clone(),
+        }
+    }
+}

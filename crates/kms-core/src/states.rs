@@ -1,0 +1,207 @@
+//! The state machine of keys, as data: what each operation does to a key in each state.
+//!
+//! An operation that works with one key asks this table and nothing else whether the key's state allows it.
+
+use KeyState::{Disabled, Enabled, PendingDeletion, PendingImport};
+use OperationName as O;
+
+use crate::{error::Error, key::KeyState, operation::OperationName};
+
+/// What an operation does to a key in one state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It is done; the state stays.
+    Stays,
+    /// It is done; the key is in this state then.
+    Becomes(KeyState),
+    /// It is refused.
+    Refused(Refusal),
+}
+
+/// Why a state refuses an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the error of the same name")]
+pub enum Refusal {
+    KeyDisabled,
+    KeyPendingDeletion,
+    KeyPendingImport,
+    KeyNotDisabled,
+    KeyNotEnabled,
+    KeyAlreadyPendingDeletion,
+    KeyNotPendingDeletion,
+    KeyNotPendingImport,
+}
+
+impl Refusal {
+    /// The error that a caller gets.
+    pub const fn error(self) -> Error {
+        match self {
+            Self::KeyDisabled => Error::KeyDisabled,
+            Self::KeyPendingDeletion => Error::KeyPendingDeletion,
+            Self::KeyPendingImport => Error::KeyPendingImport,
+            Self::KeyNotDisabled => Error::KeyNotDisabled,
+            Self::KeyNotEnabled => Error::KeyNotEnabled,
+            Self::KeyAlreadyPendingDeletion => Error::KeyAlreadyPendingDeletion,
+            Self::KeyNotPendingDeletion => Error::KeyNotPendingDeletion,
+            Self::KeyNotPendingImport => Error::KeyNotPendingImport,
+        }
+    }
+}
+
+/// The states, in the order of the table's columns.
+pub const STATES: [KeyState; 4] = [Enabled, Disabled, PendingDeletion, PendingImport];
+
+/// One effect for each of [`STATES`].
+pub type Row = [Effect; 4];
+
+const STAYS: Effect = Effect::Stays;
+const fn to(state: KeyState) -> Effect {
+    Effect::Becomes(state)
+}
+const fn no(refusal: Refusal) -> Effect {
+    Effect::Refused(refusal)
+}
+
+/// The table: what operations do to a key in each of [`STATES`]. Operations that work with no key, or with many,
+/// are not in it.
+// DEW: §4, key state machine.
+const TABLE: &[(Row, &[OperationName])] = &[
+    (
+        [no(Refusal::KeyNotDisabled), to(Enabled), no(Refusal::KeyNotDisabled), no(Refusal::KeyNotDisabled)],
+        &[O::EnableKey],
+    ),
+    (
+        [to(Disabled), no(Refusal::KeyNotEnabled), no(Refusal::KeyNotEnabled), no(Refusal::KeyNotEnabled)],
+        &[O::DisableKey],
+    ),
+    (
+        [
+            to(PendingDeletion),
+            to(PendingDeletion),
+            no(Refusal::KeyAlreadyPendingDeletion),
+            to(PendingDeletion),
+        ],
+        &[O::ScheduleKeyDeletion],
+    ),
+    // A key without material goes back to PendingImport: the operation sees to that.
+    (
+        [
+            no(Refusal::KeyNotPendingDeletion),
+            no(Refusal::KeyNotPendingDeletion),
+            to(Disabled),
+            no(Refusal::KeyNotPendingDeletion),
+        ],
+        &[O::CancelKeyDeletion],
+    ),
+    (
+        [
+            no(Refusal::KeyNotPendingImport),
+            no(Refusal::KeyNotPendingImport),
+            no(Refusal::KeyNotPendingImport),
+            to(Enabled),
+        ],
+        &[O::ImportKeyMaterial],
+    ),
+    (
+        [
+            no(Refusal::KeyNotPendingImport),
+            no(Refusal::KeyNotPendingImport),
+            no(Refusal::KeyNotPendingImport),
+            STAYS,
+        ],
+        &[O::GetParametersForImport],
+    ),
+    (
+        [
+            to(PendingImport),
+            to(PendingImport),
+            no(Refusal::KeyPendingDeletion),
+            no(Refusal::KeyPendingImport),
+        ],
+        &[O::DeleteImportedKeyMaterial],
+    ),
+    // Naming, describing, tagging: not while it waits for its deletion.
+    (
+        [STAYS, STAYS, no(Refusal::KeyPendingDeletion), STAYS],
+        &[
+            O::UpdateKeyAlias,
+            O::UpdateKeyDescription,
+            O::CreateAlias,
+            O::AssociateAlias,
+            O::CreateTag,
+            O::BatchCreateTags,
+            O::BatchDeleteTags,
+        ],
+    ),
+    // Reading about the key, and taking away from it: always.
+    (
+        [STAYS, STAYS, STAYS, STAYS],
+        &[
+            O::DescribeKey,
+            O::DescribeKeyUsage,
+            O::DeleteAlias,
+            O::DeleteTag,
+            O::ListTags,
+            O::ListGrants,
+            O::RetireGrant,
+            O::RevokeGrant,
+            O::GetRotationStatus,
+        ],
+    ),
+    // Use of the material, and what only makes sense for keys in use: while enabled. DEW: KMS.0209, KMS.0210.
+    (
+        [STAYS, no(Refusal::KeyDisabled), no(Refusal::KeyPendingDeletion), no(Refusal::KeyPendingImport)],
+        &[
+            O::RotateKey,
+            O::RotateKeyOnDemand,
+            O::EnableKeyRotation,
+            O::DisableKeyRotation,
+            O::UpdateRotationInterval,
+            O::CreateGrant,
+            O::ReplicateKey,
+            O::UpdatePrimaryRegion,
+            O::ReserveKeyUses,
+            O::GenerateDataKey,
+            O::GenerateDataKeyWithoutPlaintext,
+            O::GenerateDataKeyPair,
+            O::EncryptDataKey,
+            O::DecryptDataKey,
+            O::ReEncrypt,
+            O::Rewrap,
+            O::EncryptData,
+            O::DecryptData,
+            O::Sign,
+            O::Verify,
+            O::GetPublicKey,
+            O::GenerateMac,
+            O::VerifyMac,
+            O::DeriveSharedSecret,
+        ],
+    ),
+];
+
+/// What `operation` does to a key in each of [`STATES`]; `None`: it works with no key, or with many.
+pub fn row(operation: OperationName) -> Option<&'static Row> {
+    TABLE.iter().find(|(_, operations)| operations.contains(&operation)).map(|(row, _)| row)
+}
+
+/// What `operation` does to a key in this state.
+pub fn effect(operation: OperationName, state: KeyState) -> Option<Effect> {
+    let column = match state {
+        Enabled => 0,
+        Disabled => 1,
+        PendingDeletion => 2,
+        PendingImport => 3,
+    };
+    row(operation).map(|row| row[column])
+}
+
+/// The state that a key in `state` is in after `operation`, or why it is refused.
+pub fn after(operation: OperationName, state: KeyState) -> Result<KeyState, Error> {
+    match effect(operation, state) {
+        Some(Effect::Stays) => Ok(state),
+        Some(Effect::Becomes(next)) => Ok(next),
+        Some(Effect::Refused(refusal)) => Err(refusal.error()),
+        None => Err(Error::Internal { detail: "the state table does not know this operation" }),
+    }
+}
