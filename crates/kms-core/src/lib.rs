@@ -8,6 +8,7 @@ pub mod ciphertext;
 pub mod context;
 mod directory;
 mod draft;
+mod due;
 pub mod error;
 pub mod identity;
 pub mod key;
@@ -28,6 +29,7 @@ mod uses;
 pub mod testing;
 
 pub use answer::{Recorded, Refused};
+pub use due::DueEntry;
 pub use error::Error;
 pub use record::{OpenIntent, Phase, Record, RequestId, Verdict};
 pub use secret::SecretBytes;

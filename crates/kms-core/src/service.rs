@@ -31,8 +31,8 @@ use crate::{
     operation::{Action, OperationClass, OperationName},
     ops::{CreateDefaultKey, Operation, OwnOperation, Place, Plan, Planned, Prepared, Work},
     ports::{
-        AuditError, AuditLog, Clock, Hsm, HsmError, HsmSession, KeyStore, Mutation, Receipt, StoreError,
-        StoreKey, Transaction,
+        AuditError, AuditLog, Clock, Hsm, HsmError, HsmSession, KeyStore, MAX_MUTATIONS, Mutation, Receipt,
+        StoreError, StoreKey, Transaction,
     },
     record::{Phase, Record, RequestId},
     settings::Settings,
@@ -423,7 +423,8 @@ impl Service {
         transaction.mutations.push(self.directory.put(outbox_path(request), &digest)?);
         let cleared: Vec<StoreKey> = {
             let mut finished = self.finished();
-            let count = finished.len().min(CLEARED_PER_TRANSACTION);
+            let room = MAX_MUTATIONS.saturating_sub(transaction.mutations.len());
+            let count = finished.len().min(CLEARED_PER_TRANSACTION).min(room);
             finished.drain(..count).collect()
         };
         transaction.mutations.extend(cleared.iter().cloned().map(Mutation::Delete));
