@@ -341,7 +341,6 @@ pub(crate) fn destroyed_path(id: KeyId) -> StoreKey {
 }
 
 /// All grants of a key lie under this prefix.
-#[allow(dead_code, reason = "the scheduler comes with its own change")]
 pub(crate) fn grants_prefix(id: KeyId) -> StoreKey {
     [b"g/", &id.as_bytes()[..], b"/"].concat()
 }

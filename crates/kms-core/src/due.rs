@@ -31,7 +31,6 @@ pub(crate) enum Due {
 }
 
 impl Due {
-    #[allow(dead_code, reason = "the scheduler comes with its own change")]
     const ALL: [Self; 3] = [Self::Deletion, Self::Rotation, Self::MaterialExpiry];
 }
 
@@ -60,7 +59,6 @@ impl DueEntry {
         self.key_id
     }
 
-    #[allow(dead_code, reason = "the scheduler comes with its own change")]
     pub(crate) fn kind(&self) -> Due {
         self.kind
     }
@@ -71,7 +69,6 @@ impl DueEntry {
     }
 
     /// What the store keeps under `path`.
-    #[allow(dead_code, reason = "the scheduler comes with its own change")]
     pub(crate) fn parse(path: &[u8]) -> Result<Self, Error> {
         let parse = || {
             let (millis, rest) = path.strip_prefix(DUE_PREFIX)?.split_first_chunk::<8>()?;

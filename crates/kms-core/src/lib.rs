@@ -36,4 +36,4 @@ pub use secret::SecretBytes;
 pub use service::{Call, Carried, Ports, Service, StartError};
 pub use settings::{DEFAULT_IN_HSM_BUDGET, MAX_IN_HSM_BUDGET, Settings};
 pub use timestamp::Timestamp;
-pub use upkeep::OldKeys;
+pub use upkeep::{DuePage, OldKeys};

@@ -205,6 +205,10 @@ impl Service {
         &self.settings
     }
 
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
     pub(crate) fn uses(&self) -> &Uses {
         &self.uses
     }
