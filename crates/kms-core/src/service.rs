@@ -410,7 +410,7 @@ impl Service {
     ) -> Result<Recorded<T>, Refused> {
         match self.append(draft.into_record(Phase::Outcome)).await {
             Ok(receipt) => {
-                self.finished().push(outbox_path(request_id));
+                self.note_finished(request_id);
                 Held::new(Ok(output)).release(receipt)
             }
             Err(error) => Err(Refused::outcome_unrecorded(&error)),
@@ -445,6 +445,11 @@ impl Service {
             },
             Err(error) => Err(commit_error(error)),
         }
+    }
+
+    /// The trace of this change may go: its outcome is recorded.
+    pub(crate) fn note_finished(&self, request: RequestId) {
+        self.finished().push(outbox_path(request));
     }
 
     fn finished(&self) -> std::sync::MutexGuard<'_, Vec<StoreKey>> {

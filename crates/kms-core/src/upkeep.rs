@@ -25,3 +25,6 @@ impl Service {
         self.change_of_its_own(&operation, Uuid::new_v4(), PATIENCE).await
     }
 }
+
+#[cfg(test)]
+mod tests;
