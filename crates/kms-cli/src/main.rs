@@ -3,6 +3,8 @@
 mod connection;
 mod dev;
 mod hsm;
+mod key;
+mod moment;
 mod output;
 mod root;
 
@@ -35,6 +37,9 @@ enum Command {
     /// The root key above all master keys
     #[command(subcommand)]
     Root(root::RootCommand),
+    /// Keys, as an operator sees them
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// The clock of a deployment under test (`dewpoint dev --clock manual`)
     #[command(subcommand)]
     Dev(dev::DevCommand),
@@ -47,6 +52,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let ended = match &arguments.command {
         Command::Hsm(command) => hsm::run(command, arguments.json),
+        Command::Key(command) => block_on(key::run(command, &arguments.connection, arguments.json)),
         Command::Dev(command) => block_on(dev::run(command, &arguments.connection, arguments.json)),
         Command::Root(command) => block_on(root::run(command, &arguments.connection, arguments.json)),
     };

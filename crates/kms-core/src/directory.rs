@@ -7,7 +7,7 @@
 //! | `d/` account `/` service | id of the account's default key for the service |
 //! | `i/` account `/` region `/` key id | nothing: the list of custom keys, in the order of creation |
 //! | `t/` account `/` region `/` SHA-256 of an idempotency token | the request's digest and its key |
-//! | `s/` due time (8 bytes, ms) kind (1 byte) key id | nothing: what falls due, in the order of time (`due.rs`) |
+//! | `s/` due time (8 bytes, µs) kind (1 byte) key id | nothing: what falls due, in the order of time (`due.rs`) |
 //! | `x/` key id (16 bytes) | nothing: the list of destroyed keys |
 //! | `g/` key id (16 bytes) `/` grant id (hex) | the grant |
 //! | `r/` material id `/` region | id of the replica that is valid in the region |
