@@ -2,8 +2,11 @@
 
 mod budgets;
 mod changes;
+mod clock;
 mod conflicts;
 mod copying;
+mod destruction;
+mod due;
 mod in_hsm;
 mod isolation;
 mod moving;
