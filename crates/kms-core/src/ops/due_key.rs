@@ -17,7 +17,7 @@ use crate::{
 /// What is to be done about an entry.
 pub(crate) enum DueKey<T> {
     /// It is due: this record, and the change of it.
-    Due(KeyRecord, KeyChange),
+    Due(Box<KeyRecord>, KeyChange),
     /// It is not, or not any more; this remains to be done about it.
     Overtaken(Prepared<T>),
 }
@@ -35,7 +35,7 @@ pub(crate) async fn due_key<T>(
     let mut change = KeyChange::of(revision, Arc::new(record.clone()));
     let listed = record.due().contains(entry);
     if listed && entry.at() <= draft.time() {
-        return Ok(DueKey::Due(record, change));
+        return Ok(DueKey::Due(Box::new(record), change));
     }
     draft.overtaken();
     if listed {

@@ -9,6 +9,7 @@ mod destruction;
 mod due;
 mod in_hsm;
 mod isolation;
+mod life;
 mod moving;
 mod paging;
 mod races;
