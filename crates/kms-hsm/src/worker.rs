@@ -17,7 +17,7 @@ use parking_lot::MutexGuard;
 use crate::{
     direct::Handle,
     failure::{Damage, Failure, Place as FailurePlace, Trouble},
-    keys::{Form, Task},
+    form::{Form, Task},
     pairs::Pair,
     session::TokenSession,
     signing::{self, SignatureRequest},
