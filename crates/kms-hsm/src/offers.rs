@@ -102,9 +102,7 @@ pub(crate) fn try_out(session: &TokenSession, form: Form, wrap: WrapMechanism) -
 fn use_it(session: &TokenSession, pair: Pair, key: Handle, made: &WrappedPair) -> Result<(), Trouble> {
     match pair {
         Pair::Rsa { modulus_bytes } => {
-            let mut block = vec![0x5a; modulus_bytes];
-            block[0] = 0; // less than every modulus
-            signing::decrypt(session, key, &block)?;
+            signing::prove_decryption(session, key, modulus_bytes)?;
             let mechanism = SigningMechanism::RsaPss(DigestAlgorithm::Sha256);
             SignatureRequest::new(pair, mechanism, &[0; 32])?.sign(session, key).map(drop)
         }

@@ -82,6 +82,17 @@ pub(crate) fn decrypt(
     Ok(session.decrypt(cipher, key, ciphertext, ciphertext.len())?)
 }
 
+/// Fails if the token does not decrypt a block that every key of this length takes.
+pub(crate) fn prove_decryption(
+    session: &TokenSession,
+    key: Handle,
+    modulus_bytes: usize,
+) -> Result<(), Trouble> {
+    let mut block = vec![0x5a; modulus_bytes];
+    block[0] = 0; // less than every modulus
+    decrypt(session, key, &block).map(drop)
+}
+
 /// Fails with [`HsmError::InvalidMaterial`] for what is no uncompressed point of the curve. A token that is asked
 /// to agree with a point of another curve may tell the key bit by bit.
 // NIST SP 800-56A §5.6.2.3.3

@@ -117,6 +117,23 @@ fn root_keys(
     Ok(keys.roots.into_keys().collect())
 }
 
+/// Kinds of keys that are tried out.
+const KEYS: [(BackingKind, &str, &str); 9] = {
+    const RSA: &str = "CKM_RSA_PKCS, CKM_RSA_PKCS_PSS, CKM_RSA_X_509, and one that wraps and pads";
+    const CURVE: &str = "CKM_ECDSA, CKM_ECDH1_DERIVE, and one that wraps and pads";
+    [
+        (BackingKind::HmacSha384, "HMAC-SHA-384 keys", "CKM_SHA384_HMAC"),
+        (BackingKind::HmacSha512, "HMAC-SHA-512 keys", "CKM_SHA512_HMAC"),
+        (BackingKind::Rsa2048, "RSA-2048 key pairs", RSA),
+        (BackingKind::Rsa3072, "RSA-3072 key pairs", RSA),
+        (BackingKind::Rsa4096, "RSA-4096 key pairs", RSA),
+        (BackingKind::EcP256, "key pairs on P-256", CURVE),
+        (BackingKind::EcP384, "key pairs on P-384", CURVE),
+        (BackingKind::EcSecp256k1, "key pairs on secp256k1", CURVE),
+        (BackingKind::Ed25519, "Ed25519 key pairs", "CKM_EDDSA, and one that wraps and pads"),
+    ]
+};
+
 fn features(
     session: &TokenSession,
     capabilities: Option<&Capabilities>,
@@ -157,6 +174,14 @@ fn features(
             needed: false,
             state: config.sm4.map_or(FeatureState::NotConfigured, |_| trial.of_kind(BackingKind::Sm4)),
         },
+    ]);
+    features.extend(KEYS.map(|(kind, name, mechanisms)| Feature {
+        name,
+        mechanisms,
+        needed: false,
+        state: trial.of_kind(kind),
+    }));
+    features.extend([
         Feature {
             name: "checkpoints of the log signed by the HSM",
             mechanisms: "CKM_EDDSA or CKM_ECDSA",
