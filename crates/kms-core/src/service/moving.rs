@@ -6,21 +6,21 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Deployment, Service};
+use super::{Deployment, Service, copying::spend_budgets};
 use crate::{
     directory::{DEPLOYMENT_PATH, Directory, commit_error, key_path, outbox_path, tampered},
     error::Error,
-    key::{BackingKey, KeyRecord, Scheme, WrappedKey},
+    key::{BackingKey, KeyRecord, WrappedKey},
     operation::OperationName,
     ports::{MAX_MUTATIONS, StoreKey, Transaction},
     record::{Phase, RequestId, Verdict},
-    settings::MAX_IN_HSM_BUDGET,
 };
 
 /// Where it is said which backup a store was made of.
 const ORIGIN_PATH: &[u8] = b"m/origin";
-/// What a backup holds: keys, aliases, default keys, the list of custom keys, idempotency tokens.
-const CARRIED: [&[u8]; 5] = [b"a/", b"d/", b"i/", b"k/", b"t/"];
+/// What a backup holds: keys, aliases, default keys, the list of custom keys, idempotency tokens, what falls due,
+/// grants, replicas, the list of destroyed keys.
+const CARRIED: [&[u8]; 9] = [b"a/", b"d/", b"g/", b"i/", b"k/", b"r/", b"s/", b"t/", b"x/"];
 /// What belongs to one deployment on one token, and is made anew on another.
 const LEFT_BEHIND: [&[u8]; 2] = [b"m/", b"o/"];
 
@@ -89,9 +89,8 @@ impl Carried {
     /// Takes the budget of versions that seal in the HSM for spent: nobody knows how often the store that
     /// this comes from, or another copy of it, has used them since. Their next use makes a new version.
     pub fn spend_budgets(&mut self) {
-        let Content::Key(record) = &mut self.content else { return };
-        for version in record.versions.iter_mut().filter(|version| version.scheme == Scheme::InHsm) {
-            version.reserved_uses = MAX_IN_HSM_BUDGET;
+        if let Content::Key(record) = &mut self.content {
+            spend_budgets(record);
         }
     }
 }
