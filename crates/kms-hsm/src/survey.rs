@@ -181,20 +181,7 @@ fn features(
         needed: false,
         state: trial.of_kind(kind),
     }));
-    features.extend([
-        Feature {
-            name: "checkpoints of the log signed by the HSM",
-            mechanisms: "CKM_EDDSA or CKM_ECDSA",
-            needed: false,
-            state: trial.offered(|offers| offers.checkpoint.is_some()),
-        },
-        Feature {
-            name: "keys taken over from another token",
-            mechanisms: "CKM_RSA_PKCS_KEY_PAIR_GEN, CKM_RSA_PKCS_OAEP",
-            needed: false,
-            state: trial.offered(|offers| offers.transfer),
-        },
-    ]);
+    features.extend(trial.of_mechanisms());
     features
 }
 
@@ -224,6 +211,24 @@ impl Trial<'_> {
             (Err(HsmError::NotOffered { .. }), _) | (_, None) => FeatureState::Missing,
             (Err(error), _) => FeatureState::Fails(error.to_string()),
         }
+    }
+
+    /// What is not tried: its mechanisms say that it is there.
+    fn of_mechanisms(&self) -> [Feature; 2] {
+        [
+            Feature {
+                name: "checkpoints of the log signed by the HSM",
+                mechanisms: "CKM_EDDSA or CKM_ECDSA",
+                needed: false,
+                state: self.offered(|offers| offers.checkpoint.is_some()),
+            },
+            Feature {
+                name: "keys taken over from another token",
+                mechanisms: "CKM_RSA_PKCS_KEY_PAIR_GEN, CKM_RSA_PKCS_OAEP",
+                needed: false,
+                state: self.offered(|offers| offers.transfer),
+            },
+        ]
     }
 
     fn of_wrapping(&self, mechanism: WrapMechanism) -> FeatureState {
