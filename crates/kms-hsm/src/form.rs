@@ -8,11 +8,12 @@ use cryptoki_sys::{CK_ULONG, CKM_SHA256_HMAC, CKM_SHA384_HMAC, CKM_SHA512_HMAC};
 use kms_core::{key::BackingKind, ports::HsmError};
 
 use crate::{
-    direct::{Handle, MechanismId, Signing},
+    direct::Handle,
     failure::{Failure, Trouble},
     keys::{secret_key, uses},
     mechanisms::{Capabilities, VendorSm4, WrapMechanism},
     pairs::Pair,
+    parameters::{MechanismId, Signing},
     sealing::{PROBE, Sealing},
     session::TokenSession,
 };

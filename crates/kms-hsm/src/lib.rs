@@ -21,6 +21,7 @@ mod newcomers;
 mod offers;
 mod open_error;
 mod pairs;
+mod parameters;
 mod pin;
 mod pool;
 mod random;

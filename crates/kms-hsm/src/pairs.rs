@@ -15,11 +15,12 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
-    direct::{Handle, Signing},
+    direct::Handle,
     failure::Trouble,
     form::Form,
     keys::{Brief, wrap_proved},
     mechanisms::WrapMechanism,
+    parameters::Signing,
     sealing::PROBE,
     session::TokenSession,
     signing::with_digest_info,

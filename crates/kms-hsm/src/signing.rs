@@ -11,10 +11,11 @@ use kms_core::{
 use zeroize::Zeroizing;
 
 use crate::{
-    direct::{Cipher, Handle, Signing},
+    direct::Handle,
     failure::Trouble,
     keys::Brief,
     pairs::{Curve, Pair},
+    parameters::{Cipher, Signing},
     session::TokenSession,
     software,
 };

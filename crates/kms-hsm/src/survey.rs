@@ -7,7 +7,6 @@ use kms_core::{key::BackingKind, ports::HsmError};
 
 use crate::{
     OpenError, Pkcs11Config,
-    direct::MechanismId,
     door::{Description, Door, Occupied, load},
     failure::Trouble,
     form::{Form, Task},
@@ -15,6 +14,7 @@ use crate::{
     keys,
     mechanisms::{Capabilities, WrapMechanism},
     offers,
+    parameters::MechanismId,
     session::TokenSession,
     token::login,
 };
