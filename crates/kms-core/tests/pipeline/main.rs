@@ -2,10 +2,14 @@
 
 mod budgets;
 mod changes;
+mod clock;
 mod conflicts;
 mod copying;
+mod destruction;
+mod due;
 mod in_hsm;
 mod isolation;
+mod life;
 mod moving;
 mod paging;
 mod races;

@@ -2,6 +2,7 @@
 
 pub(crate) mod convert;
 mod data_keys;
+mod dev;
 mod keys;
 mod operators;
 mod status;
@@ -10,8 +11,8 @@ use std::{sync::Arc, time::Duration};
 
 use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
 use kms_proto::v1::{
-    self, data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer,
-    operator_service_server::OperatorServiceServer,
+    self, data_key_service_server::DataKeyServiceServer, dev_service_server::DevServiceServer,
+    key_service_server::KeyServiceServer, operator_service_server::OperatorServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use uuid::Uuid;
@@ -19,8 +20,10 @@ use uuid::Uuid;
 use crate::{
     gate::{Gate, HSM_PATIENCE},
     identity::Claims,
+    manual_clock::ManualClock,
     peer::Peer,
 };
+use dev::DevGrpc;
 
 /// The longest request. The longest valid one is a context of 8 KiB with a ciphertext of 1 KiB.
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
@@ -41,6 +44,11 @@ pub(crate) fn services(
         DataKeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
         OperatorServiceServer::new(grpc).max_decoding_message_size(MAX_REQUEST_BYTES),
     )
+}
+
+/// What dev mode serves besides, for testers who keep the clock themselves.
+pub(crate) fn dev_service(gate: Arc<Gate>, clock: Arc<ManualClock>) -> DevServiceServer<DevGrpc> {
+    DevServiceServer::new(DevGrpc::new(Grpc { gate }, clock)).max_decoding_message_size(MAX_REQUEST_BYTES)
 }
 
 impl Grpc {
