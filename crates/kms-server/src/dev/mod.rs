@@ -58,7 +58,7 @@ pub struct DevOptions {
     /// Port of metrics and health on loopback (plain HTTP); 0: any free one; not given: none
     #[arg(long, value_name = "PORT")]
     admin_port: Option<u16>,
-    /// Database of the key store; one that exists keeps its own
+    /// Database of the key store; a directory that has the other one is refused
     #[arg(long, value_enum, default_value_t = StoreConfig::Redb)]
     store: StoreConfig,
     /// What happens to calls over DEW's traffic limits
