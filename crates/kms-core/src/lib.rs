@@ -11,6 +11,7 @@ mod draft;
 pub mod error;
 pub mod identity;
 pub mod key;
+pub mod keystore;
 pub mod operation;
 pub mod ops;
 pub mod ports;

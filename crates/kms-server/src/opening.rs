@@ -12,6 +12,7 @@ use crate::{
     backup::unfinished_store,
     clock::SystemClock,
     config::{CipherPlace, Config},
+    keystores::{self, Keystores, check_modules},
     serve_error::ServeError,
 };
 
@@ -19,16 +20,25 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Adapters {
     pub(crate) hsm: Arc<Pkcs11Hsm>,
+    pub(crate) keystores: Arc<Keystores>,
     pub(crate) log: Arc<FileLog>,
     pub(crate) clock: Arc<SystemClock>,
     pub(crate) changes: TaskTracker,
 }
 
-/// Makes the root keys of a new deployment: once, before its first start.
+/// Makes the root keys of a new deployment: once, before its first start. And those of its keystores' tokens, as far
+/// as they have none.
 ///
 /// `None`: the token has them already, and keeps them.
 pub fn initialise(config: &Config) -> Result<Option<kms_hsm::RootKeys>, ServeError> {
     check_data_directory(&config.data_dir)?;
+    check_modules(config)?;
+    let made = initialise_token(config)?;
+    keystores::initialise(config)?;
+    Ok(made)
+}
+
+fn initialise_token(config: &Config) -> Result<Option<kms_hsm::RootKeys>, ServeError> {
     if store_exists(&config.data_dir) {
         return match Pkcs11Hsm::open(&pkcs11_config(config)) {
             Ok(_) => Ok(None),
@@ -69,12 +79,18 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    pub(crate) fn of(hsm: Pkcs11Hsm, store: RedbStore, (log, opened): (FileLog, kms_audit::Opened)) -> Self {
+    pub(crate) fn of(
+        hsm: Pkcs11Hsm,
+        keystores: Keystores,
+        store: RedbStore,
+        (log, opened): (FileLog, kms_audit::Opened),
+    ) -> Self {
         let clock = Arc::new(SystemClock::start());
         let changes = TaskTracker::new();
-        let adapters = Adapters { hsm: Arc::new(hsm), log: Arc::new(log), clock, changes };
+        let keystores = Arc::new(keystores);
+        let adapters = Adapters { hsm: Arc::new(hsm), keystores, log: Arc::new(log), clock, changes };
         let ports = Ports {
-            keystores: std::collections::BTreeMap::new(),
+            keystores: adapters.keystores.ports(),
             hsm: adapters.hsm.clone(),
             store: Arc::new(store),
             audit: adapters.log.clone(),
@@ -97,12 +113,14 @@ pub(crate) fn open(config: &Config) -> Result<Opened, ServeError> {
     }
     let log = open_log(config)?;
     let store = open_store(&config.data_dir.join("store"))?;
-    Ok(Opened::of(hsm, store, log))
+    // Last: what stops the start does so before further tokens are logged in to.
+    Ok(Opened::of(hsm, Keystores::open(config), store, log))
 }
 
 /// Opens the token; `existed`: there is a store that belongs to it.
 pub(crate) fn open_hsm(config: &Config, existed: bool) -> Result<Pkcs11Hsm, ServeError> {
     check_data_directory(&config.data_dir)?;
+    check_modules(config)?;
     let hsm = Pkcs11Hsm::open(&pkcs11_config(config)).map_err(|error| match error {
         kms_hsm::OpenError::RootKeysMissing { .. } if existed => ServeError::RootKeyLost,
         kms_hsm::OpenError::RootKeysMissing { .. } => ServeError::NoRootKey,

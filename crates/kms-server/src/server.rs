@@ -73,7 +73,7 @@ pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningSe
         service,
         identities,
         traffic: TrafficControl::new(config.traffic_control.mode),
-        metrics: Metrics::new(adapters.hsm.clone(), adapters.log.clone(), rotation.clone()),
+        metrics: Metrics::new(&adapters, rotation.clone()),
         rotation,
         clock: adapters.clock.clone(),
         changes: adapters.changes.clone(),
@@ -118,7 +118,7 @@ async fn listen(
     let reflection = descriptors().build_v1().map_err(described)?;
     // Tools of before 2023 know only this one.
     let older_reflection = descriptors().build_v1alpha().map_err(described)?;
-    let (keys, data_keys, operators) = grpc::services(gate);
+    let (keys, data_keys, keystores, operators) = grpc::services(gate);
     let router = TonicServer::builder()
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
@@ -127,6 +127,7 @@ async fn listen(
         .add_service(older_reflection)
         .add_service(keys)
         .add_service(data_keys)
+        .add_service(keystores)
         .add_service(operators);
     let incoming = ReceiverStream::new(tls::accept(listeners.grpc, tls));
     let mut told = told_stop;
@@ -178,8 +179,11 @@ impl RunningServer {
                 "changes were still under way after {DRAIN_TIMEOUT:?}; the next start settles them"
             );
         }
-        let Adapters { hsm, log, .. } = self.adapters;
-        let closed = tokio::task::spawn_blocking(move || hsm.shut_down());
+        let Adapters { hsm, keystores, log, .. } = self.adapters;
+        let closed = tokio::task::spawn_blocking(move || {
+            hsm.shut_down();
+            keystores.shut_down();
+        });
         let hangs = timeout(DRAIN_TIMEOUT, closed).await.is_err();
         drop(tokio::task::spawn_blocking(move || log.shutdown()).await);
         if hangs {

@@ -5,6 +5,7 @@ mod changes;
 mod conflicts;
 mod in_hsm;
 mod isolation;
+mod keystores;
 mod moving;
 mod paging;
 mod races;

@@ -12,7 +12,9 @@ use kms_core::{
     },
 };
 
-use crate::support::{World, alias, attempts, caller, context, create, generate, obs, owner};
+use crate::support::{
+    VAULT, World, alias, attempts, caller, context, create, create_keystore, generate, obs, owner,
+};
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -82,6 +84,7 @@ fn every_operation_in_every_state() {
 fn default_keys_serve_and_cannot_be_managed() {
     let world = World::new();
     let sealed = world.run(&owner(), generate(obs())).expect("made on first use").sealed;
+    world.run(&owner(), create_keystore(VAULT)).expect("the token is free");
     for attempt in attempts(sealed.key_id, &sealed.ciphertext) {
         use OperationName as Name;
         let managed = matches!(
