@@ -86,6 +86,7 @@ make_token() { # DIRECTORY LABEL
 # its own name.
 restore_token_object() { # DIRECTORY
     for object in "$1"/tokens/*/token.object; do
+        [ -d "${object%/*}" ] || continue # it was added to another one
         copy="$1/$(basename "$(dirname "$object")").object"
         [ -s "$copy" ] || copy="$1/token.object"
         if [ ! -s "$object" ] && [ -s "$copy" ]; then

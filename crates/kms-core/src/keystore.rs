@@ -57,7 +57,8 @@ impl KeystoreRecord {
         if bool::from(identity(session)?.ct_eq(&self.token)) {
             return Ok(());
         }
-        let detail = format!("the token that is configured as keystore {} is another one than before", self.id);
+        let detail =
+            format!("the token that is configured as keystore {} is another one than before", self.id);
         Err(HsmError::Unavailable { function: "C_Sign", detail }.into())
     }
 }

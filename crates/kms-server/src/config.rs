@@ -299,7 +299,8 @@ mod tests {
         assert_eq!((sm4.key_type, sm4.form), (0x8000_0002, Sm4Form::Gcm));
         assert!(sm4.is_the_vendors());
         let with_keystore = SAMPLE.replace("# [[keystores]]", "[[keystores]]").replace("#: ", "");
-        let with_keystore: Config = toml::from_str(&with_keystore).expect("the sample's keystore parses, too");
+        let with_keystore: Config =
+            toml::from_str(&with_keystore).expect("the sample's keystore parses, too");
         assert_eq!(with_keystore.keystores.len(), 1);
     }
 

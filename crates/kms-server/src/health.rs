@@ -5,8 +5,7 @@ use std::{sync::Arc, time::Duration};
 use kms_audit::FileLog;
 use kms_proto::v1::{
     data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer,
-    keystore_service_server::KeystoreServiceServer,
-    operator_service_server::OperatorServiceServer,
+    keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
 };
 use tokio::{
     sync::watch,

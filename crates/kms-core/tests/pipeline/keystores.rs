@@ -9,8 +9,8 @@ use kms_core::{
     key::{KeyId, KeyOrigin, KeyRecord, Scheme},
     keystore::KeystoreState,
     ops::{
-        CreateKey, DecryptDataKey, DeleteKeystore, DescribeKeystore, DisableKeystore, EnableKeystore, KeySelector,
-        ListKeystores, ListWindow, PendingDays, RotateRoot, ScheduleKeyDeletion,
+        CreateKey, DecryptDataKey, DeleteKeystore, DescribeKeystore, DisableKeystore, EnableKeystore,
+        KeySelector, ListKeystores, ListWindow, PendingDays, RotateRoot, ScheduleKeyDeletion,
     },
     ports::{HsmError, KeyStore as _},
     testing::hsm::FakeHsm,

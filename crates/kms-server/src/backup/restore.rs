@@ -16,8 +16,8 @@ use super::{
     site, transfer_key, unfinished_store,
 };
 use crate::{
-    keystores::Keystores,
     config::Config,
+    keystores::Keystores,
     opening::{self, log_exists, store_exists},
 };
 

@@ -19,7 +19,11 @@ const MAX_LABEL: usize = 32;
 /// A name that can be a token's label and a directory's name.
 pub(super) fn parse_name(text: &str) -> Result<String, &'static str> {
     let fits = text.len() <= MAX_LABEL && !text.starts_with('.') && KeystoreId::parse(text).is_some();
-    if fits { Ok(text.to_owned()) } else { Err("must be 1 to 32 of A-Z a-z 0-9 . _ -, and not begin with a dot") }
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("must be 1 to 32 of A-Z a-z 0-9 . _ -, and not begin with a dot")
+    }
 }
 
 /// Makes what is missing of the token. May be repeated after an interruption.

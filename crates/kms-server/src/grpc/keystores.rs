@@ -6,8 +6,8 @@ use kms_core::{
     identity::KeystoreId,
     keystore::{KeystoreRecord, KeystoreState},
     ops::{
-        Alias, CreateKeystore, DeleteKeystore, DescribeKeystore, DisableKeystore, EnableKeystore, ListKeystores,
-        ListWindow,
+        Alias, CreateKeystore, DeleteKeystore, DescribeKeystore, DisableKeystore, EnableKeystore,
+        ListKeystores, ListWindow,
     },
 };
 use kms_proto::v1::{self, keystore_service_server::KeystoreService};

@@ -7,9 +7,9 @@ use kms_core::{
     operation::OperationName,
     ops::{
         Alias, CancelKeyDeletion, DecryptDataKey, DeleteKeystore, DescribeKey, DescribeKeystore, Description,
-        DisableKey, DisableKeystore, EnableKey, EnableKeystore, EncryptDataKey, GenerateDataKeyWithoutPlaintext,
-        GenerateRandom, KeySelector, ListKeys, ListKeystores, ListWindow, Operation,
-        PageSize, PendingDays, ScheduleKeyDeletion, UpdateKeyAlias, UpdateKeyDescription,
+        DisableKey, DisableKeystore, EnableKey, EnableKeystore, EncryptDataKey,
+        GenerateDataKeyWithoutPlaintext, GenerateRandom, KeySelector, ListKeys, ListKeystores, ListWindow,
+        Operation, PageSize, PendingDays, ScheduleKeyDeletion, UpdateKeyAlias, UpdateKeyDescription,
     },
 };
 
