@@ -1,7 +1,10 @@
 //! The `dewctl` command: what operators do.
 
 mod connection;
+mod dev;
 mod hsm;
+mod key;
+mod moment;
 mod output;
 mod root;
 
@@ -34,6 +37,12 @@ enum Command {
     /// The root key above all master keys
     #[command(subcommand)]
     Root(root::RootCommand),
+    /// Keys, as an operator sees them
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// The clock of a deployment under test (`dewpoint dev --clock manual`)
+    #[command(subcommand)]
+    Dev(dev::DevCommand),
     /// The HSM itself: what it offers, and its root key (on its own machine, without the service)
     #[command(subcommand)]
     Hsm(hsm::HsmCommand),
@@ -43,6 +52,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let ended = match &arguments.command {
         Command::Hsm(command) => hsm::run(command, arguments.json),
+        Command::Key(command) => block_on(key::run(command, &arguments.connection, arguments.json)),
+        Command::Dev(command) => block_on(dev::run(command, &arguments.connection, arguments.json)),
         Command::Root(command) => block_on(root::run(command, &arguments.connection, arguments.json)),
     };
     ended.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)

@@ -24,6 +24,7 @@
 mod client;
 mod config;
 mod data_keys;
+mod dev;
 pub mod envelope;
 mod error;
 mod keys;
@@ -36,8 +37,8 @@ pub use config::{ClientConfig, RetryPolicy};
 pub use data_keys::{DataKey, OpenedDataKey, SealedDataKey};
 pub use error::{Error, FieldViolation, Refusal};
 pub use kms_proto::v1::{
-    CreateKeyRequest, Key, KeySpec, KeyState, ListKeysRequest, ListKeysResponse, Root, Rotation,
-    RotationStage, key_reference::Reference as KeyReference,
+    CreateKeyRequest, DestroyedKey, Key, KeySpec, KeyState, ListKeysRequest, ListKeysResponse, Root,
+    Rotation, RotationStage, key_reference::Reference as KeyReference,
 };
 pub use operator::RootStatus;
 pub use secret::SecretBytes;

@@ -324,6 +324,12 @@ operations! {
     ForgetRoots: RootManage, None, Administration, Change;
     /// The service itself: destroys the old root keys on the token.
     DestroyRoots: RootManage, None, Administration, Change;
+    /// Reads what remains of destroyed keys, by pages.
+    ListDestroyedKeys: RootManage, None, Administration, Read;
+    /// Moves a clock that stands still otherwise; in dev mode only.
+    AdvanceClock: RootManage, None, Administration, Read;
+    /// Reads that clock.
+    ReadClock: RootManage, None, Administration, Read;
     /// `dewpoint backup`: hands all keys over to another token.
     CreateBackup: RootManage, None, Administration, Change;
     /// `dewpoint restore`: takes all keys over from another token.

@@ -31,8 +31,8 @@ use crate::{
     operation::{Action, OperationClass, OperationName},
     ops::{CreateDefaultKey, Operation, OwnOperation, Place, Plan, Planned, Prepared, Work},
     ports::{
-        AuditError, AuditLog, Clock, Hsm, HsmError, HsmSession, KeyStore, Mutation, Receipt, StoreError,
-        StoreKey, Transaction,
+        AuditError, AuditLog, Clock, Hsm, HsmError, HsmSession, KeyStore, MAX_MUTATIONS, Mutation, Receipt,
+        StoreError, StoreKey, Transaction,
     },
     record::{Phase, Record, RequestId},
     settings::Settings,
@@ -202,6 +202,10 @@ impl Service {
     /// What the operator decided.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.ports
     }
 
     pub(crate) fn uses(&self) -> &Uses {
@@ -405,7 +409,7 @@ impl Service {
     ) -> Result<Recorded<T>, Refused> {
         match self.append(draft.into_record(Phase::Outcome)).await {
             Ok(receipt) => {
-                self.finished().push(outbox_path(request_id));
+                self.note_finished(request_id);
                 Held::new(Ok(output)).release(receipt)
             }
             Err(error) => Err(Refused::outcome_unrecorded(&error)),
@@ -422,7 +426,8 @@ impl Service {
         transaction.mutations.push(self.directory.put(outbox_path(request), &digest)?);
         let cleared: Vec<StoreKey> = {
             let mut finished = self.finished();
-            let count = finished.len().min(CLEARED_PER_TRANSACTION);
+            let room = MAX_MUTATIONS.saturating_sub(transaction.mutations.len());
+            let count = finished.len().min(CLEARED_PER_TRANSACTION).min(room);
             finished.drain(..count).collect()
         };
         transaction.mutations.extend(cleared.iter().cloned().map(Mutation::Delete));
@@ -439,6 +444,11 @@ impl Service {
             },
             Err(error) => Err(commit_error(error)),
         }
+    }
+
+    /// The trace of this change may go: its outcome is recorded.
+    pub(crate) fn note_finished(&self, request: RequestId) {
+        self.finished().push(outbox_path(request));
     }
 
     fn finished(&self) -> std::sync::MutexGuard<'_, Vec<StoreKey>> {

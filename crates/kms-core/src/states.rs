@@ -14,6 +14,8 @@ pub enum Effect {
     Stays,
     /// It is done; the key is in this state then.
     Becomes(KeyState),
+    /// It is done; the key is destroyed then, and exists no more.
+    Ends,
     /// It is refused.
     Refused(Refusal),
 }
@@ -120,6 +122,17 @@ const TABLE: &[(Row, &[OperationName])] = &[
         ],
         &[O::DeleteImportedKeyMaterial],
     ),
+    // A key that waits for its deletion loses its material, too, and goes on waiting.
+    ([to(PendingImport), to(PendingImport), STAYS, STAYS], &[O::ExpireKeyMaterial]),
+    (
+        [
+            no(Refusal::KeyNotPendingDeletion),
+            no(Refusal::KeyNotPendingDeletion),
+            Effect::Ends,
+            no(Refusal::KeyNotPendingDeletion),
+        ],
+        &[O::DestroyKey],
+    ),
     // Naming, describing, tagging: not while it waits for its deletion.
     (
         [STAYS, STAYS, no(Refusal::KeyPendingDeletion), STAYS],
@@ -146,6 +159,7 @@ const TABLE: &[(Row, &[OperationName])] = &[
             O::RetireGrant,
             O::RevokeGrant,
             O::GetRotationStatus,
+            O::RewrapKey,
         ],
     ),
     // Use of the material, and what only makes sense for keys in use: while enabled. DEW: KMS.0209, KMS.0210.
@@ -196,10 +210,10 @@ pub fn effect(operation: OperationName, state: KeyState) -> Option<Effect> {
     row(operation).map(|row| row[column])
 }
 
-/// The state that a key in `state` is in after `operation`, or why it is refused.
+/// The state that a key in `state` is in after `operation`, or why it is refused. A tombstone keeps the last state.
 pub fn after(operation: OperationName, state: KeyState) -> Result<KeyState, Error> {
     match effect(operation, state) {
-        Some(Effect::Stays) => Ok(state),
+        Some(Effect::Stays | Effect::Ends) => Ok(state),
         Some(Effect::Becomes(next)) => Ok(next),
         Some(Effect::Refused(refusal)) => Err(refusal.error()),
         None => Err(Error::Internal { detail: "the state table does not know this operation" }),

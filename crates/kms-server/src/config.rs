@@ -35,6 +35,19 @@ pub struct Config {
     /// Limits on calls.
     #[serde(default)]
     pub traffic_control: TrafficConfig,
+    /// What time it is. Not in the file: nothing but dev mode may keep a time of its own.
+    #[serde(skip)]
+    pub clock: ClockKind,
+}
+
+/// Whose time keys and records go by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ClockKind {
+    /// The machine's.
+    #[default]
+    System,
+    /// The time of a clock that stands still until a tester advances it.
+    Manual,
 }
 
 /// The gRPC listener.
@@ -343,6 +356,12 @@ mod tests {
         let settings = config.expect("the sample parses").hsm.cipher.settings();
         let expected = Settings { aes_256: Scheme::InHsm, sm4: Scheme::DerivedKey, in_hsm_budget: 7 };
         assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn a_file_cannot_ask_for_a_time_of_its_own() {
+        let error = toml::from_str::<Config>(&format!("clock = \"manual\"\n{SAMPLE}")).expect_err("unknown");
+        assert!(error.to_string().contains("clock"), "{error}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::{
     peer::Peer,
     rotation::Rotation,
     traffic::{Passage, TrafficControl},
+    upkeep::Upkeep,
 };
 
 /// How long the HSM may keep a call waiting, unless its client allows less.
@@ -37,7 +38,10 @@ pub(crate) struct Gate {
     pub metrics: Metrics,
     /// What carries rotations of the root key out.
     pub rotation: Arc<Rotation>,
-    /// What time it is.
+    /// What does what falls due.
+    pub upkeep: Arc<Upkeep>,
+    /// The machine's clock, whatever clock the keys go by: a call takes as long as it takes, and a certificate is what
+    /// its authority made for the real world. In dev mode a tester may let years pass, and must not lock himself out.
     pub clock: Arc<dyn Clock>,
     /// Changes that go to their end whether or not their clients still wait.
     pub changes: TaskTracker,

@@ -11,6 +11,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server as TonicServer;
+use tonic_reflection::server as reflection;
 
 use crate::{
     admin,
@@ -26,6 +27,7 @@ use crate::{
     rotation::{self, Rotation},
     tls,
     traffic::TrafficControl,
+    upkeep,
 };
 pub use crate::{opening::initialise, serve_error::ServeError};
 
@@ -75,7 +77,8 @@ pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningSe
         traffic: TrafficControl::new(config.traffic_control.mode),
         metrics: Metrics::new(&adapters, rotation.clone()),
         rotation,
-        clock: adapters.clock.clone(),
+        upkeep: Arc::default(),
+        clock: adapters.machine.clone(),
         changes: adapters.changes.clone(),
     });
     listen(Listeners::open(config, inherited)?, tls, gate, adapters).await
@@ -103,21 +106,19 @@ async fn listen(
         )),
         tokio::spawn(tidy(gate.clone(), told_stop.clone())),
         carry_out_rotations(&gate, told_stop.clone()),
+        tokio::spawn(upkeep::drive(gate.upkeep.clone(), gate.service.clone(), told_stop.clone())),
     ];
     let mut admin = None;
     if let Some(listener) = listeners.admin {
         admin = Some(address(&listener)?);
         background.push(tokio::spawn(admin::serve(listener, gate.clone(), ready, told_stop.clone())));
     }
-    let descriptors = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(kms_proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    let described = |error: tonic_reflection::server::Error| ServeError::Grpc(error.to_string());
-    let reflection = descriptors().build_v1().map_err(described)?;
+    let manual_clock = adapters.manual_clock.clone();
+    let described = |error: reflection::Error| ServeError::Grpc(error.to_string());
+    let reflection = descriptors(manual_clock.is_some()).build_v1().map_err(described)?;
     // Tools of before 2023 know only this one.
-    let older_reflection = descriptors().build_v1alpha().map_err(described)?;
+    let older_reflection = descriptors(manual_clock.is_some()).build_v1alpha().map_err(described)?;
+    let dev = manual_clock.map(|clock| grpc::dev_service(gate.clone(), clock));
     let (keys, data_keys, keystores, operators) = grpc::services(gate);
     let router = TonicServer::builder()
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
@@ -128,7 +129,8 @@ async fn listen(
         .add_service(keys)
         .add_service(data_keys)
         .add_service(keystores)
-        .add_service(operators);
+        .add_service(operators)
+        .add_optional_service(dev);
     let incoming = ReceiverStream::new(tls::accept(listeners.grpc, tls));
     let mut told = told_stop;
     let until_told = async move { stopped(&mut told).await };
@@ -137,6 +139,11 @@ async fn listen(
 }
 
 impl RunningServer {
+    /// Whether testers advance its clock.
+    pub(crate) fn clock_is_manual(&self) -> bool {
+        self.adapters.manual_clock.is_some()
+    }
+
     /// Ends when the HSM has not returned from its calls for so long that only another process helps. For a
     /// process that a supervisor replaces.
     pub fn beyond_help(&self) -> impl Future<Output = ()> + Send + 'static {
@@ -199,6 +206,15 @@ impl RunningServer {
             Ok(Ok(Ok(()))) | Err(_) => Ok(()),
         }
     }
+}
+
+/// What reflection tells of the services that are there.
+fn descriptors(has_dev_service: bool) -> reflection::Builder<'static> {
+    let contract =
+        if has_dev_service { kms_proto::DEV_FILE_DESCRIPTOR_SET } else { kms_proto::FILE_DESCRIPTOR_SET };
+    reflection::Builder::configure()
+        .register_encoded_file_descriptor_set(contract)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
 /// Resolves when the service is told to stop.

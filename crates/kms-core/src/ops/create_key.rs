@@ -7,10 +7,12 @@ use uuid::Builder;
 
 use crate::{
     Timestamp,
-    directory::{TokenUse, absent, alias_path, digest, index_path, key_path, keystore_path, token_path},
+    directory::{
+        Directory, PutKey, TokenUse, absent, alias_path, index_path, key_path, keystore_path, token_path,
+    },
     draft::Draft,
     error::{Error, Field},
-    identity::KeystoreId,
+    identity::{KeystoreId, Region},
     key::{
         BackingKind, KeyClass, KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage,
         KeyVersion, MaterialId, Scheme, WrappedKey,
@@ -102,9 +104,8 @@ impl Operation for CreateKey {
             let used = TokenUse { request_digest: self.digest(), key_id: record.id };
             (token_path(caller, &token.0), used)
         });
-        let by_alias = alias_path(&caller.account, &caller.region, self.alias.as_str());
-        let listed = index_path(&caller.account, &caller.region, record.id);
         let (directory, scheme) = (scope.directory().clone(), self.scheme(scope));
+        let region = caller.region.clone();
         Ok(Prepared::change_by(self.keystore.clone(), move |session| {
             if let Some(keystore) = &keystore {
                 keystore.value.check_token(session)?;
@@ -114,12 +115,8 @@ impl Operation for CreateKey {
                 let wrapped = root.accept_at(&record.keystore, session.generate_backing_key(kind)?)?;
                 record.add_version(record.created, scheme, wrapped);
             }
-            let put = directory.put(key_path(record.id), &record)?;
-            let state_digest = digest(&put);
-            let mut transaction = Transaction {
-                conditions: vec![absent(key_path(record.id)), absent(by_alias.clone()), root.unchanged()],
-                mutations: vec![put, directory.put(by_alias, &record.id)?, directory.put(listed, &())?],
-            };
+            let (mut transaction, state_digest) = creation(&directory, &record, &region)?;
+            transaction.conditions.push(root.unchanged());
             if let Some(keystore) = keystore {
                 // It must still be enabled: none is let go of under a key that is being made.
                 let path = keystore_path(&keystore.value.id);
@@ -246,6 +243,20 @@ pub(crate) async fn new_record(
         replication: None,
         destroyed: None,
     })
+}
+
+/// The commit of a new custom key of `region`: its record, its name and its place in the list; and the record's digest.
+pub(crate) fn creation(
+    directory: &Directory,
+    record: &KeyRecord,
+    region: &Region,
+) -> Result<(Transaction, [u8; 32]), Error> {
+    let by_alias = alias_path(&record.account, region, &record.alias);
+    let PutKey { mut mutations, digest } = directory.put_key(None, record)?;
+    let conditions = vec![absent(key_path(record.id)), absent(by_alias.clone())];
+    mutations.push(directory.put(by_alias, &record.id)?);
+    mutations.push(directory.put(index_path(&record.account, region, record.id), &())?);
+    Ok((Transaction { conditions, mutations }, digest))
 }
 
 /// A UUID of version 7: its leading bytes are the time, so that keys list in the order of creation.

@@ -3,6 +3,7 @@
 //! An operation only says what it needs and what it does ([`Operation::prepare`]); authorisation,
 //! HSM workers, commits and records are the pipeline's business (`service.rs`).
 
+mod advance_clock;
 mod cancel_key_deletion;
 mod counted_use;
 mod create_default_key;
@@ -13,17 +14,22 @@ mod delete_keystore;
 mod describe_key;
 mod describe_keystore;
 mod describe_root;
+mod destroy_key;
 mod destroy_roots;
 mod disable_key;
+mod due_key;
 mod enable_key;
 mod encrypt_data_key;
+mod expire_key_material;
 mod forget_roots;
 mod generate_data_key;
 mod generate_data_key_without_plaintext;
 mod generate_random;
+mod list_destroyed_keys;
 mod list_keys;
 mod list_window;
 mod manage;
+mod read_clock;
 mod reserve_key_uses;
 mod retire_root;
 mod rewrap_key;
@@ -38,6 +44,7 @@ mod update_key_description;
 
 use std::{future::Future, sync::Arc};
 
+pub use advance_clock::AdvanceClock;
 pub use cancel_key_deletion::CancelKeyDeletion;
 pub use create_default_key::CreateDefaultKey;
 pub use create_key::{CreateKey, IdempotencyToken};
@@ -47,16 +54,20 @@ pub use delete_keystore::DeleteKeystore;
 pub use describe_key::DescribeKey;
 pub use describe_keystore::{DescribeKeystore, KeystoreList, ListKeystores};
 pub use describe_root::{DescribeRoot, RootStatus};
+pub(crate) use destroy_key::{DestroyKey, Destruction};
 pub(crate) use destroy_roots::DestroyRoots;
 pub use disable_key::DisableKey;
 pub use enable_key::EnableKey;
 pub use encrypt_data_key::EncryptDataKey;
+pub(crate) use expire_key_material::ExpireKeyMaterial;
 pub(crate) use forget_roots::ForgetRoots;
 pub use generate_data_key::{DataKey, DataKeyLength, GenerateDataKey, SealedDataKey};
 pub use generate_data_key_without_plaintext::GenerateDataKeyWithoutPlaintext;
 pub use generate_random::GenerateRandom;
+pub use list_destroyed_keys::{DestroyedKey, DestroyedKeyPage, ListDestroyedKeys};
 pub use list_keys::{KeyPage, ListKeys, PageSize, PageToken};
 pub use list_window::ListWindow;
+pub use read_clock::ReadClock;
 pub use reserve_key_uses::{ReserveKeyUses, ReservedUses};
 pub use retire_root::RetireRoot;
 pub(crate) use rewrap_key::RewrapKey;

@@ -43,7 +43,7 @@ impl Operation for RotateKey {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<()>, Error> {
         let root = scope.directory().root().await?;
-        let (mut record, mut transaction) = stored_key(self.key_id, scope, draft).await?;
+        let (mut record, mut change) = stored_key(self.key_id, scope, draft).await?;
         record.check(Self::NAME)?;
         // DEW: KMS.0338
         if record.keystore.is_some() {
@@ -55,13 +55,13 @@ impl Operation for RotateKey {
         }
         draft.key(self.key_id, Some(self.version + 1));
         draft.cause(self.cause.code());
-        transaction.conditions.push(root.unchanged());
+        change.conditions.push(root.unchanged());
         let scheme = scope.service.settings().scheme(record.spec);
         let (directory, now) = (scope.directory().clone(), scope.now);
         Ok(Prepared::change_by(record.keystore.clone(), move |session| {
             let wrapped = root.accept(session.generate_backing_key(BackingKind::of(record.spec, scheme))?)?;
             record.add_version(now, scheme, wrapped);
-            plan(&directory, transaction, &record, ())
+            plan(&directory, change, &record, ())
         }))
     }
 }

@@ -2,7 +2,10 @@
 
 mod budgets;
 mod changes;
+mod clock;
 mod conflicts;
+mod destruction;
+mod due;
 mod in_hsm;
 mod isolation;
 mod keystores;

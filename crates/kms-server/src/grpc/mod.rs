@@ -2,6 +2,7 @@
 
 pub(crate) mod convert;
 mod data_keys;
+mod dev;
 mod keys;
 mod keystores;
 mod operators;
@@ -11,8 +12,9 @@ use std::{sync::Arc, time::Duration};
 
 use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
 use kms_proto::v1::{
-    self, data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer,
-    keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
+    self, data_key_service_server::DataKeyServiceServer, dev_service_server::DevServiceServer,
+    key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
+    operator_service_server::OperatorServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use uuid::Uuid;
@@ -20,8 +22,10 @@ use uuid::Uuid;
 use crate::{
     gate::{Gate, HSM_PATIENCE},
     identity::Claims,
+    manual_clock::ManualClock,
     peer::Peer,
 };
+use dev::DevGrpc;
 
 /// The longest request. The longest valid one is a context of 8 KiB with a ciphertext of 1 KiB.
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
@@ -48,6 +52,11 @@ pub(crate) fn services(
         KeystoreServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
         OperatorServiceServer::new(grpc).max_decoding_message_size(MAX_REQUEST_BYTES),
     )
+}
+
+/// What dev mode serves besides, for testers who keep the clock themselves.
+pub(crate) fn dev_service(gate: Arc<Gate>, clock: Arc<ManualClock>) -> DevServiceServer<DevGrpc> {
+    DevServiceServer::new(DevGrpc::new(Grpc { gate }, clock)).max_decoding_message_size(MAX_REQUEST_BYTES)
 }
 
 impl Grpc {

@@ -55,4 +55,11 @@ impl OperatorService for Grpc {
         )
         .await
     }
+
+    async fn list_destroyed_keys(
+        &self,
+        request: Request<v1::ListDestroyedKeysRequest>,
+    ) -> Result<Response<v1::ListDestroyedKeysResponse>, Status> {
+        self.answer(request, convert::list_destroyed_keys, convert::destroyed_keys).await
+    }
 }

@@ -28,6 +28,9 @@ const NO_CALLS_OF_USERS: &[OperationName] = &[
     OperationName::RewrapKey,
     OperationName::ForgetRoots,
     OperationName::DestroyRoots,
+    OperationName::ListDestroyedKeys,
+    OperationName::AdvanceClock,
+    OperationName::ReadClock,
     OperationName::CreateBackup,
     OperationName::RestoreBackup,
 ];
