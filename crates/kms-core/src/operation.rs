@@ -330,8 +330,8 @@ operations! {
     AdvanceClock: RootManage, None, Administration, Read;
     /// Reads that clock.
     ReadClock: RootManage, None, Administration, Read;
-    /// `dewpoint backup`: hands all keys over to another token.
+    /// `dewctl backup`: copies the store. `dewpoint backup`, which nobody calls: hands all keys over to another token.
     CreateBackup: RootManage, None, Administration, Change;
-    /// `dewpoint restore`: takes all keys over from another token.
+    /// `dewpoint restore`: makes the store of a backup.
     RestoreBackup: RootManage, None, Administration, Change;
 }

@@ -5,7 +5,7 @@ use std::{fs, io, path::Path, sync::Arc};
 use kms_audit::{FileLog, LogConfig};
 use kms_core::{Ports, key::BackingKind, ports::Clock};
 use kms_hsm::{Pkcs11Config, Pkcs11Hsm};
-use kms_store::RedbStore;
+use kms_store::EmbeddedStore;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -86,7 +86,7 @@ impl Opened {
     pub(crate) fn of(
         hsm: Pkcs11Hsm,
         keystores: Keystores,
-        store: RedbStore,
+        store: EmbeddedStore,
         (log, opened): (FileLog, kms_audit::Opened),
     ) -> Self {
         let machine = Arc::new(SystemClock::start());
@@ -126,7 +126,7 @@ pub(crate) fn open(config: &Config) -> Result<Opened, ServeError> {
         return Err(ServeError::LogLost);
     }
     let log = open_log(config)?;
-    let store = open_store(&config.data_dir.join("store"))?;
+    let store = open_store(config, &config.data_dir.join("store"))?;
     // Last: what stops the start does so before further tokens are logged in to.
     Opened::of(hsm, Keystores::open(config), store, log).with_clock(config)
 }
@@ -163,9 +163,9 @@ pub(crate) fn open_log(config: &Config) -> Result<(FileLog, kms_audit::Opened), 
     Ok((log, opened))
 }
 
-pub(crate) fn open_store(directory: &Path) -> Result<RedbStore, ServeError> {
+pub(crate) fn open_store(config: &Config, directory: &Path) -> Result<EmbeddedStore, ServeError> {
     private_directory(directory)?;
-    Ok(RedbStore::open(directory)?)
+    Ok(EmbeddedStore::open(directory, config.store.into())?)
 }
 
 fn check_data_directory(path: &Path) -> Result<(), ServeError> {

@@ -4,6 +4,7 @@ mod budgets;
 mod changes;
 mod clock;
 mod conflicts;
+mod copying;
 mod destruction;
 mod due;
 mod in_hsm;
