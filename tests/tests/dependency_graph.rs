@@ -20,10 +20,12 @@ const EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// Heavy dependencies that one crate fences off from all others.
-const FENCES: &[(&str, &str)] = &[("cryptoki", "kms-hsm"), ("redb", "kms-store"), ("governor", "kms-server")];
+const FENCES: &[(&str, &str)] =
+    &[("cryptoki", "kms-hsm"), ("redb", "kms-store"), ("sled", "kms-store"), ("governor", "kms-server")];
 
 /// What the domain must not know: runtimes, wire types, tokens, stores and the operating system.
-const FORBIDDEN_IN_CORE: &[&str] = &["tokio", "tonic", "prost", "cryptoki", "redb", "rustix", "hyper"];
+const FORBIDDEN_IN_CORE: &[&str] =
+    &["tokio", "tonic", "prost", "cryptoki", "redb", "sled", "rustix", "hyper"];
 
 /// May depend on anything, because nothing that ships depends on them.
 const TESTS: &[&str] = &["dewpoint-tests", "dewpoint-test-tokens", "dewpoint-stand-in-module"];

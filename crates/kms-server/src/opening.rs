@@ -1,9 +1,13 @@
 //! The parts of a deployment: opened, and made where they are new.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc};
 
 use kms_audit::{FileLog, LogConfig};
-use kms_core::{Ports, key::BackingKind, ports::Clock};
+use kms_core::{
+    Ports,
+    key::BackingKind,
+    ports::{AuditLog, Clock},
+};
 use kms_hsm::{Pkcs11Config, Pkcs11Hsm};
 use kms_store::EmbeddedStore;
 use tokio_util::task::TaskTracker;
@@ -81,13 +85,7 @@ impl Opened {
         let machine = Arc::new(SystemClock::start());
         let (manual_clock, changes) = (None, TaskTracker::new());
         let adapters = Adapters { hsm: Arc::new(hsm), log: Arc::new(log), machine, manual_clock, changes };
-        let ports = Ports {
-            keystores: std::collections::BTreeMap::new(),
-            hsm: adapters.hsm.clone(),
-            store: Arc::new(store),
-            audit: adapters.log.clone(),
-            clock: adapters.machine.clone(),
-        };
+        let ports = ports(adapters.hsm.clone(), store, adapters.log.clone(), adapters.machine.clone());
         Self { ports, adapters, open_intents: opened.open_intents }
     }
 
@@ -100,6 +98,16 @@ impl Opened {
         }
         Ok(self)
     }
+}
+
+/// The world of a service on these parts.
+pub(crate) fn ports(
+    hsm: Arc<Pkcs11Hsm>,
+    store: EmbeddedStore,
+    audit: Arc<dyn AuditLog>,
+    clock: Arc<dyn Clock>,
+) -> Ports {
+    Ports { hsm, keystores: BTreeMap::new(), store: Arc::new(store), audit, clock }
 }
 
 /// Opens the parts of a deployment; a new one begins with an empty log and an empty store.

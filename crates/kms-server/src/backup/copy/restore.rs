@@ -2,7 +2,6 @@
 //! nobody before all of it is proved; or, as a drill, into one that is removed again.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, DirBuilder, File},
     io::{self, BufReader},
     os::unix::fs::DirBuilderExt as _,
@@ -11,7 +10,7 @@ use std::{
 };
 
 use kms_core::{
-    Content, Ports, Record, Service, Settings, StartError,
+    Content, Record, Service, Settings, StartError,
     operation::OperationName,
     ports::{Acknowledge, AuditLog, Receipt, StoreKey},
 };
@@ -91,13 +90,7 @@ async fn drill(config: &Config, options: &RestoreOptions, header: &Header) -> Re
     let hsm = Arc::new(opening::open_hsm(config, true)?);
     let place = PassingDirectory::make()?;
     let store = opening::open_store(config, &place.0)?;
-    let ports = Ports {
-        hsm: hsm.clone(),
-        keystores: BTreeMap::new(),
-        store: Arc::new(store),
-        audit: Arc::new(NoLog),
-        clock: Arc::new(SystemClock::start()),
-    };
+    let ports = opening::ports(hsm.clone(), store, Arc::new(NoLog), Arc::new(SystemClock::start()));
     let service = Service::start(ports, Settings::default()).await.map_err(ServeError::Start)?;
     let counts = fill(&service, options, header).await;
     drop(service);
