@@ -1,5 +1,5 @@
-//! What the service does by itself to carry out a rotation of the root key: small steps that a shell
-//! drives, each whole in itself and found again in the store after a crash.
+//! What the service does by itself: small steps that a shell drives, each whole in itself and found again in
+//! the store after a crash. Most of them carry out a rotation of the root key.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::{
     answer::{Recorded, Refused},
     error::Error,
     key::KeyId,
-    ops::{DestroyRoots, ForgetRoots, OwnOperation, RewrapKey},
+    ops::{DestroyRoots, ForgetRoots, OwnOperation, RewrapKey, RotateDueKey},
     ports::StoreKey,
     root::RootRecord,
     service::Service,
@@ -72,6 +72,11 @@ impl Service {
     /// Destroys the old root keys that were forgotten, and ends the rotation.
     pub async fn destroy_roots(&self) -> Result<Recorded<RootRecord>, Refused> {
         self.run_own(DestroyRoots).await
+    }
+
+    /// Rotates one key whose rotation by time is due; does nothing if it is not, or not any more.
+    pub async fn rotate_due_key(&self, key_id: KeyId) -> Result<Recorded<()>, Refused> {
+        self.run_own(RotateDueKey { key_id, settings: *self.settings() }).await
     }
 
     async fn run_own<O: OwnOperation>(&self, operation: O) -> Result<Recorded<O::Output>, Refused> {

@@ -118,7 +118,7 @@ async fn listen(
     let reflection = descriptors().build_v1().map_err(described)?;
     // Tools of before 2023 know only this one.
     let older_reflection = descriptors().build_v1alpha().map_err(described)?;
-    let (keys, data_keys, operators) = grpc::services(gate);
+    let (keys, data_keys, operators, rotations) = grpc::services(gate);
     let router = TonicServer::builder()
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
@@ -127,7 +127,8 @@ async fn listen(
         .add_service(older_reflection)
         .add_service(keys)
         .add_service(data_keys)
-        .add_service(operators);
+        .add_service(operators)
+        .add_service(rotations);
     let incoming = ReceiverStream::new(tls::accept(listeners.grpc, tls));
     let mut told = told_stop;
     let until_told = async move { stopped(&mut told).await };

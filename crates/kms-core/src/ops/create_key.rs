@@ -6,14 +6,12 @@ use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
 use crate::{
-    Timestamp,
     directory::{TokenUse, absent, alias_path, digest, index_path, key_path, token_path},
     draft::Draft,
     error::{Error, Field},
     identity::KeystoreId,
     key::{
-        BackingKind, KeyClass, KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage,
-        KeyVersion, MaterialId, Scheme, WrappedKey,
+        BackingKind, KeyClass, KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage, MaterialId,
     },
     operation::OperationName,
     ops::{Alias, Description, Operation, Plan, Prepared},
@@ -234,12 +232,4 @@ async fn fresh_id(scope: &Scope<'_>) -> Result<KeyId, Error> {
     });
     let millis = u64::try_from(scope.now.as_millis()).unwrap_or(0); // a clock before 1970
     Ok(KeyId::from_uuid(Builder::from_unix_timestamp_millis(millis, &random.await?).into_uuid()))
-}
-
-impl KeyRecord {
-    /// Adds the version that encrypts from now on.
-    pub(crate) fn add_version(&mut self, created: Timestamp, scheme: Scheme, wrapped: WrappedKey) {
-        let number = self.current_version().map_or(0, |version| version.number) + 1;
-        self.versions.push(KeyVersion::new(number, created, scheme, wrapped));
-    }
 }

@@ -5,6 +5,7 @@ mod changes;
 mod conflicts;
 mod in_hsm;
 mod isolation;
+mod key_rotation;
 mod moving;
 mod paging;
 mod races;

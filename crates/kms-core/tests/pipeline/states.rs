@@ -41,11 +41,19 @@ fn refusal(name: OperationName, state: KeyState) -> Option<&'static str> {
             Name::GenerateDataKey
             | Name::GenerateDataKeyWithoutPlaintext
             | Name::EncryptDataKey
-            | Name::DecryptDataKey,
+            | Name::DecryptDataKey
+            | Name::EnableKeyRotation
+            | Name::UpdateRotationInterval
+            | Name::RotateKeyOnDemand
+            | Name::DisableKeyRotation,
             state,
         ) => match state {
             Disabled => Some("KEY_DISABLED"),
             PendingDeletion => Some("KEY_PENDING_DELETION"),
+            // It was not enabled before.
+            _ if matches!(name, Name::DisableKeyRotation | Name::UpdateRotationInterval) => {
+                Some("ROTATION_NOT_ENABLED")
+            }
             _ => None,
         },
         _ => None,
@@ -92,6 +100,10 @@ fn default_keys_serve_and_cannot_be_managed() {
                 | Name::CancelKeyDeletion
                 | Name::UpdateKeyAlias
                 | Name::UpdateKeyDescription
+                | Name::EnableKeyRotation
+                | Name::UpdateRotationInterval
+                | Name::RotateKeyOnDemand
+                | Name::DisableKeyRotation
         );
         let expected = managed.then_some(Error::DefaultKeyImmutable);
         assert_eq!(attempt.run(&world, &owner()).err(), expected, "{:?}", attempt.name);

@@ -2,6 +2,7 @@
 
 pub(crate) mod convert;
 mod data_keys;
+mod key_rotation;
 mod keys;
 mod operators;
 mod status;
@@ -11,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
 use kms_proto::v1::{
     self, data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer,
-    operator_service_server::OperatorServiceServer,
+    operator_service_server::OperatorServiceServer, rotation_service_server::RotationServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use uuid::Uuid;
@@ -34,12 +35,18 @@ pub(crate) struct Grpc {
 /// The contract's services, ready to be served.
 pub(crate) fn services(
     gate: Arc<Gate>,
-) -> (KeyServiceServer<Grpc>, DataKeyServiceServer<Grpc>, OperatorServiceServer<Grpc>) {
+) -> (
+    KeyServiceServer<Grpc>,
+    DataKeyServiceServer<Grpc>,
+    OperatorServiceServer<Grpc>,
+    RotationServiceServer<Grpc>,
+) {
     let grpc = Grpc { gate };
     (
         KeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
         DataKeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
-        OperatorServiceServer::new(grpc).max_decoding_message_size(MAX_REQUEST_BYTES),
+        OperatorServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
+        RotationServiceServer::new(grpc).max_decoding_message_size(MAX_REQUEST_BYTES),
     )
 }
 

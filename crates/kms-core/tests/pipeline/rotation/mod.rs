@@ -4,4 +4,4 @@ mod faults;
 mod moving;
 mod operators;
 mod races;
-mod support;
+pub(crate) mod support;

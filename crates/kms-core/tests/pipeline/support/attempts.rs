@@ -6,9 +6,10 @@ use kms_core::{
     key::KeyId,
     operation::OperationName,
     ops::{
-        Alias, CancelKeyDeletion, DecryptDataKey, DescribeKey, Description, DisableKey, EnableKey,
-        EncryptDataKey, GenerateDataKeyWithoutPlaintext, GenerateRandom, KeySelector, ListKeys, Operation,
-        PageSize, PendingDays, ScheduleKeyDeletion, UpdateKeyAlias, UpdateKeyDescription,
+        Alias, CancelKeyDeletion, DecryptDataKey, DescribeKey, Description, DisableKey, DisableKeyRotation,
+        EnableKey, EnableKeyRotation, EncryptDataKey, GenerateDataKeyWithoutPlaintext, GenerateRandom,
+        GetRotationStatus, KeySelector, ListKeys, Operation, PageSize, PendingDays, RotateKeyOnDemand,
+        RotationInterval, ScheduleKeyDeletion, UpdateKeyAlias, UpdateKeyDescription, UpdateRotationInterval,
     },
 };
 
@@ -48,11 +49,6 @@ const NOT_BUILT_YET: &[OperationName] = &[
     OperationName::ListRetirableGrants,
     OperationName::RetireGrant,
     OperationName::RevokeGrant,
-    OperationName::EnableKeyRotation,
-    OperationName::DisableKeyRotation,
-    OperationName::UpdateRotationInterval,
-    OperationName::GetRotationStatus,
-    OperationName::RotateKeyOnDemand,
     OperationName::GetParametersForImport,
     OperationName::ImportKeyMaterial,
     OperationName::DeleteImportedKeyMaterial,
@@ -128,6 +124,7 @@ pub(crate) fn attempts(key_id: KeyId, ciphertext: &[u8]) -> Vec<Attempt> {
     let encrypt = EncryptDataKey::new(key.clone(), secret, context()).expect("a data key");
     let decrypt = DecryptDataKey::new(ciphertext, None, context()).expect("a ciphertext");
     let size = PageSize::parse(0).expect("a size");
+    let interval = RotationInterval::parse(30).expect("an interval");
     let pending = PendingDays::parse(7).expect("a waiting time");
     let attempts = vec![
         Attempt::of(create("another")),
@@ -138,10 +135,15 @@ pub(crate) fn attempts(key_id: KeyId, ciphertext: &[u8]) -> Vec<Attempt> {
         Attempt::of(UpdateKeyAlias { key_id, alias }),
         Attempt::of(UpdateKeyDescription { key_id, description }),
         Attempt::of(generate(key.clone())),
-        Attempt::of(GenerateDataKeyWithoutPlaintext(generate(key))),
+        Attempt::of(GenerateDataKeyWithoutPlaintext(generate(key.clone()))),
         Attempt::of(encrypt),
         Attempt::of(decrypt),
         Attempt::of(GenerateRandom::new(32).expect("a length")),
+        Attempt::of(EnableKeyRotation { key_id, interval }),
+        Attempt::of(UpdateRotationInterval { key_id, interval }),
+        Attempt::of(GetRotationStatus { key }),
+        Attempt::of(RotateKeyOnDemand { key_id, from_version: None }),
+        Attempt::of(DisableKeyRotation { key_id }),
         Attempt::of(ScheduleKeyDeletion { key_id, pending }),
         Attempt::of(CancelKeyDeletion { key_id }),
     ];
