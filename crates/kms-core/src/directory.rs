@@ -244,6 +244,16 @@ impl Directory {
         }
     }
 
+    /// The MAC of what is no value, under a path that no value has.
+    pub(crate) fn seal(&self, path: &[u8], payload: &[u8]) -> [u8; MAC_BYTES] {
+        self.mac(path, payload).finalize().into_bytes().into()
+    }
+
+    /// Whether `seal` is that MAC.
+    pub(crate) fn is_seal(&self, path: &[u8], payload: &[u8], seal: &[u8]) -> bool {
+        self.mac(path, payload).verify_slice(seal).is_ok()
+    }
+
     fn mac(&self, path: &[u8], payload: &[u8]) -> Hmac<Sha256> {
         // The path's length goes first, so that a path and a payload cannot trade bytes.
         let length = u32::try_from(path.len()).unwrap_or(u32::MAX); // at most MAX_KEY_BYTES

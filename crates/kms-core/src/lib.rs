@@ -31,7 +31,7 @@ pub use answer::{Recorded, Refused};
 pub use error::Error;
 pub use record::{OpenIntent, Phase, Record, RequestId, Verdict};
 pub use secret::SecretBytes;
-pub use service::{Call, Carried, Ports, Service, StartError};
+pub use service::{BegunBackup, Call, Carried, Content, Ports, Service, StartError};
 pub use settings::{DEFAULT_IN_HSM_BUDGET, MAX_IN_HSM_BUDGET, Settings};
 pub use timestamp::Timestamp;
 pub use upkeep::OldKeys;

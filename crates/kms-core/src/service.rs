@@ -3,6 +3,7 @@
 //! authorise → prepare (reads the store) → intent, if it changes something → HSM worker → commit →
 //! record → answer. An answer leaves only as [`Recorded`]: with the log's receipt.
 
+mod copying;
 mod moving;
 mod starting;
 mod waiting;
@@ -42,6 +43,7 @@ use crate::{
 use starting::Deployment;
 use waiting::{Claim, within};
 
+pub use copying::{BegunBackup, Content};
 pub use moving::Carried;
 pub use starting::StartError;
 

@@ -119,7 +119,7 @@ impl Form {
     }
 
     /// What tells this key from every other, without telling the key.
-    fn fingerprint(&self, session: &TokenSession, key: Handle) -> Result<Vec<u8>, Trouble> {
+    pub(crate) fn fingerprint(&self, session: &TokenSession, key: Handle) -> Result<Vec<u8>, Trouble> {
         match self.sealing {
             None => Ok(session.sign(key, PROBE)?.to_vec()),
             Some(sealing) => sealing.seal_probe(session, key),

@@ -219,6 +219,13 @@ impl HsmSession for AtWork<'_> {
         self.conclude(moved)
     }
 
+    fn prove_backing_key(&mut self, key: &BackingKey) -> Result<(), HsmError> {
+        let proved = self.seat.token.form(key.kind).map_err(Trouble::from).and_then(|form| {
+            self.with_loaded(key, |session, handle| form.fingerprint(session, handle).map(drop))
+        });
+        self.conclude(proved)
+    }
+
     fn mac(&mut self, key: &BackingKey, input: &[u8]) -> Result<Mac, HsmError> {
         if key.kind != BackingKind::Mac {
             return Err(HsmError::NotOffered { feature: "MACs with a key that seals" });

@@ -5,7 +5,7 @@ use std::{fs, io, path::Path, sync::Arc};
 use kms_audit::{FileLog, LogConfig};
 use kms_core::{Ports, key::BackingKind};
 use kms_hsm::{Pkcs11Config, Pkcs11Hsm};
-use kms_store::RedbStore;
+use kms_store::EmbeddedStore;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -69,7 +69,11 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    pub(crate) fn of(hsm: Pkcs11Hsm, store: RedbStore, (log, opened): (FileLog, kms_audit::Opened)) -> Self {
+    pub(crate) fn of(
+        hsm: Pkcs11Hsm,
+        store: EmbeddedStore,
+        (log, opened): (FileLog, kms_audit::Opened),
+    ) -> Self {
         let clock = Arc::new(SystemClock::start());
         let changes = TaskTracker::new();
         let adapters = Adapters { hsm: Arc::new(hsm), log: Arc::new(log), clock, changes };
@@ -96,7 +100,7 @@ pub(crate) fn open(config: &Config) -> Result<Opened, ServeError> {
         return Err(ServeError::LogLost);
     }
     let log = open_log(config)?;
-    let store = open_store(&config.data_dir.join("store"))?;
+    let store = open_store(config, &config.data_dir.join("store"))?;
     Ok(Opened::of(hsm, store, log))
 }
 
@@ -131,9 +135,9 @@ pub(crate) fn open_log(config: &Config) -> Result<(FileLog, kms_audit::Opened), 
     Ok((log, opened))
 }
 
-pub(crate) fn open_store(directory: &Path) -> Result<RedbStore, ServeError> {
+pub(crate) fn open_store(config: &Config, directory: &Path) -> Result<EmbeddedStore, ServeError> {
     private_directory(directory)?;
-    Ok(RedbStore::open(directory)?)
+    Ok(EmbeddedStore::open(directory, config.store.into())?)
 }
 
 fn check_data_directory(path: &Path) -> Result<(), ServeError> {

@@ -83,6 +83,10 @@ pub trait HsmSession {
     /// token it exists extractable for as long as this takes.
     fn rewrap_backing_key(&mut self, key: &BackingKey) -> Result<WrappedKey, HsmError>;
 
+    /// Proves that a wrapped key loads and computes. Nothing of what it computes is answered, and no budget of
+    /// uses is touched.
+    fn prove_backing_key(&mut self, key: &BackingKey) -> Result<(), HsmError>;
+
     /// HMAC-SHA256 of `input` under a backing key, computed inside the token. Loads the key as a
     /// private, sensitive, non-extractable session object if it is not loaded yet.
     fn mac(&mut self, key: &BackingKey, input: &[u8]) -> Result<Mac, HsmError>;

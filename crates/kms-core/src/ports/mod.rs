@@ -11,8 +11,8 @@ pub use audit::{Acknowledge, AuditError, AuditLog, Receipt};
 pub use clock::Clock;
 pub use hsm::{Hsm, HsmError, HsmJob, HsmSession, Mac};
 pub use store::{
-    Condition, KeyStore, MAX_KEY_BYTES, MAX_MUTATIONS, MAX_VALUE_BYTES, Mutation, Revision, StoreError,
-    StoreKey, Transaction, Versioned,
+    Condition, KeyStore, MAX_KEY_BYTES, MAX_MUTATIONS, MAX_VALUE_BYTES, Mutation, Revision, Snapshot,
+    StoreError, StoreKey, Transaction, Versioned,
 };
 
 /// A future behind a port: a trait object can give no other.

@@ -3,6 +3,7 @@
 mod budgets;
 mod changes;
 mod conflicts;
+mod copying;
 mod in_hsm;
 mod isolation;
 mod key_rotation;

@@ -22,7 +22,10 @@ use kms_core::{
 };
 use kms_proto::v1;
 
-use crate::rotation::Rotation;
+use crate::{
+    backup::copy::{Counts, Part},
+    rotation::Rotation,
+};
 
 pub(crate) fn create_key(request: v1::CreateKeyRequest) -> Result<CreateKey, Error> {
     let token = request.idempotency_token;
@@ -218,6 +221,15 @@ fn generate(
         Err(_) => Some(DataKeyLength::parse(usize::MAX)?),
     };
     Ok(GenerateDataKey { key: required_key(key)?, length, encryption_context: context(pairs)? })
+}
+
+pub(crate) fn backup_part(Part { bytes, counts, digest }: Part) -> v1::BackUpResponse {
+    let Counts { values, keys, key_versions, tombstones, grants, unreadable } = counts;
+    v1::BackUpResponse {
+        data: bytes.into(),
+        contents: Some(v1::BackupContents { values, keys, key_versions, tombstones, grants, unreadable }),
+        digest: digest.map(|digest| digest.to_vec().into()).unwrap_or_default(),
+    }
 }
 
 pub(crate) fn required_key(reference: Option<v1::KeyReference>) -> Result<KeySelector, Error> {

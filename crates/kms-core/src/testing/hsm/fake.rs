@@ -285,6 +285,11 @@ impl HsmSession for FakeSession<'_> {
         self.shared.wrap(&material)
     }
 
+    fn prove_backing_key(&mut self, key: &BackingKey) -> Result<(), HsmError> {
+        self.begin(|calls| &mut calls.mac)?;
+        self.shared.unwrap(&key.wrapped).map(drop)
+    }
+
     fn mac(&mut self, key: &BackingKey, input: &[u8]) -> Result<Mac, HsmError> {
         self.begin(|calls| &mut calls.mac)?;
         let material = self.shared.unwrap(&key.wrapped)?;
