@@ -22,6 +22,7 @@ mod settings;
 pub mod states;
 mod timestamp;
 mod upkeep;
+pub mod usage;
 mod uses;
 
 #[cfg(any(test, feature = "testing"))]
@@ -29,7 +30,7 @@ pub mod testing;
 
 pub use answer::{Recorded, Refused};
 pub use error::Error;
-pub use record::{OpenIntent, Phase, Record, RequestId, Verdict};
+pub use record::{Moved, OpenIntent, Phase, Record, RequestId, Verdict};
 pub use secret::SecretBytes;
 pub use service::{BegunBackup, Call, Carried, Content, Ports, Service, StartError};
 pub use settings::{DEFAULT_IN_HSM_BUDGET, MAX_IN_HSM_BUDGET, Settings};

@@ -21,7 +21,7 @@ const ORIGIN_PATH: &[u8] = b"m/origin";
 /// What a backup holds: keys, aliases, default keys, the list of custom keys, idempotency tokens.
 const CARRIED: [&[u8]; 5] = [b"a/", b"d/", b"i/", b"k/", b"t/"];
 /// What belongs to one deployment on one token, and is made anew on another.
-const LEFT_BEHIND: [&[u8]; 2] = [b"m/", b"o/"];
+const LEFT_BEHIND: [&[u8]; 5] = [b"c/", b"m/", b"o/", b"u/", b"w/"];
 
 /// A stored value without the MAC of the store that it lay in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +102,12 @@ struct Origin {
 }
 
 impl Service {
+    /// The digest of the backup that this store was made of.
+    pub(crate) async fn made_of(&self) -> Result<Option<[u8; 32]>, Error> {
+        let origin = self.directory.read::<Origin>(ORIGIN_PATH.to_vec()).await?;
+        Ok(origin.map(|stored| stored.value.backup))
+    }
+
     /// Which deployment this store is.
     pub async fn deployment(&self) -> Result<Uuid, Error> {
         let found = self.directory.read::<Deployment>(DEPLOYMENT_PATH.to_vec()).await?;
