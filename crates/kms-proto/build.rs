@@ -6,17 +6,22 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: [&str; 3] = [
+const CONTRACT: [&str; 4] = [
+    "../../proto/kms/v1/campaign.proto",
     "../../proto/kms/v1/kms.proto",
     "../../proto/kms/v1/operator.proto",
     "../../proto/kms/v1/rotation.proto",
 ];
+/// What dev mode serves besides.
+const DEV: &str = "../../proto/kms/v1/dev.proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={ROOT}");
-    let descriptors = protox::compile(CONTRACT, [ROOT])?;
     let directory = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(directory.join("kms_descriptor.bin"), descriptors.encode_to_vec())?;
+    let contract = protox::compile(CONTRACT, [ROOT])?;
+    fs::write(directory.join("kms_descriptor.bin"), contract.encode_to_vec())?;
+    let descriptors = protox::compile(CONTRACT.into_iter().chain([DEV]), [ROOT])?;
+    fs::write(directory.join("dev_descriptor.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         // `Bytes` lets the server hand out buffers that wipe themselves when the last reader is done.
         .bytes(".")

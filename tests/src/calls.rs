@@ -3,14 +3,19 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use kms_proto::v1::{
-    KeyReference, data_key_service_client::DataKeyServiceClient, key_reference::Reference,
-    key_service_client::KeyServiceClient, operator_service_client::OperatorServiceClient,
+    KeyReference, data_key_service_client::DataKeyServiceClient, dev_service_client::DevServiceClient,
+    key_reference::Reference, key_service_client::KeyServiceClient,
+    operator_service_client::OperatorServiceClient,
 };
 use tonic::{
     Request, Status,
     metadata::MetadataValue,
     service::{Interceptor, interceptor::InterceptedService},
     transport::{self, Certificate, Channel, ClientTlsConfig, Identity as TlsIdentity},
+};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 use tonic_types::StatusExt as _;
 
@@ -54,6 +59,8 @@ pub struct Clients {
     pub data: DataKeyServiceClient<InterceptedService<Channel, Claims>>,
     /// Root keys.
     pub roots: OperatorServiceClient<InterceptedService<Channel, Claims>>,
+    /// The clock that testers advance.
+    pub dev: DevServiceClient<InterceptedService<Channel, Claims>>,
     /// The connection.
     pub channel: Channel,
 }
@@ -85,9 +92,28 @@ impl Clients {
         Self {
             keys: KeyServiceClient::with_interceptor(channel.clone(), claims.clone()),
             data: DataKeyServiceClient::with_interceptor(channel.clone(), claims.clone()),
-            roots: OperatorServiceClient::with_interceptor(channel.clone(), claims),
+            roots: OperatorServiceClient::with_interceptor(channel.clone(), claims.clone()),
+            dev: DevServiceClient::with_interceptor(channel.clone(), claims),
             channel,
         }
+    }
+}
+
+/// The services that reflection names.
+///
+/// # Panics
+/// If it does not answer.
+pub async fn reflected(clients: &Clients) -> Vec<String> {
+    let message_request = Some(MessageRequest::ListServices(String::new()));
+    let request = ServerReflectionRequest { host: String::new(), message_request };
+    let mut client = ServerReflectionClient::new(clients.channel.clone());
+    let answered = client.server_reflection_info(Request::new(tokio_stream::iter([request]))).await;
+    let answer = answered.expect("answers").into_inner().message().await.expect("a message").expect("one");
+    match answer.message_response {
+        Some(MessageResponse::ListServicesResponse(list)) => {
+            list.service.into_iter().map(|one| one.name).collect()
+        }
+        other => panic!("no list of services: {other:?}"),
     }
 }
 

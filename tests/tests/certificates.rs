@@ -3,20 +3,16 @@
 use std::{io::Read as _, net::TcpStream, sync::Arc};
 
 use dewpoint_tests::{
-    ACCOUNT, ADMIN, Authority, Clients, Identity, Rpc, Serve, Subject, expired, reason, valid,
+    ACCOUNT, ADMIN, Authority, Identity, Rpc, Serve, Subject, expired, reason, reflected, valid,
 };
 use kms_proto::v1::{GenerateRandomRequest, ListKeysRequest};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, Stream,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
-use tonic_reflection::pb::v1::{
-    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
 type Files = (std::path::PathBuf, std::path::PathBuf);
@@ -54,20 +50,6 @@ async fn without_a_certificate_only_health_and_reflection_answer() {
         ["kms.v1.KeyService", "kms.v1.DataKeyService", "kms.v1.OperatorService", "grpc.health.v1.Health"]
     {
         assert!(services.iter().any(|name| name == service), "{service} is not in {services:?}");
-    }
-}
-
-async fn reflected(clients: &Clients) -> Vec<String> {
-    let message_request = Some(MessageRequest::ListServices(String::new()));
-    let request = ServerReflectionRequest { host: String::new(), message_request };
-    let mut client = ServerReflectionClient::new(clients.channel.clone());
-    let answered = client.server_reflection_info(Request::new(tokio_stream::iter([request]))).await;
-    let answer = answered.expect("answers").into_inner().message().await.expect("a message").expect("one");
-    match answer.message_response {
-        Some(MessageResponse::ListServicesResponse(list)) => {
-            list.service.into_iter().map(|one| one.name).collect()
-        }
-        other => panic!("no list of services: {other:?}"),
     }
 }
 

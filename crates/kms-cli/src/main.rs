@@ -3,9 +3,12 @@
 mod backup;
 mod connection;
 mod data_key;
+mod destroyed;
+mod dev;
 mod hsm;
 mod input;
 mod key;
+mod moment;
 mod output;
 mod root;
 
@@ -38,6 +41,11 @@ enum Command {
     /// Master keys and their life cycle
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// What remains of keys whose deletion was due, of all accounts; for operators
+    ///
+    /// A destruction is final when the root keys that wrapped the material are destroyed, too: until then, who has the
+    /// token and an old backup can open it. `dewctl root rotate` ends that.
+    Destroyed,
     /// Data keys: make, seal, open
     #[command(subcommand)]
     DataKey(data_key::DataKeyCommand),
@@ -52,6 +60,9 @@ enum Command {
     /// The root key above all master keys
     #[command(subcommand)]
     Root(root::RootCommand),
+    /// The clock of a deployment under test (`dewpoint dev --clock manual`)
+    #[command(subcommand)]
+    Dev(dev::DevCommand),
     /// The HSM itself: what it offers, and its root key (on its own machine, without the service)
     #[command(subcommand)]
     Hsm(hsm::HsmCommand),
@@ -76,6 +87,8 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Backup(options) => block_on(backup::run(options, connection, as_json)),
+        Command::Destroyed => block_on(destroyed::run(connection, as_json)),
+        Command::Dev(command) => block_on(dev::run(command, connection, as_json)),
     };
     ended.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
 }

@@ -25,6 +25,7 @@ mod backup;
 mod client;
 mod config;
 mod data_keys;
+mod dev;
 pub mod envelope;
 mod error;
 mod keys;
@@ -40,8 +41,8 @@ pub use error::{Error, FieldViolation, Refusal};
 /// The contract's messages and stubs.
 pub use kms_proto::v1 as proto;
 pub use kms_proto::v1::{
-    BackupContents, CreateKeyRequest, Key, KeySpec, KeyState, ListKeysRequest, ListKeysResponse, Root,
-    Rotation, RotationStage, key_reference::Reference as KeyReference,
+    BackupContents, CreateKeyRequest, DestroyedKey, Key, KeySpec, KeyState, ListKeysRequest,
+    ListKeysResponse, Root, Rotation, RotationStage, key_reference::Reference as KeyReference,
 };
 pub use operator::RootStatus;
 pub use retry::Repeat;

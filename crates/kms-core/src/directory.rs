@@ -7,7 +7,8 @@
 //! | `d/` account `/` service | id of the account's default key for the service |
 //! | `i/` account `/` region `/` key id | nothing: the list of custom keys, in the order of creation |
 //! | `t/` account `/` region `/` SHA-256 of an idempotency token | the request's digest and its key |
-//! | `s/` due time (8 bytes, ms) kind (1 byte) key id | nothing: what falls due, in the order of time |
+//! | `s/` due time (8 bytes, µs) kind (1 byte) key id | nothing: what falls due, in the order of time (`due.rs`) |
+//! | `x/` key id (16 bytes) | nothing: the list of destroyed keys |
 //! | `g/` key id (16 bytes) `/` grant id (hex) | the grant |
 //! | `r/` material id `/` region | id of the replica that is valid in the region |
 //! | `o/` request id | the change's digest: the change is committed, its outcome perhaps not recorded |
@@ -23,7 +24,7 @@
 //! derives: whoever can write the store but not use the HSM can neither make nor move a value.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -32,7 +33,6 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Timestamp,
     error::Error,
     identity::{AccountId, Caller, Region, ServiceName},
     key::{DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord},
@@ -238,6 +238,18 @@ impl Directory {
         Ok(payload)
     }
 
+    /// Puts `after` in the place of `before`: the record, and what the store says besides of what falls due for it.
+    pub(crate) fn put_key(&self, before: Option<&KeyRecord>, after: &KeyRecord) -> Result<PutKey, Error> {
+        let put = self.put(key_path(after.id), after)?;
+        let (digest, mut mutations) = (digest(&put), vec![put]);
+        let (old, new) = (before.map(entries).unwrap_or_default(), entries(after));
+        mutations.extend(old.difference(&new).cloned().map(Mutation::Delete));
+        for path in new.difference(&old) {
+            mutations.push(self.put(path.clone(), &())?);
+        }
+        Ok(PutKey { mutations, digest })
+    }
+
     /// Decodes what [`encode`](Self::encode) gave, and was authenticated since.
     pub(crate) fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Error> {
         match payload.split_first() {
@@ -269,12 +281,25 @@ impl Directory {
     }
 }
 
+/// A key record on its way to the store, with all entries that follow from it.
+pub(crate) struct PutKey {
+    pub(crate) mutations: Vec<Mutation>,
+    /// SHA-256 of the record as it is stored.
+    pub(crate) digest: [u8; 32],
+}
+
 /// The digest of a key record in the log: SHA-256 of its stored bytes.
 pub(crate) fn digest(mutation: &Mutation) -> [u8; 32] {
     match mutation {
         Mutation::Put(_, value) => Sha256::digest(value).into(),
         Mutation::Delete(_) => Sha256::digest([]).into(),
     }
+}
+
+/// Where it is listed what falls due for a key, or that it is destroyed.
+fn entries(record: &KeyRecord) -> BTreeSet<StoreKey> {
+    let due = record.due().into_iter().map(|entry| entry.path());
+    due.chain(record.is_destroyed().then(|| destroyed_path(record.id))).collect()
 }
 
 /// The commit of a change failed: nothing was changed, unless the store cannot tell.
@@ -347,30 +372,18 @@ pub(crate) fn outbox_path(request: RequestId) -> StoreKey {
     [OUTBOX_PREFIX, request.as_bytes()].concat()
 }
 
-/// What falls due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-#[allow(dead_code, reason = "the scheduler comes with its own change")]
-pub(crate) enum Due {
-    /// The deletion of a key.
-    Deletion = 1,
-    /// The next rotation of a key.
-    Rotation = 2,
-    /// The deletion of imported material.
-    MaterialExpiry = 3,
+pub(crate) fn destroyed_path(id: KeyId) -> StoreKey {
+    [DESTROYED_PREFIX, id.as_bytes()].concat()
 }
 
-/// Where it is said that `what` falls due for a key: rising with the time.
-#[allow(dead_code, reason = "the scheduler comes with its own change")]
-pub(crate) fn due_path(at: Timestamp, what: Due, id: KeyId) -> StoreKey {
-    let millis = u64::try_from(at.as_millis()).unwrap_or(0); // before 1970: at once
-    [DUE_PREFIX, &millis.to_be_bytes(), &[what as u8], id.as_bytes()].concat()
+/// All grants of a key lie under this prefix.
+pub(crate) fn grants_prefix(id: KeyId) -> StoreKey {
+    [b"g/", &id.as_bytes()[..], b"/"].concat()
 }
 
-#[allow(dead_code, reason = "the scheduler comes with its own change")]
-pub(crate) const DUE_PREFIX: &[u8] = b"s/";
 pub(crate) const USAGE_PATH: &[u8] = b"m/usage";
 const KEY_PREFIX: &[u8] = b"k/";
+pub(crate) const DESTROYED_PREFIX: &[u8] = b"x/";
 pub(crate) const OUTBOX_PREFIX: &[u8] = b"o/";
 pub(crate) const DEPLOYMENT_PATH: &[u8] = b"m/deployment";
 pub(crate) const ROOT_PATH: &[u8] = b"m/root";

@@ -278,6 +278,9 @@ pub enum Error {
     /// No such further alias on this key.
     #[error("the key has no such alias")]
     AliasNotFound,
+    /// No such campaign of this key.
+    #[error("the key has no campaign to this version")]
+    CampaignNotFound,
     /// No such tag on this key. DEW: KMS.0416.
     #[error("the key has no such tag")]
     TagNotFound,
@@ -399,6 +402,7 @@ impl Error {
             Self::GrantNotFound => "GRANT_NOT_FOUND",
             Self::GrantMismatch => "GRANT_MISMATCH",
             Self::AliasNotFound => "ALIAS_NOT_FOUND",
+            Self::CampaignNotFound => "CAMPAIGN_NOT_FOUND",
             Self::TagNotFound => "TAG_NOT_FOUND",
             Self::KeystoreNotFound => "KEYSTORE_NOT_FOUND",
             Self::KeystoreDisabled => "KEYSTORE_DISABLED",
@@ -448,6 +452,7 @@ impl From<HsmError> for Error {
     fn from(error: HsmError) -> Self {
         match error {
             HsmError::NotAuthentic => Self::CannotDecrypt,
+            HsmError::InvalidMaterial { .. } => Self::MaterialInvalid,
             error => Self::HsmUnavailable(error),
         }
     }

@@ -4,10 +4,12 @@
 //! No I/O, no wire types, no runtime: adapters bring those. Begin with [`Service::run`].
 
 mod answer;
+pub mod campaign;
 pub mod ciphertext;
 pub mod context;
 mod directory;
 mod draft;
+mod due;
 pub mod error;
 pub mod identity;
 pub mod key;
@@ -29,10 +31,11 @@ mod uses;
 pub mod testing;
 
 pub use answer::{Recorded, Refused};
+pub use due::DueEntry;
 pub use error::Error;
 pub use record::{Moved, OpenIntent, Phase, Record, RequestId, Verdict};
 pub use secret::SecretBytes;
 pub use service::{BegunBackup, Call, Carried, Content, Ports, Service, StartError};
 pub use settings::{DEFAULT_IN_HSM_BUDGET, MAX_IN_HSM_BUDGET, Settings};
 pub use timestamp::Timestamp;
-pub use upkeep::OldKeys;
+pub use upkeep::{DuePage, OldKeys};

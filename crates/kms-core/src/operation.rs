@@ -273,6 +273,12 @@ operations! {
     CountKeys: CmkGetInstance, None, Queries, Read;
     /// Reads when a key was last used, and how often each version was.
     DescribeKeyUsage: CmkGet, None, Queries, Read;
+    /// Begins to move what older versions of a key sealed under its current one.
+    StartCampaign: CmkRotate, None, LifeCycle, Change;
+    /// Reads how far that has come.
+    GetCampaign: CmkGetRotation, None, Queries, Read;
+    /// Reads that of all campaigns of a key.
+    ListCampaigns: CmkGetRotation, None, Queries, Read;
     /// The service itself: destroys a key whose deletion is due.
     DestroyKey: RootManage, None, Administration, Change;
     /// The service itself: deletes imported material that has expired.
@@ -324,6 +330,12 @@ operations! {
     ForgetRoots: RootManage, None, Administration, Change;
     /// The service itself: destroys the old root keys on the token.
     DestroyRoots: RootManage, None, Administration, Change;
+    /// Reads what remains of destroyed keys, by pages.
+    ListDestroyedKeys: RootManage, None, Administration, Read;
+    /// Moves a clock that stands still otherwise; in dev mode only.
+    AdvanceClock: RootManage, None, Administration, Read;
+    /// Reads that clock.
+    ReadClock: RootManage, None, Administration, Read;
     /// `dewctl backup`: copies the store. `dewpoint backup`, which nobody calls: hands all keys over to another token.
     CreateBackup: RootManage, None, Administration, Change;
     /// `dewpoint restore`: makes the store of a backup.

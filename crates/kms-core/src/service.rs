@@ -32,8 +32,8 @@ use crate::{
     operation::{Action, OperationClass, OperationName},
     ops::{CreateDefaultKey, Operation, OwnOperation, Place, Plan, Planned, Prepared, Work},
     ports::{
-        AuditError, AuditLog, Clock, Hsm, HsmError, HsmSession, KeyStore, Mutation, Receipt, StoreError,
-        StoreKey, Transaction,
+        AuditError, AuditLog, Clock, Hsm, HsmError, HsmSession, KeyStore, MAX_MUTATIONS, Mutation, Receipt,
+        StoreError, StoreKey, Transaction,
     },
     record::{Phase, Record, RequestId},
     settings::Settings,
@@ -209,16 +209,16 @@ impl Service {
         &self.settings
     }
 
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
     pub(crate) fn uses(&self) -> &Uses {
         &self.uses
     }
 
     pub(crate) fn usage(&self) -> &Usage {
         &self.usage
-    }
-
-    pub(crate) fn now(&self) -> Timestamp {
-        self.ports.clock.now()
     }
 
     /// Proves that the HSM computes and that the store answers. Not recorded: it touches no key.
@@ -418,7 +418,7 @@ impl Service {
     ) -> Result<Recorded<T>, Refused> {
         match self.append(draft.into_record(Phase::Outcome)).await {
             Ok(receipt) => {
-                self.finished().push(outbox_path(request_id));
+                self.note_finished(request_id);
                 Held::new(Ok(output)).release(receipt)
             }
             Err(error) => Err(Refused::outcome_unrecorded(&error)),
@@ -435,7 +435,8 @@ impl Service {
         transaction.mutations.push(self.directory.put(outbox_path(request), &digest)?);
         let cleared: Vec<StoreKey> = {
             let mut finished = self.finished();
-            let count = finished.len().min(CLEARED_PER_TRANSACTION);
+            let room = MAX_MUTATIONS.saturating_sub(transaction.mutations.len());
+            let count = finished.len().min(CLEARED_PER_TRANSACTION).min(room);
             finished.drain(..count).collect()
         };
         transaction.mutations.extend(cleared.iter().cloned().map(Mutation::Delete));
@@ -452,6 +453,11 @@ impl Service {
             },
             Err(error) => Err(commit_error(error)),
         }
+    }
+
+    /// The trace of this change may go: its outcome is recorded.
+    pub(crate) fn note_finished(&self, request: RequestId) {
+        self.finished().push(outbox_path(request));
     }
 
     fn finished(&self) -> std::sync::MutexGuard<'_, Vec<StoreKey>> {

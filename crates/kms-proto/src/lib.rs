@@ -30,3 +30,6 @@ masked_debug!(GenerateDataKeyResponse, EncryptDataKeyRequest, DecryptDataKeyResp
 
 /// The contract as an encoded `FileDescriptorSet`, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kms_descriptor.bin"));
+
+/// The same with what dev mode serves besides.
+pub const DEV_FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dev_descriptor.bin"));

@@ -35,6 +35,19 @@ pub struct Config {
     /// Limits on calls.
     #[serde(default)]
     pub traffic_control: TrafficConfig,
+    /// What time it is. Not in the file: nothing but dev mode may keep a time of its own.
+    #[serde(skip)]
+    pub clock: ClockKind,
+}
+
+/// Whose time keys and records go by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ClockKind {
+    /// The machine's.
+    #[default]
+    System,
+    /// The time of a clock that stands still until a tester advances it.
+    Manual,
 }
 
 /// The database of the key store. An existing store keeps its own: another name stops the start.
@@ -318,6 +331,12 @@ mod tests {
         assert_eq!(store("store = \"sled\""), Ok(StoreConfig::Sled));
         assert_eq!(store(""), Ok(StoreConfig::Redb));
         store("store = \"sqlite\"").expect_err("no such store");
+    }
+
+    #[test]
+    fn a_file_cannot_ask_for_a_time_of_its_own() {
+        let error = toml::from_str::<Config>(&format!("clock = \"manual\"\n{SAMPLE}")).expect_err("unknown");
+        assert!(error.to_string().contains("clock"), "{error}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path, sync::Arc};
 
 use kms_audit::{FileLog, LogConfig};
-use kms_core::{Ports, key::BackingKind};
+use kms_core::{Ports, key::BackingKind, ports::Clock};
 use kms_hsm::{Pkcs11Config, Pkcs11Hsm};
 use kms_store::EmbeddedStore;
 use tokio_util::task::TaskTracker;
@@ -11,7 +11,8 @@ use tokio_util::task::TaskTracker;
 use crate::{
     backup::unfinished_store,
     clock::SystemClock,
-    config::{CipherPlace, Config},
+    config::{CipherPlace, ClockKind, Config},
+    manual_clock::ManualClock,
     serve_error::ServeError,
 };
 
@@ -20,7 +21,10 @@ use crate::{
 pub(crate) struct Adapters {
     pub(crate) hsm: Arc<Pkcs11Hsm>,
     pub(crate) log: Arc<FileLog>,
-    pub(crate) clock: Arc<SystemClock>,
+    /// The machine's clock: for latencies, and for certificates.
+    pub(crate) machine: Arc<SystemClock>,
+    /// The clock of the keys, if that is another one.
+    pub(crate) manual_clock: Option<Arc<ManualClock>>,
     pub(crate) changes: TaskTracker,
 }
 
@@ -74,17 +78,27 @@ impl Opened {
         store: EmbeddedStore,
         (log, opened): (FileLog, kms_audit::Opened),
     ) -> Self {
-        let clock = Arc::new(SystemClock::start());
-        let changes = TaskTracker::new();
-        let adapters = Adapters { hsm: Arc::new(hsm), log: Arc::new(log), clock, changes };
+        let machine = Arc::new(SystemClock::start());
+        let (manual_clock, changes) = (None, TaskTracker::new());
+        let adapters = Adapters { hsm: Arc::new(hsm), log: Arc::new(log), machine, manual_clock, changes };
         let ports = Ports {
             keystores: std::collections::BTreeMap::new(),
             hsm: adapters.hsm.clone(),
             store: Arc::new(store),
             audit: adapters.log.clone(),
-            clock: adapters.clock.clone(),
+            clock: adapters.machine.clone(),
         };
         Self { ports, adapters, open_intents: opened.open_intents }
+    }
+
+    fn with_clock(mut self, config: &Config) -> Result<Self, ServeError> {
+        if config.clock == ClockKind::Manual {
+            let machine: Arc<dyn Clock> = self.adapters.machine.clone();
+            let clock = Arc::new(ManualClock::open(&config.data_dir, machine)?);
+            self.ports.clock = clock.clone();
+            self.adapters.manual_clock = Some(clock);
+        }
+        Ok(self)
     }
 }
 
@@ -101,7 +115,7 @@ pub(crate) fn open(config: &Config) -> Result<Opened, ServeError> {
     }
     let log = open_log(config)?;
     let store = open_store(config, &config.data_dir.join("store"))?;
-    Ok(Opened::of(hsm, store, log))
+    Opened::of(hsm, store, log).with_clock(config)
 }
 
 /// Opens the token; `existed`: there is a store that belongs to it.

@@ -11,6 +11,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server as TonicServer;
+use tonic_reflection::server as reflection;
 
 use crate::{
     admin,
@@ -26,6 +27,7 @@ use crate::{
     rotation::{self, Rotation},
     tls,
     traffic::TrafficControl,
+    upkeep, usage,
 };
 pub use crate::{opening::initialise, serve_error::ServeError};
 
@@ -48,6 +50,7 @@ pub struct RunningServer {
     stop: watch::Sender<bool>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     background: Vec<JoinHandle<()>>,
+    service: Arc<Service>,
     adapters: Adapters,
 }
 
@@ -68,6 +71,7 @@ pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningSe
     service.reconcile(&open_intents).await.map_err(|error| {
         ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))
     })?;
+    usage::catch_up(&service, config.data_dir.join("audit")).await?;
     let rotation = Arc::new(Rotation::new(HSM_PATIENCE));
     let gate = Arc::new(Gate {
         service,
@@ -75,7 +79,8 @@ pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningSe
         traffic: TrafficControl::new(config.traffic_control.mode),
         metrics: Metrics::new(adapters.hsm.clone(), adapters.log.clone(), rotation.clone()),
         rotation,
-        clock: adapters.clock.clone(),
+        upkeep: Arc::default(),
+        clock: adapters.machine.clone(),
         changes: adapters.changes.clone(),
     });
     listen(Listeners::open(config, inherited)?, tls, gate, adapters).await
@@ -103,22 +108,22 @@ async fn listen(
         )),
         tokio::spawn(tidy(gate.clone(), told_stop.clone())),
         carry_out_rotations(&gate, told_stop.clone()),
+        tokio::spawn(usage::drive(gate.service.clone(), told_stop.clone())),
+        tokio::spawn(upkeep::drive(gate.upkeep.clone(), gate.service.clone(), told_stop.clone())),
     ];
     let mut admin = None;
     if let Some(listener) = listeners.admin {
         admin = Some(address(&listener)?);
         background.push(tokio::spawn(admin::serve(listener, gate.clone(), ready, told_stop.clone())));
     }
-    let descriptors = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(kms_proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    let described = |error: tonic_reflection::server::Error| ServeError::Grpc(error.to_string());
-    let reflection = descriptors().build_v1().map_err(described)?;
+    let manual_clock = adapters.manual_clock.clone();
+    let described = |error: reflection::Error| ServeError::Grpc(error.to_string());
+    let reflection = descriptors(manual_clock.is_some()).build_v1().map_err(described)?;
     // Tools of before 2023 know only this one.
-    let older_reflection = descriptors().build_v1alpha().map_err(described)?;
-    let (keys, data_keys, operators, rotations) = grpc::services(gate);
+    let older_reflection = descriptors(manual_clock.is_some()).build_v1alpha().map_err(described)?;
+    let dev = manual_clock.map(|clock| grpc::dev_service(gate.clone(), clock));
+    let service = gate.service.clone();
+    let (keys, data_keys, operators, rotations, campaigns) = grpc::services(gate);
     let router = TonicServer::builder()
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
@@ -128,15 +133,22 @@ async fn listen(
         .add_service(keys)
         .add_service(data_keys)
         .add_service(operators)
-        .add_service(rotations);
+        .add_service(rotations)
+        .add_service(campaigns)
+        .add_optional_service(dev);
     let incoming = ReceiverStream::new(tls::accept(listeners.grpc, tls));
     let mut told = told_stop;
     let until_told = async move { stopped(&mut told).await };
     let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, until_told));
-    Ok(RunningServer { grpc: grpc_address, admin, stop, serving, background, adapters })
+    Ok(RunningServer { grpc: grpc_address, admin, stop, serving, background, service, adapters })
 }
 
 impl RunningServer {
+    /// Whether testers advance its clock.
+    pub(crate) fn clock_is_manual(&self) -> bool {
+        self.adapters.manual_clock.is_some()
+    }
+
     /// Ends when the HSM has not returned from its calls for so long that only another process helps. For a
     /// process that a supervisor replaces.
     pub fn beyond_help(&self) -> impl Future<Output = ()> + Send + 'static {
@@ -179,6 +191,7 @@ impl RunningServer {
                 "changes were still under way after {DRAIN_TIMEOUT:?}; the next start settles them"
             );
         }
+        usage::flush(&self.service).await;
         let Adapters { hsm, log, .. } = self.adapters;
         let closed = tokio::task::spawn_blocking(move || hsm.shut_down());
         let hangs = timeout(DRAIN_TIMEOUT, closed).await.is_err();
@@ -196,6 +209,15 @@ impl RunningServer {
             Ok(Ok(Ok(()))) | Err(_) => Ok(()),
         }
     }
+}
+
+/// What reflection tells of the services that are there.
+fn descriptors(has_dev_service: bool) -> reflection::Builder<'static> {
+    let contract =
+        if has_dev_service { kms_proto::DEV_FILE_DESCRIPTOR_SET } else { kms_proto::FILE_DESCRIPTOR_SET };
+    reflection::Builder::configure()
+        .register_encoded_file_descriptor_set(contract)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
 /// Resolves when the service is told to stop.

@@ -1,7 +1,7 @@
 //! CreateDefaultKey: the one default key of an account for a service, made on first use.
 
 use crate::{
-    directory::{absent, default_path, digest, key_path},
+    directory::{PutKey, absent, default_path, key_path},
     draft::Draft,
     error::Error,
     identity::ServiceName,
@@ -44,13 +44,11 @@ impl Operation for CreateDefaultKey {
             let wrapped = root.accept(session.generate_backing_key(BackingKind::of(record.spec, scheme))?)?;
             record.add_version(record.created, scheme, wrapped);
             let by_service = default_path(&account, &service);
-            let put = directory.put(key_path(record.id), &record)?;
-            let state_digest = digest(&put);
-            let transaction = Transaction {
-                conditions: vec![absent(key_path(record.id)), absent(by_service.clone()), root.unchanged()],
-                mutations: vec![put, directory.put(by_service, &record.id)?],
-            };
-            Ok(Plan { transaction, output: (), state_digest, evict: None })
+            let PutKey { mut mutations, digest } = directory.put_key(None, &record)?;
+            let conditions = vec![absent(key_path(record.id)), absent(by_service.clone()), root.unchanged()];
+            mutations.push(directory.put(by_service, &record.id)?);
+            let transaction = Transaction { conditions, mutations };
+            Ok(Plan { transaction, output: (), state_digest: digest, evict: None })
         }))
     }
 }

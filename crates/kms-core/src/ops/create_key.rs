@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
 use crate::{
-    directory::{TokenUse, absent, alias_path, digest, index_path, key_path, token_path},
+    directory::{PutKey, TokenUse, absent, alias_path, index_path, key_path, token_path},
     draft::Draft,
     error::{Error, Field},
     identity::KeystoreId,
@@ -103,17 +103,18 @@ impl Operation for CreateKey {
                 let kind = BackingKind::of(record.spec, scheme);
                 record.add_version(record.created, scheme, root.accept(session.generate_backing_key(kind)?)?);
             }
-            let put = directory.put(key_path(record.id), &record)?;
-            let state_digest = digest(&put);
+            let PutKey { mutations, digest } = directory.put_key(None, &record)?;
             let mut transaction = Transaction {
                 conditions: vec![absent(key_path(record.id)), absent(by_alias.clone()), root.unchanged()],
-                mutations: vec![put, directory.put(by_alias, &record.id)?, directory.put(listed, &())?],
+                mutations,
             };
+            transaction.mutations.push(directory.put(by_alias, &record.id)?);
+            transaction.mutations.push(directory.put(listed, &())?);
             if let Some((path, used)) = token {
                 transaction.conditions.push(absent(path.clone()));
                 transaction.mutations.push(directory.put(path, &used)?);
             }
-            Ok(Plan { transaction, output: record, state_digest, evict: None })
+            Ok(Plan { transaction, output: record, state_digest: digest, evict: None })
         }))
     }
 }

@@ -23,8 +23,8 @@ impl Operation for DisableKeyRotation {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
         manage(self.key_id, scope, draft, |record, _| {
-            record.check_rotatable()?;
             record.state = states::after(Self::NAME, record.state)?;
+            record.check_rotatable()?;
             record.rotation.take().map(drop).ok_or(Error::RotationNotEnabled)
         })
         .await

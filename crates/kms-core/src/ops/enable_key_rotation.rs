@@ -61,8 +61,8 @@ impl Operation for EnableKeyRotation {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
         manage(self.key_id, scope, draft, |record, _| {
-            record.check_rotatable()?;
             record.state = states::after(Self::NAME, record.state)?;
+            record.check_rotatable()?;
             if record.rotation.is_some() {
                 return Err(Error::RotationAlreadyEnabled);
             }

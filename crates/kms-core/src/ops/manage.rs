@@ -1,57 +1,75 @@
 //! What the operations that manage one custom key share: find it, check it, change it, commit it.
 
+use std::sync::Arc;
+
 use crate::{
-    directory::{Directory, digest, key_path},
+    directory::{Directory, PutKey, key_path},
     draft::Draft,
     error::Error,
     key::{KeyId, KeyRecord, KeyState},
     ops::{Plan, Planned, Prepared},
-    ports::{Condition, Mutation, Transaction},
+    ports::{Condition, Mutation, Revision, Transaction},
     service::Scope,
 };
 
 /// Finds the custom key `id`, lets `change` alter its record, and plans the commit. `change` adds
-/// what else is to be committed with it to the transaction.
+/// what else is to be committed with it.
 pub(crate) async fn manage(
     id: KeyId,
     scope: &Scope<'_>,
     draft: &mut Draft,
-    change: impl FnOnce(&mut KeyRecord, &mut Transaction) -> Result<(), Error> + Send,
+    change: impl FnOnce(&mut KeyRecord, &mut KeyChange) -> Result<(), Error> + Send,
 ) -> Result<Prepared<KeyRecord>, Error> {
-    let (mut record, mut transaction) = stored_key(id, scope, draft).await?;
+    let (mut record, mut key_change) = stored_key(id, scope, draft).await?;
     if record.is_default() {
         return Err(Error::DefaultKeyImmutable);
     }
-    change(&mut record, &mut transaction)?;
-    let plan = plan(scope.directory(), transaction, &record, record.clone())?;
+    change(&mut record, &mut key_change)?;
+    let plan = plan(scope.directory(), key_change, &record, record.clone())?;
     Ok(Prepared::Change(Planned::Ready(plan)))
 }
 
-/// Any key that exists for the caller, and a transaction that commits only if it is still the same.
+/// Any key that exists for the caller, and the change of it.
 pub(crate) async fn stored_key(
     id: KeyId,
     scope: &Scope<'_>,
     draft: &mut Draft,
-) -> Result<(KeyRecord, Transaction), Error> {
+) -> Result<(KeyRecord, KeyChange), Error> {
     let stored =
         scope.directory().key(id).await?.filter(|stored| stored.value.exists_for(scope.caller(), scope.now));
     let stored = stored.ok_or(Error::KeyNotFound)?;
     draft.key(id, None);
-    let conditions = vec![Condition::Revision(key_path(id), stored.revision)];
-    Ok((KeyRecord::clone(&stored.value), Transaction { conditions, mutations: Vec::new() }))
+    Ok((KeyRecord::clone(&stored.value), KeyChange::of(stored.revision, stored.value)))
+}
+
+/// The change of a stored record: committed only if the record is still the same.
+pub(crate) struct KeyChange {
+    before: Arc<KeyRecord>,
+    /// What else must hold.
+    pub(crate) conditions: Vec<Condition>,
+    /// What else is done.
+    pub(crate) mutations: Vec<Mutation>,
+}
+
+impl KeyChange {
+    /// Of the record that was read at this revision.
+    pub(crate) fn of(revision: Revision, before: Arc<KeyRecord>) -> Self {
+        let conditions = vec![Condition::Revision(key_path(before.id), revision)];
+        Self { before, conditions, mutations: Vec::new() }
+    }
 }
 
 /// The commit of a changed record.
 pub(crate) fn plan<T>(
     directory: &Directory,
-    mut transaction: Transaction,
+    change: KeyChange,
     record: &KeyRecord,
     output: T,
 ) -> Result<Plan<T>, Error> {
-    let put: Mutation = directory.put(key_path(record.id), record)?;
-    let state_digest = digest(&put);
-    transaction.mutations.push(put);
+    let PutKey { mut mutations, digest } = directory.put_key(Some(&change.before), record)?;
+    mutations.extend(change.mutations);
+    let transaction = Transaction { conditions: change.conditions, mutations };
     // A key that may not be used any more must not stay loaded.
     let evict = (record.state != KeyState::Enabled).then_some(record.material);
-    Ok(Plan { transaction, output, state_digest, evict })
+    Ok(Plan { transaction, output, state_digest: digest, evict })
 }

@@ -8,8 +8,11 @@ use crate::{
     directory::{Directory, key_path, tampered},
     error::{Error, Quota},
     key::{BackingKind, KeyClass, KeyOrigin, KeyRecord, KeyVersion, Scheme},
-    ops::{Prepared, manage::plan},
-    ports::{Condition, Transaction},
+    ops::{
+        Prepared,
+        manage::{KeyChange, plan},
+    },
+    ports::Condition,
 };
 
 /// How many versions a key may have: its record, with the longest texts, must stay below the longest value of
@@ -24,24 +27,25 @@ pub(crate) const MAX_VERSIONS_BY_HAND: usize = 128;
 pub(crate) async fn with_next_version<T: Send + 'static>(
     directory: &Arc<Directory>,
     mut record: KeyRecord,
-    mut transaction: Transaction,
+    mut change: KeyChange,
     scheme: Scheme,
     now: Timestamp,
     output: impl FnOnce(KeyRecord) -> T + Send + 'static,
 ) -> Result<Prepared<T>, Error> {
     record.check_room(MAX_VERSIONS)?;
     let root = directory.root().await?;
-    transaction.conditions.push(root.unchanged());
-    let mut sharing = sharing(directory, &record, &mut transaction).await?;
+    change.conditions.push(root.unchanged());
+    let sharing = sharing(directory, &record, &mut change).await?;
     let directory = directory.clone();
     Ok(Prepared::change_by(record.keystore.clone(), move |session| {
         let wrapped = root.accept(session.generate_backing_key(BackingKind::of(record.spec, scheme))?)?;
-        for key in &mut sharing {
-            key.add_version(now, scheme, wrapped.clone());
-            transaction.mutations.push(directory.put(key_path(key.id), key)?);
+        for before in &sharing {
+            let mut after = before.clone();
+            after.add_version(now, scheme, wrapped.clone());
+            change.mutations.extend(directory.put_key(Some(before), &after)?.mutations);
         }
         record.add_version(now, scheme, wrapped);
-        plan(&directory, transaction, &record, output(record.clone()))
+        plan(&directory, change, &record, output(record.clone()))
     }))
 }
 
@@ -50,7 +54,7 @@ pub(crate) async fn with_next_version<T: Send + 'static>(
 async fn sharing(
     directory: &Directory,
     record: &KeyRecord,
-    transaction: &mut Transaction,
+    change: &mut KeyChange,
 ) -> Result<Vec<KeyRecord>, Error> {
     let members = record.replication.iter().flat_map(|shared| &shared.members);
     let mut others = Vec::new();
@@ -59,7 +63,7 @@ async fn sharing(
         let stored = found.ok_or_else(|| tampered("a key that shares its material is gone"))?;
         // A destroyed one has given its versions up.
         if !stored.value.is_destroyed() {
-            transaction.conditions.push(Condition::Revision(key_path(member.key_id), stored.revision));
+            change.conditions.push(Condition::Revision(key_path(member.key_id), stored.revision));
             others.push(stored.value);
         }
     }

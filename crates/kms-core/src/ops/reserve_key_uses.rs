@@ -35,7 +35,7 @@ impl Operation for ReserveKeyUses {
     type Output = Option<ReservedUses>;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<Self::Output>, Error> {
-        let (mut record, transaction) = stored_key(self.key_id, scope, draft).await?;
+        let (mut record, change) = stored_key(self.key_id, scope, draft).await?;
         record.check(Self::NAME)?;
         draft.key(self.key_id, Some(self.version));
         let current = record.versions.last_mut().filter(|version| version.number == self.version);
@@ -47,7 +47,7 @@ impl Operation for ReserveKeyUses {
         };
         version.reserved_uses += block;
         let reserved = ReservedUses { block, reserved: version.reserved_uses };
-        let plan = plan(scope.directory(), transaction, &record, Some(reserved))?;
+        let plan = plan(scope.directory(), change, &record, Some(reserved))?;
         Ok(Prepared::Change(Planned::Ready(plan)))
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    directory::{Directory, digest, key_path},
+    directory::{Directory, PutKey, key_path},
     draft::Draft,
     error::Error,
     key::KeyId,
@@ -31,7 +31,7 @@ impl OwnOperation for RewrapKey {
             draft.existed(); // another one moved it
             return Ok(Prepared::Answer(()));
         }
-        let (directory, mut record) = (directory.clone(), stored.value);
+        let (directory, before, mut record) = (directory.clone(), stored.value.clone(), stored.value);
         let conditions = vec![Condition::Revision(key_path(self.key_id), stored.revision), root.unchanged()];
         Ok(Prepared::change_by(record.keystore.clone(), move |session| {
             for index in 0..record.versions.len() {
@@ -41,11 +41,10 @@ impl OwnOperation for RewrapKey {
                     record.versions[index].wrapped = root.accept(moved)?;
                 }
             }
-            let put = directory.put(key_path(record.id), &record)?;
-            let state_digest = digest(&put);
-            let transaction = Transaction { conditions, mutations: vec![put] };
+            let PutKey { mutations, digest } = directory.put_key(Some(&before), &record)?;
+            let transaction = Transaction { conditions, mutations };
             // Not evicted: a handle of the old wrapping is the same key, and is replaced at the next use.
-            Ok(Plan { transaction, output: (), state_digest, evict: None })
+            Ok(Plan { transaction, output: (), state_digest: digest, evict: None })
         }))
     }
 }

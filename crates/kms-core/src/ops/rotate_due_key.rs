@@ -3,20 +3,23 @@
 use std::sync::Arc;
 
 use crate::{
-    directory::{Directory, key_path},
+    directory::Directory,
     draft::Draft,
+    due::DueEntry,
     error::Error,
-    key::{KeyId, KeyState},
     operation::OperationName,
-    ops::{OwnOperation, Prepared, RotationCause, new_version::with_next_version},
-    ports::{Condition, Transaction},
+    ops::{
+        OwnOperation, Prepared, RotationCause,
+        due_key::{DueKey, due_key},
+        new_version::with_next_version,
+    },
     settings::Settings,
 };
 
 /// Rotates a key if that is due: once, however many intervals have passed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RotateDueKey {
-    pub(crate) key_id: KeyId,
+    pub(crate) entry: DueEntry,
     pub(crate) settings: Settings,
 }
 
@@ -25,22 +28,17 @@ impl OwnOperation for RotateDueKey {
     type Output = ();
 
     async fn prepare(&self, directory: &Arc<Directory>, draft: &mut Draft) -> Result<Prepared<()>, Error> {
-        let now = draft.time();
-        let stored = directory.key_in_passing(self.key_id).await?.ok_or(Error::KeyNotFound)?;
-        draft.key(self.key_id, None);
-        let mut record = stored.value;
-        let policy = record.rotation.as_mut().filter(|policy| policy.next <= now);
-        // DEW: §4, a disabled key and one that waits for its deletion are not rotated.
-        let Some(policy) = policy.filter(|_| record.state == KeyState::Enabled) else {
-            draft.overtaken(); // another one rotated it, or its user has changed its mind
-            return Ok(Prepared::Answer(()));
+        let (mut record, change) = match due_key(&self.entry, directory, draft, ()).await? {
+            DueKey::Overtaken(prepared) => return Ok(prepared),
+            DueKey::Due(record, change) => (record, change),
         };
-        policy.move_on(now);
-        draft.key(self.key_id, record.current_version().map(|version| version.number + 1));
+        let now = draft.time();
+        if let Some(policy) = &mut record.rotation {
+            policy.move_on(now);
+        }
+        draft.key(record.id, record.current_version().map(|version| version.number + 1));
         draft.cause(RotationCause::Scheduled.code());
-        let conditions = vec![Condition::Revision(key_path(self.key_id), stored.revision)];
-        let transaction = Transaction { conditions, mutations: Vec::new() };
         let scheme = self.settings.scheme(record.spec);
-        with_next_version(directory, record, transaction, scheme, now, drop).await
+        with_next_version(directory, *record, change, scheme, now, drop).await
     }
 }

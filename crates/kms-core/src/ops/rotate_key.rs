@@ -42,7 +42,7 @@ impl Operation for RotateKey {
     type Output = ();
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<()>, Error> {
-        let (record, transaction) = stored_key(self.key_id, scope, draft).await?;
+        let (record, change) = stored_key(self.key_id, scope, draft).await?;
         record.check(Self::NAME)?;
         if record.current_version().is_none_or(|version| version.number != self.version) {
             draft.overtaken();
@@ -51,6 +51,6 @@ impl Operation for RotateKey {
         draft.key(self.key_id, Some(self.version + 1));
         draft.cause(self.cause.code());
         let scheme = scope.service.settings().scheme(record.spec);
-        with_next_version(scope.directory(), record, transaction, scheme, scope.now, drop).await
+        with_next_version(scope.directory(), record, change, scheme, scope.now, drop).await
     }
 }

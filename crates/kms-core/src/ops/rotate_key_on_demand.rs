@@ -28,9 +28,12 @@ impl Operation for RotateKeyOnDemand {
     type Output = KeyRecord;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
-        let (record, transaction) = stored_key(self.key_id, scope, draft).await?;
-        record.check_rotatable()?;
+        let (record, change) = stored_key(self.key_id, scope, draft).await?;
+        if record.is_default() {
+            return Err(Error::DefaultKeyImmutable);
+        }
         record.check(Self::NAME)?;
+        record.check_rotatable()?;
         let current = record.current_version().map_or(0, |version| version.number);
         if self.from_version.is_some_and(|expected| expected != current) {
             draft.overtaken();
@@ -39,6 +42,6 @@ impl Operation for RotateKeyOnDemand {
         record.check_room(MAX_VERSIONS_BY_HAND)?;
         draft.key(self.key_id, Some(current + 1));
         let scheme = scope.service.settings().scheme(record.spec);
-        with_next_version(scope.directory(), record, transaction, scheme, scope.now, |record| record).await
+        with_next_version(scope.directory(), record, change, scheme, scope.now, |record| record).await
     }
 }

@@ -25,8 +25,8 @@ impl Operation for UpdateRotationInterval {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
         manage(self.key_id, scope, draft, |record, _| {
-            record.check_rotatable()?;
             record.state = states::after(Self::NAME, record.state)?;
+            record.check_rotatable()?;
             let policy = record.rotation.as_mut().ok_or(Error::RotationNotEnabled)?;
             *policy = self.interval.beginning(scope.now);
             Ok(())

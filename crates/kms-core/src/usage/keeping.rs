@@ -60,21 +60,25 @@ impl Service {
 
     /// Counts records that the log holds and the store does not count, in their order; `begins` is the first
     /// place that the log still holds. Answers how many were uses of keys.
-    pub async fn count_missed(
-        &self,
-        begins: u64,
-        missed: impl IntoIterator<Item = (u64, Option<Use>)> + Send,
-    ) -> Result<u64, Error> {
-        let mut count = 0;
+    pub async fn count_missed(&self, begins: u64, missed: Vec<(u64, Option<Use>)>) -> Result<u64, Error> {
         self.usage().begins_at(begins, self.now());
+        // A flush that was cut off has written some keys further than the checkpoint says.
+        let (mut count, mut written) = (0, HashMap::new());
         for (sequence, one) in missed {
-            count += u64::from(one.is_some());
-            self.usage().note(sequence, one.as_ref());
+            let Some(one) = one else {
+                self.usage().note(sequence, None);
+                continue;
+            };
+            if !written.contains_key(&one.key_id) {
+                written.insert(one.key_id, self.stored_use(one.key_id).await?.0.up_to);
+            }
+            let is_missing = written.get(&one.key_id).is_none_or(|up_to| *up_to <= sequence);
+            self.usage().note(sequence, Some(&one).filter(|_| is_missing));
+            count += u64::from(is_missing);
             if self.usage().is_full() {
                 self.flush_usage().await?;
             }
         }
-        self.flush_usage().await?;
         Ok(count)
     }
 

@@ -2,11 +2,15 @@
 
 mod budgets;
 mod changes;
+mod clock;
 mod conflicts;
 mod copying;
+mod destruction;
+mod due;
 mod in_hsm;
 mod isolation;
 mod key_rotation;
+mod life;
 mod moving;
 mod paging;
 mod races;
@@ -16,3 +20,4 @@ mod rotation;
 mod states;
 mod support;
 mod tampering;
+mod usage;

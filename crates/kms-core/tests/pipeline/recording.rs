@@ -139,7 +139,7 @@ fn check_records(world: &World, attempt: &Attempt, key: KeyId, records: &[Record
     };
     assert_eq!(phases, expected, "{name:?}");
     let version = match name {
-        OperationName::RotateKeyOnDemand => Some(2),
+        OperationName::RotateKeyOnDemand | OperationName::Rewrap => Some(2),
         _ => attempt.uses_key().then_some(1),
     };
     for record in records {
@@ -154,8 +154,11 @@ fn check_records(world: &World, attempt: &Attempt, key: KeyId, records: &[Record
         }
     }
     let digest = records.last().expect("a record").state_digest;
-    let stored =
-        records[0].key_id.map(|id| <[u8; 32]>::from(Sha256::digest(world.store.value(&key_path(id)))));
+    let path = |id: KeyId| match name {
+        OperationName::StartCampaign => [b"c/", &id.as_bytes()[..], &[0, 0, 0, 1]].concat(),
+        _ => key_path(id),
+    };
+    let stored = records[0].key_id.map(|id| <[u8; 32]>::from(Sha256::digest(world.store.value(&path(id)))));
     assert_eq!(digest, stored.filter(|_| changes), "{name:?}: the digest of what lies in the store");
 }
 

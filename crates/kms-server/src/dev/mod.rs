@@ -20,8 +20,10 @@ use serde_json::json;
 
 use crate::{
     config::{
-        AdminConfig, CipherConfig, CipherPlace, Config, GrpcConfig, HsmConfig, StoreConfig, TrafficConfig,
+        AdminConfig, CipherConfig, CipherPlace, ClockKind, Config, GrpcConfig, HsmConfig, StoreConfig,
+        TrafficConfig,
     },
+    manual_clock::ManualClock,
     server::{self, RunningServer, ServeError},
     traffic::TrafficMode,
 };
@@ -58,6 +60,12 @@ pub struct DevOptions {
     /// What happens to calls over DEW's traffic limits
     #[arg(long, value_enum, default_value_t = TrafficMode::Enforce)]
     traffic_control: TrafficMode,
+    /// What time it is: `manual` is a clock that stands still until `dewctl dev advance 90d` moves it
+    ///
+    /// It begins at the time of the first start, and is kept in the data directory. A directory that was once started
+    /// with it needs it from then on.
+    #[arg(long, value_enum, default_value_t = ClockKind::System)]
+    clock: ClockKind,
     /// PKCS#11 module in place of SoftHSM2's own path (a tracer around it, for instance)
     #[arg(long, value_name = "FILE")]
     module: Option<PathBuf>,
@@ -98,6 +106,9 @@ pub enum DevError {
     /// Another process serves this directory.
     #[error("{} is in use by another `dewpoint dev`", .0.display())]
     InUse(PathBuf),
+    /// The time of its keys may be far ahead of the machine's.
+    #[error("{} has a clock of its own; start it with --clock manual", .0.display())]
+    HasManualClock(PathBuf),
     /// SoftHSM2 is not there.
     #[error("SoftHSM2 is not installed; on Debian: apt-get install softhsm2")]
     NoModule,
@@ -150,6 +161,9 @@ pub struct DevServer {
 pub async fn start(options: &DevOptions) -> Result<DevServer, DevError> {
     let directory = made_directory(&options.data_dir)?;
     let lock = lock(&directory)?;
+    if options.clock == ClockKind::System && ManualClock::file(&directory).exists() {
+        return Err(DevError::HasManualClock(directory));
+    }
     let deployment = deployment::Deployment::standard();
     let identity_file = directory.join("identity.toml");
     write_private(&identity_file, deployment.identity_toml().as_bytes())?;
@@ -210,6 +224,7 @@ fn configuration(
             sm4: None,
         },
         traffic_control: TrafficConfig { mode: options.traffic_control },
+        clock: options.clock,
     })
 }
 
@@ -251,6 +266,9 @@ fn describe(
             }).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
     });
+    if server.clock_is_manual() {
+        described["clock"] = json!("manual");
+    }
     if let Some(admin) = server.admin {
         described["admin"] = json!({"endpoint": format!("http://{admin}")});
     }

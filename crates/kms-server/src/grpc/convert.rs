@@ -1,6 +1,7 @@
 //! Conversions between the contract's messages and the domain's types; each way once.
 #![allow(clippy::needless_pass_by_value, reason = "every request is converted by a function of one form")]
 
+pub(crate) mod campaign;
 pub(crate) mod rotation;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,9 +15,10 @@ use kms_core::{
     key::{KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage, KeyVersion, Scheme},
     ops::{
         Alias, CancelKeyDeletion, CreateKey, DataKeyLength, DecryptDataKey, DescribeKey, Description,
-        DisableKey, EnableKey, EncryptDataKey, GenerateDataKey, GenerateDataKeyWithoutPlaintext,
-        GenerateRandom, IdempotencyToken, KeySelector, ListKeys, PageSize, PageToken, PendingDays,
-        RotateRoot, ScheduleKeyDeletion, UpdateKeyAlias, UpdateKeyDescription,
+        DestroyedKey, DestroyedKeyPage, DisableKey, EnableKey, EncryptDataKey, GenerateDataKey,
+        GenerateDataKeyWithoutPlaintext, GenerateRandom, IdempotencyToken, KeySelector, ListDestroyedKeys,
+        ListKeys, PageSize, PageToken, PendingDays, RotateRoot, ScheduleKeyDeletion, UpdateKeyAlias,
+        UpdateKeyDescription,
     },
     root::RootRecord,
 };
@@ -143,6 +145,30 @@ pub(crate) fn root(root: RootRecord, rotation: &Rotation) -> v1::Root {
             problem: progress.problem.unwrap_or_default(),
         }),
     }
+}
+
+pub(crate) fn list_destroyed_keys(request: v1::ListDestroyedKeysRequest) -> Result<ListDestroyedKeys, Error> {
+    let after = Some(request.page_token).filter(|token| !token.is_empty());
+    let after = after.map(|token| token.parse()).transpose().map_err(|_| {
+        Error::invalid(Field::PageToken, "must be empty or the next_page_token of a page before")
+    })?;
+    Ok(ListDestroyedKeys { size: PageSize::parse(request.page_size)?, after })
+}
+
+pub(crate) fn destroyed_keys(page: DestroyedKeyPage) -> v1::ListDestroyedKeysResponse {
+    let keys = page.keys.into_iter().filter_map(|DestroyedKey { record, is_final }| {
+        let tombstone = record.destroyed?;
+        Some(v1::DestroyedKey {
+            key_id: record.id.to_string(),
+            domain_id: record.account.to_string(),
+            alias: record.alias,
+            destroyed_at: Some(time(tombstone.at)),
+            root_generation: tombstone.root_generation,
+            r#final: is_final,
+        })
+    });
+    let next_page_token = page.next.map_or_else(String::new, |id| id.to_string());
+    v1::ListDestroyedKeysResponse { keys: keys.collect(), next_page_token }
 }
 
 /// A key as it is shown; `budget` is how often a version may seal in the HSM.

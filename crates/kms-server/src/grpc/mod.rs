@@ -1,7 +1,9 @@
 //! The gRPC transport: requests to operations, recorded answers to responses.
 
+mod campaigns;
 pub(crate) mod convert;
 mod data_keys;
+mod dev;
 mod key_rotation;
 mod keys;
 mod operators;
@@ -11,7 +13,8 @@ use std::{sync::Arc, time::Duration};
 
 use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
 use kms_proto::v1::{
-    self, data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer,
+    self, campaign_service_server::CampaignServiceServer, data_key_service_server::DataKeyServiceServer,
+    dev_service_server::DevServiceServer, key_service_server::KeyServiceServer,
     operator_service_server::OperatorServiceServer, rotation_service_server::RotationServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
@@ -20,8 +23,10 @@ use uuid::Uuid;
 use crate::{
     gate::{Gate, HSM_PATIENCE},
     identity::Claims,
+    manual_clock::ManualClock,
     peer::Peer,
 };
+use dev::DevGrpc;
 
 /// The longest request. The longest valid one is a context of 8 KiB with a ciphertext of 1 KiB.
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
@@ -40,14 +45,21 @@ pub(crate) fn services(
     DataKeyServiceServer<Grpc>,
     OperatorServiceServer<Grpc>,
     RotationServiceServer<Grpc>,
+    CampaignServiceServer<Grpc>,
 ) {
     let grpc = Grpc { gate };
     (
         KeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
         DataKeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
         OperatorServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
-        RotationServiceServer::new(grpc).max_decoding_message_size(MAX_REQUEST_BYTES),
+        RotationServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
+        CampaignServiceServer::new(grpc).max_decoding_message_size(MAX_REQUEST_BYTES),
     )
+}
+
+/// What dev mode serves besides, for testers who keep the clock themselves.
+pub(crate) fn dev_service(gate: Arc<Gate>, clock: Arc<ManualClock>) -> DevServiceServer<DevGrpc> {
+    DevServiceServer::new(DevGrpc::new(Grpc { gate }, clock)).max_decoding_message_size(MAX_REQUEST_BYTES)
 }
 
 impl Grpc {

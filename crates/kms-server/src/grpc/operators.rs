@@ -81,4 +81,11 @@ impl OperatorService for Grpc {
         status::name_request(response.metadata_mut(), request_id);
         Ok(response)
     }
+
+    async fn list_destroyed_keys(
+        &self,
+        request: Request<v1::ListDestroyedKeysRequest>,
+    ) -> Result<Response<v1::ListDestroyedKeysResponse>, Status> {
+        self.answer(request, convert::list_destroyed_keys, convert::destroyed_keys).await
+    }
 }

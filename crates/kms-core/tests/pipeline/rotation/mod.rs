@@ -5,3 +5,4 @@ mod moving;
 mod operators;
 mod races;
 pub(crate) mod support;
+mod tombstones;

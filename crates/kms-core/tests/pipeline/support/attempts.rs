@@ -6,17 +6,18 @@ use kms_core::{
     key::KeyId,
     operation::OperationName,
     ops::{
-        Alias, CancelKeyDeletion, DecryptDataKey, DescribeKey, Description, DisableKey, DisableKeyRotation,
-        EnableKey, EnableKeyRotation, EncryptDataKey, GenerateDataKeyWithoutPlaintext, GenerateRandom,
-        GetRotationStatus, KeySelector, ListKeys, Operation, PageSize, PendingDays, RotateKeyOnDemand,
-        RotationInterval, ScheduleKeyDeletion, UpdateKeyAlias, UpdateKeyDescription, UpdateRotationInterval,
+        Alias, CancelKeyDeletion, DecryptDataKey, DescribeKey, DescribeKeyUsage, Description, DisableKey,
+        DisableKeyRotation, EnableKey, EnableKeyRotation, EncryptDataKey, GenerateDataKeyWithoutPlaintext,
+        GenerateRandom, GetCampaign, GetRotationStatus, KeySelector, ListCampaigns, ListKeys, Operation,
+        PageSize, PendingDays, Rewrap, RotateKeyOnDemand, RotationInterval, ScheduleKeyDeletion,
+        StartCampaign, UpdateKeyAlias, UpdateKeyDescription, UpdateRotationInterval,
     },
 };
 
 use super::{World, context, create, generate};
 
 /// Operations that no user can call: parts of other calls, the service's own, and the operators'.
-const NO_CALLS_OF_USERS: &[OperationName] = &[
+pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
     OperationName::CreateDefaultKey,
     OperationName::RotateKey,
     OperationName::ReserveKeyUses,
@@ -28,11 +29,14 @@ const NO_CALLS_OF_USERS: &[OperationName] = &[
     OperationName::RewrapKey,
     OperationName::ForgetRoots,
     OperationName::DestroyRoots,
+    OperationName::ListDestroyedKeys,
+    OperationName::AdvanceClock,
+    OperationName::ReadClock,
     OperationName::CreateBackup,
     OperationName::RestoreBackup,
 ];
 /// Operations that are named but not built.
-const NOT_BUILT_YET: &[OperationName] = &[
+pub(crate) const NOT_BUILT_YET: &[OperationName] = &[
     OperationName::CreateAlias,
     OperationName::AssociateAlias,
     OperationName::DeleteAlias,
@@ -63,7 +67,6 @@ const NOT_BUILT_YET: &[OperationName] = &[
     OperationName::ListKeystores,
     OperationName::DescribeQuotas,
     OperationName::CountKeys,
-    OperationName::DescribeKeyUsage,
     OperationName::EncryptData,
     OperationName::DecryptData,
     OperationName::Sign,
@@ -75,7 +78,6 @@ const NOT_BUILT_YET: &[OperationName] = &[
     OperationName::GenerateDataKeyPair,
     OperationName::GenerateDataKeys,
     OperationName::ReEncrypt,
-    OperationName::Rewrap,
 ];
 
 type Run = dyn Fn(&World, &Caller) -> Result<(), Error>;
@@ -84,12 +86,26 @@ type Run = dyn Fn(&World, &Caller) -> Result<(), Error>;
 pub(crate) struct Attempt {
     pub(crate) name: OperationName,
     run: Box<Run>,
+    first: Vec<Box<Run>>,
 }
 
 impl Attempt {
     fn of<O: Operation + Clone>(operation: O) -> Self {
         let run = move |world: &World, caller: &Caller| world.run(caller, operation.clone()).map(drop);
-        Self { name: O::NAME, run: Box::new(run) }
+        Self { name: O::NAME, run: Box::new(run), first: Vec::new() }
+    }
+
+    /// Makes it one that only succeeds when the enabled key was prepared by `operation`.
+    fn after<O: Operation + Clone>(mut self, operation: O) -> Self {
+        self.first.push(Self::of(operation).run);
+        self
+    }
+
+    /// Does to the enabled key what the operation needs to succeed.
+    pub(crate) fn prepare(&self, world: &World, caller: &Caller) {
+        for run in &self.first {
+            run(world, caller).expect("nothing is in the way");
+        }
     }
 
     pub(crate) fn run(&self, world: &World, caller: &Caller) -> Result<(), Error> {
@@ -105,11 +121,11 @@ impl Attempt {
     /// Whether it seals or opens with the key.
     pub(crate) fn uses_key(&self) -> bool {
         use OperationName::{
-            DecryptDataKey, EncryptDataKey, GenerateDataKey, GenerateDataKeyWithoutPlaintext,
+            DecryptDataKey, EncryptDataKey, GenerateDataKey, GenerateDataKeyWithoutPlaintext, Rewrap,
         };
         matches!(
             self.name,
-            GenerateDataKey | GenerateDataKeyWithoutPlaintext | EncryptDataKey | DecryptDataKey
+            GenerateDataKey | GenerateDataKeyWithoutPlaintext | EncryptDataKey | DecryptDataKey | Rewrap
         )
     }
 }
@@ -123,6 +139,7 @@ pub(crate) fn attempts(key_id: KeyId, ciphertext: &[u8]) -> Vec<Attempt> {
     let secret = SecretBytes::new(vec![5; 32]);
     let encrypt = EncryptDataKey::new(key.clone(), secret, context()).expect("a data key");
     let decrypt = DecryptDataKey::new(ciphertext, None, context()).expect("a ciphertext");
+    let rewrap = Rewrap::new(ciphertext, None, context()).expect("a ciphertext");
     let size = PageSize::parse(0).expect("a size");
     let interval = RotationInterval::parse(30).expect("an interval");
     let pending = PendingDays::parse(7).expect("a waiting time");
@@ -140,10 +157,16 @@ pub(crate) fn attempts(key_id: KeyId, ciphertext: &[u8]) -> Vec<Attempt> {
         Attempt::of(decrypt),
         Attempt::of(GenerateRandom::new(32).expect("a length")),
         Attempt::of(EnableKeyRotation { key_id, interval }),
-        Attempt::of(UpdateRotationInterval { key_id, interval }),
-        Attempt::of(GetRotationStatus { key }),
+        Attempt::of(UpdateRotationInterval { key_id, interval })
+            .after(EnableKeyRotation { key_id, interval }),
+        Attempt::of(GetRotationStatus { key: key.clone() }),
+        Attempt::of(DescribeKeyUsage { key: key.clone() }),
+        Attempt::of(StartCampaign { key_id }),
+        Attempt::of(GetCampaign { key: key.clone(), target: 1 }).after(StartCampaign { key_id }),
+        Attempt::of(ListCampaigns { key: key.clone() }),
         Attempt::of(RotateKeyOnDemand { key_id, from_version: None }),
-        Attempt::of(DisableKeyRotation { key_id }),
+        Attempt::of(rewrap).after(RotateKeyOnDemand { key_id, from_version: Some(1) }),
+        Attempt::of(DisableKeyRotation { key_id }).after(EnableKeyRotation { key_id, interval }),
         Attempt::of(ScheduleKeyDeletion { key_id, pending }),
         Attempt::of(CancelKeyDeletion { key_id }),
     ];
