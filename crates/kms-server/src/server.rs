@@ -61,6 +61,34 @@ pub async fn start(config: &Config) -> Result<RunningServer, ServeError> {
 
 /// As [`start`], on sockets that listen already.
 pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningServer, ServeError> {
+    prepare(config).await?.listen(config, inherited).await
+}
+
+/// A service that is whole, and that nobody can reach yet.
+pub(crate) struct Prepared {
+    tls: rustls::ServerConfig,
+    gate: Arc<Gate>,
+    adapters: Adapters,
+}
+
+impl Prepared {
+    /// The pipeline, for what has to be done before the first call.
+    pub(crate) fn service(&self) -> &Service {
+        &self.gate.service
+    }
+
+    /// Lets callers in.
+    pub(crate) async fn listen(
+        self,
+        config: &Config,
+        inherited: Inherited,
+    ) -> Result<RunningServer, ServeError> {
+        listen(Listeners::open(config, inherited)?, self.tls, self.gate, self.adapters).await
+    }
+}
+
+/// Opens everything and settles what a crash left.
+pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let identities = Identities::load(&config.identity_file)?;
     let tls = tls::server_config(&config.grpc)?;
     let opened = config.clone();
@@ -83,7 +111,7 @@ pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningSe
         clock: adapters.machine.clone(),
         changes: adapters.changes.clone(),
     });
-    listen(Listeners::open(config, inherited)?, tls, gate, adapters).await
+    Ok(Prepared { tls, gate, adapters })
 }
 
 async fn listen(

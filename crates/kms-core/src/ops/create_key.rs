@@ -53,6 +53,8 @@ pub struct CreateKey {
     pub tags: BTreeMap<String, String>,
     /// Makes a retry safe.
     pub idempotency_token: Option<IdempotencyToken>,
+    /// The id that it gets, in place of a fresh one. Only seeds say it: no transport does.
+    pub fixed_id: Option<KeyId>,
 }
 
 impl CreateKey {
@@ -67,6 +69,7 @@ impl CreateKey {
             keystore: None,
             tags: BTreeMap::new(),
             idempotency_token: None,
+            fixed_id: None,
         }
     }
 }
@@ -85,6 +88,9 @@ impl Operation for CreateKey {
             return Err(Error::AliasExists);
         }
         let kind = self.kind()?;
+        if let Some(id) = self.fixed_id {
+            draft.key(id, None);
+        }
         let root = scope.directory().root().await?;
         let scope_of_key =
             KeyScope::Custom { project: caller.project.clone(), region: caller.region.clone() };

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod deployment;
+mod seed;
 
 use std::{
     convert::Infallible,
@@ -23,10 +24,13 @@ use crate::{
         AdminConfig, CipherConfig, CipherPlace, ClockKind, Config, GrpcConfig, HsmConfig, StoreConfig,
         TrafficConfig,
     },
+    listeners::Inherited,
     manual_clock::ManualClock,
     server::{self, RunningServer, ServeError},
     traffic::TrafficMode,
 };
+
+use seed::{SeedError, Seeds};
 
 /// The one way a token is made; also used by compose and by tests.
 const INIT_TOKEN: &str = include_str!("../../../../softhsm-config/init-token.sh");
@@ -66,6 +70,9 @@ pub struct DevOptions {
     /// with it needs it from then on.
     #[arg(long, value_enum, default_value_t = ClockKind::System)]
     clock: ClockKind,
+    /// Keys that are to exist: a TOML file of [[keys]] with fixed ids (docs/examples/seeds.toml)
+    #[arg(long, value_name = "FILE")]
+    seed_file: Option<PathBuf>,
     /// PKCS#11 module in place of SoftHSM2's own path (a tracer around it, for instance)
     #[arg(long, value_name = "FILE")]
     module: Option<PathBuf>,
@@ -118,6 +125,9 @@ pub enum DevError {
     /// The certificates cannot be made.
     #[error("the certificates cannot be made: {0}")]
     Certificates(String),
+    /// The seeds.
+    #[error(transparent)]
+    Seeds(#[from] SeedError),
     /// The service.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -164,6 +174,7 @@ pub async fn start(options: &DevOptions) -> Result<DevServer, DevError> {
     if options.clock == ClockKind::System && ManualClock::file(&directory).exists() {
         return Err(DevError::HasManualClock(directory));
     }
+    let seeds = options.seed_file.as_deref().map(Seeds::load).transpose()?.unwrap_or_default();
     let deployment = deployment::Deployment::standard();
     let identity_file = directory.join("identity.toml");
     write_private(&identity_file, deployment.identity_toml().as_bytes())?;
@@ -175,7 +186,9 @@ pub async fn start(options: &DevOptions) -> Result<DevServer, DevError> {
         let made = tokio::task::spawn_blocking(move || server::initialise(&fresh)).await;
         made.map_err(|error| DevError::Token(error.to_string()))??;
     }
-    let server = server::start(&config).await?;
+    let prepared = server::prepare(&config).await?;
+    seeds.sow(prepared.service()).await?;
+    let server = prepared.listen(&config, Inherited::default()).await?;
     let described = describe(&server, &deployment, &tls);
     write_private(&directory.join("dev.json"), format!("{described:#}\n").as_bytes())?;
     let mut out = io::stdout().lock();
