@@ -22,14 +22,14 @@ const CONTEXT: [(&str, &str); 1] = [("bucket", "photos")];
 
 async fn rotate(clients: &Clients, key_id: &str) -> u32 {
     let request = RotateKeyOnDemandRequest { key_id: key_id.to_owned(), from_version: 0 };
-    let rotated = RotationServiceClient::new(clients.channel.clone()).rotate_key_on_demand(request);
-    rotated.await.expect("rotated").into_inner().key.expect("a key").current_version
+    let mut rotations = RotationServiceClient::new(clients.channel.clone());
+    rotations.rotate_key_on_demand(request).await.expect("rotated").into_inner().key.expect("a key").current_version
 }
 
 async fn campaign(clients: &Clients, key_id: &str) -> Campaign {
     let request = GetCampaignRequest { key: by_id(key_id), target_version: 3 };
-    let read = CampaignServiceClient::new(clients.channel.clone()).get_campaign(request);
-    read.await.expect("begun").into_inner().campaign.expect("a campaign")
+    let mut campaigns = CampaignServiceClient::new(clients.channel.clone());
+    campaigns.get_campaign(request).await.expect("begun").into_inner().campaign.expect("a campaign")
 }
 
 /// Data keys issued by version.
