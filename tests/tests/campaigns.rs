@@ -109,6 +109,7 @@ async fn a_campaign_that_is_killed_goes_on_and_the_gate_opens_at_its_end_only() 
         assert_eq!(status.gate_open, counted == 2 * DATA_KEYS);
     }
     assert!(rewrap(&dev, &input, &output).status().expect("dewctl").success());
+    let admin = dev.user(0, "admin").await;
     let status = campaign(&admin, &key).await;
     let expected = |version: u32| (version, DATA_KEYS, DATA_KEYS, true);
     let versions: Vec<_> =
