@@ -171,7 +171,7 @@ impl Delta {
     }
 
     /// The versions that sealed what was moved.
-    fn from_versions(&self) -> BTreeSet<u32> {
+    fn sealing_versions(&self) -> BTreeSet<u32> {
         self.moved.iter().map(|(from, ..)| *from).collect()
     }
 
@@ -247,7 +247,7 @@ impl Usage {
     /// Counts an acknowledged record. Called in the order of the log; costs a lock and a look-up.
     pub(crate) fn note(&self, sequence: u64, one: Option<&Use>) {
         let mut state = self.state();
-        state.waiting.up_to = sequence + 1;
+        state.waiting.up_to = state.waiting.up_to.max(sequence + 1);
         let Some(one) = one else { return };
         if one.moved.is_some() {
             self.items.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! What is counted goes to the store, and comes from there.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     sync::atomic::Ordering,
 };
 
@@ -69,10 +69,11 @@ impl Service {
                 self.usage().note(sequence, None);
                 continue;
             };
-            if !written.contains_key(&one.key_id) {
-                written.insert(one.key_id, self.stored_use(one.key_id).await?.0.up_to);
-            }
-            let is_missing = written.get(&one.key_id).is_none_or(|up_to| *up_to <= sequence);
+            let up_to = match written.entry(one.key_id) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(unknown) => *unknown.insert(self.stored_use(one.key_id).await?.0.up_to),
+            };
+            let is_missing = up_to <= sequence;
             self.usage().note(sequence, Some(&one).filter(|_| is_missing));
             count += u64::from(is_missing);
             if self.usage().is_full() {
@@ -105,9 +106,9 @@ impl Service {
             if stored.up_to >= batch.up_to {
                 continue;
             }
-            for from in delta.from_versions() {
-                if !known.contains_key(&(*key, from)) {
-                    known.insert((*key, from), self.moved_items(*key, from).await?);
+            for from in delta.sealing_versions() {
+                if let Entry::Vacant(unknown) = known.entry((*key, from)) {
+                    unknown.insert(self.moved_items(*key, from).await?);
                 }
             }
             let added = added(*key, StoredUse { up_to: batch.up_to, ..stored }, delta, &known);
@@ -206,7 +207,7 @@ impl Service {
                 }
             }
             let mut known = Known::new();
-            for from in delta.from_versions() {
+            for from in delta.sealing_versions() {
                 known.insert((key, from), self.moved_items(key, from).await?);
             }
             usage = added(key, usage, &delta, &known).usage;
