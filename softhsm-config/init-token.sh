@@ -82,11 +82,15 @@ make_token() { # DIRECTORY LABEL
     rm -rf "$making"
 }
 
-# A renamed copy, so that being killed here does no harm.
+# A renamed copy, so that being killed here does no harm. A token that was added to this one has a copy under
+# its own name.
 restore_token_object() { # DIRECTORY
     for object in "$1"/tokens/*/token.object; do
-        if [ ! -s "$object" ] && [ -s "$1/token.object" ]; then
-            cp "$1/token.object" "$object.copy"
+        [ -d "${object%/*}" ] || continue # it was added to another one
+        copy="$1/$(basename "$(dirname "$object")").object"
+        [ -s "$copy" ] || copy="$1/token.object"
+        if [ ! -s "$object" ] && [ -s "$copy" ]; then
+            cp "$copy" "$object.copy"
             mv "$object.copy" "$object"
             echo "init-token: restored $object, which a process that was killed left empty" >&2
         fi

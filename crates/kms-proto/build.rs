@@ -6,7 +6,11 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: [&str; 2] = ["../../proto/kms/v1/kms.proto", "../../proto/kms/v1/operator.proto"];
+const CONTRACT: [&str; 3] = [
+    "../../proto/kms/v1/kms.proto",
+    "../../proto/kms/v1/keystores.proto",
+    "../../proto/kms/v1/operator.proto",
+];
 /// What dev mode serves besides.
 const DEV: &str = "../../proto/kms/v1/dev.proto";
 

@@ -114,6 +114,21 @@ impl Serve {
         self.configure(hsm);
     }
 
+    /// A keystore on a token of this module, from the next start on; `hsm` as for
+    /// [`configure`](Self::configure).
+    ///
+    /// # Panics
+    /// If the token cannot be made.
+    pub fn keystore(&mut self, name: &str, module: Module, hsm: &str) {
+        let token = module.token(&self.directory.join(name), name);
+        let (file, pin) = (&token.module, &token.pin_file);
+        let keystore = format!(
+            "{hsm}[[keystores]]\nname = {name:?}\nmodule = {file:?}\ntoken_label = {name:?}\npin_file = {pin:?}\n"
+        );
+        self.configure(&keystore);
+        self.token.environment.extend(token.environment);
+    }
+
     /// Writes the configuration; `hsm` holds lines of its part of that name.
     ///
     /// # Panics

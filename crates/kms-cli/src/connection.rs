@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use kms_client::{Client, ClientConfig};
@@ -106,6 +107,11 @@ impl ConnectionOptions {
     /// Connects as an operator.
     pub(crate) async fn operator(&self) -> Result<Client, Failure> {
         Client::connect(self.config(Role::Operator)?).await.map_err(Failure::from)
+    }
+
+    /// Connects as an operator whose calls may take this long.
+    pub(crate) async fn patient_operator(&self, deadline: Duration) -> Result<Client, Failure> {
+        Client::connect(self.config(Role::Operator)?.deadline(deadline)).await.map_err(Failure::from)
     }
 
     /// Connects as a user, in the project that was named.

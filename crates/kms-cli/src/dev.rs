@@ -16,6 +16,9 @@ use crate::{
 /// The units of a span of time, with their seconds. A year is 365 days.
 const UNITS: [(char, u64); 5] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400), ('y', 365 * 86_400)];
 
+/// How long all that becomes due may take.
+const LONGEST_ADVANCE: Duration = Duration::from_secs(600);
+
 /// What to do with the clock of `dewpoint dev --clock manual`.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum DevCommand {
@@ -37,7 +40,7 @@ pub(crate) async fn run(
     connection: &ConnectionOptions,
     as_json: bool,
 ) -> Result<(), Failure> {
-    let client = connection.operator().await?;
+    let client = connection.patient_operator(LONGEST_ADVANCE).await?;
     let now = match command {
         DevCommand::Advance { by } => client.advance_clock(*by).await?,
         DevCommand::Now => client.read_clock().await?,

@@ -166,14 +166,18 @@ fn table(survey: &Survey) -> String {
 
 fn line(feature: &Feature) -> String {
     let state = match &feature.state {
-        FeatureState::Works => "works".to_owned(),
-        FeatureState::Offered => "offered".to_owned(),
-        FeatureState::Missing => "missing".to_owned(),
-        FeatureState::NotConfigured => "not set up".to_owned(),
-        FeatureState::Fails(how) => format!("FAILS: {how}"),
+        FeatureState::Works => "works",
+        FeatureState::Offered => "offered",
+        FeatureState::Missing => "missing",
+        FeatureState::NotConfigured => "not set up",
+        FeatureState::Fails(_) => "FAILS",
+    };
+    let how = match &feature.state {
+        FeatureState::Fails(how) => format!(": {how}"),
+        _ => String::new(),
     };
     let needed = if feature.needed { "needed" } else { "" };
-    format!("{state:<11} {needed:<7} {:<46} {}", feature.name, feature.mechanisms)
+    format!("{state:<11} {needed:<7} {:<46} {}{how}", feature.name, feature.mechanisms)
 }
 
 fn described(survey: &Survey) -> Value {

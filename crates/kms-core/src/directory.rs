@@ -9,6 +9,7 @@
 //! | `t/` account `/` region `/` SHA-256 of an idempotency token | the request's digest and its key |
 //! | `s/` due time (8 bytes, µs) kind (1 byte) key id | nothing: what falls due, in the order of time (`due.rs`) |
 //! | `x/` key id (16 bytes) | nothing: the list of destroyed keys |
+//! | `h/` keystore id | the keystore: a token that an account has taken for its keys |
 //! | `g/` key id (16 bytes) `/` grant id (hex) | the grant |
 //! | `r/` material id `/` region | id of the replica that is valid in the region |
 //! | `o/` request id | the change's digest: the change is committed, its outcome perhaps not recorded |
@@ -30,8 +31,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     error::Error,
-    identity::{AccountId, Caller, Region, ServiceName},
+    identity::{AccountId, Caller, KeystoreId, Region, ServiceName},
     key::{DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord},
+    keystore::KeystoreRecord,
     ports::{Condition, KeyStore, Mac, Mutation, Revision, StoreError, StoreKey, Versioned},
     record::RequestId,
     root::RootRecord,
@@ -162,6 +164,17 @@ impl Directory {
     /// What the store says of the root keys.
     pub(crate) async fn root(&self) -> Result<Stored<RootRecord>, Error> {
         self.read(ROOT_PATH.to_vec()).await?.ok_or_else(|| tampered("the record of the root keys is gone"))
+    }
+
+    /// The keystore with this id, whoever owns it.
+    pub(crate) async fn keystore(&self, id: &KeystoreId) -> Result<Option<Stored<KeystoreRecord>>, Error> {
+        self.read(keystore_path(id)).await
+    }
+
+    /// All keystores, in the order of their ids: no more than tokens were configured.
+    pub(crate) async fn keystores(&self) -> Result<Vec<KeystoreRecord>, Error> {
+        let entries = self.index(KEYSTORE_PREFIX, None, MAX_KEYSTORES).await?;
+        entries.iter().map(|(path, versioned)| self.open(path, &versioned.value)).collect()
     }
 
     /// A page of all keys, whoever owns them: each one's store key, and its record if it is authentic.
@@ -342,6 +355,10 @@ pub(crate) fn token_path(caller: &Caller, token: &str) -> StoreKey {
     [&prefix[..], &Sha256::digest(token)].concat()
 }
 
+pub(crate) fn keystore_path(id: &KeystoreId) -> StoreKey {
+    [KEYSTORE_PREFIX, id.as_str().as_bytes()].concat()
+}
+
 pub(crate) fn outbox_path(request: RequestId) -> StoreKey {
     [OUTBOX_PREFIX, request.as_bytes()].concat()
 }
@@ -356,6 +373,9 @@ pub(crate) fn grants_prefix(id: KeyId) -> StoreKey {
 }
 
 const KEY_PREFIX: &[u8] = b"k/";
+const KEYSTORE_PREFIX: &[u8] = b"h/";
+/// More tokens are not configured by anyone.
+const MAX_KEYSTORES: usize = 1000;
 pub(crate) const DESTROYED_PREFIX: &[u8] = b"x/";
 pub(crate) const OUTBOX_PREFIX: &[u8] = b"o/";
 pub(crate) const DEPLOYMENT_PATH: &[u8] = b"m/deployment";

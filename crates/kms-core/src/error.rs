@@ -287,11 +287,14 @@ pub enum Error {
     /// The keystore is disabled.
     #[error("the keystore is disabled; enable it first")]
     KeystoreDisabled,
+    /// Letting go of a keystore that is in use.
+    #[error("the keystore is not disabled; disable it first")]
+    KeystoreNotDisabled,
     /// The keystore holds keys.
     #[error("the keystore still holds keys")]
     KeystoreNotEmpty,
-    /// The token or the name is taken.
-    #[error("the keystore exists already, or its token is in use")]
+    /// The token is taken.
+    #[error("the token is a keystore already")]
     KeystoreExists,
     /// Not for keys of a keystore. DEW: KMS.0338, KMS.0339, KMS.0340.
     #[error("the operation is not for keys of a custom keystore")]
@@ -402,6 +405,7 @@ impl Error {
             Self::TagNotFound => "TAG_NOT_FOUND",
             Self::KeystoreNotFound => "KEYSTORE_NOT_FOUND",
             Self::KeystoreDisabled => "KEYSTORE_DISABLED",
+            Self::KeystoreNotDisabled => "KEYSTORE_NOT_DISABLED",
             Self::KeystoreNotEmpty => "KEYSTORE_NOT_EMPTY",
             Self::KeystoreExists => "KEYSTORE_EXISTS",
             Self::KeystoreUnsupported => "KEYSTORE_UNSUPPORTED",

@@ -12,6 +12,7 @@ mod due;
 pub mod error;
 pub mod identity;
 pub mod key;
+pub mod keystore;
 pub mod operation;
 pub mod ops;
 pub mod ports;

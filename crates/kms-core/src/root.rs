@@ -15,7 +15,7 @@ use crate::{
     error::Error,
     identity::UserId,
     key::{KeyRecord, WrappedKey},
-    ops::Plan,
+    ops::{Place, Plan},
     ports::{Condition, HsmError, HsmSession, Transaction},
 };
 
@@ -88,6 +88,11 @@ impl Stored<RootRecord> {
         }
     }
 
+    /// The same for a key on the token at `place`: only the service's own has its root keys rotated.
+    pub(crate) fn accept_at(&self, place: &Place, wrapped: WrappedKey) -> Result<WrappedKey, Error> {
+        if place.is_some() { Ok(wrapped) } else { self.accept(wrapped) }
+    }
+
     /// The plan of a commit that puts `root` in its place.
     pub(crate) fn replace(&self, directory: &Directory, root: RootRecord) -> Result<Plan<RootRecord>, Error> {
         let put = directory.put(ROOT_PATH.to_vec(), &root)?;
@@ -98,9 +103,11 @@ impl Stored<RootRecord> {
 }
 
 impl KeyRecord {
-    /// Whether one of its versions is wrapped under an older generation than this one.
+    /// Whether one of its versions is wrapped under an older generation than this one. Keys of keystores need
+    /// none: another token's root key wraps them.
     pub(crate) fn needs_older_than(&self, generation: u32) -> bool {
-        self.versions.iter().any(|version| version.wrapped.root_generation < generation)
+        self.keystore.is_none()
+            && self.versions.iter().any(|version| version.wrapped.root_generation < generation)
     }
 }
 

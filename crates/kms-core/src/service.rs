@@ -73,12 +73,11 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// The HSM that keys at `place` live on.
-    fn hsm_at(&self, place: &Place) -> Result<&Arc<dyn Hsm>, Error> {
-        match place {
-            None => Ok(&self.hsm),
-            Some(keystore) => self.keystores.get(keystore).ok_or(Error::KeystoreNotFound),
-        }
+    /// The token of a keystore. One that is not configured any more is a fault of the deployment.
+    fn keystore(&self, id: &KeystoreId) -> Result<&Arc<dyn Hsm>, Error> {
+        let detail = || format!("the token of keystore {id} is not configured");
+        let unavailable = || HsmError::Unavailable { function: "C_Initialize", detail: detail() };
+        self.keystores.get(id).ok_or_else(|| unavailable().into())
     }
 
     /// Forgets the loaded handles of `material`, wherever it is loaded.
@@ -187,7 +186,7 @@ impl Service {
             return Some(self.change(&attempt, call.request_id, call.patience, draft).await);
         }
         Some(match operation.prepare(&scope, &mut draft).await {
-            Ok(Prepared::Use(place, work)) => match self.ports.hsm_at(&place) {
+            Ok(Prepared::Use(place, work)) => match self.hsm_at(&place).await {
                 Ok(hsm) => self.use_hsm(hsm, operation, call, draft, work).await,
                 Err(error) => self.conclude(draft, Phase::Complete, Held::new(Err(error))).await,
             },
@@ -481,7 +480,31 @@ impl Service {
         patience: Duration,
         work: impl FnOnce(&mut dyn HsmSession) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        waiting::on_hsm(self.ports.hsm_at(place)?, &self.ports, patience, work).await
+        waiting::on_hsm(self.hsm_at(place).await?, &self.ports, patience, work).await
+    }
+
+    /// The HSM at `place`. Every work with a key comes by here, so a keystore that is disabled is refused
+    /// once for all operations.
+    async fn hsm_at(&self, place: &Place) -> Result<&Arc<dyn Hsm>, Error> {
+        let Some(keystore) = place else { return Ok(&self.ports.hsm) };
+        let stored = self.directory.keystore(keystore).await?.ok_or(Error::KeystoreNotFound)?;
+        stored.value.check_enabled()?;
+        self.ports.keystore(keystore)
+    }
+
+    /// Whether the service is configured with a token of this name.
+    pub(crate) fn has_keystore_token(&self, id: &KeystoreId) -> bool {
+        self.ports.keystores.contains_key(id)
+    }
+
+    /// Runs `work` on a configured token, whether or not it is a keystore that is enabled.
+    pub(crate) async fn on_keystore_token<T: Send + 'static>(
+        &self,
+        id: &KeystoreId,
+        patience: Duration,
+        work: impl FnOnce(&mut dyn HsmSession) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        waiting::on_hsm(self.ports.keystore(id)?, &self.ports, patience, work).await
     }
 }
 

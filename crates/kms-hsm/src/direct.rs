@@ -18,16 +18,15 @@ use cryptoki::{
 };
 use cryptoki_sys::{
     CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_ECDH1_DERIVE_PARAMS, CK_FUNCTION_LIST, CK_GCM_PARAMS, CK_MECHANISM,
-    CK_MECHANISM_INFO, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS,
-    CK_RV, CK_ULONG, CKD_NULL, CKG_MGF1_SHA1, CKG_MGF1_SHA256, CKG_MGF1_SHA384, CKG_MGF1_SHA512,
-    CKM_ECDH1_DERIVE, CKM_RSA_PKCS_OAEP, CKM_RSA_PKCS_PSS, CKM_SHA_1, CKM_SHA256, CKM_SHA384, CKM_SHA512,
-    CKR_OK, CKZ_DATA_SPECIFIED,
+    CK_MECHANISM_INFO, CK_OBJECT_HANDLE, CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS, CK_RV, CK_ULONG,
+    CKD_NULL, CKG_MGF1_SHA1, CKG_MGF1_SHA256, CKG_MGF1_SHA384, CKG_MGF1_SHA512, CKM_ECDH1_DERIVE,
+    CKM_RSA_PKCS_OAEP, CKM_RSA_PKCS_PSS, CKM_SHA_1, CKM_SHA256, CKM_SHA384, CKM_SHA512, CKR_OK,
+    CKZ_DATA_SPECIFIED,
 };
 use kms_core::ports::DigestAlgorithm;
 use zeroize::Zeroizing;
 
-/// The number of a mechanism, as `CKM_SHA256_HMAC`.
-pub(crate) type MechanismId = CK_MECHANISM_TYPE;
+use crate::parameters::{Cipher, Direction, Gcm, MechanismId, Signing, Wrapping};
 
 /// An object of the token, by the number that the module gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,45 +36,6 @@ impl From<ObjectHandle> for Handle {
     fn from(object: ObjectHandle) -> Self {
         Self(object.handle())
     }
-}
-
-/// The parameters of GCM. PKCS#11 §6.13.3 (CK_GCM_PARAMS).
-#[derive(Clone, Copy)]
-pub(crate) struct Gcm<'a> {
-    pub(crate) iv: &'a [u8; 12],
-    pub(crate) associated_data: &'a [u8],
-}
-
-/// How a signature or an HMAC is made.
-#[derive(Clone, Copy)]
-pub(crate) enum Signing {
-    /// By a mechanism without parameters.
-    Plain(MechanismId),
-    /// By RSA-PSS over a digest; MGF1 with the same hash, and a salt as long as the digest.
-    Pss(DigestAlgorithm),
-}
-
-/// What a cipher does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Encrypt,
-    Decrypt,
-}
-
-/// A cipher's mechanism with its parameters, if it has any.
-#[derive(Clone, Copy)]
-pub(crate) struct Cipher<'a> {
-    pub(crate) mechanism: MechanismId,
-    pub(crate) gcm: Option<Gcm<'a>>,
-}
-
-/// How a key is wrapped and unwrapped.
-#[derive(Clone, Copy)]
-pub(crate) enum Wrapping {
-    /// By a mechanism without parameters.
-    Plain(MechanismId),
-    /// By RSA-OAEP with SHA-1 and no label: the only form that every module has.
-    Oaep,
 }
 
 /// The module's functions. The library that they lie in stays loaded as long as this lives.

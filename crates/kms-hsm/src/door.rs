@@ -12,9 +12,10 @@ use cryptoki::{
 use crate::{
     OpenError, Pkcs11Config,
     calls::{Call, Counters},
-    direct::{Direct, MechanismId},
+    direct::Direct,
     failure::Failure,
     mechanisms::{Capabilities, VendorSm4},
+    parameters::MechanismId,
     session::{TokenSession, counted},
 };
 

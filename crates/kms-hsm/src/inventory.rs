@@ -14,7 +14,8 @@ use crate::{
     calls::Call,
     direct::Handle,
     failure::{Damage, Failure, Place, Trouble, constant_name},
-    keys::{self, Form},
+    form::Form,
+    keys,
     mechanisms::WrapMechanism,
     session::TokenSession,
 };

@@ -15,8 +15,9 @@ use cryptoki_sys::{
 use crate::{
     OpenError,
     calls::Call,
-    direct::{Direct, MechanismId, Wrapping},
+    direct::Direct,
     failure::Failure,
+    parameters::{MechanismId, Wrapping},
 };
 
 /// How keys are wrapped under the root key. The number stands before the wrapped bytes, so that a

@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 
 use crate::{
     direct::Handle,
-    failure::{Damage, Place, Trouble},
-    keys::{self, Brief, Form, Task},
+    failure::{Damage, Trouble},
+    form::{Form, Task},
+    keys::{self, Brief},
     mechanisms::WrapMechanism,
     pairs::{self, Pair, WrappedPair},
     session::TokenSession,
@@ -46,15 +47,15 @@ impl Token {
         if let Some(known) = known(self) {
             return Ok(known);
         }
-        let anchor = self.anchor();
+        let birth = self.birth()?;
         if let Some(known) = known(self) {
             return Ok(known); // another worker found it out while this one waited
         }
         let form = self.form(tried)?;
-        let works = match try_out(&anchor, form, form.wrap(self.capabilities())) {
+        let works = match try_out(&birth.session, form, form.wrap(self.capabilities())) {
             Ok(()) => true,
             Err(trouble) => {
-                self.is_refusal(&anchor, kind, trouble)?;
+                self.is_refusal(kind, trouble)?;
                 false
             }
         };
@@ -63,17 +64,15 @@ impl Token {
     }
 
     /// Fails unless a trial failed because the token cannot do it: the device works otherwise.
-    fn is_refusal(&self, anchor: &TokenSession, kind: BackingKind, trouble: Trouble) -> Result<(), Trouble> {
+    fn is_refusal(&self, kind: BackingKind, trouble: Trouble) -> Result<(), Trouble> {
         let error = match trouble {
             Trouble::Call(failure) => match failure.damage() {
                 Damage::None | Damage::Doubt => HsmError::from(failure),
-                Damage::Object | Damage::Session | Damage::Token => {
-                    return Err(failure.at(Place::Anchor).into());
-                }
+                Damage::Object | Damage::Session | Damage::Token => return Err(failure.into()),
             },
             Trouble::Refusal(error) => error,
         };
-        self.prove(anchor)?;
+        self.self_test()?;
         tracing::info!(?kind, %error, "the token does not work with keys of a kind whose mechanisms it has");
         Ok(())
     }
@@ -93,7 +92,8 @@ impl Token {
 pub(crate) fn try_out(session: &TokenSession, form: Form, wrap: WrapMechanism) -> Result<(), Trouble> {
     let Task::Pair(pair) = form.task else { return keys::prove_device(session, form, wrap) };
     let root = Brief { session, handle: keys::make_passing_root(session)? };
-    let made = pairs::make(session, (form, pair), wrap, root.handle)?;
+    let newborn = pairs::generate(session, pair, true)?;
+    let made = pairs::seal_up(session, (form, pair), wrap, root.handle, newborn)?;
     let loaded = Brief { session, handle: keys::load(session, form, root.handle, &made.blob)? };
     use_it(session, pair, loaded.handle, &made)
 }
@@ -102,9 +102,7 @@ pub(crate) fn try_out(session: &TokenSession, form: Form, wrap: WrapMechanism) -
 fn use_it(session: &TokenSession, pair: Pair, key: Handle, made: &WrappedPair) -> Result<(), Trouble> {
     match pair {
         Pair::Rsa { modulus_bytes } => {
-            let mut block = vec![0x5a; modulus_bytes];
-            block[0] = 0; // less than every modulus
-            signing::decrypt(session, key, &block)?;
+            signing::prove_decryption(session, key, modulus_bytes)?;
             let mechanism = SigningMechanism::RsaPss(DigestAlgorithm::Sha256);
             SignatureRequest::new(pair, mechanism, &[0; 32])?.sign(session, key).map(drop)
         }

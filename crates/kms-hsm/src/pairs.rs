@@ -15,10 +15,12 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
-    direct::{Handle, Signing},
+    direct::Handle,
     failure::Trouble,
-    keys::{Brief, Form, wrap_proved},
+    form::Form,
+    keys::{Brief, wrap_proved},
     mechanisms::WrapMechanism,
+    parameters::Signing,
     sealing::PROBE,
     session::TokenSession,
     signing::with_digest_info,
@@ -226,28 +228,18 @@ pub(crate) struct WrappedPair {
 }
 
 /// A pair that lies in the token for as long as a call takes.
-struct NewPair<'a> {
+pub(crate) struct NewPair<'a> {
     private: Brief<'a>,
     public_key: Vec<u8>,
 }
 
-fn generate(session: &TokenSession, pair: Pair, sensitive: bool) -> Result<NewPair<'_>, Trouble> {
+/// Makes a key pair whose private key can be wrapped, or read if it is not sensitive.
+pub(crate) fn generate(session: &TokenSession, pair: Pair, sensitive: bool) -> Result<NewPair<'_>, Trouble> {
     let templates = (&pair.public_attributes()[..], &pair.private_attributes(sensitive, true)[..]);
     let (public, private) = session.generate_key_pair(&pair.generation(), templates)?;
     let private = Brief { session, handle: private.into() };
     let _public = Brief { session, handle: public.into() };
     Ok(NewPair { private, public_key: pair.public_key(session, public)? })
-}
-
-/// Makes a key pair and wraps the private key under `root`. No object outlives this call.
-pub(crate) fn make(
-    session: &TokenSession,
-    (form, pair): (Form, Pair),
-    mechanism: WrapMechanism,
-    root: Handle,
-) -> Result<WrappedPair, Trouble> {
-    let NewPair { private, public_key } = generate(session, pair, true)?;
-    seal_up(session, (form, pair), mechanism, root, private.handle, public_key)
 }
 
 /// Brings a private key in and wraps it under `root`. No object outlives this call.
@@ -256,25 +248,24 @@ pub(crate) fn import(
     (form, pair): (Form, Pair),
     mechanism: WrapMechanism,
     root: Handle,
-    parsed: &Parsed,
+    parsed: Parsed,
 ) -> Result<WrappedPair, Trouble> {
     let mut template = form.attributes(true);
     template.extend(pair.curve());
     let handle = session.create_secret(&template, &parsed.components)?;
-    let private = Brief { session, handle };
-    seal_up(session, (form, pair), mechanism, root, private.handle, parsed.public_key.clone())
+    let arrived = NewPair { private: Brief { session, handle }, public_key: parsed.public_key };
+    seal_up(session, (form, pair), mechanism, root, arrived)
 }
 
-/// Wraps a private key and proves that it loads and belongs to its public key.
-fn seal_up(
+/// Wraps a private key, and proves that it loads and belongs to its public key. Its object goes.
+pub(crate) fn seal_up(
     session: &TokenSession,
     (form, pair): (Form, Pair),
     mechanism: WrapMechanism,
     root: Handle,
-    private: Handle,
-    public_key: Vec<u8>,
+    NewPair { private, public_key }: NewPair<'_>,
 ) -> Result<WrappedPair, Trouble> {
-    let proved = wrap_proved(session, form, mechanism, root, private)?;
+    let proved = wrap_proved(session, form, mechanism, root, private.handle)?;
     if pair.belongs(&public_key, &proved.fingerprint) {
         Ok(WrappedPair { blob: proved.blob, public_key })
     } else {

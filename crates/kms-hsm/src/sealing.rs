@@ -7,9 +7,10 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::{
-    direct::{Cipher, Gcm, Handle, MechanismId},
+    direct::Handle,
     failure::Trouble,
     mechanisms::{CipherForm, VendorSm4},
+    parameters::{Cipher, Gcm, MechanismId},
     session::TokenSession,
 };
 

@@ -15,8 +15,9 @@ use zeroize::Zeroizing;
 
 use crate::{
     calls::{Call, Counters},
-    direct::{Cipher, Direct, Direction, Handle, Signing, Wrapping},
+    direct::{Direct, Handle},
     failure::Failure,
+    parameters::{Cipher, Direction, Signing, Wrapping},
     software::Component,
 };
 

@@ -11,10 +11,11 @@ use kms_core::{
 use zeroize::Zeroizing;
 
 use crate::{
-    direct::{Cipher, Handle, Signing},
+    direct::Handle,
     failure::Trouble,
     keys::Brief,
     pairs::{Curve, Pair},
+    parameters::{Cipher, Signing},
     session::TokenSession,
     software,
 };
@@ -80,6 +81,17 @@ pub(crate) fn decrypt(
 ) -> Result<Zeroizing<Vec<u8>>, Trouble> {
     let cipher = Cipher { mechanism: CKM_RSA_X_509, gcm: None };
     Ok(session.decrypt(cipher, key, ciphertext, ciphertext.len())?)
+}
+
+/// Fails if the token does not decrypt a block that every key of this length takes.
+pub(crate) fn prove_decryption(
+    session: &TokenSession,
+    key: Handle,
+    modulus_bytes: usize,
+) -> Result<(), Trouble> {
+    let mut block = vec![0x5a; modulus_bytes];
+    block[0] = 0; // less than every modulus
+    decrypt(session, key, &block).map(drop)
 }
 
 /// Fails with [`HsmError::InvalidMaterial`] for what is no uncompressed point of the curve. A token that is asked

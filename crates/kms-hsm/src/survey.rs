@@ -7,13 +7,14 @@ use kms_core::{key::BackingKind, ports::HsmError};
 
 use crate::{
     OpenError, Pkcs11Config,
-    direct::MechanismId,
     door::{Description, Door, Occupied, load},
     failure::Trouble,
+    form::{Form, Task},
     inventory::Inventory,
-    keys::{self, Form, Task},
+    keys,
     mechanisms::{Capabilities, WrapMechanism},
     offers,
+    parameters::MechanismId,
     session::TokenSession,
     token::login,
 };
@@ -116,6 +117,23 @@ fn root_keys(
     Ok(keys.roots.into_keys().collect())
 }
 
+/// Kinds of keys that are tried out.
+const KEYS: [(BackingKind, &str, &str); 9] = {
+    const RSA: &str = "CKM_RSA_PKCS, CKM_RSA_PKCS_PSS, CKM_RSA_X_509, and one that wraps and pads";
+    const CURVE: &str = "CKM_ECDSA, CKM_ECDH1_DERIVE, and one that wraps and pads";
+    [
+        (BackingKind::HmacSha384, "HMAC-SHA-384 keys", "CKM_SHA384_HMAC"),
+        (BackingKind::HmacSha512, "HMAC-SHA-512 keys", "CKM_SHA512_HMAC"),
+        (BackingKind::Rsa2048, "RSA-2048 key pairs", RSA),
+        (BackingKind::Rsa3072, "RSA-3072 key pairs", RSA),
+        (BackingKind::Rsa4096, "RSA-4096 key pairs", RSA),
+        (BackingKind::EcP256, "key pairs on P-256", CURVE),
+        (BackingKind::EcP384, "key pairs on P-384", CURVE),
+        (BackingKind::EcSecp256k1, "key pairs on secp256k1", CURVE),
+        (BackingKind::Ed25519, "Ed25519 key pairs", "CKM_EDDSA, and one that wraps and pads"),
+    ]
+};
+
 fn features(
     session: &TokenSession,
     capabilities: Option<&Capabilities>,
@@ -156,19 +174,14 @@ fn features(
             needed: false,
             state: config.sm4.map_or(FeatureState::NotConfigured, |_| trial.of_kind(BackingKind::Sm4)),
         },
-        Feature {
-            name: "checkpoints of the log signed by the HSM",
-            mechanisms: "CKM_EDDSA or CKM_ECDSA",
-            needed: false,
-            state: trial.offered(|offers| offers.checkpoint.is_some()),
-        },
-        Feature {
-            name: "keys taken over from another token",
-            mechanisms: "CKM_RSA_PKCS_KEY_PAIR_GEN, CKM_RSA_PKCS_OAEP",
-            needed: false,
-            state: trial.offered(|offers| offers.transfer),
-        },
     ]);
+    features.extend(KEYS.map(|(kind, name, mechanisms)| Feature {
+        name,
+        mechanisms,
+        needed: false,
+        state: trial.of_kind(kind),
+    }));
+    features.extend(trial.of_mechanisms());
     features
 }
 
@@ -198,6 +211,24 @@ impl Trial<'_> {
             (Err(HsmError::NotOffered { .. }), _) | (_, None) => FeatureState::Missing,
             (Err(error), _) => FeatureState::Fails(error.to_string()),
         }
+    }
+
+    /// What is not tried: its mechanisms say that it is there.
+    fn of_mechanisms(&self) -> [Feature; 2] {
+        [
+            Feature {
+                name: "checkpoints of the log signed by the HSM",
+                mechanisms: "CKM_EDDSA or CKM_ECDSA",
+                needed: false,
+                state: self.offered(|offers| offers.checkpoint.is_some()),
+            },
+            Feature {
+                name: "keys taken over from another token",
+                mechanisms: "CKM_RSA_PKCS_KEY_PAIR_GEN, CKM_RSA_PKCS_OAEP",
+                needed: false,
+                state: self.offered(|offers| offers.transfer),
+            },
+        ]
     }
 
     fn of_wrapping(&self, mechanism: WrapMechanism) -> FeatureState {

@@ -13,7 +13,7 @@ use cryptoki::error::{Error, RvError};
 use kms_core::{
     SecretBytes,
     key::{BackingKey, BackingKind, MaterialId, WrappedKey},
-    ports::{HsmError, KeyPair, Mac},
+    ports::{HsmError, Mac},
 };
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
@@ -24,15 +24,16 @@ use crate::{
     direct::{Direct, Handle},
     door::{Door, Occupied, TokenState, load},
     evictions::Evictions,
-    failure::{Damage, Failure, Place, Trouble, refused_material, wrapped_key_refused},
+    failure::{Damage, Failure, Place, Trouble, wrapped_key_refused},
+    form::Form,
     inventory::{Inventory, RootKeys},
-    keys::{self, Form},
+    keys,
     mechanisms::Capabilities,
     offers::Offered,
-    pairs::{self, Curve, WrappedPair},
+    pairs::Curve,
     pin::read_pin,
     session::TokenSession,
-    signing, software,
+    signing,
 };
 
 /// What is known of a token whenever it is open.
@@ -48,8 +49,11 @@ pub(crate) struct Lasting {
 pub(crate) struct Token {
     /// The session that keeps the login alive and that owns every loaded key: session objects die with
     /// the session that made them. All objects are made under its lock, one at a time, because
-    /// SoftHSM2 was reported to crash when threads make objects at the same time.
+    /// SoftHSM2 was reported to crash when threads make objects at the same time; key pairs alone are made
+    /// beside it, because that takes seconds.
     anchor: Mutex<TokenSession>,
+    /// Held while a key pair is made.
+    pub(crate) birth: Mutex<()>,
     pub(crate) cache: KeyCache,
     pub(crate) lasting: Arc<Lasting>,
     /// By generation; never empty.
@@ -84,6 +88,7 @@ impl Token {
         let keys = Inventory::take(&anchor, capabilities.wrap(), config)?.sound_keys(config)?;
         Ok(Self {
             anchor: Mutex::new(anchor),
+            birth: Mutex::default(),
             cache: KeyCache::new(room),
             lasting: Arc::clone(lasting),
             roots: RwLock::new(keys.roots),
@@ -169,60 +174,6 @@ impl Token {
         Ok(WrappedKey { root_generation, blob: made.map_err(at_anchor)? })
     }
 
-    /// Makes a key pair, its private key wrapped under the newest root key and proved.
-    pub(crate) fn make_pair(&self, kind: BackingKind) -> Result<KeyPair, Trouble> {
-        self.require(kind)?;
-        let form = self.form(kind)?;
-        let pair = form.pair()?;
-        self.wrapping_pair(|anchor, root| {
-            pairs::make(anchor, (form, pair), form.wrap(&self.capabilities), root)
-        })
-    }
-
-    /// Makes a key pair that is given out and of which nothing stays.
-    pub(crate) fn make_data_pair(&self, kind: BackingKind) -> Result<(SecretBytes, Vec<u8>), Trouble> {
-        self.require(kind)?;
-        let pair = self.form(kind)?.pair()?;
-        pairs::give_out(&self.anchor.lock(), pair).map_err(at_anchor)
-    }
-
-    /// Brings a secret key in, wrapped under the newest root key and proved.
-    pub(crate) fn import(&self, kind: BackingKind, material: &SecretBytes) -> Result<WrappedKey, Trouble> {
-        let form = self.form(kind)?;
-        let anchor = self.anchor.lock();
-        let (root_generation, root) = self.newest_root()?;
-        let wrap = form.wrap(&self.capabilities);
-        let brought = keys::import_wrapped(&anchor, form, wrap, root, material);
-        Ok(WrappedKey { root_generation, blob: brought.map_err(refused_material).map_err(at_anchor)? })
-    }
-
-    /// Brings a private key in, wrapped under the newest root key and proved.
-    pub(crate) fn import_pair(
-        &self,
-        kind: BackingKind,
-        private_key: &SecretBytes,
-    ) -> Result<KeyPair, Trouble> {
-        self.require(kind)?;
-        let form = self.form(kind)?;
-        let pair = form.pair()?;
-        let parsed = software::parse(pair, private_key.expose_secret())
-            .ok_or(HsmError::InvalidMaterial { problem: "no PKCS#8 of such a key" })?;
-        self.wrapping_pair(|anchor, root| {
-            pairs::import(anchor, (form, pair), form.wrap(&self.capabilities), root, &parsed)
-                .map_err(refused_material)
-        })
-    }
-
-    fn wrapping_pair(
-        &self,
-        make: impl FnOnce(&TokenSession, Handle) -> Result<WrappedPair, Trouble>,
-    ) -> Result<KeyPair, Trouble> {
-        let anchor = self.anchor.lock();
-        let (root_generation, root) = self.newest_root()?;
-        let WrappedPair { blob, public_key } = make(&anchor, root).map_err(at_anchor)?;
-        Ok(KeyPair { wrapped: WrappedKey { root_generation, blob }, public_key })
-    }
-
     /// The x coordinate that a loaded key agrees on with a checked point: an object is made for it.
     pub(crate) fn agree(&self, curve: Curve, key: Handle, peer: &[u8]) -> Result<SecretBytes, Trouble> {
         signing::agree(&self.anchor.lock(), curve, key, peer).map_err(|trouble| match trouble {
@@ -289,8 +240,7 @@ impl Token {
         self.prove(&self.anchor.lock())
     }
 
-    /// Fails if the device does not work: makes, wraps, unwraps and computes with a key of no other use.
-    pub(crate) fn prove(&self, anchor: &TokenSession) -> Result<(), Trouble> {
+    fn prove(&self, anchor: &TokenSession) -> Result<(), Trouble> {
         let (_, root) = self.newest_root()?;
         let made = keys::make_wrapped(anchor, Form::MAC, self.capabilities.wrap(), root);
         made.map(drop).map_err(at_anchor)

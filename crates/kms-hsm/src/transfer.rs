@@ -16,10 +16,12 @@ use kms_core::{
 
 use crate::{
     OpenError, Pkcs11Hsm,
-    direct::{Handle, Wrapping},
+    direct::Handle,
     failure::{Failure, Trouble, wrapped_key_refused},
-    keys::{self, Brief, Form, Proved, Task},
+    form::{Form, Task},
+    keys::{self, Brief, Proved},
     mechanisms::WrapMechanism,
+    parameters::Wrapping,
     session::TokenSession,
     token::{Token, at_anchor, write_out},
 };

@@ -17,7 +17,7 @@ use parking_lot::MutexGuard;
 use crate::{
     direct::Handle,
     failure::{Damage, Failure, Place as FailurePlace, Trouble},
-    keys::{Form, Task},
+    form::{Form, Task},
     pairs::Pair,
     session::TokenSession,
     signing::{self, SignatureRequest},
@@ -208,6 +208,9 @@ impl AtWork<'_> {
         let Ok(form) = self.form(key) else { return false };
         let proved = self.with_loaded(key, |session, handle| match form.task {
             Task::Seal(sealing) => sealing.prove(session, handle),
+            Task::Pair(Pair::Rsa { modulus_bytes }) => {
+                signing::prove_decryption(session, handle, modulus_bytes)
+            }
             _ => form.fingerprint(session, handle).map(drop),
         });
         proved.is_ok()

@@ -2,13 +2,14 @@
 //! explains every field.
 
 use std::{
+    collections::HashSet,
     fmt::Display,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
-use kms_core::{MAX_IN_HSM_BUDGET, Settings, key::Scheme};
+use kms_core::{MAX_IN_HSM_BUDGET, Settings, identity::KeystoreId, key::Scheme};
 use kms_hsm::{CipherForm, VendorSm4};
 use kms_store::EngineKind;
 use serde::Deserialize;
@@ -32,6 +33,9 @@ pub struct Config {
     pub admin: Option<AdminConfig>,
     /// The token.
     pub hsm: HsmConfig,
+    /// Further tokens that keys can live on.
+    #[serde(default)]
+    pub keystores: Vec<KeystoreConfig>,
     /// Limits on calls.
     #[serde(default)]
     pub traffic_control: TrafficConfig,
@@ -119,6 +123,23 @@ pub struct HsmConfig {
     pub cipher: CipherConfig,
     /// The vendor's own SM4.
     pub sm4: Option<Sm4Config>,
+}
+
+/// A further token that keys can live on, on a module of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeystoreConfig {
+    /// What accounts take it by: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    pub name: String,
+    /// The PKCS#11 module: another file than any other token's.
+    pub module: PathBuf,
+    /// The token's label.
+    pub token_label: String,
+    /// A file that holds the user PIN and nothing else; readable by its owner only.
+    pub pin_file: PathBuf,
+    /// HSM sessions, each with a thread of its own.
+    #[serde(default = "default_workers")]
+    pub workers: usize,
 }
 
 /// The vendor's SM4 by the numbers of its own header file.
@@ -249,10 +270,25 @@ impl Config {
         } else if config.hsm.sm4.is_some_and(|sm4| !sm4.is_the_vendors()) {
             Some("hsm.sm4: a vendor's numbers are at least 0x80000000")
         } else {
-            None
+            keystores_problem(&config.keystores)
         };
         problem.map_or(Ok(config), |problem| Err(FileError::new(path, problem)))
     }
+}
+
+fn keystores_problem(keystores: &[KeystoreConfig]) -> Option<&'static str> {
+    let mut names = HashSet::new();
+    keystores.iter().find_map(|keystore| {
+        if KeystoreId::parse(&keystore.name).is_none() {
+            Some("keystores.name: must be 1 to 64 of A-Z a-z 0-9 . _ -")
+        } else if !names.insert(&keystore.name) {
+            Some("keystores.name: each must be another one")
+        } else if keystore.workers == 0 || keystore.workers > 1024 {
+            Some("keystores.workers: must be 1 to 1024")
+        } else {
+            None
+        }
+    })
 }
 
 /// Reads a TOML file into its strict type.
@@ -300,6 +336,30 @@ mod tests {
         let sm4 = with_sm4.hsm.sm4.expect("it is there");
         assert_eq!((sm4.key_type, sm4.form), (0x8000_0002, Sm4Form::Gcm));
         assert!(sm4.is_the_vendors());
+        let with_keystore = SAMPLE.replace("# [[keystores]]", "[[keystores]]").replace("#: ", "");
+        let with_keystore: Config =
+            toml::from_str(&with_keystore).expect("the sample's keystore parses, too");
+        assert_eq!(with_keystore.keystores.len(), 1);
+    }
+
+    #[test]
+    fn keystores_are_told_apart_by_their_names() {
+        let keystore = |name: &str, workers| KeystoreConfig {
+            name: name.to_owned(),
+            module: "m.so".into(),
+            token_label: "t".to_owned(),
+            pin_file: "pin".into(),
+            workers,
+        };
+        assert_eq!(keystores_problem(&[keystore("a", 1), keystore("b", 1024)]), None);
+        for wrong in [
+            [keystore("a", 1), keystore("a", 1)],
+            [keystore("a", 1), keystore("b/c", 1)],
+            [keystore("a", 1), keystore("", 1)],
+            [keystore("a", 1), keystore("b", 0)],
+        ] {
+            assert!(keystores_problem(&wrong).is_some(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod gate;
 mod grpc;
 mod health;
 mod identity;
+mod keystores;
 pub mod listeners;
 mod manual_clock;
 mod metrics;

@@ -18,7 +18,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::rotation::Rotation;
+use crate::{keystores::Keystores, opening, rotation::Rotation};
 
 /// Upper bounds of the latency histogram, in seconds.
 const LATENCY_BOUNDS: [f64; 12] =
@@ -48,7 +48,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Registers them; the adapters count for themselves and are read at each scrape.
-    pub(crate) fn new(hsm: Arc<Pkcs11Hsm>, log: Arc<FileLog>, rotation: Arc<Rotation>) -> Self {
+    pub(crate) fn new(parts: &opening::Adapters, rotation: Arc<Rotation>) -> Self {
         let mut registry = Registry::with_prefix("dewpoint");
         let calls = Family::default();
         let latencies = Latencies::new_with_constructor(|| Histogram::new(LATENCY_BOUNDS));
@@ -58,7 +58,8 @@ impl Metrics {
         registry.register_with_unit("call_latency", help, Unit::Seconds, latencies.clone());
         let help = "Calls over a limit that passed because traffic control only reports";
         registry.register("calls_over_limit", help, over_limit.clone());
-        registry.register_collector(Box::new(Adapters { hsm, log, rotation }));
+        let (hsm, keystores, log) = (parts.hsm.clone(), parts.keystores.clone(), parts.log.clone());
+        registry.register_collector(Box::new(Adapters { hsm, keystores, log, rotation }));
         Self { registry, calls, latencies, over_limit }
     }
 
@@ -82,6 +83,7 @@ impl Metrics {
 
 struct Adapters {
     hsm: Arc<Pkcs11Hsm>,
+    keystores: Arc<Keystores>,
     log: Arc<FileLog>,
     rotation: Arc<Rotation>,
 }
@@ -121,6 +123,12 @@ impl Collector for Adapters {
         counter(&mut encoder, "audit_failures", "Commits and reopenings that failed", log.failures)?;
         gauge(&mut encoder, "hsm_loaded_keys", "Backing keys that are loaded", hsm.loaded_keys)?;
         gauge(&mut encoder, "hsm_queue", "Jobs that wait for an HSM worker", hsm.queued)?;
+        let help = "1 if the keystore's token can be used; else its keys are refused";
+        let mut up = encoder.encode_descriptor("keystore_up", help, None, MetricType::Gauge)?;
+        for (id, works) in self.keystores.states() {
+            let labels = [("keystore", id.as_str())];
+            ConstGauge::new(i64::from(works)).encode(up.encode_family(&labels)?)?;
+        }
         let rotation = self.rotation.progress();
         let help = "Keys that were moved under a new root key";
         counter(&mut encoder, "root_keys_moved", help, self.rotation.moved_in_all())?;

@@ -16,6 +16,7 @@ use crate::{
     backup::unfinished_store,
     clock::SystemClock,
     config::{CipherPlace, ClockKind, Config},
+    keystores::{self, Keystores, check_modules},
     manual_clock::ManualClock,
     serve_error::ServeError,
 };
@@ -24,6 +25,7 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Adapters {
     pub(crate) hsm: Arc<Pkcs11Hsm>,
+    pub(crate) keystores: Arc<Keystores>,
     pub(crate) log: Arc<FileLog>,
     /// The machine's clock: for latencies, and for certificates.
     pub(crate) machine: Arc<SystemClock>,
@@ -32,11 +34,19 @@ pub(crate) struct Adapters {
     pub(crate) changes: TaskTracker,
 }
 
-/// Makes the root keys of a new deployment: once, before its first start.
+/// Makes the root keys of a new deployment: once, before its first start. And those of its keystores' tokens, as far
+/// as they have none.
 ///
 /// `None`: the token has them already, and keeps them.
 pub fn initialise(config: &Config) -> Result<Option<kms_hsm::RootKeys>, ServeError> {
     check_data_directory(&config.data_dir)?;
+    check_modules(config)?;
+    let made = initialise_token(config)?;
+    keystores::initialise(config)?;
+    Ok(made)
+}
+
+fn initialise_token(config: &Config) -> Result<Option<kms_hsm::RootKeys>, ServeError> {
     if store_exists(&config.data_dir) {
         return match Pkcs11Hsm::open(&pkcs11_config(config)) {
             Ok(_) => Ok(None),
@@ -79,13 +89,21 @@ pub(crate) struct Opened {
 impl Opened {
     pub(crate) fn of(
         hsm: Pkcs11Hsm,
+        keystores: Keystores,
         store: EmbeddedStore,
         (log, opened): (FileLog, kms_audit::Opened),
     ) -> Self {
         let machine = Arc::new(SystemClock::start());
         let (manual_clock, changes) = (None, TaskTracker::new());
-        let adapters = Adapters { hsm: Arc::new(hsm), log: Arc::new(log), machine, manual_clock, changes };
-        let ports = ports(adapters.hsm.clone(), store, adapters.log.clone(), adapters.machine.clone());
+        let (hsm, keystores, log) = (Arc::new(hsm), Arc::new(keystores), Arc::new(log));
+        let adapters = Adapters { hsm, keystores, log, machine, manual_clock, changes };
+        let ports = ports(
+            adapters.hsm.clone(),
+            adapters.keystores.ports(),
+            store,
+            adapters.log.clone(),
+            adapters.machine.clone(),
+        );
         Self { ports, adapters, open_intents: opened.open_intents }
     }
 
@@ -103,11 +121,12 @@ impl Opened {
 /// The world of a service on these parts.
 pub(crate) fn ports(
     hsm: Arc<Pkcs11Hsm>,
+    keystores: BTreeMap<kms_core::identity::KeystoreId, Arc<dyn kms_core::ports::Hsm>>,
     store: EmbeddedStore,
     audit: Arc<dyn AuditLog>,
     clock: Arc<dyn Clock>,
 ) -> Ports {
-    Ports { hsm, keystores: BTreeMap::new(), store: Arc::new(store), audit, clock }
+    Ports { hsm, keystores, store: Arc::new(store), audit, clock }
 }
 
 /// Opens the parts of a deployment; a new one begins with an empty log and an empty store.
@@ -123,12 +142,14 @@ pub(crate) fn open(config: &Config) -> Result<Opened, ServeError> {
     }
     let log = open_log(config)?;
     let store = open_store(config, &config.data_dir.join("store"))?;
-    Opened::of(hsm, store, log).with_clock(config)
+    // Last: what stops the start does so before further tokens are logged in to.
+    Opened::of(hsm, Keystores::open(config), store, log).with_clock(config)
 }
 
 /// Opens the token; `existed`: there is a store that belongs to it.
 pub(crate) fn open_hsm(config: &Config, existed: bool) -> Result<Pkcs11Hsm, ServeError> {
     check_data_directory(&config.data_dir)?;
+    check_modules(config)?;
     let hsm = Pkcs11Hsm::open(&pkcs11_config(config)).map_err(|error| match error {
         kms_hsm::OpenError::RootKeysMissing { .. } if existed => ServeError::RootKeyLost,
         kms_hsm::OpenError::RootKeysMissing { .. } => ServeError::NoRootKey,

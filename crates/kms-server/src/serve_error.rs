@@ -34,6 +34,12 @@ pub enum ServeError {
     /// The token.
     #[error("the HSM cannot be used: {0}")]
     Hsm(#[from] kms_hsm::OpenError),
+    /// A keystore's token.
+    #[error("keystore {0}: {1}")]
+    Keystore(String, kms_hsm::OpenError),
+    /// A process can initialise a module once.
+    #[error("keystore {0}: its module is another token's, too; name a copy of the file for one of them")]
+    ModuleShared(String),
     /// The token has no root key, and no store needs one yet.
     #[error("the token has no root key; if this is a new deployment, make one with `dewpoint init`")]
     NoRootKey,

@@ -60,6 +60,34 @@ pub async fn start(config: &Config) -> Result<RunningServer, ServeError> {
 
 /// As [`start`], on sockets that listen already.
 pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningServer, ServeError> {
+    prepare(config).await?.listen(config, inherited).await
+}
+
+/// A service that is whole, and that nobody can reach yet.
+pub(crate) struct Prepared {
+    tls: rustls::ServerConfig,
+    gate: Arc<Gate>,
+    adapters: Adapters,
+}
+
+impl Prepared {
+    /// The pipeline, for what has to be done before the first call.
+    pub(crate) fn service(&self) -> &Service {
+        &self.gate.service
+    }
+
+    /// Lets callers in.
+    pub(crate) async fn listen(
+        self,
+        config: &Config,
+        inherited: Inherited,
+    ) -> Result<RunningServer, ServeError> {
+        listen(Listeners::open(config, inherited)?, self.tls, self.gate, self.adapters).await
+    }
+}
+
+/// Opens everything and settles what a crash left.
+pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let identities = Identities::load(&config.identity_file)?;
     let tls = tls::server_config(&config.grpc)?;
     let opened = config.clone();
@@ -75,13 +103,13 @@ pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningSe
         service,
         identities,
         traffic: TrafficControl::new(config.traffic_control.mode),
-        metrics: Metrics::new(adapters.hsm.clone(), adapters.log.clone(), rotation.clone()),
+        metrics: Metrics::new(&adapters, rotation.clone()),
         rotation,
         upkeep: Arc::default(),
         clock: adapters.machine.clone(),
         changes: adapters.changes.clone(),
     });
-    listen(Listeners::open(config, inherited)?, tls, gate, adapters).await
+    Ok(Prepared { tls, gate, adapters })
 }
 
 async fn listen(
@@ -119,7 +147,7 @@ async fn listen(
     // Tools of before 2023 know only this one.
     let older_reflection = descriptors(manual_clock.is_some()).build_v1alpha().map_err(described)?;
     let dev = manual_clock.map(|clock| grpc::dev_service(gate.clone(), clock));
-    let (keys, data_keys, operators) = grpc::services(gate);
+    let (keys, data_keys, keystores, operators) = grpc::services(gate);
     let router = TonicServer::builder()
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
@@ -128,6 +156,7 @@ async fn listen(
         .add_service(older_reflection)
         .add_service(keys)
         .add_service(data_keys)
+        .add_service(keystores)
         .add_service(operators)
         .add_optional_service(dev);
     let incoming = ReceiverStream::new(tls::accept(listeners.grpc, tls));
@@ -185,8 +214,11 @@ impl RunningServer {
                 "changes were still under way after {DRAIN_TIMEOUT:?}; the next start settles them"
             );
         }
-        let Adapters { hsm, log, .. } = self.adapters;
-        let closed = tokio::task::spawn_blocking(move || hsm.shut_down());
+        let Adapters { hsm, keystores, log, .. } = self.adapters;
+        let closed = tokio::task::spawn_blocking(move || {
+            hsm.shut_down();
+            keystores.shut_down();
+        });
         let hangs = timeout(DRAIN_TIMEOUT, closed).await.is_err();
         drop(tokio::task::spawn_blocking(move || log.shutdown()).await);
         if hangs {

@@ -10,14 +10,14 @@ use std::{
     time::Duration,
 };
 
-use kms_core::{DueEntry, Error, Refused, Service};
+use kms_core::{DueEntry, Error, Refused, Service, Timestamp, ports::Clock as _};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
 
-use crate::server::stopped;
+use crate::{manual_clock::ManualClock, server::stopped};
 
 /// How much is done at the same time, so that it shares commits of store and log.
 const IN_FLIGHT: usize = 16;
@@ -58,6 +58,27 @@ impl Upkeep {
             Ok(Ok(passed)) => passed.problem.clone().map_or(Ok(()), Err),
             Ok(Err(_)) => Err("the service is about to end".to_owned()),
             Err(_) => Err(format!("not all of it was done within {SETTLE_PATIENCE:?}; it goes on")),
+        }
+    }
+
+    /// Lets time pass on a clock that stands still otherwise: from one thing that falls due to the next, each done
+    /// before the clock goes on. Stops where something cannot be done, and says what.
+    pub(crate) async fn pass_time(
+        &self,
+        service: &Service,
+        clock: &ManualClock,
+        by: Duration,
+    ) -> Result<Timestamp, String> {
+        let target = clock.now().plus(by);
+        loop {
+            self.settle().await?;
+            let now = clock.now();
+            if now >= target {
+                return Ok(now);
+            }
+            let next = service.next_due().await.map_err(|error| operator_text(&error))?;
+            let next = next.filter(|next| *next > now).map_or(target, |next| next.min(target));
+            clock.advance_to(next).map_err(|error| format!("the clock's file: {error}"))?;
         }
     }
 }
@@ -122,8 +143,13 @@ async fn do_all(
     }
 }
 
+/// For operators, who may know everything.
+fn operator_text(error: &Error) -> String {
+    error.operator_detail().unwrap_or_else(|| error.to_string())
+}
+
 fn report(error: &Error, entry: Option<&DueEntry>) -> String {
-    let detail = error.operator_detail().unwrap_or_else(|| error.to_string());
+    let detail = operator_text(error);
     let key = entry.map(|entry| entry.key_id().to_string());
     let due = entry.map(|entry| entry.at().to_string());
     tracing::error!(reason = error.code(), detail, key_id = key, due, "what is due could not be done");

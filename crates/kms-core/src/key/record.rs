@@ -147,7 +147,7 @@ pub struct Tombstone {
     /// When it was destroyed.
     pub at: Timestamp,
     /// The newest generation of the root key that wrapped any of its material: while one up to it lives, old
-    /// pages and backups can still be opened. 0: it never had any.
+    /// pages and backups can still be opened. 0: it never had any; the greatest number: it lay on a keystore's token.
     pub root_generation: u32,
 }
 
@@ -186,7 +186,9 @@ impl KeyRecord {
         let wrapping = self.versions.iter().map(|version| version.wrapped.root_generation).max();
         // Imported material that was deleted before: some generation up to the newest wrapped it.
         let deleted = self.import.is_some().then_some(newest_root);
-        let root_generation = wrapping.max(deleted).unwrap_or(0);
+        // Nobody rotates the root key of a keystore: what it wrapped opens as long as its token lives.
+        let forever = self.keystore.is_some().then_some(u32::MAX);
+        let root_generation = wrapping.max(deleted).max(forever).unwrap_or(0);
         self.versions.clear();
         self.aliases.clear();
         self.tags.clear();

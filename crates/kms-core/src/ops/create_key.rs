@@ -7,17 +7,19 @@ use uuid::Builder;
 
 use crate::{
     Timestamp,
-    directory::{PutKey, TokenUse, absent, alias_path, index_path, key_path, token_path},
+    directory::{
+        Directory, PutKey, TokenUse, absent, alias_path, index_path, key_path, keystore_path, token_path,
+    },
     draft::Draft,
     error::{Error, Field},
-    identity::KeystoreId,
+    identity::{KeystoreId, Region},
     key::{
         BackingKind, KeyClass, KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage,
         KeyVersion, MaterialId, Scheme, WrappedKey,
     },
     operation::OperationName,
     ops::{Alias, Description, Operation, Plan, Prepared},
-    ports::Transaction,
+    ports::{Condition, Transaction},
     service::Scope,
 };
 
@@ -55,6 +57,8 @@ pub struct CreateKey {
     pub tags: BTreeMap<String, String>,
     /// Makes a retry safe.
     pub idempotency_token: Option<IdempotencyToken>,
+    /// The id that it gets, in place of a fresh one. Only seeds say it: no transport does.
+    pub fixed_id: Option<KeyId>,
 }
 
 impl CreateKey {
@@ -69,6 +73,7 @@ impl CreateKey {
             keystore: None,
             tags: BTreeMap::new(),
             idempotency_token: None,
+            fixed_id: None,
         }
     }
 }
@@ -87,36 +92,47 @@ impl Operation for CreateKey {
             return Err(Error::AliasExists);
         }
         let kind = self.kind()?;
+        if let Some(id) = self.fixed_id {
+            draft.key(id, None);
+        }
+        let keystore = match &self.keystore {
+            Some(id) => Some(scope.keystore(id).await?),
+            None => None,
+        };
         let root = scope.directory().root().await?;
         let scope_of_key =
             KeyScope::Custom { project: caller.project.clone(), region: caller.region.clone() };
         let (alias, description) = (self.alias.as_str().to_owned(), self.description.as_str().to_owned());
         let mut record = new_record(scope, draft, scope_of_key, alias, description, kind).await?;
         record.tags.clone_from(&self.tags);
+        record.keystore.clone_from(&self.keystore);
         let token = self.idempotency_token.as_ref().map(|token| {
             let used = TokenUse { request_digest: self.digest(), key_id: record.id };
             (token_path(caller, &token.0), used)
         });
-        let by_alias = alias_path(&caller.account, &caller.region, self.alias.as_str());
-        let listed = index_path(&caller.account, &caller.region, record.id);
-        let (directory, scheme) = (scope.directory().clone(), scope.service.settings().scheme(self.spec));
-        Ok(Prepared::change_by(None, move |session| {
+        let (directory, scheme) = (scope.directory().clone(), self.scheme(scope));
+        let region = caller.region.clone();
+        Ok(Prepared::change_by(self.keystore.clone(), move |session| {
+            if let Some(keystore) = &keystore {
+                keystore.value.check_token(session)?;
+            }
             if record.origin == KeyOrigin::Kms {
                 let kind = BackingKind::of(record.spec, scheme);
-                record.add_version(record.created, scheme, root.accept(session.generate_backing_key(kind)?)?);
+                let wrapped = root.accept_at(&record.keystore, session.generate_backing_key(kind)?)?;
+                record.add_version(record.created, scheme, wrapped);
             }
-            let PutKey { mutations, digest } = directory.put_key(None, &record)?;
-            let mut transaction = Transaction {
-                conditions: vec![absent(key_path(record.id)), absent(by_alias.clone()), root.unchanged()],
-                mutations,
-            };
-            transaction.mutations.push(directory.put(by_alias, &record.id)?);
-            transaction.mutations.push(directory.put(listed, &())?);
+            let (mut transaction, state_digest) = creation(&directory, &record, &region)?;
+            transaction.conditions.push(root.unchanged());
+            if let Some(keystore) = keystore {
+                // It must still be enabled: none is let go of under a key that is being made.
+                let path = keystore_path(&keystore.value.id);
+                transaction.conditions.push(Condition::Revision(path, keystore.revision));
+            }
             if let Some((path, used)) = token {
                 transaction.conditions.push(absent(path.clone()));
                 transaction.mutations.push(directory.put(path, &used)?);
             }
-            Ok(Plan { transaction, output: record, state_digest: digest, evict: None })
+            Ok(Plan { transaction, output: record, state_digest, evict: None })
         }))
     }
 }
@@ -137,13 +153,23 @@ impl CreateKey {
         if !self.spec.usages().contains(&usage) {
             return Err(Error::invalid(Field::KeyUsage, "must be a usage that keys of this kind have"));
         }
-        if self.keystore.is_some() {
-            return Err(Error::KeystoreNotFound);
+        // DEW: KMS.0339
+        if self.keystore.is_some() && self.origin == KeyOrigin::External {
+            return Err(Error::KeystoreUnsupported);
         }
         if self.spec.class() != KeyClass::Symmetric {
             return Err(Error::NotOffered { feature: "keys of this kind" });
         }
         Ok(Kind { spec: self.spec, usage, origin: self.origin })
+    }
+
+    /// Where its versions work. Keys of a keystore are never rotated, so a symmetric one is not bound to a budget
+    /// that a rotation would have to renew.
+    fn scheme(&self, scope: &Scope<'_>) -> Scheme {
+        if self.keystore.is_some() && self.spec.class() == KeyClass::Symmetric {
+            return Scheme::DerivedKey;
+        }
+        scope.service.settings().scheme(self.spec)
     }
 
     /// Tells requests with the same token apart.
@@ -223,6 +249,20 @@ pub(crate) async fn new_record(
         replication: None,
         destroyed: None,
     })
+}
+
+/// The commit of a new custom key of `region`: its record, its name and its place in the list; and the record's digest.
+pub(crate) fn creation(
+    directory: &Directory,
+    record: &KeyRecord,
+    region: &Region,
+) -> Result<(Transaction, [u8; 32]), Error> {
+    let by_alias = alias_path(&record.account, region, &record.alias);
+    let PutKey { mut mutations, digest } = directory.put_key(None, record)?;
+    let conditions = vec![absent(key_path(record.id)), absent(by_alias.clone())];
+    mutations.push(directory.put(by_alias, &record.id)?);
+    mutations.push(directory.put(index_path(&record.account, region, record.id), &())?);
+    Ok((Transaction { conditions, mutations }, digest))
 }
 
 /// A UUID of version 7: its leading bytes are the time, so that keys list in the order of creation.

@@ -62,7 +62,7 @@ async fn prove_unneeded(directory: &Directory, generation: u32) -> Result<(), Er
 }
 
 /// Lets others run: a store that answers from memory would let a long pass hold its thread.
-async fn give_way() {
+pub(crate) async fn give_way() {
     let mut given = false;
     poll_fn(|context| {
         if mem::replace(&mut given, true) {

@@ -45,6 +45,10 @@ impl Operation for RotateKey {
         let root = scope.directory().root().await?;
         let (mut record, mut change) = stored_key(self.key_id, scope, draft).await?;
         record.check(Self::NAME)?;
+        // DEW: KMS.0338
+        if record.keystore.is_some() {
+            return Err(Error::KeystoreUnsupported);
+        }
         if record.current_version().is_none_or(|version| version.number != self.version) {
             draft.overtaken();
             return Ok(Prepared::Answer(()));

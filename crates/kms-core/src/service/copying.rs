@@ -116,7 +116,12 @@ impl Service {
             });
             Ok(failed)
         };
-        match self.on_hsm_at(&record.keystore, PROOF_PATIENCE, prove).await {
+        let proved = match &record.keystore {
+            None => self.on_hsm(PROOF_PATIENCE, prove).await,
+            // Also while the keystore is disabled.
+            Some(keystore) => self.on_keystore_token(keystore, PROOF_PATIENCE, prove).await,
+        };
+        match proved {
             Ok(None) => Ok(()),
             Ok(Some(failed)) => Err(failed),
             Err(error) => Err((first, error)),

@@ -10,7 +10,7 @@ use super::{Deployment, Service, copying::spend_budgets};
 use crate::{
     directory::{DEPLOYMENT_PATH, Directory, commit_error, key_path, outbox_path, tampered},
     error::Error,
-    key::{BackingKey, KeyRecord, WrappedKey},
+    key::{BackingKey, KeyRecord, KeyVersion, WrappedKey},
     operation::OperationName,
     ports::{MAX_MUTATIONS, StoreKey, Transaction},
     record::{Phase, RequestId, Verdict},
@@ -18,9 +18,9 @@ use crate::{
 
 /// Where it is said which backup a store was made of.
 const ORIGIN_PATH: &[u8] = b"m/origin";
-/// What a backup holds: keys, aliases, default keys, the list of custom keys, idempotency tokens, what falls due,
-/// grants, replicas, the list of destroyed keys.
-const CARRIED: [&[u8]; 9] = [b"a/", b"d/", b"g/", b"i/", b"k/", b"r/", b"s/", b"t/", b"x/"];
+/// What a backup holds: keys, aliases, default keys, keystores, the list of custom keys, idempotency tokens, what
+/// falls due, grants, replicas, the list of destroyed keys.
+const CARRIED: [&[u8]; 10] = [b"a/", b"d/", b"g/", b"h/", b"i/", b"k/", b"r/", b"s/", b"t/", b"x/"];
 /// What belongs to one deployment on one token, and is made anew on another.
 const LEFT_BEHIND: [&[u8]; 2] = [b"m/", b"o/"];
 
@@ -77,9 +77,19 @@ impl Carried {
         }
     }
 
+    /// The key versions whose material moves with it: none of a keystore's key, for a keystore's token is another one
+    /// and stays where it is.
+    pub fn moving_versions(&self) -> &[KeyVersion] {
+        let moving = self.key().filter(|record| record.keystore.is_none());
+        moving.map_or(&[], |record| &record.versions)
+    }
+
     /// Replaces the wrapped material of each key version, in order, by what `wrap` makes of it.
     pub fn rewrap<E>(&mut self, mut wrap: impl FnMut(&BackingKey) -> Result<WrappedKey, E>) -> Result<(), E> {
         let Content::Key(record) = &mut self.content else { return Ok(()) };
+        if record.keystore.is_some() {
+            return Ok(()); // see `moving_versions`
+        }
         for index in 0..record.versions.len() {
             record.versions[index].wrapped = wrap(&record.backing_key(&record.versions[index]))?;
         }

@@ -3,6 +3,7 @@
 mod contract;
 mod fake;
 mod key_contract;
+mod public_side;
 mod software;
 
 pub use contract::{hsm_contract, on_session, sealing_contract};

@@ -9,6 +9,7 @@ mod destruction;
 mod due;
 mod in_hsm;
 mod isolation;
+mod keystores;
 mod life;
 mod moving;
 mod paging;

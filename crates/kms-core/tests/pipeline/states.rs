@@ -14,8 +14,8 @@ use kms_core::{
 };
 
 use crate::support::{
-    Attempt, NO_CALLS_OF_USERS, NOT_BUILT_YET, World, alias, attempts, caller, context, create, generate,
-    obs, owner,
+    Attempt, NO_CALLS_OF_USERS, NOT_BUILT_YET, VAULT, World, alias, attempts, caller, context, create,
+    create_keystore, generate, obs, owner,
 };
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -131,6 +131,7 @@ fn a_key_that_never_had_material_waits_for_it_again_when_its_deletion_is_cancell
 fn default_keys_serve_and_cannot_be_managed() {
     let world = World::new();
     let sealed = world.run(&owner(), generate(obs())).expect("made on first use").sealed;
+    world.run(&owner(), create_keystore(VAULT)).expect("the token is free");
     for attempt in attempts(sealed.key_id, &sealed.ciphertext) {
         use OperationName as Name;
         let managed = matches!(

@@ -62,7 +62,7 @@ fn warm(token: &Token) -> (Pkcs11Hsm, BackingKey, Mac) {
 }
 
 /// Waits until the token has been opened anew so many times. Before that, a seat may go on working.
-fn has_healed(hsm: &Pkcs11Hsm, heals: u64) {
+pub(crate) fn has_healed(hsm: &Pkcs11Hsm, heals: u64) {
     let count = |hsm: &Pkcs11Hsm| hsm.statistics().heals;
     healed(|| if count(hsm) < heals { Err(unavailable("heals", "fewer than expected")) } else { Ok(()) });
     assert_eq!(count(hsm), heals);

@@ -11,6 +11,7 @@ mod key_pairs;
 mod moving;
 mod objects;
 mod opening;
+mod pair_faults;
 mod pool;
 mod token_files;
 mod trace;

@@ -9,7 +9,7 @@ use cryptoki::{
 use dewpoint_test_tokens::{Module, alone, assert_passed};
 use kms_core::{
     key::{BackingKey, BackingKind, MaterialId},
-    ports::{Hsm as _, HsmError},
+    ports::{Hsm as _, HsmError, HsmSession},
     testing::hsm::on_session,
 };
 use kms_hsm::{Pkcs11Hsm, TransferKey};
@@ -59,11 +59,18 @@ fn token(directory: &Path, side: &str, module: PathBuf) -> Token {
 fn keys_move(from: &Token, to: &Token) {
     let (source, target) = (from.open_new(), to.open_new());
     let transfer_key = target.transfer().expect("it takes keys over").make_key().expect("a key pair");
-    let kinds = [BackingKind::Mac, BackingKind::Aes256];
+    let kinds = [
+        BackingKind::Mac,
+        BackingKind::Aes256,
+        BackingKind::HmacSha512,
+        BackingKind::Rsa2048,
+        BackingKind::EcP256,
+        BackingKind::EcP384,
+    ];
     let mut keys: Vec<_> = kinds.map(|kind| new_key_of(&source, kind)).into_iter().collect();
     on_session(&source, |session| session.create_root_key()).expect("a second root key");
     keys.push(new_key_of(&source, BackingKind::Mac));
-    assert_eq!([&keys[0], &keys[2]].map(|key| key.wrapped.root_generation), [1, 2]);
+    assert_eq!([keys.first(), keys.last()].map(|key| key.expect("keys").wrapped.root_generation), [1, 2]);
     let (leaving, transport) =
         source.transfer().expect("it hands keys over").depart(&transfer_key).expect("a transport key");
     let arriving = target.transfer().expect("a token").arrive(&transport).expect("it is for this token");
@@ -122,7 +129,13 @@ fn what_was_made_for_another_key_is_refused(
 }
 
 fn new_key_of(hsm: &Pkcs11Hsm, kind: BackingKind) -> BackingKey {
-    let wrapped = on_session(hsm, move |session| session.generate_backing_key(kind)).expect("a backing key");
+    let wrapped = on_session(hsm, move |session| match kind {
+        BackingKind::Rsa2048 | BackingKind::EcP256 | BackingKind::EcP384 => {
+            session.generate_key_pair(kind).map(|pair| pair.wrapped)
+        }
+        _ => session.generate_backing_key(kind),
+    });
+    let wrapped = wrapped.expect("a backing key");
     BackingKey { material: new_material(), version: 1, kind, wrapped }
 }
 
@@ -132,8 +145,24 @@ fn use_of(hsm: &Pkcs11Hsm, key: &BackingKey) -> Result<Vec<u8>, HsmError> {
     let key = BackingKey { material: MaterialId::of(new_material().key_id()), ..key.clone() };
     on_session(hsm, move |session| match key.kind {
         BackingKind::Mac => session.mac(&key, b"input").map(|mac| mac.to_vec()),
+        BackingKind::HmacSha512 => session.keyed_hash(&key, b"input"),
+        BackingKind::Rsa2048 => {
+            session.decrypt_rsa(&key, &[1; 256]).map(|block| block.expose_secret().to_vec())
+        }
+        BackingKind::EcP256 => agree(session, &key, P256_BASE),
+        BackingKind::EcP384 => agree(session, &key, P384_BASE),
         _ => session.seal(&key, &[7; 12], b"context", b"plaintext"),
     })
+}
+
+/// The base points of the curves: points that everyone knows. SEC 2 §2.4.2, §2.5.1.
+const P256_BASE: &str = "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c2964fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
+const P384_BASE: &str = "04aa87ca22be8b05378eb1c71ef320ad746e1d3b628ba79b9859f741e082542a385502f25dbf55296c3a545e3872760ab73617de4a96262c6f5d9e98bf9292dc29f8f41dbd289a147ce9da3113b5f0b8c00a60b1ce1d7e819d7a431d7c90ea0e5f";
+
+fn agree(session: &mut dyn HsmSession, key: &BackingKey, peer: &str) -> Result<Vec<u8>, HsmError> {
+    let digits = |place| u8::from_str_radix(&peer[place..place + 2], 16).expect("hexadecimal digits");
+    let peer: Vec<_> = (0..peer.len()).step_by(2).map(digits).collect();
+    Ok(session.agree(key, &peer)?.expose_secret().to_vec())
 }
 
 fn assert_same(source: &Pkcs11Hsm, key: &BackingKey, target: &Pkcs11Hsm, arrived: &BackingKey) {

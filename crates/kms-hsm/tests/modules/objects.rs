@@ -7,13 +7,22 @@ use cryptoki::{
     session::Session,
 };
 
-use crate::support::{Token, mac, new_key};
+use kms_core::{
+    SecretBytes,
+    key::{BackingKey, BackingKind},
+    ports::{DigestAlgorithm, SigningMechanism},
+    testing::hsm::on_session,
+};
+
+use crate::support::{Token, mac, new_key, new_material};
 
 on_each_module!(
     with_token:
     the_root_key_wraps_and_does_nothing_else,
     the_authentication_key_computes_macs_and_does_nothing_else,
     a_loaded_key_computes_macs_and_can_neither_be_read_nor_wrapped,
+    a_loaded_private_key_signs_and_can_neither_be_read_nor_wrapped,
+    nothing_of_a_pair_stays_but_what_is_loaded,
 );
 
 fn find(session: &Session, template: &[Attribute]) -> ObjectHandle {
@@ -106,4 +115,53 @@ fn a_loaded_key_computes_macs_and_can_neither_be_read_nor_wrapped(token: &Token)
     // It is the key: the same object computes what the pool computed.
     let again = session.sign(&Mechanism::Sha256Hmac, loaded, b"input").expect("a mac");
     assert_eq!(again, *expected);
+}
+
+fn a_loaded_private_key_signs_and_can_neither_be_read_nor_wrapped(token: &Token) {
+    let hsm = token.open_new();
+    let rsa = SigningMechanism::RsaPss(DigestAlgorithm::Sha256);
+    for (kind, mechanism) in [(BackingKind::Rsa2048, rsa), (BackingKind::EcP256, SigningMechanism::Ecdsa)] {
+        let pair = on_session(&hsm, move |session| session.generate_key_pair(kind)).expect("a key pair");
+        let key = BackingKey { material: new_material(), version: 1, kind, wrapped: pair.wrapped };
+        on_session(&hsm, move |session| session.sign(&key, mechanism, &[7; 32])).expect("a signature");
+        let session = token.session();
+        let key_type = if kind == BackingKind::Rsa2048 { KeyType::RSA } else { KeyType::EC };
+        let loaded = find(&session, &[Attribute::Token(false), Attribute::KeyType(key_type)]);
+        let is_rsa = kind == BackingKind::Rsa2048;
+        let attributes = [
+            Attribute::Class(ObjectClass::PRIVATE_KEY),
+            Attribute::Private(true),
+            Attribute::Sensitive(true),
+            Attribute::Extractable(false),
+            Attribute::Sign(true),
+            Attribute::Decrypt(is_rsa),
+            Attribute::Derive(!is_rsa),
+            Attribute::Unwrap(false),
+        ];
+        assert_attributes(&session, loaded, &attributes);
+        let secrets = [AttributeType::Value, AttributeType::PrivateExponent, AttributeType::Prime1];
+        assert_eq!(session.get_attributes(loaded, &secrets).expect("an answer"), [], "it can be read");
+        session.update_attributes(loaded, &[Attribute::Extractable(true)]).expect_err("it stays inside");
+        let root = labelled(&session, "root-1");
+        for mechanism in [Mechanism::AesKeyWrap, Mechanism::AesKeyWrapPad] {
+            session.wrap_key(&mechanism, root, loaded).expect_err("it must not leave");
+        }
+    }
+}
+
+fn nothing_of_a_pair_stays_but_what_is_loaded(token: &Token) {
+    let hsm = token.open_new();
+    let brought = on_session(&hsm, |session| {
+        session.generate_key_pair(BackingKind::EcP256).expect("a key pair");
+        let (private_key, _) = session.generate_data_key_pair(BackingKind::EcP384).expect("a data key pair");
+        session.import_key_pair(BackingKind::EcP384, &private_key).expect("a key pair");
+        session.import_backing_key(BackingKind::Aes256, &SecretBytes::zeroed(32)).expect("a key")
+    });
+    let session = token.session();
+    assert_eq!(session.find_objects(&[Attribute::Token(false)]).expect("a search"), []);
+    let (kind, material) = (BackingKind::Aes256, new_material());
+    let key = BackingKey { material, version: 1, kind, wrapped: brought };
+    on_session(&hsm, move |session| session.seal(&key, &[7; 12], b"", b"plaintext")).expect("sealed");
+    let loaded = find(&session, &[Attribute::Token(false)]);
+    assert_unreadable(&session, loaded);
 }

@@ -62,10 +62,8 @@ pub(super) struct Counts {
 impl Counts {
     pub(super) fn add(&mut self, value: &Carried) {
         self.values += 1;
-        if let Some(record) = value.key() {
-            self.keys += 1;
-            self.key_versions += u64::try_from(record.versions.len()).unwrap_or(u64::MAX);
-        }
+        self.keys += u64::from(value.key().is_some());
+        self.key_versions += u64::try_from(value.moving_versions().len()).unwrap_or(u64::MAX);
     }
 }
 

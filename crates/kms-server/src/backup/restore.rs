@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    keystores::Keystores,
     opening::{self, log_exists, store_exists},
 };
 
@@ -36,7 +37,7 @@ pub(super) async fn run(options: &RestoreOptions, digest: Digest) -> Result<(), 
         _ => {}
     }
     let store = opening::open_store(&config, &unfinished)?;
-    let opened = opening::Opened::of(hsm, store, (log, opened));
+    let opened = opening::Opened::of(hsm, Keystores::none(), store, (log, opened));
     let site = Site::open(opened, OperationName::RestoreBackup).await?;
     site.settle().await?;
     site.begin(Some(digest)).await?;
@@ -127,7 +128,7 @@ fn refuse_wrong_end(
 /// Which versions of a key this token has no place for.
 fn refusals(value: &Carried, passage: &Passage) -> Vec<String> {
     let Some(record) = value.key() else { return Vec::new() };
-    let refused = record.versions.iter().filter_map(|version| {
+    let refused = value.moving_versions().iter().filter_map(|version| {
         let refusal = passage.takes(record.backing_key(version).kind).err()?;
         Some(format!("key {}, version {}: {refusal}", record.id, version.number))
     });
@@ -197,7 +198,7 @@ fn take_over(
 fn parse(value: Value, options: &RestoreOptions) -> Result<(Carried, Vec<Proof>), BackupError> {
     let carried = Carried::parse(value.path, value.payload)
         .map_err(|_| damaged(options, "a value that this version does not know"))?;
-    if carried.key().map_or(0, |record| record.versions.len()) != value.proofs.len() {
+    if carried.moving_versions().len() != value.proofs.len() {
         return Err(damaged(options, "a key has not one proof for each version"));
     }
     Ok((carried, value.proofs))

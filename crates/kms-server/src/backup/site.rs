@@ -53,6 +53,7 @@ impl Site {
     pub(in crate::backup) fn close(self) {
         drop(self.service);
         self.adapters.hsm.shut_down();
+        self.adapters.keystores.shut_down();
         self.adapters.log.shutdown();
     }
 }

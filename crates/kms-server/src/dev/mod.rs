@@ -2,6 +2,8 @@
 
 mod certificates;
 mod deployment;
+mod keystores;
+mod seed;
 
 use std::{
     convert::Infallible,
@@ -23,10 +25,13 @@ use crate::{
         AdminConfig, CipherConfig, CipherPlace, ClockKind, Config, GrpcConfig, HsmConfig, StoreConfig,
         TrafficConfig,
     },
+    listeners::Inherited,
     manual_clock::ManualClock,
     server::{self, RunningServer, ServeError},
     traffic::TrafficMode,
 };
+
+use seed::{SeedError, Seeds};
 
 /// The one way a token is made; also used by compose and by tests.
 const INIT_TOKEN: &str = include_str!("../../../../softhsm-config/init-token.sh");
@@ -66,6 +71,9 @@ pub struct DevOptions {
     /// with it needs it from then on.
     #[arg(long, value_enum, default_value_t = ClockKind::System)]
     clock: ClockKind,
+    /// Keys that are to exist: a TOML file of [[keys]] with fixed ids (docs/examples/seeds.toml)
+    #[arg(long, value_name = "FILE")]
+    seed_file: Option<PathBuf>,
     /// PKCS#11 module in place of SoftHSM2's own path (a tracer around it, for instance)
     #[arg(long, value_name = "FILE")]
     module: Option<PathBuf>,
@@ -82,6 +90,9 @@ pub struct DevOptions {
     #[arg(long, value_name = "N", default_value_t = kms_core::DEFAULT_IN_HSM_BUDGET,
         value_parser = clap::value_parser!(u64).range(1..=kms_core::MAX_IN_HSM_BUDGET))]
     in_hsm_budget: u64,
+    /// Name of a keystore: a second token of SoftHSM2 that keys can live on; several are possible
+    #[arg(long, value_name = "NAME", conflicts_with = "token_label", value_parser = keystores::parse_name)]
+    keystore: Vec<String>,
 }
 
 /// An algorithm whose keys may seal in the HSM.
@@ -118,6 +129,9 @@ pub enum DevError {
     /// The certificates cannot be made.
     #[error("the certificates cannot be made: {0}")]
     Certificates(String),
+    /// The seeds.
+    #[error(transparent)]
+    Seeds(#[from] SeedError),
     /// The service.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -137,7 +151,10 @@ pub fn enter_environment(options: &DevOptions) -> Result<(), DevError> {
     }
     // At every start: a `kill -9` in a login can leave SoftHSM2's token file empty, and the script puts
     // its copy back.
-    make_token(&directory.join("token"))?;
+    make_token(&directory.join("token"), TOKEN_LABEL)?;
+    for name in &options.keystore {
+        keystores::make(&directory, name)?;
+    }
     let configuration = directory.join("token/softhsm2.conf");
     if std::env::var_os(SOFTHSM2_CONF).is_some_and(|named| Path::new(&named) == configuration) {
         return Ok(());
@@ -164,18 +181,21 @@ pub async fn start(options: &DevOptions) -> Result<DevServer, DevError> {
     if options.clock == ClockKind::System && ManualClock::file(&directory).exists() {
         return Err(DevError::HasManualClock(directory));
     }
+    let seeds = options.seed_file.as_deref().map(Seeds::load).transpose()?.unwrap_or_default();
     let deployment = deployment::Deployment::standard();
     let identity_file = directory.join("identity.toml");
     write_private(&identity_file, deployment.identity_toml().as_bytes())?;
     let tls = certificates::ensure(&directory.join("tls"), &deployment)?;
     let config = configuration(options, &directory, identity_file, &tls)?;
-    if !crate::opening::store_exists(&config.data_dir) {
+    if !options.keystore.is_empty() || !crate::opening::store_exists(&config.data_dir) {
         let fresh = config.clone();
         // An earlier start may have made them and died before it made the store.
         let made = tokio::task::spawn_blocking(move || server::initialise(&fresh)).await;
         made.map_err(|error| DevError::Token(error.to_string()))??;
     }
-    let server = server::start(&config).await?;
+    let prepared = server::prepare(&config).await?;
+    seeds.sow(prepared.service()).await?;
+    let server = prepared.listen(&config, Inherited::default()).await?;
     let described = describe(&server, &deployment, &tls);
     write_private(&directory.join("dev.json"), format!("{described:#}\n").as_bytes())?;
     let mut out = io::stdout().lock();
@@ -223,6 +243,7 @@ fn configuration(
             cipher: cipher(options),
             sm4: None,
         },
+        keystores: options.keystore.iter().map(|name| keystores::configuration(directory, name)).collect(),
         traffic_control: TrafficConfig { mode: options.traffic_control },
         clock: options.clock,
     })
@@ -275,13 +296,14 @@ fn describe(
     described
 }
 
-fn make_token(directory: &Path) -> Result<(), DevError> {
+/// Runs the script, and answers what it prints: where the module is.
+fn make_token(directory: &Path, label: &str) -> Result<PathBuf, DevError> {
     let failed = |error: io::Error| DevError::Token(error.to_string());
     let mut shell = Command::new("sh")
         .args(["-s", "--"])
-        .args([directory.as_os_str(), TOKEN_LABEL.as_ref()])
+        .args([directory.as_os_str(), label.as_ref()])
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
@@ -290,7 +312,7 @@ fn make_token(directory: &Path) -> Result<(), DevError> {
     }
     let ended = shell.wait_with_output().map_err(failed)?;
     if ended.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&ended.stdout).trim_end().into());
     }
     let said = String::from_utf8_lossy(&ended.stderr).trim().replace('\n', "; ");
     Err(DevError::Token(if said.is_empty() { ended.status.to_string() } else { said }))

@@ -41,6 +41,7 @@ pub(crate) fn create_key(request: v1::CreateKeyRequest) -> Result<CreateKey, Err
         keystore: keystore(&request.keystore_id)?,
         tags: BTreeMap::from_iter(request.tags),
         idempotency_token: if token.is_empty() { None } else { Some(IdempotencyToken::parse(&token)?) },
+        fixed_id: None,
     })
 }
 

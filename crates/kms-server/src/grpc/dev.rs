@@ -27,21 +27,10 @@ impl DevGrpc {
         Self { grpc, clock, passing: Mutex::default() }
     }
 
-    /// Lets time pass, from one thing that falls due to the next, each done before the clock goes on.
     async fn advance_by(&self, by: Duration) -> Result<Timestamp, String> {
         let Gate { service, upkeep, .. } = &*self.grpc.gate;
         let _passing = self.passing.lock().await;
-        let target = self.clock.now().plus(by);
-        loop {
-            upkeep.settle().await?;
-            let now = self.clock.now();
-            if now == target {
-                return Ok(now);
-            }
-            let next = service.next_due().await.map_err(|error| operator_text(&error))?;
-            let next = next.filter(|next| *next > now).map_or(target, |next| next.min(target));
-            self.clock.advance_to(next).map_err(|error| format!("the clock's file: {error}"))?;
-        }
+        upkeep.pass_time(service, &self.clock, by).await
     }
 }
 
@@ -65,11 +54,6 @@ impl DevService for DevGrpc {
         let render = |now| v1::NowResponse { now: Some(convert::time(now)) };
         self.grpc.answer(request, |_| Ok(ReadClock), render).await
     }
-}
-
-/// For an operator, who may know everything.
-fn operator_text(error: &Error) -> String {
-    error.operator_detail().unwrap_or_else(|| error.to_string())
 }
 
 fn parse(request: v1::AdvanceRequest) -> Result<AdvanceClock, Error> {

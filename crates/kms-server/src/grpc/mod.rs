@@ -4,6 +4,7 @@ pub(crate) mod convert;
 mod data_keys;
 mod dev;
 mod keys;
+mod keystores;
 mod operators;
 mod status;
 
@@ -12,7 +13,8 @@ use std::{sync::Arc, time::Duration};
 use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
 use kms_proto::v1::{
     self, data_key_service_server::DataKeyServiceServer, dev_service_server::DevServiceServer,
-    key_service_server::KeyServiceServer, operator_service_server::OperatorServiceServer,
+    key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
+    operator_service_server::OperatorServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use uuid::Uuid;
@@ -37,11 +39,17 @@ pub(crate) struct Grpc {
 /// The contract's services, ready to be served.
 pub(crate) fn services(
     gate: Arc<Gate>,
-) -> (KeyServiceServer<Grpc>, DataKeyServiceServer<Grpc>, OperatorServiceServer<Grpc>) {
+) -> (
+    KeyServiceServer<Grpc>,
+    DataKeyServiceServer<Grpc>,
+    KeystoreServiceServer<Grpc>,
+    OperatorServiceServer<Grpc>,
+) {
     let grpc = Grpc { gate };
     (
         KeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
         DataKeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
+        KeystoreServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
         OperatorServiceServer::new(grpc).max_decoding_message_size(MAX_REQUEST_BYTES),
     )
 }

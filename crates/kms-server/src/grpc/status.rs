@@ -98,6 +98,7 @@ fn code(error: &Error) -> Code {
         | Error::ExternalKeyUnsupported
         | Error::MaterialNotDeletable
         | Error::KeystoreDisabled
+        | Error::KeystoreNotDisabled
         | Error::KeystoreNotEmpty
         | Error::KeystoreUnsupported
         | Error::ReplicaReadOnly

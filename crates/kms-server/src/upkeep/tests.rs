@@ -12,7 +12,7 @@ use kms_core::{
         Alias, CancelKeyDeletion, CreateKey, ListDestroyedKeys, Operation, PageSize, PendingDays,
         ScheduleKeyDeletion,
     },
-    ports::{KeyStore as _, Mutation, StoreError, Transaction},
+    ports::{Clock, KeyStore as _, Mutation, StoreError, Transaction},
     testing::{audit::FakeAuditLog, clock::FakeClock, hsm::FakeHsm, store::FakeKeyStore},
 };
 use tokio::task::JoinHandle;
@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::*;
 
+const START: Timestamp = Timestamp::from_micros(1_795_526_645_000_123);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 struct World {
@@ -33,14 +34,18 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let clock = Arc::new(FakeClock::at(Timestamp::from_micros(1_795_526_645_000_000)));
+        let clock = Arc::new(FakeClock::at(START));
+        Self::with_clock(clock.clone(), clock).await
+    }
+
+    async fn with_clock(clock: Arc<FakeClock>, domain: Arc<dyn Clock>) -> Self {
         let (store, audit) = (Arc::<FakeKeyStore>::default(), Arc::<FakeAuditLog>::default());
         let ports = Ports {
             hsm: Arc::<FakeHsm>::default(),
             keystores: BTreeMap::new(),
             store: store.clone(),
             audit: audit.clone(),
-            clock: clock.clone(),
+            clock: domain,
         };
         let service = Service::start(ports, kms_core::Settings::default()).await.expect("fakes start");
         let (service, upkeep, stop) = (Arc::new(service), Arc::default(), watch::channel(false).0);
@@ -180,7 +185,7 @@ async fn a_key_that_cannot_be_destroyed_holds_up_no_other() {
         doomed.push(world.doomed(number, 7).await);
     }
     let path = [b"k/", &doomed[3].as_bytes()[..]].concat();
-    let stored = world.store.get_many(&[path.clone()]).await.expect("the fake works")[0].clone();
+    let stored = world.store.get_many(std::slice::from_ref(&path)).await.expect("the fake works")[0].clone();
     let put = async |value: Vec<u8>| {
         let mutations = vec![Mutation::Put(path.clone(), value)];
         world.store.transact(Transaction { conditions: vec![], mutations }).await.expect("the fake works");
@@ -218,5 +223,53 @@ async fn it_stops_between_changes_and_goes_on_with_the_next_start() {
     let driving = world.drive();
     world.upkeep.settle().await.expect("nothing is in the way");
     assert_eq!(world.destroyed().await, set(&doomed));
+    world.stop(driving).await;
+}
+
+/// A world whose clock a tester keeps in this directory.
+async fn by_hand(directory: &std::path::Path) -> (World, Arc<ManualClock>) {
+    let machine = Arc::new(FakeClock::at(START));
+    let clock = Arc::new(ManualClock::open(directory, machine.clone()).expect("new"));
+    (World::with_clock(machine, clock.clone()).await, clock)
+}
+
+#[tokio::test]
+async fn a_clock_that_is_advanced_stops_at_each_thing_that_falls_due() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (world, clock) = by_hand(directory.path()).await;
+    for days in [300, 7, 31, 200, 500] {
+        world.doomed(days, days).await;
+    }
+    let driving = world.drive();
+    let reached = world.upkeep.pass_time(&world.service, &clock, 365 * DAY).await;
+    assert_eq!((reached, clock.now()), (Ok(START.plus(365 * DAY)), START.plus(365 * DAY)));
+    let records = world.audit.records();
+    let ended = records.iter().filter(|record| record.operation == OperationName::DestroyKey);
+    let times: Vec<_> =
+        ended.filter(|record| record.phase == Phase::Outcome).map(|record| record.time).collect();
+    assert_eq!(times, [7, 31, 200, 300].map(|day| START.plus(day * DAY)));
+    world.stop(driving).await;
+}
+
+#[tokio::test]
+async fn a_clock_stops_where_something_due_cannot_be_done_and_goes_on_when_it_can() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (world, clock) = by_hand(directory.path()).await;
+    let key_id = world.doomed(1, 30).await;
+    let path = [b"k/", &key_id.as_bytes()[..]].concat();
+    let stored = world.store.get_many(std::slice::from_ref(&path)).await.expect("the fake works")[0].clone();
+    let put = async |value: Vec<u8>| {
+        let mutations = vec![Mutation::Put(path.clone(), value)];
+        world.store.transact(Transaction { conditions: vec![], mutations }).await.expect("the fake works");
+    };
+    put(b"altered".to_vec()).await;
+    let driving = world.drive();
+    let told = world.upkeep.pass_time(&world.service, &clock, 365 * DAY).await.expect_err("altered");
+    assert!(told.starts_with(&format!("key {key_id}: ")), "{told}");
+    assert_eq!(clock.now(), START.plus(30 * DAY));
+    put(stored.expect("it was there").value.to_vec()).await;
+    let reached = world.upkeep.pass_time(&world.service, &clock, DAY).await;
+    assert_eq!(reached, Ok(START.plus(31 * DAY)));
+    assert_eq!(world.destroyed().await, set(&[key_id]));
     world.stop(driving).await;
 }

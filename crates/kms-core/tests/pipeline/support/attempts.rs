@@ -6,13 +6,14 @@ use kms_core::{
     key::KeyId,
     operation::OperationName,
     ops::{
-        Alias, CancelKeyDeletion, DecryptDataKey, DescribeKey, Description, DisableKey, EnableKey,
-        EncryptDataKey, GenerateDataKeyWithoutPlaintext, GenerateRandom, KeySelector, ListKeys, Operation,
-        PageSize, PendingDays, ScheduleKeyDeletion, UpdateKeyAlias, UpdateKeyDescription,
+        Alias, CancelKeyDeletion, DecryptDataKey, DeleteKeystore, DescribeKey, DescribeKeystore, Description,
+        DisableKey, DisableKeystore, EnableKey, EnableKeystore, EncryptDataKey,
+        GenerateDataKeyWithoutPlaintext, GenerateRandom, KeySelector, ListKeys, ListKeystores, ListWindow,
+        Operation, PageSize, PendingDays, ScheduleKeyDeletion, UpdateKeyAlias, UpdateKeyDescription,
     },
 };
 
-use super::{World, context, create, generate};
+use super::{SPARE, VAULT, World, context, create, create_keystore, generate, keystore};
 
 /// Operations that no user can call: parts of other calls, the service's own, and the operators'.
 pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
@@ -62,12 +63,6 @@ pub(crate) const NOT_BUILT_YET: &[OperationName] = &[
     OperationName::ReplicateKey,
     OperationName::UpdatePrimaryRegion,
     OperationName::ListSupportedRegions,
-    OperationName::CreateKeystore,
-    OperationName::DeleteKeystore,
-    OperationName::EnableKeystore,
-    OperationName::DisableKeystore,
-    OperationName::DescribeKeystore,
-    OperationName::ListKeystores,
     OperationName::DescribeQuotas,
     OperationName::CountKeys,
     OperationName::DescribeKeyUsage,
@@ -120,8 +115,22 @@ impl Attempt {
 
     /// Whether it names the key; the others work without one.
     pub(crate) fn needs_key(&self) -> bool {
-        use OperationName::{CreateKey, GenerateRandom, ListKeys};
-        !matches!(self.name, CreateKey | GenerateRandom | ListKeys)
+        use OperationName::{
+            CreateKey, CreateKeystore, DeleteKeystore, DescribeKeystore, DisableKeystore, EnableKeystore,
+            GenerateRandom, ListKeys, ListKeystores,
+        };
+        !matches!(
+            self.name,
+            CreateKey
+                | GenerateRandom
+                | ListKeys
+                | CreateKeystore
+                | DeleteKeystore
+                | DescribeKeystore
+                | DisableKeystore
+                | EnableKeystore
+                | ListKeystores
+        )
     }
 
     /// Whether it seals or opens with the key.
@@ -162,6 +171,12 @@ pub(crate) fn attempts(key_id: KeyId, ciphertext: &[u8]) -> Vec<Attempt> {
         Attempt::of(GenerateRandom::new(32).expect("a length")),
         Attempt::of(ScheduleKeyDeletion { key_id, pending }),
         Attempt::of(CancelKeyDeletion { key_id }),
+        Attempt::of(create_keystore(SPARE)),
+        Attempt::of(ListKeystores { window: ListWindow::parse(0, 0).expect("a window") }),
+        Attempt::of(DescribeKeystore { keystore_id: keystore(VAULT) }),
+        Attempt::of(EnableKeystore { keystore_id: keystore(VAULT) }),
+        Attempt::of(DisableKeystore { keystore_id: keystore(VAULT) }),
+        Attempt::of(DeleteKeystore { keystore_id: keystore(VAULT) }),
     ];
     let tried: Vec<OperationName> = attempts.iter().map(|attempt| attempt.name).collect();
     let elsewhere = [NO_CALLS_OF_USERS, NOT_BUILT_YET].concat();
@@ -178,6 +193,7 @@ impl World {
     /// A key of `caller` and all operations on it.
     pub(crate) fn key_with_attempts(&self, caller: &Caller) -> (KeyId, Vec<Attempt>) {
         let key = self.key(caller, "key").id;
+        self.run(caller, create_keystore(VAULT)).expect("the token is free");
         let sealed = self.run(caller, generate(KeySelector::Id(key))).expect("the key is enabled").sealed;
         (key, attempts(key, &sealed.ciphertext))
     }

@@ -18,10 +18,11 @@ use kms_core::{
     Call, Error, OpenIntent, Phase, Ports, Record, Recorded, Refused, Service, Settings, StartError,
     Timestamp,
     context::EncryptionContext,
-    identity::{AccountId, Caller, ProjectId, Region, UserId},
+    identity::{AccountId, Caller, KeystoreId, ProjectId, Region, UserId},
     key::{KeyId, KeyRecord, KeySpec},
     operation::Permissions,
-    ops::{Alias, CreateKey, GenerateDataKey, KeySelector, Operation},
+    ops::{Alias, CreateKey, CreateKeystore, GenerateDataKey, KeySelector, Operation},
+    ports::Hsm,
     testing::{audit::FakeAuditLog, clock::FakeClock, hsm::FakeHsm},
 };
 use uuid::Uuid;
@@ -32,12 +33,18 @@ pub(crate) use store::SpyStore;
 /// 2026-11-24, in microseconds.
 const NOW: Timestamp = Timestamp::from_micros(1_795_526_645_000_000);
 
+/// The configured tokens that can become keystores.
+pub(crate) const VAULT: &str = "vault";
+pub(crate) const SPARE: &str = "spare";
+
 /// How long calls wait for the HSM.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A service and the fakes that it stands on.
 pub(crate) struct World {
     pub(crate) hsm: Arc<FakeHsm>,
+    /// The tokens of [`VAULT`] and [`SPARE`].
+    pub(crate) tokens: [Arc<FakeHsm>; 2],
     pub(crate) store: Arc<SpyStore>,
     pub(crate) audit: Arc<FakeAuditLog>,
     pub(crate) clock: Arc<FakeClock>,
@@ -51,25 +58,32 @@ impl World {
     }
 
     pub(crate) fn with(settings: Settings) -> Self {
-        Self::start(Arc::default(), Arc::default(), settings).expect("fakes start")
+        Self::start(Arc::default(), Default::default(), Arc::default(), settings).expect("fakes start")
     }
 
     /// A service with a new log on a given token and store: after a crash, or a second one.
     pub(crate) fn on(hsm: Arc<FakeHsm>, store: Arc<SpyStore>) -> Result<Self, StartError> {
-        Self::start(hsm, store, Settings::default())
+        Self::start(hsm, Default::default(), store, Settings::default())
     }
 
-    fn start(hsm: Arc<FakeHsm>, store: Arc<SpyStore>, settings: Settings) -> Result<Self, StartError> {
+    pub(crate) fn start(
+        hsm: Arc<FakeHsm>,
+        tokens: [Arc<FakeHsm>; 2],
+        store: Arc<SpyStore>,
+        settings: Settings,
+    ) -> Result<Self, StartError> {
         let (audit, clock) = (Arc::new(FakeAuditLog::new()), Arc::new(FakeClock::at(NOW)));
+        let named = [VAULT, SPARE].map(keystore).into_iter().zip(tokens.clone());
+        let keystores = named.map(|(id, token)| (id, token as Arc<dyn Hsm>));
         let ports = Ports {
             hsm: hsm.clone(),
-            keystores: BTreeMap::new(),
+            keystores: keystores.collect(),
             store: store.clone(),
             audit: audit.clone(),
             clock: clock.clone(),
         };
         let service = Arc::new(block_on(Service::start(ports, settings))?);
-        Ok(Self { hsm, store, audit, clock, service, settings })
+        Ok(Self { hsm, tokens, store, audit, clock, service, settings })
     }
 
     /// Another service on the same token and store.
@@ -79,7 +93,8 @@ impl World {
 
     /// The same with other settings.
     pub(crate) fn restarted(&self, settings: Settings) -> Self {
-        Self::start(self.hsm.clone(), self.store.clone(), settings).expect("the store belongs to the token")
+        Self::start(self.hsm.clone(), self.tokens.clone(), self.store.clone(), settings)
+            .expect("the store belongs to the token")
     }
 
     pub(crate) fn run<O: Operation>(&self, caller: &Caller, operation: O) -> Result<O::Output, Error> {
@@ -180,6 +195,14 @@ pub(crate) fn create(alias: &str) -> CreateKey {
 
 pub(crate) fn generate(key: KeySelector) -> GenerateDataKey {
     GenerateDataKey { key, length: None, encryption_context: context() }
+}
+
+pub(crate) fn keystore(name: &str) -> KeystoreId {
+    KeystoreId::parse(name).expect("a name")
+}
+
+pub(crate) fn create_keystore(name: &str) -> CreateKeystore {
+    CreateKeystore { keystore_id: keystore(name), alias: Alias::parse("a-keystore").expect("an alias") }
 }
 
 pub(crate) fn obs() -> KeySelector {

@@ -29,6 +29,7 @@ use crate::{
     },
     clock::SystemClock,
     config::Config,
+    keystores::Keystores,
     opening::{self, store_exists},
     serve_error::ServeError,
 };
@@ -91,13 +92,21 @@ impl Report {
 /// log belongs to the service, which may be running.
 async fn drill(config: &Config, options: &RestoreOptions, header: &Header) -> Result<Report, BackupError> {
     let hsm = Arc::new(opening::open_hsm(config, true)?);
+    let keystores = Keystores::open(config);
     let place = PassingDirectory::make()?;
     let store = opening::open_store(config, &place.0)?;
-    let ports = opening::ports(hsm.clone(), store, Arc::new(NoLog), Arc::new(SystemClock::start()));
+    let ports = opening::ports(
+        hsm.clone(),
+        keystores.ports(),
+        store,
+        Arc::new(NoLog),
+        Arc::new(SystemClock::start()),
+    );
     let service = Service::start(ports, Settings::default()).await.map_err(ServeError::Start)?;
     let counts = fill(&service, options, header).await;
     drop(service);
     hsm.shut_down();
+    keystores.shut_down();
     Ok(Report { counts: counts?, drill: true })
 }
 
@@ -117,7 +126,7 @@ async fn restore(
     let unfinished = unfinished_store(&config.data_dir);
     remove(&unfinished)?;
     let store = opening::open_store(config, &unfinished)?;
-    let opened = opening::Opened::of(hsm, store, (log, opened));
+    let opened = opening::Opened::of(hsm, Keystores::open(config), store, (log, opened));
     let site = Site::open(opened, OperationName::RestoreBackup).await?;
     site.begin(Some(end.digest)).await?;
     let ended = match take_all(&site, options, (header, end), destroyed).await {

@@ -1,0 +1,45 @@
+//! A part of a short list, by how many to leave out and how many to give.
+
+use crate::error::{Error, Field};
+
+/// The most entries of a part. DEW: limit.
+const MAX_LIMIT: u32 = 1000;
+const DEFAULT_LIMIT: u32 = 10;
+
+/// Which part of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListWindow {
+    limit: usize,
+    offset: usize,
+}
+
+impl ListWindow {
+    /// Takes a limit of 1 to 1000, 0 standing for 10, and any offset.
+    pub fn parse(limit: u32, offset: u32) -> Result<Self, Error> {
+        if limit > MAX_LIMIT {
+            return Err(Error::invalid(Field::Limit, "must be at most 1000"));
+        }
+        let limit = if limit == 0 { DEFAULT_LIMIT } else { limit };
+        let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
+        Ok(Self { limit: number(limit), offset: number(offset) })
+    }
+
+    /// This part of `list`.
+    pub(crate) fn of<T>(self, list: Vec<T>) -> Vec<T> {
+        list.into_iter().skip(self.offset).take(self.limit).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_shows_its_part() {
+        let list = || (0..25).collect::<Vec<_>>();
+        let part = |limit, offset| ListWindow::parse(limit, offset).expect("a window").of(list());
+        assert_eq!(part(0, 0), (0..10).collect::<Vec<_>>());
+        assert_eq!((part(3, 23), part(1000, 25)), (vec![23, 24], vec![]));
+        assert_eq!(ListWindow::parse(1001, 0).expect_err("too many").code(), "INVALID_FIELD");
+    }
+}

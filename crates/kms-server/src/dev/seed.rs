@@ -1,0 +1,207 @@
+//! `--seed-file`: keys with fixed ids, names, tags, grants and material, for test suites.
+//!
+//! Seeds pass the same pipeline as calls do, as the administrator of their account, and are recorded. A key that
+//! exists already stays as it is, whatever tests have done to it since.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use kms_core::{
+    Call, Error, Service,
+    identity::{AccountId, Caller, ProjectId, Region, UserId},
+    key::{KeyId, KeySpec, KeyState, KeyUsage},
+    operation::Permissions,
+    ops::{Alias, CreateKey, DescribeKey, Description, DisableKey, KeySelector, Operation},
+};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::deployment::{self, Deployment};
+
+/// How long the HSM may take for one step: RSA keys take seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a seed file says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Seeds {
+    #[serde(default)]
+    keys: Vec<Seed>,
+    #[serde(skip)]
+    path: PathBuf,
+}
+
+/// A key that is to exist.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Seed {
+    /// Its account, by name or `domain_id`.
+    #[serde(default = "first_account")]
+    account: String,
+    /// Its region; by default the account's first.
+    region: Option<String>,
+    /// Its id: a lower-case UUID.
+    key_id: String,
+    /// Its alias.
+    alias: String,
+    #[serde(default)]
+    description: String,
+    /// As in DEW, `AES_256` by default.
+    #[serde(default = "default_spec")]
+    key_spec: String,
+    /// As in DEW; by default what the kind is mostly for.
+    key_usage: Option<String>,
+    /// `ENABLED` (default) or `DISABLED`.
+    #[serde(default)]
+    state: SeedState,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum SeedState {
+    #[default]
+    Enabled,
+    Disabled,
+}
+
+fn first_account() -> String {
+    "alpha".to_owned()
+}
+
+fn default_spec() -> String {
+    KeySpec::Aes256.name().to_owned()
+}
+
+/// Why seeds cannot be sown.
+#[derive(Debug, thiserror::Error)]
+pub enum SeedError {
+    /// The file cannot be read, or is no seed file.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong, and where.
+        problem: String,
+    },
+    /// A key of the file is not possible.
+    #[error("{}: the key {alias}: {problem}", path.display())]
+    Key {
+        /// Which file.
+        path: PathBuf,
+        /// Its alias.
+        alias: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl Seeds {
+    /// Reads a seed file.
+    pub(crate) fn load(path: &Path) -> Result<Self, SeedError> {
+        let problem = |problem: String| SeedError::File { path: path.to_owned(), problem };
+        let text = fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
+        let seeds: Self = toml::from_str(&text).map_err(|error| problem(error.to_string()))?;
+        let mut ids = BTreeSet::new();
+        match seeds.keys.iter().find(|seed| !ids.insert(&seed.key_id)) {
+            Some(twice) => Err(problem(format!("the key_id {} is given twice", twice.key_id))),
+            None => Ok(Self { path: path.to_owned(), ..seeds }),
+        }
+    }
+
+    /// Makes the keys that do not exist.
+    pub(crate) async fn sow(&self, service: &Service) -> Result<(), SeedError> {
+        let deployment = Deployment::standard();
+        for seed in &self.keys {
+            seed.sow(service, &deployment).await.map_err(|problem| SeedError::Key {
+                path: self.path.clone(),
+                alias: seed.alias.clone(),
+                problem,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Seed {
+    async fn sow(&self, service: &Service, deployment: &Deployment) -> Result<(), String> {
+        let caller = self.owner(deployment)?;
+        let key_id: KeyId = self.key_id.parse().map_err(|error: Error| error.to_string())?;
+        let create = self.operation(key_id)?;
+        let describe = DescribeKey { key: KeySelector::Id(key_id) };
+        match run(service, &caller, describe).await {
+            Ok(found) if found.spec == create.spec => return Ok(()),
+            Ok(found) => return Err(format!("exists already, as a key of kind {}", found.spec.name())),
+            Err(Error::KeyNotFound) => {}
+            Err(error) => return Err(said(&error)),
+        }
+        let told = |error: Error| said(&error);
+        run(service, &caller, create).await.map_err(told)?;
+        if self.state == SeedState::Disabled {
+            let made = run(service, &caller, DisableKey { key_id }).await.map_err(told)?;
+            debug_assert_eq!(made.state, KeyState::Disabled);
+        }
+        Ok(())
+    }
+
+    fn operation(&self, key_id: KeyId) -> Result<CreateKey, String> {
+        let told = |error: Error| error.to_string();
+        let spec = KeySpec::parse(&self.key_spec)
+            .ok_or_else(|| format!("key_spec: {} is no kind of key", self.key_spec))?;
+        let usage = match &self.key_usage {
+            None => None,
+            Some(name) => {
+                Some(KeyUsage::parse(name).ok_or_else(|| format!("key_usage: {name} is no usage"))?)
+            }
+        };
+        Ok(CreateKey {
+            description: Description::parse(&self.description).map_err(told)?,
+            usage,
+            tags: self.tags.clone(),
+            fixed_id: Some(key_id),
+            ..CreateKey::new(Alias::parse(&self.alias).map_err(told)?, spec)
+        })
+    }
+
+    /// The administrator of the account, in the project of the region.
+    fn owner(&self, deployment: &Deployment) -> Result<Caller, String> {
+        let named = |account: &&deployment::Account| {
+            account.name == self.account || account.domain_id == self.account
+        };
+        let account = deployment.accounts.iter().find(named);
+        let account = account.ok_or_else(|| format!("account: there is no {}", self.account))?;
+        let here = |project: &&deployment::Project| {
+            self.region.as_ref().is_none_or(|region| project.region == region)
+        };
+        let project = account.projects.iter().find(here);
+        let project = project.ok_or("region: the account has no project there")?;
+        let admin = account.users.iter().find(|user| user.name == "admin").ok_or("no administrator")?;
+        let unusable = "the deployment's own names cannot be used";
+        Ok(Caller {
+            account: AccountId::parse(&account.domain_id).ok_or(unusable)?,
+            user: UserId::parse(&admin.user_id).ok_or(unusable)?,
+            project: ProjectId::parse(&project.project_id).ok_or(unusable)?,
+            region: Region::parse(project.region).ok_or(unusable)?,
+            acting_service: None,
+            permissions: Permissions::all(),
+            certificate: [0; 32],
+            source: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        })
+    }
+}
+
+async fn run<O: Operation>(service: &Service, caller: &Caller, operation: O) -> Result<O::Output, Error> {
+    let call = Call { request_id: Uuid::new_v4(), caller: caller.clone(), patience: PATIENCE };
+    let ended = service.run(call, Ok(operation)).await;
+    ended.map(kms_core::Recorded::into_inner).map_err(|refused| refused.error().clone())
+}
+
+fn said(error: &Error) -> String {
+    error.operator_detail().map_or_else(|| error.to_string(), |detail| format!("{error}: {detail}"))
+}
