@@ -11,12 +11,12 @@ use std::{
 };
 
 use dewpoint_tests::{
-    ADMIN, Clients, Context, Identity, Module, Serve, by_alias, by_id, by_service, check_log, eventually,
-    records, refusal, valid,
+    ADMIN, Clients, Context, Dev, DevOptions, Identity, Module, Serve, binary, by_alias, by_id, by_service,
+    check_log, eventually, records, refusal, valid,
 };
 use kms_proto::v1::{
-    BackUpRequest, DisableKeyRequest, GenerateDataKeyResponse, Key, KeySpec, ListKeysRequest,
-    RotateRootRequest, ScheduleKeyDeletionRequest,
+    AdvanceRequest, BackUpRequest, DisableKeyRequest, GenerateDataKeyResponse, Key, KeySpec,
+    ListDestroyedKeysRequest, ListKeysRequest, RotateRootRequest, ScheduleKeyDeletionRequest,
 };
 use sha2::{Digest as _, Sha256};
 use tonic::Code;
@@ -342,6 +342,72 @@ async fn a_drill_unwraps_every_version_of_every_key() {
     let text = fs::read_to_string(&trace).expect("a trace");
     let unwrapped = text.matches("C_UnwrapKey").count();
     assert!(unwrapped >= KEYS, "{unwrapped} keys were unwrapped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_destroyed_after_the_backup_is_so_again() {
+    let arguments = vec!["--traffic-control=off".into(), "--clock=manual".into()];
+    let mut dev = Dev::start_with(DevOptions { arguments, ..DevOptions::default() });
+    let mut admin = dev.user(0, "admin").await;
+    let (doomed, kept) = (admin.create("doomed").await.key_id, admin.create("kept").await.key_id);
+    let of_doomed = admin.generate(by_id(&doomed), Context::new()).await.expect("a data key");
+    let of_kept = admin.generate(by_id(&kept), Context::new()).await.expect("a data key");
+    let file = dev.directory().join("backup");
+    done(&dev.dewctl(&["backup", "--out", file.to_str().expect("a text")]).output().expect("runs"));
+
+    let request = ScheduleKeyDeletionRequest { key_id: doomed.clone(), pending_days: 7 };
+    admin.keys.schedule_key_deletion(request).await.expect("scheduled");
+    let by = std::time::Duration::from_secs(8 * 24 * 60 * 60).try_into().ok();
+    dev.operator().await.dev.advance(AdvanceRequest { by }).await.expect("advanced");
+    let destroyed = async |dev: &Dev| {
+        let mut operator = dev.operator().await;
+        let listed = operator.roots.list_destroyed_keys(ListDestroyedKeysRequest::default()).await;
+        let keys = listed.expect("listed").into_inner().keys;
+        (keys.len() == 1 && keys[0].key_id == doomed).then_some(())
+    };
+    eventually("it is destroyed", async || destroyed(&dev).await).await;
+    assert!(dev.stop().success());
+
+    fs::rename(dev.directory().join("store"), dev.directory().join("lost")).expect("renamed");
+    let output = restore_dev(&dev, &file);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    done(&output);
+    assert!(said.contains(&format!("key {doomed} was destroyed after the backup was made")), "{said}");
+
+    dev.start_again();
+    let mut admin = dev.user(0, "admin").await;
+    let opened = admin.decrypt(&of_doomed.ciphertext_blob, None, Context::new()).await;
+    assert_eq!(refusal(opened).0, Code::NotFound);
+    let opened = admin.decrypt(&of_kept.ciphertext_blob, None, Context::new()).await;
+    assert_eq!(opened.expect("it opens").plaintext, of_kept.plaintext);
+    eventually("it is destroyed again", async || destroyed(&dev).await).await;
+    admin.create("doomed").await; // its name is free
+    assert!(dev.stop().success());
+    check_log(dev.directory());
+}
+
+/// `dewpoint restore` into the directory of dev mode.
+fn restore_dev(dev: &Dev, file: &Path) -> Output {
+    let (directory, token) = (dev.directory(), dev.token());
+    let unused = directory.join("unused");
+    let config = format!(
+        "data_dir = {directory:?}\nidentity_file = {unused:?}\n[grpc]\nlisten = \"127.0.0.1:0\"\n\
+         certificate = {unused:?}\nprivate_key = {unused:?}\nclient_ca = {unused:?}\n[hsm]\n\
+         module = {module:?}\ntoken_label = \"dewpoint\"\npin_file = {pin:?}\n",
+        directory = text(directory),
+        unused = text(&unused),
+        module = text(&token.module),
+        pin = text(&token.pin_file),
+    );
+    let path = directory.join("dewpoint.toml");
+    fs::write(&path, config).expect("a file");
+    let mut command = Command::new(binary());
+    command.args(["restore", "--config"]).arg(path).arg("--from").arg(file).envs(token.environment);
+    command.output().expect("runs")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a text")
 }
 
 #[tokio::test(flavor = "multi_thread")]

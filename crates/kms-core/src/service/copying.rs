@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use super::{Service, authorise};
 use crate::{
+    Timestamp,
     answer::{Held, Recorded, Refused},
     directory::{Directory, commit_error, key_path, tampered},
     draft::Draft,
     error::Error,
     identity::Caller,
-    key::{KeyRecord, Scheme},
+    key::{KeyId, KeyRecord, KeyState, Scheme},
     operation::OperationName,
-    ports::{HsmSession, MAX_MUTATIONS, Mutation, Snapshot, StoreKey, Transaction},
+    ports::{Condition, HsmSession, MAX_MUTATIONS, Mutation, Snapshot, StoreKey, Transaction},
     record::{Phase, RequestId, Verdict},
     settings::MAX_IN_HSM_BUDGET,
 };
@@ -152,6 +153,20 @@ impl Service {
             return self.directory.put(path, &*record);
         }
         Ok(Mutation::Put(path, value))
+    }
+
+    /// Lets a key be destroyed once more, of whose destruction at this time a log tells that is newer than the
+    /// backup: from now on it exists for nobody, and what destroys keys whose deletion is due does the rest.
+    /// Answers whether there was anything to destroy.
+    pub async fn destroy_again(&self, id: KeyId, at: Timestamp) -> Result<bool, Error> {
+        let stored = self.directory.key_in_passing(id).await?;
+        let Some(stored) = stored.filter(|stored| !stored.value.is_destroyed()) else { return Ok(false) };
+        let mut record = stored.value.clone();
+        (record.state, record.deletion_due) = (KeyState::PendingDeletion, Some(at));
+        let mutations = self.directory.put_key(Some(&stored.value), &record)?.mutations;
+        let conditions = vec![Condition::Revision(key_path(id), stored.revision)];
+        let committed = self.directory.store().transact(Transaction { conditions, mutations }).await;
+        committed.map(|_| true).map_err(commit_error)
     }
 
     /// Whether the token has the root keys that the store's keys may need.

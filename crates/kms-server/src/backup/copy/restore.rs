@@ -2,6 +2,7 @@
 //! nobody before all of it is proved; or, as a drill, into one that is removed again.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, DirBuilder, File},
     io::{self, BufReader},
     os::unix::fs::DirBuilderExt as _,
@@ -9,8 +10,10 @@ use std::{
     sync::Arc,
 };
 
+use kms_audit::Line;
 use kms_core::{
-    Content, Record, Service, Settings, StartError,
+    Content, Record, Service, Settings, StartError, Timestamp, Verdict,
+    key::KeyId,
     operation::OperationName,
     ports::{Acknowledge, AuditLog, Receipt, StoreKey},
 };
@@ -119,13 +122,14 @@ async fn restore(
     let hsm = opening::open_hsm(config, true)?;
     // The log is locked before what a killed restore left is removed.
     let (log, opened) = opening::open_log(config)?;
+    let destroyed = destroyed_keys(&config.data_dir)?;
     let unfinished = unfinished_store(&config.data_dir);
     remove(&unfinished)?;
     let store = opening::open_store(config, &unfinished)?;
     let opened = opening::Opened::of(hsm, Keystores::open(config), store, (log, opened));
     let site = Site::open(opened, OperationName::RestoreBackup).await?;
     site.begin(Some(end.digest)).await?;
-    let ended = match take_all(&site, options, header, end).await {
+    let ended = match take_all(&site, options, (header, end), destroyed).await {
         Ok(counts) => conclude(&site, &config.data_dir, end).await.map(|()| counts),
         Err(error) => site.end(None).await.and(Err(error)),
     };
@@ -136,16 +140,34 @@ async fn restore(
     Ok(Report { counts: ended?, drill: false })
 }
 
+/// The keys of whose destruction the deployment's log tells, and when it was.
+fn destroyed_keys(data_dir: &Path) -> Result<BTreeMap<KeyId, Timestamp>, BackupError> {
+    let unreadable = |error: kms_audit::ReadError| Problem::Internal(error.to_string());
+    let mut destroyed = BTreeMap::new();
+    for entry in kms_audit::read(&data_dir.join("audit")).map_err(unreadable)? {
+        let Line::Record(record) = entry.map_err(unreadable)?.line else { continue };
+        if record.operation == OperationName::DestroyKey && record.verdict == Verdict::Succeeded {
+            destroyed.extend(record.key_id.map(|key| (key, record.time)));
+        }
+    }
+    Ok(destroyed)
+}
+
 async fn take_all(
     site: &Site,
     options: &RestoreOptions,
-    header: &Header,
-    end: &End,
+    (header, end): (&Header, &End),
+    destroyed: BTreeMap<KeyId, Timestamp>,
 ) -> Result<Counts, BackupError> {
     let counts = fill(&site.service, options, header).await?;
     if counts.unreadable > 0 && !options.leave_out_faulty {
         let (path, faults) = (options.from.clone(), counts.unreadable);
         return Err(Problem::Faulty { path, faults }.into());
+    }
+    for (key, at) in destroyed {
+        if site.service.destroy_again(key, at).await? {
+            eprintln!("dewpoint: key {key} was destroyed after the backup was made: it is so again");
+        }
     }
     site.service.seal_arrival(site.request, header.deployment, end.digest).await?;
     Ok(counts)
