@@ -6,7 +6,11 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: [&str; 2] = ["../../proto/kms/v1/kms.proto", "../../proto/kms/v1/operator.proto"];
+const CONTRACT: [&str; 3] = [
+    "../../proto/kms/v1/kms.proto",
+    "../../proto/kms/v1/encryption.proto",
+    "../../proto/kms/v1/operator.proto",
+];
 /// What dev mode serves besides.
 const DEV: &str = "../../proto/kms/v1/dev.proto";
 
@@ -25,6 +29,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".kms.v1.GenerateDataKeyResponse",
             ".kms.v1.EncryptDataKeyRequest",
             ".kms.v1.DecryptDataKeyResponse",
+            ".kms.v1.GeneratedDataKey",
+            ".kms.v1.GenerateDataKeyPairResponse",
+            ".kms.v1.EncryptDataRequest",
+            ".kms.v1.DecryptDataResponse",
             ".kms.v1.GenerateRandomResponse",
         ])
         .compile_fds(descriptors)?;

@@ -1,6 +1,6 @@
 //! The one gate of all transports: identity, traffic control, span and metrics around the pipeline.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use kms_core::{
     Call, Error, Recorded, Refused, RequestId, Service,
@@ -83,7 +83,9 @@ impl Gate {
         claims: Result<Claims<'_>, Unauthenticated>,
         operation: Result<O, Error>,
     ) -> Result<Recorded<O::Output>, Refused> {
-        let caller = self.caller(O::NAME, request_id, peer, claims).await?;
+        let calls = operation.as_ref().map_or(1, Operation::calls);
+        let calls = NonZeroU32::new(calls).unwrap_or(NonZeroU32::MIN);
+        let caller = self.caller(O::NAME, calls, request_id, peer, claims).await?;
         let call = Call { request_id, caller, patience };
         let (call, operation) = if operation.as_ref().is_ok_and(Operation::may_change) {
             (call, operation)
@@ -99,10 +101,11 @@ impl Gate {
         task.await.unwrap_or_else(|_| Err(Refused::task_died()))
     }
 
-    /// Who calls, if he may call now: identity, then traffic control.
+    /// Who calls, if he may make so many calls now: identity, then traffic control.
     async fn caller(
         &self,
         name: OperationName,
+        calls: NonZeroU32,
         request_id: RequestId,
         peer: &Peer,
         claims: Result<Claims<'_>, Unauthenticated>,
@@ -117,7 +120,7 @@ impl Gate {
                 return Err(self.service.refuse(name, request_id, origin, error).await);
             }
         };
-        match self.traffic.check(&caller.user, name.info().traffic) {
+        match self.traffic.check(&caller.user, name.info().traffic, calls) {
             Ok(Passage::Free) => {}
             Ok(Passage::Reported) => self.metrics.over_limit(name),
             Err(throttled) => {
@@ -139,7 +142,7 @@ impl Gate {
         let started = self.clock.monotonic();
         let span = tracing::info_span!("call", %request_id, operation = name.info().name);
         let begun = async {
-            let caller = self.caller(name, request_id, peer, claims).await?;
+            let caller = self.caller(name, NonZeroU32::MIN, request_id, peer, claims).await?;
             let (service, runtime) = (self.service.clone(), Handle::current());
             // The store may take long for its snapshot.
             let begin = move || runtime.block_on(service.begin_backup(request_id, caller));

@@ -8,6 +8,7 @@ mod cancel_key_deletion;
 mod counted_use;
 mod create_default_key;
 mod create_key;
+mod decrypt_data;
 mod decrypt_data_key;
 mod describe_key;
 mod describe_root;
@@ -16,15 +17,19 @@ mod destroy_roots;
 mod disable_key;
 mod due_key;
 mod enable_key;
+mod encrypt_data;
 mod encrypt_data_key;
 mod expire_key_material;
 mod forget_roots;
 mod generate_data_key;
+mod generate_data_key_pair;
 mod generate_data_key_without_plaintext;
+mod generate_data_keys;
 mod generate_random;
 mod list_destroyed_keys;
 mod list_keys;
 mod manage;
+mod re_encrypt;
 mod read_clock;
 mod reserve_key_uses;
 mod retire_root;
@@ -43,6 +48,7 @@ pub use advance_clock::AdvanceClock;
 pub use cancel_key_deletion::CancelKeyDeletion;
 pub use create_default_key::CreateDefaultKey;
 pub use create_key::{CreateKey, IdempotencyToken};
+pub use decrypt_data::{DecryptData, DecryptedData};
 pub use decrypt_data_key::{DecryptDataKey, DecryptedDataKey};
 pub use describe_key::DescribeKey;
 pub use describe_root::{DescribeRoot, RootStatus};
@@ -50,14 +56,18 @@ pub(crate) use destroy_key::{DestroyKey, Destruction};
 pub(crate) use destroy_roots::DestroyRoots;
 pub use disable_key::DisableKey;
 pub use enable_key::EnableKey;
+pub use encrypt_data::{EncryptData, EncryptedData, EncryptionAlgorithm};
 pub use encrypt_data_key::EncryptDataKey;
 pub(crate) use expire_key_material::ExpireKeyMaterial;
 pub(crate) use forget_roots::ForgetRoots;
 pub use generate_data_key::{DataKey, DataKeyLength, GenerateDataKey, SealedDataKey};
+pub use generate_data_key_pair::{DataKeyPair, DataKeyPairSpec, GenerateDataKeyPair};
 pub use generate_data_key_without_plaintext::GenerateDataKeyWithoutPlaintext;
+pub use generate_data_keys::{BatchSize, BatchedDataKey, GenerateDataKeys};
 pub use generate_random::GenerateRandom;
 pub use list_destroyed_keys::{DestroyedKey, DestroyedKeyPage, ListDestroyedKeys};
 pub use list_keys::{KeyPage, ListKeys, PageSize, PageToken};
+pub use re_encrypt::{ReEncrypt, ReEncrypted};
 pub use read_clock::ReadClock;
 pub use reserve_key_uses::{ReserveKeyUses, ReservedUses};
 pub use retire_root::RetireRoot;
@@ -151,6 +161,16 @@ pub trait Operation: Sized + Send + Sync + 'static {
     /// The encryption context that it was given; goes to the record, its values hidden.
     fn context(&self) -> Option<&EncryptionContext> {
         None
+    }
+
+    /// The context of what it opens, where that is not the one of what it seals.
+    fn source_context(&self) -> Option<&EncryptionContext> {
+        None
+    }
+
+    /// How many calls it stands for in traffic control.
+    fn calls(&self) -> u32 {
+        1
     }
 
     /// Whether it may change the store; see [`Service::run`](crate::Service::run).

@@ -122,7 +122,9 @@ fn every_operation_leaves_its_records() {
     let world = World::new();
     let (key, attempts) = world.key_with_attempts(&owner());
     for attempt in &attempts {
-        let (result, records) = world.records_of(|| attempt.run(&world, &owner()));
+        let (result, mut records) = world.records_of(|| attempt.run(&world, &owner()));
+        // Those of the calls that this one stands for have a test of their own.
+        records.retain(|record| record.operation == attempt.name);
         result.unwrap_or_else(|error| panic!("{:?}: {error:?}", attempt.name));
         check_records(&world, attempt, key, &records);
     }
@@ -130,6 +132,7 @@ fn every_operation_leaves_its_records() {
 
 fn check_records(world: &World, attempt: &Attempt, key: KeyId, records: &[Record]) {
     let name = attempt.name;
+    let uses = attempt.uses_key() && name != OperationName::GenerateDataKeys;
     let changes = name.info().class == OperationClass::Change;
     let phases: Vec<_> = records.iter().map(|record| (record.phase, record.verdict)).collect();
     let expected: &[_] = if changes {
@@ -141,7 +144,7 @@ fn check_records(world: &World, attempt: &Attempt, key: KeyId, records: &[Record
     for record in records {
         assert_eq!(record.operation, name);
         assert_eq!(record.request_id, records[0].request_id, "{name:?}");
-        assert_eq!(record.key_version, attempt.uses_key().then_some(1), "{name:?}");
+        assert_eq!(record.key_version, uses.then_some(1), "{name:?}");
         assert_eq!((record.reason, record.missing_action, record.count), (None, None, 1), "{name:?}");
         assert_eq!(record.context.len(), if attempt.uses_key() { 2 } else { 0 }, "{name:?}");
         check_caller(record);

@@ -3,6 +3,7 @@
 pub(crate) mod convert;
 mod data_keys;
 mod dev;
+mod encryption;
 mod keys;
 mod operators;
 mod status;
@@ -12,7 +13,8 @@ use std::{sync::Arc, time::Duration};
 use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
 use kms_proto::v1::{
     self, data_key_service_server::DataKeyServiceServer, dev_service_server::DevServiceServer,
-    key_service_server::KeyServiceServer, operator_service_server::OperatorServiceServer,
+    encryption_service_server::EncryptionServiceServer, key_service_server::KeyServiceServer,
+    operator_service_server::OperatorServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use uuid::Uuid;
@@ -25,7 +27,7 @@ use crate::{
 };
 use dev::DevGrpc;
 
-/// The longest request. The longest valid one is a context of 8 KiB with a ciphertext of 1 KiB.
+/// The longest request. The longest valid one has two contexts of 8 KiB and a ciphertext of 4 KiB.
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
 /// All services of the contract, on one gate.
@@ -37,11 +39,17 @@ pub(crate) struct Grpc {
 /// The contract's services, ready to be served.
 pub(crate) fn services(
     gate: Arc<Gate>,
-) -> (KeyServiceServer<Grpc>, DataKeyServiceServer<Grpc>, OperatorServiceServer<Grpc>) {
+) -> (
+    KeyServiceServer<Grpc>,
+    DataKeyServiceServer<Grpc>,
+    EncryptionServiceServer<Grpc>,
+    OperatorServiceServer<Grpc>,
+) {
     let grpc = Grpc { gate };
     (
         KeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
         DataKeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
+        EncryptionServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
         OperatorServiceServer::new(grpc).max_decoding_message_size(MAX_REQUEST_BYTES),
     )
 }

@@ -2,13 +2,16 @@
 
 use kms_core::{
     Error, SecretBytes,
+    context::EncryptionContext,
     identity::Caller,
-    key::KeyId,
+    key::{KeyId, KeySpec},
     operation::OperationName,
     ops::{
-        Alias, CancelKeyDeletion, DecryptDataKey, DescribeKey, Description, DisableKey, EnableKey,
-        EncryptDataKey, GenerateDataKeyWithoutPlaintext, GenerateRandom, KeySelector, ListKeys, Operation,
-        PageSize, PendingDays, ScheduleKeyDeletion, UpdateKeyAlias, UpdateKeyDescription,
+        Alias, BatchSize, CancelKeyDeletion, DataKeyPairSpec, DecryptData, DecryptDataKey, DescribeKey,
+        Description, DisableKey, EnableKey, EncryptData, EncryptDataKey, EncryptionAlgorithm,
+        GenerateDataKeyPair, GenerateDataKeyWithoutPlaintext, GenerateDataKeys, GenerateRandom, KeySelector,
+        ListKeys, Operation, PageSize, PendingDays, ReEncrypt, ScheduleKeyDeletion, UpdateKeyAlias,
+        UpdateKeyDescription,
     },
 };
 
@@ -71,17 +74,12 @@ pub(crate) const NOT_BUILT_YET: &[OperationName] = &[
     OperationName::DescribeQuotas,
     OperationName::CountKeys,
     OperationName::DescribeKeyUsage,
-    OperationName::EncryptData,
-    OperationName::DecryptData,
     OperationName::Sign,
     OperationName::Verify,
     OperationName::GetPublicKey,
     OperationName::GenerateMac,
     OperationName::VerifyMac,
     OperationName::DeriveSharedSecret,
-    OperationName::GenerateDataKeyPair,
-    OperationName::GenerateDataKeys,
-    OperationName::ReEncrypt,
     OperationName::Rewrap,
 ];
 
@@ -127,18 +125,52 @@ impl Attempt {
     /// Whether it seals or opens with the key.
     pub(crate) fn uses_key(&self) -> bool {
         use OperationName::{
-            DecryptDataKey, EncryptDataKey, GenerateDataKey, GenerateDataKeyWithoutPlaintext,
+            DecryptData, DecryptDataKey, EncryptData, EncryptDataKey, GenerateDataKey, GenerateDataKeyPair,
+            GenerateDataKeyWithoutPlaintext, GenerateDataKeys, ReEncrypt,
         };
         matches!(
             self.name,
-            GenerateDataKey | GenerateDataKeyWithoutPlaintext | EncryptDataKey | DecryptDataKey
+            GenerateDataKey
+                | GenerateDataKeyWithoutPlaintext
+                | GenerateDataKeys
+                | GenerateDataKeyPair
+                | EncryptDataKey
+                | DecryptDataKey
+                | ReEncrypt
+                | EncryptData
+                | DecryptData
         )
     }
 }
 
-/// All operations on an enabled key, in an order in which its owner succeeds with each. `ciphertext`
-/// was sealed by the key with the context of the tests.
-pub(crate) fn attempts(key_id: KeyId, ciphertext: &[u8]) -> Vec<Attempt> {
+/// A data key and small data that the same key sealed, with the context of the tests.
+pub(crate) struct Sealed {
+    pub(crate) data_key: Vec<u8>,
+    pub(crate) small_data: Vec<u8>,
+}
+
+impl Sealed {
+    /// Ciphertexts that look like it and were sealed by no key.
+    pub(crate) fn forged(data_key: Vec<u8>) -> Self {
+        let mut small_data = data_key.clone();
+        small_data[3] = 2; // the purpose
+        Self { data_key, small_data }
+    }
+}
+
+pub(crate) fn encrypt_data(key: KeySelector) -> EncryptData {
+    let data = SecretBytes::new(vec![6; 100]);
+    EncryptData::new(key, data, EncryptionAlgorithm::SymmetricDefault, context()).expect("small data")
+}
+
+pub(crate) fn decrypt_data(ciphertext: &[u8], context: EncryptionContext) -> Result<DecryptData, Error> {
+    DecryptData::new(ciphertext, None, EncryptionAlgorithm::SymmetricDefault, context)
+}
+
+/// All operations on an enabled key, in an order in which its owner succeeds with each. `sealed` was sealed by the
+/// key.
+pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
+    let ciphertext = &sealed.data_key[..];
     let key = KeySelector::Id(key_id);
     let alias = Alias::parse("renamed").expect("an alias");
     let description = Description::parse("described").expect("a description");
@@ -156,7 +188,23 @@ pub(crate) fn attempts(key_id: KeyId, ciphertext: &[u8]) -> Vec<Attempt> {
         Attempt::of(UpdateKeyAlias { key_id, alias }),
         Attempt::of(UpdateKeyDescription { key_id, description }),
         Attempt::of(generate(key.clone())),
-        Attempt::of(GenerateDataKeyWithoutPlaintext(generate(key))),
+        Attempt::of(GenerateDataKeyWithoutPlaintext(generate(key.clone()))),
+        Attempt::of(GenerateDataKeys {
+            each: generate(key.clone()),
+            count: BatchSize::parse(3).expect("a size"),
+            with_plaintext: true,
+        }),
+        Attempt::of(GenerateDataKeyPair {
+            key: key.clone(),
+            spec: DataKeyPairSpec::of(KeySpec::EcP256).expect("a pair"),
+            with_plaintext: true,
+            encryption_context: context(),
+        }),
+        Attempt::of(
+            ReEncrypt::new(ciphertext, None, context(), key.clone(), context()).expect("a ciphertext"),
+        ),
+        Attempt::of(encrypt_data(key)),
+        Attempt::of(decrypt_data(&sealed.small_data, context()).expect("a ciphertext")),
         Attempt::of(encrypt),
         Attempt::of(decrypt),
         Attempt::of(GenerateRandom::new(32).expect("a length")),
@@ -179,6 +227,7 @@ impl World {
     pub(crate) fn key_with_attempts(&self, caller: &Caller) -> (KeyId, Vec<Attempt>) {
         let key = self.key(caller, "key").id;
         let sealed = self.run(caller, generate(KeySelector::Id(key))).expect("the key is enabled").sealed;
-        (key, attempts(key, &sealed.ciphertext))
+        let small_data = self.run(caller, encrypt_data(KeySelector::Id(key))).expect("enabled").ciphertext;
+        (key, attempts(key, &Sealed { data_key: sealed.ciphertext, small_data }))
     }
 }
