@@ -6,8 +6,9 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: [&str; 5] = [
+const CONTRACT: [&str; 6] = [
     "../../proto/kms/v1/campaign.proto",
+    "../../proto/kms/v1/encryption.proto",
     "../../proto/kms/v1/kms.proto",
     "../../proto/kms/v1/keystores.proto",
     "../../proto/kms/v1/operator.proto",
@@ -31,6 +32,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".kms.v1.GenerateDataKeyResponse",
             ".kms.v1.EncryptDataKeyRequest",
             ".kms.v1.DecryptDataKeyResponse",
+            ".kms.v1.GeneratedDataKey",
+            ".kms.v1.GenerateDataKeyPairResponse",
+            ".kms.v1.EncryptDataRequest",
+            ".kms.v1.DecryptDataResponse",
             ".kms.v1.GenerateRandomResponse",
         ])
         .compile_fds(descriptors)?;

@@ -2,6 +2,7 @@
 """Opens the ciphertext vectors by a path that shares no code with the service.
 
     ciphertext.py write SCHEME FILE    make the vectors of scheme 1 or 2
+    ciphertext.py write purposes FILE  make those of all purposes and both kinds of context, in scheme 1
     ciphertext.py check FILE...        open them; compute the derivations of scheme 1 on a SoftHSM2 token, too
 
 Needs PyPI's `cryptography`; `check` also needs softhsm2, gnutls-bin (p11tool) and opensc (pkcs11-tool).
@@ -28,6 +29,8 @@ DERIVED_KEY, IN_HSM = 1, 2
 
 
 def canonical(pairs):
+    if isinstance(pairs, bytes):
+        return b"\x02" + struct.pack(">I", len(pairs)) + pairs if pairs else b"\x00"
     if not pairs:
         return b"\x00"
     out = b"\x01" + struct.pack(">I", len(pairs))
@@ -67,6 +70,36 @@ def open_sealed(backing_key, ciphertext, context):
     return cipher.update(body) + cipher.finalize()
 
 
+def context_of(vector):
+    data = bytes.fromhex(vector.get("additional_authenticated_data", ""))
+    return data or vector["encryption_context"]
+
+
+def purpose_vectors():
+    """Small data, key material and private halves of pairs, of either algorithm, with pairs and with bytes."""
+    for algorithm in SUITES:
+        for number, (purpose, context) in enumerate(
+            (purpose, context) for purpose in (1, 2, 3, 4) for context in ({"bucket": "photos"}, bytes(range(128)))
+        ):
+            seed = hashlib.sha512(f"dewpoint vector {algorithm} purpose {purpose} {number}".encode()).digest()
+            backing_key, material = seed[:32], seed[32:48]
+            fresh = hashlib.sha256(seed).digest()[:28]
+            header = bytes([1, DERIVED_KEY, algorithm, purpose]) + material + struct.pack(">I", number + 1) + fresh
+            plaintext = bytes((5 * index + number) % 256 for index in range(32 if purpose == 1 else 1500))
+            data = isinstance(context, bytes)
+            yield {
+                "algorithm": SUITES[algorithm][0],
+                "backing_key": backing_key.hex(),
+                "encryption_context": {} if data else context,
+                **({"additional_authenticated_data": context.hex()} if data else {}),
+                "canonical_context": canonical(context).hex(),
+                "derivation_input": derivation_input(header).hex(),
+                "wrapping_key": wrapping_key(backing_key, header).hex(),
+                "plaintext": plaintext.hex(),
+                "ciphertext": seal(backing_key, header, context, plaintext).hex(),
+            }
+
+
 def vectors(scheme):
     contexts = [{}, {"bucket": "photos", "object": "2026/11/24/\u4e91.jpg"}]
     for algorithm in SUITES:
@@ -103,18 +136,18 @@ def require(condition, what):
 def check_vector(vector):
     read = {name: bytes.fromhex(value) for name, value in vector.items() if name not in ("algorithm", "encryption_context")}
     header = read["ciphertext"][:52]
-    require(canonical(vector["encryption_context"]) == read["canonical_context"], "another canonical context")
+    require(canonical(context_of(vector)) == read["canonical_context"], "another canonical context")
     if header[1] == DERIVED_KEY:
         require(derivation_input(header) == read["derivation_input"], "another derivation input")
         require(wrapping_key(read["backing_key"], header) == read["wrapping_key"], "another wrapping key")
     else:
         require(header[1] == IN_HSM and len(read["backing_key"]) == SUITES[header[2]][2], "another scheme or key size")
-    opened = open_sealed(read["backing_key"], read["ciphertext"], vector["encryption_context"])
+    opened = open_sealed(read["backing_key"], read["ciphertext"], context_of(vector))
     require(opened == read["plaintext"], "another plaintext")
     last, nonce = (bytearray(read["ciphertext"]) for _ in range(2))
     last[-1] ^= 1
     nonce[24] ^= 1  # N: derived from in scheme 1, authenticated in both
-    altered = [(bytes(ciphertext), vector["encryption_context"]) for ciphertext in (last, nonce)]
+    altered = [(bytes(ciphertext), context_of(vector)) for ciphertext in (last, nonce)]
     for ciphertext, context in (*altered, (read["ciphertext"], {"bucket": "other"})):
         try:
             open_sealed(read["backing_key"], ciphertext, context)
@@ -155,8 +188,9 @@ def check_on_token(vectors_read):
 
 def main(arguments):
     match arguments:
-        case ["write", "1" | "2" as scheme, path]:
-            text = json.dumps({"format": 1, "vectors": list(vectors(int(scheme)))}, indent=1, ensure_ascii=True)
+        case ["write", "1" | "2" | "purposes" as kind, path]:
+            made = purpose_vectors() if kind == "purposes" else vectors(int(kind))
+            text = json.dumps({"format": 1, "vectors": list(made)}, indent=1, ensure_ascii=True)
             Path(path).write_text(text + "\n")
         case ["check", *paths] if paths:
             for path in paths:

@@ -89,22 +89,35 @@ impl Rpc {
                 named(keys.update_key_description(UpdateKeyDescriptionRequest { key_id, description }).await)
             }
             Self::GenerateDataKey => {
-                let request = GenerateDataKeyRequest { key, length, encryption_context };
+                let request =
+                    GenerateDataKeyRequest { key, length, encryption_context, ..Default::default() };
                 named(data.generate_data_key(request).await)
             }
             Self::GenerateDataKeyWithoutPlaintext => {
-                let request = GenerateDataKeyWithoutPlaintextRequest { key, length, encryption_context };
+                let request = GenerateDataKeyWithoutPlaintextRequest {
+                    key,
+                    length,
+                    encryption_context,
+                    ..Default::default()
+                };
                 named(data.generate_data_key_without_plaintext(request).await)
             }
             Self::EncryptDataKey => {
                 let plaintext = vec![7; 32].into();
                 named(
-                    data.encrypt_data_key(EncryptDataKeyRequest { key, plaintext, encryption_context }).await,
+                    data.encrypt_data_key(EncryptDataKeyRequest {
+                        key,
+                        plaintext,
+                        encryption_context,
+                        ..Default::default()
+                    })
+                    .await,
                 )
             }
             Self::DecryptDataKey => {
                 let ciphertext_blob = ciphertext.into();
-                let request = DecryptDataKeyRequest { ciphertext_blob, key, encryption_context };
+                let request =
+                    DecryptDataKeyRequest { ciphertext_blob, key, encryption_context, ..Default::default() };
                 named(data.decrypt_data_key(request).await)
             }
             Self::GenerateRandom => named(data.generate_random(GenerateRandomRequest { length: 16 }).await),

@@ -116,7 +116,7 @@ impl Clients {
         length: u32,
         encryption_context: Context,
     ) -> Result<GenerateDataKeyResponse, Status> {
-        let request = GenerateDataKeyRequest { key, length, encryption_context };
+        let request = GenerateDataKeyRequest { key, length, encryption_context, ..Default::default() };
         Ok(self.data.generate_data_key(request).await?.into_inner())
     }
 
@@ -127,7 +127,12 @@ impl Clients {
         plaintext: Vec<u8>,
         encryption_context: Context,
     ) -> Result<Vec<u8>, Status> {
-        let request = EncryptDataKeyRequest { key, plaintext: plaintext.into(), encryption_context };
+        let request = EncryptDataKeyRequest {
+            key,
+            plaintext: plaintext.into(),
+            encryption_context,
+            ..Default::default()
+        };
         Ok(self.data.encrypt_data_key(request).await?.into_inner().ciphertext_blob.into())
     }
 
@@ -139,7 +144,8 @@ impl Clients {
         encryption_context: Context,
     ) -> Result<DecryptDataKeyResponse, Status> {
         let ciphertext_blob = ciphertext.to_vec().into();
-        let request = DecryptDataKeyRequest { ciphertext_blob, key, encryption_context };
+        let request =
+            DecryptDataKeyRequest { ciphertext_blob, key, encryption_context, ..Default::default() };
         Ok(self.data.decrypt_data_key(request).await?.into_inner())
     }
 

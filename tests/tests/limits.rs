@@ -21,7 +21,12 @@ async fn random(admin: &mut Clients, length: u32) -> Result<usize, Status> {
 
 async fn without_plaintext(admin: &mut Clients, key_id: &str, length: u32) -> Result<Vec<u8>, Status> {
     let encryption_context = Context::new();
-    let request = GenerateDataKeyWithoutPlaintextRequest { key: by_id(key_id), length, encryption_context };
+    let request = GenerateDataKeyWithoutPlaintextRequest {
+        key: by_id(key_id),
+        length,
+        encryption_context,
+        ..Default::default()
+    };
     let answer = admin.data.generate_data_key_without_plaintext(request).await;
     answer.map(|answer| answer.into_inner().ciphertext_blob.into())
 }
@@ -250,7 +255,12 @@ async fn permission_is_checked_before_the_form_of_the_fields() {
     let dev = Dev::start();
     let mut nobody = dev.user(0, "nobody").await;
     let denied = (Code::PermissionDenied, "PERMISSION_DENIED".to_owned());
-    let request = GenerateDataKeyRequest { key: None, length: 9999, encryption_context: Context::new() };
+    let request = GenerateDataKeyRequest {
+        key: None,
+        length: 9999,
+        encryption_context: Context::new(),
+        ..Default::default()
+    };
     assert_eq!(refusal(nobody.data.generate_data_key(request).await), denied);
     assert_eq!(refusal(nobody.keys.describe_key(DescribeKeyRequest { key: by_id(UNKNOWN) }).await), denied);
     let request = CreateKeyRequest { alias: "not valid".into(), ..CreateKeyRequest::default() };

@@ -24,7 +24,12 @@ async fn a_data_key_opens_again_after_a_restart_for_every_kind_of_key() {
         admin.keys.create_key(request).await.expect("created");
     }
     for key in [by_alias("aes"), by_alias("sm4"), by_service("obs"), by_alias("obs/default")] {
-        let request = GenerateDataKeyRequest { key: key.clone(), length: 0, encryption_context: context() };
+        let request = GenerateDataKeyRequest {
+            key: key.clone(),
+            length: 0,
+            encryption_context: context(),
+            ..Default::default()
+        };
         let made = admin.data.generate_data_key(request).await.expect("made").into_inner();
         let expected = if key == by_alias("sm4") { 16 } else { 32 };
         assert_eq!(made.plaintext.len(), expected);
@@ -37,6 +42,7 @@ async fn a_data_key_opens_again_after_a_restart_for_every_kind_of_key() {
             ciphertext_blob: made.ciphertext_blob,
             key: by_id(&made.key_id),
             encryption_context: context(),
+            ..Default::default()
         };
         let opened = downloader.data.decrypt_data_key(request).await.expect("opened").into_inner();
         assert_eq!(opened.plaintext, made.plaintext);

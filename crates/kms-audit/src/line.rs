@@ -79,6 +79,12 @@ pub struct RecordLine<'a> {
     /// Address and port that the call came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SocketAddr>,
+    /// Of a re-encryption: the context of what was opened, as `context`.
+    #[serde(default, skip_serializing_if = "context_is_empty", serialize_with = "fields::context")]
+    pub source_context: Cow<'a, BTreeMap<String, String>>,
+    /// Of a re-encryption: the key that opened what `key_id` sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_key_id: Option<KeyId>,
     /// SHA-256 of the key record that a change left in the store.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "fields::digest")]
     pub state_digest: Option<[u8; 32]>,
@@ -131,6 +137,8 @@ impl<'a> RecordLine<'a> {
             request_id: record.request_id,
             seq: sequence,
             source: caller.map(|caller| caller.source).or(stranger.map(|one| one.source)),
+            source_context: Cow::Borrowed(&record.source_context),
+            source_key_id: record.source_key_id,
             state_digest: record.state_digest,
             time: record.time,
             trace_name: info.trace_name.map(Cow::Borrowed),

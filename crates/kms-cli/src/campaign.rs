@@ -178,7 +178,12 @@ fn request(id: u64, line: &str) -> Result<RewrapRequest, Failure> {
     let malformed = |error| Failure::Usage(format!("line {id} of the input: {error}"));
     let item: Item = serde_json::from_str(line).map_err(malformed)?;
     let ciphertext_blob = from_base64(&item.ciphertext_blob)?.into();
-    Ok(RewrapRequest { id, ciphertext_blob, encryption_context: item.encryption_context, key: None })
+    Ok(RewrapRequest {
+        id,
+        ciphertext_blob,
+        encryption_context: item.encryption_context,
+        ..RewrapRequest::default()
+    })
 }
 
 /// What goes to the output; a failure goes to stderr.

@@ -65,7 +65,12 @@ impl Client {
         context: &HashMap<String, String>,
     ) -> Result<DataKey, Error> {
         let encryption_context = context.clone();
-        let request = v1::GenerateDataKeyRequest { key: Some(named(key)), length, encryption_context };
+        let request = v1::GenerateDataKeyRequest {
+            key: Some(named(key)),
+            length,
+            encryption_context,
+            ..Default::default()
+        };
         let answer = call!(self, request, generate_data_key).await?;
         // Both fields may be slices of one buffer: let go of the other one, or the plaintext cannot be wiped in it.
         let ciphertext = copied(answer.ciphertext_blob);
@@ -81,8 +86,12 @@ impl Client {
         context: &HashMap<String, String>,
     ) -> Result<SealedDataKey, Error> {
         let encryption_context = context.clone();
-        let request =
-            v1::GenerateDataKeyWithoutPlaintextRequest { key: Some(named(key)), length, encryption_context };
+        let request = v1::GenerateDataKeyWithoutPlaintextRequest {
+            key: Some(named(key)),
+            length,
+            encryption_context,
+            ..Default::default()
+        };
         let answer = call!(self, request, generate_data_key_without_plaintext).await?;
         let ciphertext = answer.ciphertext_blob.into();
         Ok(SealedDataKey { key_id: answer.key_id, key_version: answer.key_version, ciphertext })
@@ -99,6 +108,7 @@ impl Client {
             key: Some(named(key)),
             plaintext: plaintext.into_request(),
             encryption_context: context.clone(),
+            ..Default::default()
         };
         let answer = call!(self, request, encrypt_data_key).await?;
         let ciphertext = answer.ciphertext_blob.into();
@@ -116,6 +126,7 @@ impl Client {
             ciphertext_blob: Bytes::copy_from_slice(ciphertext),
             key: key.map(named),
             encryption_context: context.clone(),
+            ..Default::default()
         };
         let answer = call!(self, request, decrypt_data_key).await?;
         let plaintext = SecretBytes::take(answer.plaintext);

@@ -8,12 +8,18 @@ use crate::error::{Error, Field};
 // DEW: encryption_context, up to 8192 characters.
 pub const MAX_CONTEXT_BYTES: usize = 8192;
 
-/// First byte of the canonical form: which kind of context follows. `0x02` is kept for DEW's
-/// `additional_authenticated_data` bytes, so that the two kinds can never collide.
+/// The longest authenticated data, in bytes.
+// DEW: additional_authenticated_data, up to 128 characters.
+pub const MAX_AUTHENTICATED_DATA_BYTES: usize = 128;
+
+/// First byte of the canonical form: which kind of context follows, so that no two kinds can collide.
 const KIND_NONE: u8 = 0x00;
 const KIND_PAIRS: u8 = 0x01;
+const KIND_DATA: u8 = 0x02;
+/// How many bytes stand before the data in the canonical form of that kind: the kind and the length.
+const DATA_OFFSET: usize = 5;
 
-/// Pairs of text that a ciphertext is bound to, with their canonical form.
+/// What a ciphertext is bound to, with its canonical form: pairs of text, or bytes, or nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncryptionContext {
     pairs: BTreeMap<String, String>,
@@ -43,6 +49,39 @@ impl EncryptionContext {
             }
         }
         Ok(Self { pairs, canonical })
+    }
+
+    /// Takes DEW's `additional_authenticated_data`; no bytes are the same as no context.
+    pub fn of_data(data: &[u8]) -> Result<Self, Error> {
+        if data.len() > MAX_AUTHENTICATED_DATA_BYTES {
+            return Err(Error::invalid(Field::AuthenticatedData, "must be at most 128 bytes long"));
+        }
+        let mut canonical = Vec::with_capacity(DATA_OFFSET + data.len());
+        if data.is_empty() {
+            canonical.push(KIND_NONE);
+        } else {
+            canonical.push(KIND_DATA);
+            push_length(&mut canonical, data.len());
+            canonical.extend_from_slice(data);
+        }
+        Ok(Self { pairs: BTreeMap::new(), canonical })
+    }
+
+    /// Takes the one of both that is given.
+    pub fn of_either(pairs: BTreeMap<String, String>, data: &[u8]) -> Result<Self, Error> {
+        match (pairs.is_empty(), data.is_empty()) {
+            (_, true) => Self::new(pairs),
+            (true, false) => Self::of_data(data),
+            (false, false) => Err(Error::invalid(
+                Field::AuthenticatedData,
+                "must be empty where an encryption_context is given",
+            )),
+        }
+    }
+
+    /// The authenticated data, if it is of that kind.
+    pub fn authenticated_data(&self) -> Option<&[u8]> {
+        if self.canonical.first() == Some(&KIND_DATA) { self.canonical.get(DATA_OFFSET..) } else { None }
     }
 
     /// The pairs, in byte order of their keys.
@@ -97,6 +136,27 @@ mod tests {
         for (index, form) in forms.iter().enumerate() {
             assert!(!forms[index + 1..].contains(form), "form {index} stands twice");
         }
+    }
+
+    #[test]
+    fn data_is_of_a_kind_of_its_own_and_has_128_bytes_at_most() {
+        let data = EncryptionContext::of_data(b"ab").expect("short enough");
+        assert_eq!(data.canonical(), b"\x02\0\0\0\x02ab");
+        assert_eq!((data.authenticated_data(), data.pairs().len()), (Some(&b"ab"[..]), 0));
+        let none = EncryptionContext::of_data(b"").expect("nothing");
+        assert_eq!((none.canonical(), none.authenticated_data()), (&[0][..], None));
+        // Bytes that look like the canonical form of pairs are none.
+        let pairs = canonical(&[("a", "b")]);
+        assert_ne!(EncryptionContext::of_data(&pairs).expect("short enough").canonical(), pairs);
+        EncryptionContext::of_data(&[1; 128]).expect("as long as it may be");
+        let pair = || BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+        for refused in [EncryptionContext::of_data(&[1; 129]), EncryptionContext::of_either(pair(), b"x")] {
+            let Error::InvalidField { field, .. } = refused.expect_err("too much") else { panic!("another") };
+            assert_eq!(field.name(), "additional_authenticated_data");
+        }
+        let either = |pairs, data| EncryptionContext::of_either(pairs, data).expect("one of both");
+        assert_eq!(either(pair(), b""), EncryptionContext::new(pair()).expect("pairs"));
+        assert_eq!(either(BTreeMap::new(), b"ab"), data);
     }
 
     #[test]

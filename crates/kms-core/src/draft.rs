@@ -1,6 +1,6 @@
 //! The record of an operation while the operation is under way.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -18,6 +18,8 @@ use crate::{
 
 /// How many bytes of a context value's keyed hash the log keeps.
 const CONTEXT_HASH_BYTES: usize = 16;
+/// What stands in the place of a context's key before the hash of authenticated data.
+const DATA_NAME: &str = "additional_authenticated_data";
 
 /// Hides the values of encryption contexts in the log: an operator who knows a value and may use
 /// the HSM can search for it; nobody can read it back.
@@ -34,12 +36,27 @@ impl ContextHash {
         let mac = self.0.clone().chain_update(length.to_be_bytes()).chain_update(key).chain_update(value);
         hex::encode(&mac.finalize().into_bytes()[..CONTEXT_HASH_BYTES])
     }
+
+    /// The same of authenticated data; the number before it is no length of a key.
+    fn hash_data(&self, data: &[u8]) -> String {
+        let mac = self.0.clone().chain_update(u32::MAX.to_be_bytes()).chain_update(data);
+        hex::encode(&mac.finalize().into_bytes()[..CONTEXT_HASH_BYTES])
+    }
+
+    /// A context as the log keeps it.
+    fn hash_all(&self, context: &EncryptionContext) -> BTreeMap<String, String> {
+        let pairs = context.pairs().iter().map(|(key, value)| (key.clone(), self.hash(key, value)));
+        let data = context.authenticated_data().map(|data| (DATA_NAME.to_owned(), self.hash_data(data)));
+        pairs.chain(data).collect()
+    }
 }
 
 /// Collects what the record of one operation will say.
 #[allow(missing_debug_implementations, reason = "passed down, never kept or shown")]
 pub struct Draft {
     record: Record,
+    /// The calls that this one stands for: what each is, with its key and version.
+    parts: Vec<(OperationName, KeyId, u32)>,
     started: Duration,
     clock: Arc<dyn Clock>,
 }
@@ -50,6 +67,7 @@ pub(crate) struct Outline {
     started: Duration,
     key_id: Option<KeyId>,
     key_version: Option<u32>,
+    source_key_id: Option<KeyId>,
 }
 
 impl Draft {
@@ -72,12 +90,14 @@ impl Draft {
             moved: None,
             reason: None,
             missing_action: None,
-            context: std::collections::BTreeMap::new(),
+            context: BTreeMap::new(),
+            source_key_id: None,
+            source_context: BTreeMap::new(),
             state_digest: None,
             latency: Duration::ZERO,
             count: 1,
         };
-        Self { record, started: clock.monotonic(), clock }
+        Self { record, parts: Vec::new(), started: clock.monotonic(), clock }
     }
 
     /// When the call arrived.
@@ -98,6 +118,7 @@ impl Draft {
             started: self.started,
             key_id: self.record.key_id,
             key_version: self.record.key_version,
+            source_key_id: self.record.source_key_id,
         }
     }
 
@@ -107,6 +128,7 @@ impl Draft {
         self.started = outline.started;
         self.record.key_id = outline.key_id;
         self.record.key_version = outline.key_version;
+        self.record.source_key_id = outline.source_key_id;
     }
 
     /// The key that was named last.
@@ -144,8 +166,48 @@ impl Draft {
     }
 
     pub(crate) fn hash_context(&mut self, hash: &ContextHash, context: &EncryptionContext) {
-        let pairs = context.pairs().iter();
-        self.record.context = pairs.map(|(key, value)| (key.clone(), hash.hash(key, value))).collect();
+        self.record.context = hash.hash_all(context);
+    }
+
+    /// The same of the context of what is opened to be sealed anew.
+    pub(crate) fn hash_source_context(&mut self, hash: &ContextHash, context: &EncryptionContext) {
+        self.record.source_context = hash.hash_all(context);
+    }
+
+    /// The key that was named last is the one that opens; the one that seals is still to be named.
+    pub(crate) fn key_opens(&mut self) {
+        self.record.source_key_id = self.record.key_id.take();
+        self.record.key_version = None;
+    }
+
+    /// Says that the call stands for one of `operation` more, which gets a record of its own.
+    pub(crate) fn part(&mut self, operation: OperationName, key: KeyId, version: u32) {
+        self.parts.push((operation, key, version));
+    }
+
+    /// Whether the call stands for others.
+    pub(crate) fn has_parts(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
+    /// The records of the calls that it stands for, then its own; `name` gives the id of each.
+    pub(crate) fn into_records(
+        mut self,
+        phase: Phase,
+        name: impl Fn(RequestId, usize) -> RequestId,
+    ) -> Vec<Record> {
+        let parts = std::mem::take(&mut self.parts);
+        let own = self.into_record(phase);
+        let parts = parts.into_iter().enumerate().map(|(number, (operation, key, version))| Record {
+            request_id: name(own.request_id, number),
+            operation,
+            key_id: Some(key),
+            key_version: Some(version),
+            ..own.clone()
+        });
+        let mut records: Vec<Record> = parts.collect();
+        records.push(own);
+        records
     }
 
     pub(crate) fn error(&mut self, error: &Error) {

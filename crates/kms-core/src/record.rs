@@ -79,6 +79,10 @@ pub struct Record {
     pub missing_action: Option<Action>,
     /// The encryption context: its keys, and each value as a keyed hash (hex).
     pub context: BTreeMap<String, String>,
+    /// The key that opened what `key_id` sealed anew: of a re-encryption.
+    pub source_key_id: Option<KeyId>,
+    /// The context of what was opened, as `context`: of a re-encryption.
+    pub source_context: BTreeMap<String, String>,
     /// SHA-256 of the key record that the change left in the store.
     pub state_digest: Option<[u8; 32]>,
     /// From arrival to the making of this record.

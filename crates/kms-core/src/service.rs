@@ -3,6 +3,7 @@
 //! authorise → prepare (reads the store) → intent, if it changes something → HSM worker → commit →
 //! record → answer. An answer leaves only as [`Recorded`]: with the log's receipt.
 
+mod batch;
 mod copying;
 mod moving;
 mod starting;
@@ -179,9 +180,7 @@ impl Service {
             Ok(operation) => operation,
             Err(error) => return Some(self.conclude(draft, Phase::Complete, Held::new(Err(error))).await),
         };
-        if let Some(context) = operation.context() {
-            draft.hash_context(&self.context_hash, context);
-        }
+        self.hash_contexts(operation, &mut draft);
         let scope = Scope { service: self, call, now: draft.time(), driven };
         if O::NAME.info().class == OperationClass::Change {
             let attempt = ForCaller { operation, scope: &scope };
@@ -332,10 +331,17 @@ impl Service {
         };
         let mut draft = self.draft(O::NAME, call.request_id, Some(call.caller.clone()));
         draft.resume(&outline);
+        self.hash_contexts(operation, &mut draft);
+        self.conclude(draft, Phase::Complete, Held::new(Err(error))).await
+    }
+
+    fn hash_contexts<O: Operation>(&self, operation: &O, draft: &mut Draft) {
         if let Some(context) = operation.context() {
             draft.hash_context(&self.context_hash, context);
         }
-        self.conclude(draft, Phase::Complete, Held::new(Err(error))).await
+        if let Some(context) = operation.source_context() {
+            draft.hash_source_context(&self.context_hash, context);
+        }
     }
 
     async fn conclude<T: Send + 'static>(
@@ -579,8 +585,10 @@ fn append_held<T: Send + 'static>(
     held: Held<T>,
     answer: oneshot::Sender<Result<Recorded<T>, Refused>>,
 ) {
-    if let Some(error) = held.error() {
-        draft.error(error);
+    match held.error() {
+        Some(error) => draft.error(error),
+        None if draft.has_parts() => return batch::append(audit, draft, phase, held, answer),
+        None => {}
     }
     let record = draft.into_record(phase);
     let counted = Use::of(&record);

@@ -174,6 +174,7 @@ const TABLE: &[(Row, &[OperationName])] = &[
             O::ReserveKeyUses,
             O::GenerateDataKey,
             O::GenerateDataKeyWithoutPlaintext,
+            O::GenerateDataKeys,
             O::GenerateDataKeyPair,
             O::EncryptDataKey,
             O::DecryptDataKey,

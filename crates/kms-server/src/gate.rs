@@ -1,6 +1,6 @@
 //! The one gate of all transports: identity, traffic control, span and metrics around the pipeline.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use kms_core::{
     Call, Error, Recorded, Refused, RequestId, Service,
@@ -115,7 +115,9 @@ impl Gate {
         operation: Result<O, Error>,
         budget: Budget,
     ) -> Result<Recorded<O::Output>, Refused> {
-        let caller = self.caller(O::NAME, request_id, peer, claims, budget).await?;
+        let calls = operation.as_ref().map_or(1, Operation::calls);
+        let calls = NonZeroU32::new(calls).unwrap_or(NonZeroU32::MIN);
+        let caller = self.caller(O::NAME, calls, request_id, peer, claims, budget).await?;
         let call = Call { request_id, caller, patience };
         let (call, operation) = if operation.as_ref().is_ok_and(Operation::may_change) {
             (call, operation)
@@ -131,10 +133,11 @@ impl Gate {
         task.await.unwrap_or_else(|_| Err(Refused::task_died()))
     }
 
-    /// Who calls, if he may call now: identity, then traffic control.
+    /// Who calls, if he may make so many calls now: identity, then traffic control.
     async fn caller(
         &self,
         name: OperationName,
+        calls: NonZeroU32,
         request_id: RequestId,
         peer: &Peer,
         claims: Result<Claims<'_>, Unauthenticated>,
@@ -151,7 +154,7 @@ impl Gate {
             }
         };
         loop {
-            match (self.traffic.check(&caller.user, name.info().traffic), budget) {
+            match (self.traffic.check(&caller.user, name.info().traffic, calls), budget) {
                 (Ok(Passage::Free), _) => return Ok(caller),
                 (Ok(Passage::Reported), _) => {
                     self.metrics.over_limit(name);
@@ -177,7 +180,8 @@ impl Gate {
         let started = self.clock.monotonic();
         let span = tracing::info_span!("call", %request_id, operation = name.info().name);
         let begun = async {
-            let caller = self.caller(name, request_id, peer, claims, Budget::OrRefuse).await?;
+            let caller =
+                self.caller(name, NonZeroU32::MIN, request_id, peer, claims, Budget::OrRefuse).await?;
             let (service, runtime) = (self.service.clone(), Handle::current());
             // The store may take long for its snapshot.
             let begin = move || runtime.block_on(service.begin_backup(request_id, caller));

@@ -3,8 +3,8 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use governor::{
-    DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter,
-    clock::{Clock as _, DefaultClock},
+    DefaultDirectRateLimiter, DefaultKeyedRateLimiter, InsufficientCapacity, NotUntil, Quota, RateLimiter,
+    clock::{Clock as _, DefaultClock, QuantaInstant},
 };
 use kms_core::{error::Throttled, identity::UserId, operation::TrafficGroup};
 use serde::Deserialize;
@@ -65,8 +65,13 @@ impl TrafficControl {
         Self { mode, clock: DefaultClock::default(), life_cycle, data_keys }
     }
 
-    /// Takes one call from the budgets of `user` and of all, or says how long to wait.
-    pub(crate) fn check(&self, user: &UserId, group: TrafficGroup) -> Result<Passage, Throttled> {
+    /// Takes `calls` calls at once from the budgets of `user` and of all, or none and says how long to wait.
+    pub(crate) fn check(
+        &self,
+        user: &UserId,
+        group: TrafficGroup,
+        calls: NonZeroU32,
+    ) -> Result<Passage, Throttled> {
         let control = match (self.mode, group) {
             // DEW documents no limit for queries, and has no operators.
             (TrafficMode::Off, _) | (_, TrafficGroup::Queries | TrafficGroup::Administration) => {
@@ -75,7 +80,7 @@ impl TrafficControl {
             (_, TrafficGroup::LifeCycle) => &self.life_cycle,
             (_, TrafficGroup::DataKeys) => &self.data_keys,
         };
-        match (control.check(user, &self.clock), self.mode) {
+        match (control.check(user, calls, &self.clock), self.mode) {
             (Ok(()), _) => Ok(Passage::Free),
             (Err(_), TrafficMode::Report) => Ok(Passage::Reported),
             (Err(throttled), _) => Err(throttled),
@@ -100,16 +105,27 @@ impl GroupControl {
         }
     }
 
-    fn check(&self, user: &UserId, clock: &DefaultClock) -> Result<(), Throttled> {
+    fn check(&self, user: &UserId, calls: NonZeroU32, clock: &DefaultClock) -> Result<(), Throttled> {
         let throttled =
             |subject: String, limit, wait: Duration| Throttled { subject, limit, retry_after: wait };
         // A user over its own limit does not spend what belongs to all.
-        self.users.check_key(user).map_err(|not_until| {
-            throttled(format!("user:{user}"), self.limits.0, not_until.wait_time_from(clock.now()))
-        })?;
-        self.global.check().map_err(|not_until| {
-            throttled("global".to_owned(), self.limits.1, not_until.wait_time_from(clock.now()))
-        })
+        wait(self.users.check_key_n(user, calls), clock)
+            .map_or(Ok(()), |wait| Err(throttled(format!("user:{user}"), self.limits.0, wait)))?;
+        wait(self.global.check_n(calls), clock)
+            .map_or(Ok(()), |wait| Err(throttled("global".to_owned(), self.limits.1, wait)))
+    }
+}
+
+/// How long to wait, if the answer is no.
+fn wait(
+    answer: Result<Result<(), NotUntil<QuantaInstant>>, InsufficientCapacity>,
+    clock: &DefaultClock,
+) -> Option<Duration> {
+    match answer {
+        Ok(Ok(())) => None,
+        Ok(Err(not_until)) => Some(not_until.wait_time_from(clock.now())),
+        // More than the limit at once: no waiting helps, and no operation stands for so many calls.
+        Err(_) => Some(Duration::MAX),
     }
 }
 
@@ -130,7 +146,7 @@ mod tests {
 
     /// How many of 900 calls at once pass. The budgets refill meanwhile, so counts have a slack.
     fn passed(control: &TrafficControl, user: &UserId, group: TrafficGroup) -> usize {
-        (0..900).filter(|_| control.check(user, group).is_ok()).count()
+        (0..900).filter(|_| control.check(user, group, NonZeroU32::MIN).is_ok()).count()
     }
 
     #[test]
@@ -139,21 +155,21 @@ mod tests {
         let count = passed(&control, &user(1), TrafficGroup::LifeCycle);
         assert!((20..800).contains(&count), "{count}");
         let throttled = loop {
-            if let Err(throttled) = control.check(&user(1), TrafficGroup::LifeCycle) {
+            if let Err(throttled) = control.check(&user(1), TrafficGroup::LifeCycle, NonZeroU32::MIN) {
                 break throttled;
             }
         };
         assert_eq!((&*throttled.subject, throttled.limit), ("user:u1", 20));
         assert!(throttled.retry_after <= Duration::from_millis(50), "{throttled:?}");
-        assert_eq!(control.check(&user(2), TrafficGroup::LifeCycle), Ok(Passage::Free));
-        assert_eq!(control.check(&user(1), TrafficGroup::DataKeys), Ok(Passage::Free));
+        assert_eq!(control.check(&user(2), TrafficGroup::LifeCycle, NonZeroU32::MIN), Ok(Passage::Free));
+        assert_eq!(control.check(&user(1), TrafficGroup::DataKeys, NonZeroU32::MIN), Ok(Passage::Free));
     }
 
     #[test]
     fn all_users_together_meet_the_global_limit() {
         let control = TrafficControl::new(TrafficMode::Enforce);
         let refused: Vec<_> = (0..2000)
-            .filter_map(|number| control.check(&user(number), TrafficGroup::LifeCycle).err())
+            .filter_map(|number| control.check(&user(number), TrafficGroup::LifeCycle, NonZeroU32::MIN).err())
             .collect();
         assert!(refused.iter().all(|throttled| throttled.subject == "global" && throttled.limit == 100));
         assert!(!refused.is_empty());
@@ -163,11 +179,25 @@ mod tests {
     fn the_other_modes_refuse_nothing() {
         let report = TrafficControl::new(TrafficMode::Report);
         assert_eq!(passed(&report, &user(1), TrafficGroup::LifeCycle), 900);
-        let seen = (0..900).any(|_| report.check(&user(1), TrafficGroup::LifeCycle) == Ok(Passage::Reported));
+        let seen = (0..900).any(|_| {
+            report.check(&user(1), TrafficGroup::LifeCycle, NonZeroU32::MIN) == Ok(Passage::Reported)
+        });
         assert!(seen, "nothing was reported");
         let off = TrafficControl::new(TrafficMode::Off);
         assert_eq!(passed(&off, &user(1), TrafficGroup::LifeCycle), 900);
-        assert_eq!(off.check(&user(1), TrafficGroup::LifeCycle), Ok(Passage::Free));
+        assert_eq!(off.check(&user(1), TrafficGroup::LifeCycle, NonZeroU32::MIN), Ok(Passage::Free));
+    }
+
+    #[test]
+    fn calls_that_are_taken_at_once_are_taken_all_or_none() {
+        let control = TrafficControl::new(TrafficMode::Enforce);
+        let (ten, fifteen) = (NonZeroU32::new(10).expect("not 0"), NonZeroU32::new(15).expect("not 0"));
+        let check = |calls| control.check(&user(1), TrafficGroup::LifeCycle, calls);
+        assert_eq!(check(fifteen), Ok(Passage::Free));
+        check(ten).expect_err("about 5 of 20 are left");
+        // The refused ones took nothing.
+        let left = (0..900).take_while(|_| check(NonZeroU32::MIN).is_ok()).count();
+        assert!(left >= 5, "{left}");
     }
 
     #[test]

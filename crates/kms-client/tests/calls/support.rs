@@ -232,6 +232,27 @@ impl DataKeyService for Service {
         let length = usize::try_from(request.get_ref().length).expect("short");
         Ok(Response::new(v1::GenerateRandomResponse { random: vec![9; length].into() }))
     }
+
+    async fn generate_data_keys(
+        &self,
+        _: Request<v1::GenerateDataKeysRequest>,
+    ) -> Result<Response<v1::GenerateDataKeysResponse>, Status> {
+        Err(Status::unimplemented("not part of this stand-in"))
+    }
+
+    async fn generate_data_key_pair(
+        &self,
+        _: Request<v1::GenerateDataKeyPairRequest>,
+    ) -> Result<Response<v1::GenerateDataKeyPairResponse>, Status> {
+        Err(Status::unimplemented("not part of this stand-in"))
+    }
+
+    async fn re_encrypt(
+        &self,
+        _: Request<v1::ReEncryptRequest>,
+    ) -> Result<Response<v1::ReEncryptResponse>, Status> {
+        Err(Status::unimplemented("not part of this stand-in"))
+    }
 }
 
 /// A refusal as the service makes them.

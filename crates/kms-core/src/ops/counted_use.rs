@@ -25,10 +25,20 @@ impl Scope<'_> {
         key: Arc<KeyRecord>,
         draft: &mut Draft,
     ) -> Result<Option<Arc<KeyRecord>>, Error> {
+        self.counted_for(key, draft, 0).await
+    }
+
+    /// The same for the data key with this number, counted from 0, of a call that makes several.
+    pub(crate) async fn counted_for(
+        &self,
+        key: Arc<KeyRecord>,
+        draft: &mut Draft,
+        number: u32,
+    ) -> Result<Option<Arc<KeyRecord>>, Error> {
         match in_hsm(&key) {
             None => Ok(Some(key)),
             // Boxed, because it runs changes inside of a preparation.
-            Some(_) => Box::pin(self.take_use(key, draft)).await,
+            Some(_) => Box::pin(self.take_use(key, draft, number * MAX_PARTS)).await,
         }
     }
 
@@ -36,6 +46,7 @@ impl Scope<'_> {
         &self,
         mut key: Arc<KeyRecord>,
         draft: &mut Draft,
+        parts_before: u32,
     ) -> Result<Option<Arc<KeyRecord>>, Error> {
         let mut parts = 0;
         // A rotation may lead to a version of the other scheme.
@@ -52,7 +63,7 @@ impl Scope<'_> {
                 Use::Reserve(reservation) => {
                     parts += 1;
                     key = self.usable_key(&key, draft).await?;
-                    if self.replenish(&key, reservation, parts).await? {
+                    if self.replenish(&key, reservation, parts_before + parts).await? {
                         return Ok(Some(key));
                     }
                 }

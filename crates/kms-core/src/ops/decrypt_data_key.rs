@@ -1,4 +1,4 @@
-//! DecryptDataKey: opens a sealed data key.
+//! DecryptDataKey: opens a sealed data key, or the sealed private half of a data key pair.
 
 use crate::{
     ciphertext::{Header, Purpose},
@@ -7,7 +7,10 @@ use crate::{
     error::Error,
     key::KeyId,
     operation::OperationName,
-    ops::{KeySelector, Operation, Prepared, sealing::open},
+    ops::{
+        KeySelector, Operation, Prepared,
+        sealing::{open, opener},
+    },
     secret::SecretBytes,
     service::Scope,
 };
@@ -23,7 +26,7 @@ pub struct DecryptedDataKey {
     pub plaintext: SecretBytes,
 }
 
-/// Opens a sealed data key.
+/// Opens a sealed data key or the private half of a data key pair.
 #[derive(Debug, Clone)]
 pub struct DecryptDataKey {
     header: Header,
@@ -61,17 +64,9 @@ impl Operation for DecryptDataKey {
             Some(selector) => scope.key(selector, draft).await?,
             None => scope.visible_key(self.header.material.key_id(), draft).await?,
         };
-        let cipher = key.check_cipher(Self::NAME)?;
+        key.check_cipher(Self::NAME)?;
         let header = self.header;
-        // Another key than the one that sealed it, another algorithm, an unknown version or another
-        // scheme than the version's fail as an altered byte does: with one error that does not say which.
-        let version = key.version(header.version).filter(|version| {
-            header.purpose == Purpose::DataKey
-                && key.material == header.material
-                && cipher == header.cipher
-                && version.scheme == header.scheme
-        });
-        let backing_key = key.backing_key(version.ok_or(Error::CannotDecrypt)?);
+        let backing_key = opener(&key, &header, &[Purpose::DataKey, Purpose::DataKeyPair])?;
         draft.key(key.id, Some(header.version));
         let (sealed, context, key_id) = (self.sealed.clone(), self.encryption_context.clone(), key.id);
         Ok(Prepared::by_use(key.keystore.clone(), move |session, _| {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::{
-    ciphertext::MAX_DATA_KEY_BYTES,
+    ciphertext::{MAX_DATA_KEY_BYTES, Purpose},
     context::EncryptionContext,
     draft::Draft,
     error::{Error, Field},
     operation::OperationName,
-    ops::{KeySelector, Operation, Prepared, SealedDataKey, generate_data_key::seal},
+    ops::{KeySelector, Operation, Prepared, SealedDataKey, sealing::seal_as},
     secret::SecretBytes,
     service::Scope,
 };
@@ -53,7 +53,9 @@ impl Operation for EncryptDataKey {
         let Some(key) = scope.counted(key, draft).await? else { return Ok(Prepared::ToBeDriven) };
         let (plaintext, context) = (self.plaintext.clone(), self.encryption_context.clone());
         Ok(Prepared::by_use(key.keystore.clone(), move |session, draft| {
-            seal(session, draft, &key, &context, &plaintext)
+            let (key_version, ciphertext) =
+                seal_as(Purpose::DataKey, session, draft, &key, &context, &plaintext)?;
+            Ok(SealedDataKey { key_id: key.id, key_version, ciphertext })
         }))
     }
 }

@@ -1,15 +1,13 @@
 //! GenerateDataKey: a data key from the HSM's random numbers, in plain and sealed.
 
-use zeroize::Zeroizing;
-
 use crate::{
-    ciphertext::{Header, MAX_DATA_KEY_BYTES, Purpose},
+    ciphertext::{MAX_DATA_KEY_BYTES, Purpose},
     context::EncryptionContext,
     draft::Draft,
     error::{Error, Field},
     key::{Cipher, KeyId, KeyRecord},
     operation::OperationName,
-    ops::{KeySelector, Operation, Prepared, sealing},
+    ops::{KeySelector, Operation, Prepared, sealing::seal_as},
     ports::HsmSession,
     secret::SecretBytes,
     service::Scope,
@@ -31,7 +29,7 @@ impl DataKeyLength {
     }
 
     /// The length that a key of this kind would use itself.
-    fn natural(cipher: Cipher) -> Self {
+    pub(crate) fn natural(cipher: Cipher) -> Self {
         Self(cipher.key_bytes())
     }
 }
@@ -86,29 +84,21 @@ impl Operation for GenerateDataKey {
         let length = self.length.unwrap_or(DataKeyLength::natural(cipher));
         let context = self.encryption_context.clone();
         Ok(Prepared::by_use(key.keystore.clone(), move |session, draft| {
-            let mut plaintext = SecretBytes::zeroed(length.0);
-            session.fill_random(plaintext.expose_secret_mut())?;
-            let sealed = seal(session, draft, &key, &context, &plaintext)?;
-            Ok(DataKey { plaintext, sealed })
+            make(session, draft, &key, length, &context)
         }))
     }
 }
 
-/// Seals `plaintext` with the current version of `key`, whose use was [counted](Scope::counted).
-pub(crate) fn seal(
+/// Makes one data key under the current version of `key`, whose use was [counted](Scope::counted).
+pub(crate) fn make(
     session: &mut dyn HsmSession,
     draft: &mut Draft,
     key: &KeyRecord,
+    length: DataKeyLength,
     context: &EncryptionContext,
-    plaintext: &SecretBytes,
-) -> Result<SealedDataKey, Error> {
-    let version = key.current_version().ok_or(Error::Internal { detail: "an enabled key has no version" })?;
-    draft.key(key.id, Some(version.number));
-    let cipher = key.cipher()?;
-    let mut random = Zeroizing::new([0; 28]);
-    session.fill_random(&mut random[..])?;
-    let header =
-        Header::fresh(version.scheme, cipher, Purpose::DataKey, key.material, version.number, &random);
-    let ciphertext = sealing::seal(session, &header, &key.backing_key(version), context, plaintext)?;
-    Ok(SealedDataKey { key_id: key.id, key_version: version.number, ciphertext })
+) -> Result<DataKey, Error> {
+    let mut plaintext = SecretBytes::zeroed(length.0);
+    session.fill_random(plaintext.expose_secret_mut())?;
+    let (key_version, ciphertext) = seal_as(Purpose::DataKey, session, draft, key, context, &plaintext)?;
+    Ok(DataKey { plaintext, sealed: SealedDataKey { key_id: key.id, key_version, ciphertext } })
 }

@@ -9,6 +9,7 @@ mod counted_use;
 mod create_default_key;
 mod create_key;
 mod create_keystore;
+mod decrypt_data;
 mod decrypt_data_key;
 mod delete_keystore;
 mod describe_key;
@@ -22,11 +23,14 @@ mod disable_key_rotation;
 mod due_key;
 mod enable_key;
 mod enable_key_rotation;
+mod encrypt_data;
 mod encrypt_data_key;
 mod expire_key_material;
 mod forget_roots;
 mod generate_data_key;
+mod generate_data_key_pair;
 mod generate_data_key_without_plaintext;
+mod generate_data_keys;
 mod generate_random;
 mod get_campaign;
 mod get_rotation_status;
@@ -36,6 +40,7 @@ mod list_keys;
 mod list_window;
 mod manage;
 mod new_version;
+mod re_encrypt;
 mod read_clock;
 mod reserve_key_uses;
 mod retire_root;
@@ -61,6 +66,7 @@ pub use cancel_key_deletion::CancelKeyDeletion;
 pub use create_default_key::CreateDefaultKey;
 pub use create_key::{CreateKey, IdempotencyToken};
 pub use create_keystore::CreateKeystore;
+pub use decrypt_data::{DecryptData, DecryptedData};
 pub use decrypt_data_key::{DecryptDataKey, DecryptedDataKey};
 pub use delete_keystore::DeleteKeystore;
 pub use describe_key::DescribeKey;
@@ -73,11 +79,14 @@ pub use disable_key::DisableKey;
 pub use disable_key_rotation::DisableKeyRotation;
 pub use enable_key::EnableKey;
 pub use enable_key_rotation::{EnableKeyRotation, RotationInterval};
+pub use encrypt_data::{EncryptData, EncryptedData, EncryptionAlgorithm};
 pub use encrypt_data_key::EncryptDataKey;
 pub(crate) use expire_key_material::ExpireKeyMaterial;
 pub(crate) use forget_roots::ForgetRoots;
 pub use generate_data_key::{DataKey, DataKeyLength, GenerateDataKey, SealedDataKey};
+pub use generate_data_key_pair::{DataKeyPair, DataKeyPairSpec, GenerateDataKeyPair};
 pub use generate_data_key_without_plaintext::GenerateDataKeyWithoutPlaintext;
+pub use generate_data_keys::{BatchSize, BatchedDataKey, GenerateDataKeys};
 pub use generate_random::GenerateRandom;
 pub use get_campaign::{CampaignStatus, GetCampaign};
 pub use get_rotation_status::GetRotationStatus;
@@ -85,6 +94,7 @@ pub use list_campaigns::ListCampaigns;
 pub use list_destroyed_keys::{DestroyedKey, DestroyedKeyPage, ListDestroyedKeys};
 pub use list_keys::{KeyPage, ListKeys, PageSize, PageToken};
 pub use list_window::ListWindow;
+pub use re_encrypt::{ReEncrypt, ReEncrypted};
 pub use read_clock::ReadClock;
 pub use reserve_key_uses::{ReserveKeyUses, ReservedUses};
 pub use retire_root::RetireRoot;
@@ -184,6 +194,16 @@ pub trait Operation: Sized + Send + Sync + 'static {
     /// The encryption context that it was given; goes to the record, its values hidden.
     fn context(&self) -> Option<&EncryptionContext> {
         None
+    }
+
+    /// The context of what it opens, where that is not the one of what it seals.
+    fn source_context(&self) -> Option<&EncryptionContext> {
+        None
+    }
+
+    /// How many calls it stands for in traffic control.
+    fn calls(&self) -> u32 {
+        1
     }
 
     /// Whether it may change the store; see [`Service::run`](crate::Service::run).

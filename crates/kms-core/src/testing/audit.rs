@@ -154,6 +154,8 @@ pub fn sample_record(request: u128, phase: Phase) -> Record {
         missing_action: None,
         context: BTreeMap::new(),
         stranger: None,
+        source_key_id: None,
+        source_context: BTreeMap::new(),
         state_digest: None,
         latency: Duration::from_micros(250),
         count: 1,

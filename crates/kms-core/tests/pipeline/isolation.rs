@@ -11,7 +11,7 @@ use kms_core::{
     },
 };
 
-use crate::support::{World, alias, caller, context, create, generate, no_context, obs, owner};
+use crate::support::{Sealed, World, alias, caller, context, create, generate, no_context, obs, owner};
 
 fn strangers() -> [Caller; 2] {
     [caller("zeta", "cn-north-4"), caller("acme", "cn-east-3")]
@@ -52,7 +52,7 @@ fn an_unknown_key_and_a_strangers_key_answer_alike() {
     let (_, known) = world.key_with_attempts(&owner());
     let unknown: KeyId = "0193a000-0000-7000-8000-000000000000".parse().expect("an id");
     let ciphertext = [&[1, 1, 1, 1][..], unknown.as_bytes(), &[0; 64]].concat();
-    let unknown = crate::support::attempts(unknown, &ciphertext);
+    let unknown = crate::support::attempts(unknown, &Sealed::forged(ciphertext));
     for (known, unknown) in known.iter().zip(&unknown).filter(|(known, _)| known.needs_key()) {
         let stranger = &strangers()[0];
         assert_eq!(known.run(&world, stranger), unknown.run(&world, stranger), "{:?}", known.name);

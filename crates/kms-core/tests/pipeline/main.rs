@@ -1,10 +1,12 @@
 //! The pipeline as its callers see it: `Service` on the fakes of all four ports.
 
+mod batches;
 mod budgets;
 mod changes;
 mod clock;
 mod conflicts;
 mod copying;
+mod data;
 mod destruction;
 mod due;
 mod in_hsm;

@@ -122,7 +122,9 @@ fn every_operation_leaves_its_records() {
     let world = World::new();
     let (key, attempts) = world.key_with_attempts(&owner());
     for attempt in &attempts {
-        let (result, records) = world.records_of(|| attempt.run(&world, &owner()));
+        let (result, mut records) = world.records_of(|| attempt.run(&world, &owner()));
+        // Those of the calls that this one stands for have a test of their own.
+        records.retain(|record| record.operation == attempt.name);
         result.unwrap_or_else(|error| panic!("{:?}: {error:?}", attempt.name));
         check_records(&world, attempt, key, &records);
     }
@@ -140,6 +142,7 @@ fn check_records(world: &World, attempt: &Attempt, key: KeyId, records: &[Record
     assert_eq!(phases, expected, "{name:?}");
     let version = match name {
         OperationName::RotateKeyOnDemand | OperationName::Rewrap => Some(2),
+        OperationName::GenerateDataKeys => None,
         _ => attempt.uses_key().then_some(1),
     };
     for record in records {

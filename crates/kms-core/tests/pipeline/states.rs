@@ -14,8 +14,8 @@ use kms_core::{
 };
 
 use crate::support::{
-    Attempt, NO_CALLS_OF_USERS, NOT_BUILT_YET, VAULT, World, alias, attempts, caller, context, create,
-    create_keystore, generate, obs, owner,
+    Attempt, NO_CALLS_OF_USERS, NOT_BUILT_YET, Sealed, VAULT, World, alias, attempts, caller, context,
+    create, create_keystore, encrypt_data, generate, obs, owner,
 };
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -36,7 +36,11 @@ fn key_in(world: &World, state: KeyState, number: usize) -> Option<(KeyId, Attem
     if state == KeyState::PendingImport {
         let key_id = world.run(&owner(), external("key")).expect("nothing is in the way").id;
         let ciphertext = as_if_sealed_by(world, key_id);
-        return attempts(key_id, &ciphertext).into_iter().nth(number).map(|attempt| (key_id, attempt));
+        world.run(&owner(), create_keystore(VAULT)).expect("the token is free");
+        return attempts(key_id, &Sealed::forged(ciphertext))
+            .into_iter()
+            .nth(number)
+            .map(|attempt| (key_id, attempt));
     }
     let (key_id, attempts) = world.key_with_attempts(&owner());
     let attempt = attempts.into_iter().nth(number)?;
@@ -132,7 +136,9 @@ fn default_keys_serve_and_cannot_be_managed() {
     let world = World::new();
     let sealed = world.run(&owner(), generate(obs())).expect("made on first use").sealed;
     world.run(&owner(), create_keystore(VAULT)).expect("the token is free");
-    for attempt in attempts(sealed.key_id, &sealed.ciphertext) {
+    let small_data = world.run(&owner(), encrypt_data(obs())).expect("it is enabled").ciphertext;
+    let both = Sealed { data_key: sealed.ciphertext, small_data };
+    for attempt in attempts(sealed.key_id, &both) {
         use OperationName as Name;
         let managed = matches!(
             attempt.name,

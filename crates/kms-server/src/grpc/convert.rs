@@ -29,6 +29,12 @@ use crate::{
     rotation::Rotation,
 };
 
+mod data;
+
+pub(crate) use data::{
+    data_keys, decrypt_data, encrypt_data, generate_data_key_pair, generate_data_keys, re_encrypt,
+};
+
 pub(crate) fn create_key(request: v1::CreateKeyRequest) -> Result<CreateKey, Error> {
     let token = request.idempotency_token;
     Ok(CreateKey {
@@ -94,23 +100,26 @@ pub(crate) fn update_key_description(
 }
 
 pub(crate) fn generate_data_key(request: v1::GenerateDataKeyRequest) -> Result<GenerateDataKey, Error> {
-    generate(request.key, request.length, request.encryption_context)
+    let context = either(request.encryption_context, &request.additional_authenticated_data);
+    generate(request.key, request.length, context)
 }
 
 pub(crate) fn generate_data_key_without_plaintext(
     request: v1::GenerateDataKeyWithoutPlaintextRequest,
 ) -> Result<GenerateDataKeyWithoutPlaintext, Error> {
-    generate(request.key, request.length, request.encryption_context).map(GenerateDataKeyWithoutPlaintext)
+    let context = either(request.encryption_context, &request.additional_authenticated_data);
+    generate(request.key, request.length, context).map(GenerateDataKeyWithoutPlaintext)
 }
 
 pub(crate) fn encrypt_data_key(request: v1::EncryptDataKeyRequest) -> Result<EncryptDataKey, Error> {
     let plaintext = secret(request.plaintext);
-    EncryptDataKey::new(required_key(request.key)?, plaintext, context(request.encryption_context)?)
+    let context = either(request.encryption_context, &request.additional_authenticated_data)?;
+    EncryptDataKey::new(required_key(request.key)?, plaintext, context)
 }
 
 pub(crate) fn decrypt_data_key(request: v1::DecryptDataKeyRequest) -> Result<DecryptDataKey, Error> {
-    let key = request.key.map(|key| required_key(Some(key))).transpose()?;
-    DecryptDataKey::new(&request.ciphertext_blob, key, context(request.encryption_context)?)
+    let context = either(request.encryption_context, &request.additional_authenticated_data)?;
+    DecryptDataKey::new(&request.ciphertext_blob, optional_key(request.key)?, context)
 }
 
 pub(crate) fn generate_random(request: v1::GenerateRandomRequest) -> Result<GenerateRandom, Error> {
@@ -237,17 +246,17 @@ pub(crate) fn secret_field(secret: SecretBytes) -> Bytes {
     Bytes::from_owner(Owner(secret))
 }
 
-fn generate(
+pub(crate) fn generate(
     key: Option<v1::KeyReference>,
     length: u32,
-    pairs: HashMap<String, String>,
+    encryption_context: Result<EncryptionContext, Error>,
 ) -> Result<GenerateDataKey, Error> {
     let length = match usize::try_from(length) {
         Ok(0) => None,
         Ok(bytes) => Some(DataKeyLength::parse(bytes)?),
         Err(_) => Some(DataKeyLength::parse(usize::MAX)?),
     };
-    Ok(GenerateDataKey { key: required_key(key)?, length, encryption_context: context(pairs)? })
+    Ok(GenerateDataKey { key: required_key(key)?, length, encryption_context: encryption_context? })
 }
 
 pub(crate) fn backup_part(Part { bytes, counts, digest }: Part) -> v1::BackUpResponse {
@@ -269,8 +278,12 @@ pub(crate) fn required_key(reference: Option<v1::KeyReference>) -> Result<KeySel
     }
 }
 
-pub(crate) fn context(pairs: HashMap<String, String>) -> Result<EncryptionContext, Error> {
-    EncryptionContext::new(BTreeMap::from_iter(pairs))
+pub(crate) fn optional_key(reference: Option<v1::KeyReference>) -> Result<Option<KeySelector>, Error> {
+    reference.map(|key| required_key(Some(key))).transpose()
+}
+
+pub(crate) fn either(pairs: HashMap<String, String>, data: &[u8]) -> Result<EncryptionContext, Error> {
+    EncryptionContext::of_either(BTreeMap::from_iter(pairs), data)
 }
 
 /// Takes a secret out of a request; its buffer is wiped where nobody shares it.

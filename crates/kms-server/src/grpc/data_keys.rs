@@ -58,6 +58,41 @@ impl DataKeyService for Grpc {
         .await
     }
 
+    async fn generate_data_keys(
+        &self,
+        request: Request<v1::GenerateDataKeysRequest>,
+    ) -> Result<Response<v1::GenerateDataKeysResponse>, Status> {
+        self.answer(request, convert::generate_data_keys, convert::data_keys).await
+    }
+
+    async fn generate_data_key_pair(
+        &self,
+        request: Request<v1::GenerateDataKeyPairRequest>,
+    ) -> Result<Response<v1::GenerateDataKeyPairResponse>, Status> {
+        self.answer(request, convert::generate_data_key_pair, |pair| v1::GenerateDataKeyPairResponse {
+            key_id: pair.key_id.to_string(),
+            key_version: pair.key_version,
+            public_key: pair.public_key.into(),
+            private_key_ciphertext_blob: pair.ciphertext.into(),
+            private_key_plaintext: pair.private_key.map(convert::secret_field).unwrap_or_default(),
+        })
+        .await
+    }
+
+    async fn re_encrypt(
+        &self,
+        request: Request<v1::ReEncryptRequest>,
+    ) -> Result<Response<v1::ReEncryptResponse>, Status> {
+        self.answer(request, convert::re_encrypt, |sealed| v1::ReEncryptResponse {
+            source_key_id: sealed.source_key_id.to_string(),
+            source_key_version: sealed.source_key_version,
+            key_id: sealed.key_id.to_string(),
+            key_version: sealed.key_version,
+            ciphertext_blob: sealed.ciphertext.into(),
+        })
+        .await
+    }
+
     async fn generate_random(
         &self,
         request: Request<v1::GenerateRandomRequest>,

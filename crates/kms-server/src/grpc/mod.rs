@@ -4,6 +4,7 @@ mod campaigns;
 pub(crate) mod convert;
 mod data_keys;
 mod dev;
+mod encryption;
 mod key_rotation;
 mod keys;
 mod keystores;
@@ -15,9 +16,9 @@ use std::{sync::Arc, time::Duration};
 use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
 use kms_proto::v1::{
     self, campaign_service_server::CampaignServiceServer, data_key_service_server::DataKeyServiceServer,
-    dev_service_server::DevServiceServer, key_service_server::KeyServiceServer,
-    keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
-    rotation_service_server::RotationServiceServer,
+    dev_service_server::DevServiceServer, encryption_service_server::EncryptionServiceServer,
+    key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
+    operator_service_server::OperatorServiceServer, rotation_service_server::RotationServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap, service::Routes};
 use uuid::Uuid;
@@ -30,7 +31,7 @@ use crate::{
 };
 use dev::DevGrpc;
 
-/// The longest request. The longest valid one is a context of 8 KiB with a ciphertext of 1 KiB.
+/// The longest request. The longest valid one has two contexts of 8 KiB and a ciphertext of 4 KiB.
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
 /// All services of the contract, on one gate.
@@ -52,6 +53,7 @@ pub(crate) fn routes(gate: Arc<Gate>) -> Routes {
     serve!(
         KeyServiceServer,
         DataKeyServiceServer,
+        EncryptionServiceServer,
         KeystoreServiceServer,
         RotationServiceServer,
         CampaignServiceServer,

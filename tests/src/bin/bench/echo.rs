@@ -124,4 +124,25 @@ impl DataKeyService for Bare {
     ) -> Result<Response<v1::GenerateRandomResponse>, Status> {
         Err(Status::unimplemented("not measured"))
     }
+
+    async fn generate_data_keys(
+        &self,
+        _: Request<v1::GenerateDataKeysRequest>,
+    ) -> Result<Response<v1::GenerateDataKeysResponse>, Status> {
+        Err(Status::unimplemented("not part of this stand-in"))
+    }
+
+    async fn generate_data_key_pair(
+        &self,
+        _: Request<v1::GenerateDataKeyPairRequest>,
+    ) -> Result<Response<v1::GenerateDataKeyPairResponse>, Status> {
+        Err(Status::unimplemented("not part of this stand-in"))
+    }
+
+    async fn re_encrypt(
+        &self,
+        _: Request<v1::ReEncryptRequest>,
+    ) -> Result<Response<v1::ReEncryptResponse>, Status> {
+        Err(Status::unimplemented("not part of this stand-in"))
+    }
 }

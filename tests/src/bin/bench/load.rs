@@ -50,12 +50,22 @@ impl Figures {
 
 /// A data key call with the encryption context that a gateway would send.
 pub(crate) fn generate(key_id: &str) -> Call {
-    Call::Generate(GenerateDataKeyRequest { key: by_id(key_id), length: 32, encryption_context: context() })
+    Call::Generate(GenerateDataKeyRequest {
+        key: by_id(key_id),
+        length: 32,
+        encryption_context: context(),
+        ..Default::default()
+    })
 }
 
 /// The call that opens what [`generate`] made.
 pub(crate) fn decrypt(ciphertext_blob: Bytes) -> Call {
-    Call::Decrypt(DecryptDataKeyRequest { ciphertext_blob, key: None, encryption_context: context() })
+    Call::Decrypt(DecryptDataKeyRequest {
+        ciphertext_blob,
+        key: None,
+        encryption_context: context(),
+        ..Default::default()
+    })
 }
 
 pub(crate) fn context() -> HashMap<String, String> {

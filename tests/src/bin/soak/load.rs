@@ -81,7 +81,12 @@ impl Via {
             }
             Self::Once(clients) => {
                 let key = by_id(key_id);
-                let message = GenerateDataKeyRequest { key, length: 32, encryption_context: context };
+                let message = GenerateDataKeyRequest {
+                    key,
+                    length: 32,
+                    encryption_context: context,
+                    ..Default::default()
+                };
                 let (made, id) = named(clients.data.generate_data_key(request(message)).await)?;
                 let (plaintext, ciphertext) = (made.plaintext.to_vec(), made.ciphertext_blob.to_vec());
                 Ok(Answer { value: Made { name, plaintext, ciphertext }, id })
@@ -97,8 +102,12 @@ impl Via {
             }
             Self::Once(clients) => {
                 let ciphertext_blob = ciphertext.to_vec().into();
-                let message =
-                    DecryptDataKeyRequest { ciphertext_blob, key: None, encryption_context: context };
+                let message = DecryptDataKeyRequest {
+                    ciphertext_blob,
+                    key: None,
+                    encryption_context: context,
+                    ..Default::default()
+                };
                 let (opened, id) = named(clients.data.decrypt_data_key(request(message)).await)?;
                 Ok(Answer { value: opened.plaintext.to_vec(), id })
             }

@@ -2,16 +2,18 @@
 
 use kms_core::{
     Error, SecretBytes,
+    context::EncryptionContext,
     identity::Caller,
-    key::KeyId,
+    key::{KeyId, KeySpec},
     operation::OperationName,
     ops::{
-        Alias, CancelKeyDeletion, DecryptDataKey, DeleteKeystore, DescribeKey, DescribeKeyUsage,
-        DescribeKeystore, Description, DisableKey, DisableKeyRotation, DisableKeystore, EnableKey,
-        EnableKeyRotation, EnableKeystore, EncryptDataKey, GenerateDataKeyWithoutPlaintext, GenerateRandom,
-        GetCampaign, GetRotationStatus, KeySelector, ListCampaigns, ListKeys, ListKeystores, ListWindow,
-        Operation, PageSize, PendingDays, Rewrap, RotateKeyOnDemand, RotationInterval, ScheduleKeyDeletion,
-        StartCampaign, UpdateKeyAlias, UpdateKeyDescription, UpdateRotationInterval,
+        Alias, BatchSize, CancelKeyDeletion, DataKeyPairSpec, DecryptData, DecryptDataKey, DeleteKeystore,
+        DescribeKey, DescribeKeyUsage, DescribeKeystore, Description, DisableKey, DisableKeyRotation,
+        DisableKeystore, EnableKey, EnableKeyRotation, EnableKeystore, EncryptData, EncryptDataKey,
+        EncryptionAlgorithm, GenerateDataKeyPair, GenerateDataKeyWithoutPlaintext, GenerateDataKeys,
+        GenerateRandom, GetCampaign, GetRotationStatus, KeySelector, ListCampaigns, ListKeys, ListKeystores,
+        ListWindow, Operation, PageSize, PendingDays, ReEncrypt, Rewrap, RotateKeyOnDemand, RotationInterval,
+        ScheduleKeyDeletion, StartCampaign, UpdateKeyAlias, UpdateKeyDescription, UpdateRotationInterval,
     },
 };
 
@@ -62,17 +64,12 @@ pub(crate) const NOT_BUILT_YET: &[OperationName] = &[
     OperationName::ListSupportedRegions,
     OperationName::DescribeQuotas,
     OperationName::CountKeys,
-    OperationName::EncryptData,
-    OperationName::DecryptData,
     OperationName::Sign,
     OperationName::Verify,
     OperationName::GetPublicKey,
     OperationName::GenerateMac,
     OperationName::VerifyMac,
     OperationName::DeriveSharedSecret,
-    OperationName::GenerateDataKeyPair,
-    OperationName::GenerateDataKeys,
-    OperationName::ReEncrypt,
 ];
 
 type Run = dyn Fn(&World, &Caller) -> Result<(), Error>;
@@ -130,18 +127,53 @@ impl Attempt {
     /// Whether it seals or opens with the key.
     pub(crate) fn uses_key(&self) -> bool {
         use OperationName::{
-            DecryptDataKey, EncryptDataKey, GenerateDataKey, GenerateDataKeyWithoutPlaintext, Rewrap,
+            DecryptData, DecryptDataKey, EncryptData, EncryptDataKey, GenerateDataKey, GenerateDataKeyPair,
+            GenerateDataKeyWithoutPlaintext, GenerateDataKeys, ReEncrypt, Rewrap,
         };
         matches!(
             self.name,
-            GenerateDataKey | GenerateDataKeyWithoutPlaintext | EncryptDataKey | DecryptDataKey | Rewrap
+            GenerateDataKey
+                | GenerateDataKeyWithoutPlaintext
+                | GenerateDataKeys
+                | GenerateDataKeyPair
+                | EncryptDataKey
+                | DecryptDataKey
+                | ReEncrypt
+                | Rewrap
+                | EncryptData
+                | DecryptData
         )
     }
 }
 
-/// All operations on an enabled key, in an order in which its owner succeeds with each. `ciphertext`
-/// was sealed by the key with the context of the tests.
-pub(crate) fn attempts(key_id: KeyId, ciphertext: &[u8]) -> Vec<Attempt> {
+/// A data key and small data that the same key sealed, with the context of the tests.
+pub(crate) struct Sealed {
+    pub(crate) data_key: Vec<u8>,
+    pub(crate) small_data: Vec<u8>,
+}
+
+impl Sealed {
+    /// Ciphertexts that look like it and were sealed by no key.
+    pub(crate) fn forged(data_key: Vec<u8>) -> Self {
+        let mut small_data = data_key.clone();
+        small_data[3] = 2; // the purpose
+        Self { data_key, small_data }
+    }
+}
+
+pub(crate) fn encrypt_data(key: KeySelector) -> EncryptData {
+    let data = SecretBytes::new(vec![6; 100]);
+    EncryptData::new(key, data, EncryptionAlgorithm::SymmetricDefault, context()).expect("small data")
+}
+
+pub(crate) fn decrypt_data(ciphertext: &[u8], context: EncryptionContext) -> Result<DecryptData, Error> {
+    DecryptData::new(ciphertext, None, EncryptionAlgorithm::SymmetricDefault, context)
+}
+
+/// All operations on an enabled key, in an order in which its owner succeeds with each. `sealed` was sealed by the
+/// key.
+pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
+    let ciphertext = &sealed.data_key[..];
     let key = KeySelector::Id(key_id);
     let alias = Alias::parse("renamed").expect("an alias");
     let description = Description::parse("described").expect("a description");
@@ -162,6 +194,22 @@ pub(crate) fn attempts(key_id: KeyId, ciphertext: &[u8]) -> Vec<Attempt> {
         Attempt::of(UpdateKeyDescription { key_id, description }),
         Attempt::of(generate(key.clone())),
         Attempt::of(GenerateDataKeyWithoutPlaintext(generate(key.clone()))),
+        Attempt::of(GenerateDataKeys {
+            each: generate(key.clone()),
+            count: BatchSize::parse(3).expect("a size"),
+            with_plaintext: true,
+        }),
+        Attempt::of(GenerateDataKeyPair {
+            key: key.clone(),
+            spec: DataKeyPairSpec::of(KeySpec::EcP256).expect("a pair"),
+            with_plaintext: true,
+            encryption_context: context(),
+        }),
+        Attempt::of(
+            ReEncrypt::new(ciphertext, None, context(), key.clone(), context()).expect("a ciphertext"),
+        ),
+        Attempt::of(encrypt_data(key.clone())),
+        Attempt::of(decrypt_data(&sealed.small_data, context()).expect("a ciphertext")),
         Attempt::of(encrypt),
         Attempt::of(decrypt),
         Attempt::of(GenerateRandom::new(32).expect("a length")),
@@ -202,6 +250,7 @@ impl World {
         let key = self.key(caller, "key").id;
         self.run(caller, create_keystore(VAULT)).expect("the token is free");
         let sealed = self.run(caller, generate(KeySelector::Id(key))).expect("the key is enabled").sealed;
-        (key, attempts(key, &sealed.ciphertext))
+        let small_data = self.run(caller, encrypt_data(KeySelector::Id(key))).expect("enabled").ciphertext;
+        (key, attempts(key, &Sealed { data_key: sealed.ciphertext, small_data }))
     }
 }

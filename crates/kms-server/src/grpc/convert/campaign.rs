@@ -8,7 +8,7 @@ use kms_core::{
 };
 use kms_proto::v1;
 
-use super::{context, required_key, time};
+use super::{either, optional_key, required_key, time};
 
 pub(crate) fn describe_key_usage(request: v1::DescribeKeyUsageRequest) -> Result<DescribeKeyUsage, Error> {
     Ok(DescribeKeyUsage { key: required_key(request.key)? })
@@ -52,8 +52,8 @@ pub(crate) fn list_campaigns(request: v1::ListCampaignsRequest) -> Result<ListCa
 }
 
 pub(crate) fn rewrap(request: v1::RewrapRequest) -> Result<Rewrap, Error> {
-    let key = request.key.map(|key| required_key(Some(key))).transpose()?;
-    Rewrap::new(&request.ciphertext_blob, key, context(request.encryption_context)?)
+    let context = either(request.encryption_context, &request.additional_authenticated_data)?;
+    Rewrap::new(&request.ciphertext_blob, optional_key(request.key)?, context)
 }
 
 pub(crate) fn campaign(status: CampaignStatus) -> v1::Campaign {

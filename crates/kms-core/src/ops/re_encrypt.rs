@@ -1,0 +1,169 @@
+//! ReEncrypt: seals what a ciphertext holds under another key or context, and answers nothing of it in plain.
+
+use std::sync::Arc;
+
+use crate::{
+    ciphertext::{Header, Purpose},
+    context::EncryptionContext,
+    draft::Draft,
+    error::Error,
+    key::{BackingKey, KeyId, KeyRecord, KeyUsage},
+    operation::{Action, OperationName},
+    ops::{
+        KeySelector, Operation, Place, Prepared,
+        sealing::{open, opener, seal_as},
+    },
+    ports::HsmSession,
+    secret::SecretBytes,
+    service::Scope,
+};
+
+/// What can be sealed anew: all that callers have.
+const PURPOSES: &[Purpose] = &[Purpose::DataKey, Purpose::DataKeyPair, Purpose::SmallData];
+
+/// A ciphertext for the same purpose, under another key or context.
+#[derive(Debug)]
+pub struct ReEncrypted {
+    /// The key that sealed it before.
+    pub source_key_id: KeyId,
+    /// The version that sealed it before.
+    pub source_key_version: u32,
+    /// The key that sealed it now.
+    pub key_id: KeyId,
+    /// The version that sealed it now.
+    pub key_version: u32,
+    /// Header, sealed bytes, tag.
+    pub ciphertext: Vec<u8>,
+}
+
+/// Opens a ciphertext and seals its content anew.
+#[derive(Debug, Clone)]
+pub struct ReEncrypt {
+    header: Header,
+    sealed: Vec<u8>,
+    source_key: Option<KeySelector>,
+    source_context: EncryptionContext,
+    destination_key: KeySelector,
+    destination_context: EncryptionContext,
+}
+
+impl ReEncrypt {
+    /// Takes a whole ciphertext of any purpose; `source_key` is the key that must have sealed it, if the caller
+    /// says so.
+    pub fn new(
+        ciphertext: &[u8],
+        source_key: Option<KeySelector>,
+        source_context: EncryptionContext,
+        destination_key: KeySelector,
+        destination_context: EncryptionContext,
+    ) -> Result<Self, Error> {
+        let (header, sealed) = Header::parse(ciphertext)?;
+        let sealed = sealed.to_vec();
+        Ok(Self { header, sealed, source_key, source_context, destination_key, destination_context })
+    }
+
+    /// What opens the ciphertext, with everything that is needed for it.
+    async fn source(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Source, Error> {
+        // Whoever may not open small data may not move it under another key either.
+        let small_data = self.header.purpose == Purpose::SmallData;
+        if small_data && !scope.caller().permissions.allow(Action::CmkCrypto) {
+            return Err(Error::PermissionDenied { missing: Action::CmkCrypto });
+        }
+        let key = match &self.source_key {
+            Some(selector) => scope.key(selector, draft).await?,
+            None => scope.visible_key(self.header.material.key_id(), draft).await?,
+        };
+        check(&key)?;
+        draft.key_opens();
+        Ok(Source {
+            backing_key: opener(&key, &self.header, PURPOSES)?,
+            place: key.keystore.clone(),
+            key_id: key.id,
+            header: self.header,
+            context: self.source_context.clone(),
+            sealed: self.sealed.clone(),
+        })
+    }
+
+    async fn destination(
+        &self,
+        scope: &Scope<'_>,
+        draft: &mut Draft,
+    ) -> Result<Option<Arc<KeyRecord>>, Error> {
+        let key = scope.key_or_default(&self.destination_key, draft).await?;
+        check(&key)?;
+        scope.counted(key, draft).await
+    }
+}
+
+/// A ciphertext that is to be opened.
+struct Source {
+    key_id: KeyId,
+    place: Place,
+    header: Header,
+    backing_key: BackingKey,
+    context: EncryptionContext,
+    sealed: Vec<u8>,
+}
+
+impl Source {
+    fn open(&self, session: &mut dyn HsmSession) -> Result<SecretBytes, Error> {
+        open(session, &self.header, &self.backing_key, &self.context, &self.sealed)
+    }
+
+    fn seal_anew(
+        &self,
+        session: &mut dyn HsmSession,
+        draft: &mut Draft,
+        key: &KeyRecord,
+        context: &EncryptionContext,
+        plaintext: &SecretBytes,
+    ) -> Result<ReEncrypted, Error> {
+        let (key_version, ciphertext) =
+            seal_as(self.header.purpose, session, draft, key, context, plaintext)?;
+        let (source_key_id, source_key_version) = (self.key_id, self.header.version);
+        Ok(ReEncrypted { source_key_id, source_key_version, key_id: key.id, key_version, ciphertext })
+    }
+}
+
+fn check(key: &KeyRecord) -> Result<(), Error> {
+    key.check_cipher(OperationName::ReEncrypt)?;
+    if key.usage == KeyUsage::EncryptDecrypt { Ok(()) } else { Err(Error::KeyUsageMismatch) }
+}
+
+impl Operation for ReEncrypt {
+    const NAME: OperationName = OperationName::ReEncrypt;
+    type Output = ReEncrypted;
+
+    fn context(&self) -> Option<&EncryptionContext> {
+        Some(&self.destination_context)
+    }
+
+    fn source_context(&self) -> Option<&EncryptionContext> {
+        Some(&self.source_context)
+    }
+
+    fn may_change(&self) -> bool {
+        self.destination_key.may_make()
+    }
+
+    async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<ReEncrypted>, Error> {
+        let source = self.source(scope, draft).await?;
+        let Some(key) = self.destination(scope, draft).await? else { return Ok(Prepared::ToBeDriven) };
+        let context = self.destination_context.clone();
+        let place = key.keystore.clone();
+        if source.place == place {
+            return Ok(Prepared::by_use(place, move |session, draft| {
+                let plaintext = source.open(session)?;
+                source.seal_anew(session, draft, &key, &context, &plaintext)
+            }));
+        }
+        // Two tokens: what the one opened goes to the other, wiped on the way whatever happens.
+        let source_place = source.place.clone();
+        let open = move |session: &mut dyn HsmSession| Ok((source.open(session)?, source));
+        let (plaintext, source) = scope.service.on_hsm_at(&source_place, scope.call.patience, open).await?;
+        Ok(Prepared::by_use(place, move |session, draft| {
+            source.seal_anew(session, draft, &key, &context, &plaintext)
+        }))
+    }
+}
