@@ -23,7 +23,14 @@ const CONTEXT: [(&str, &str); 1] = [("bucket", "photos")];
 async fn rotate(clients: &Clients, key_id: &str) -> u32 {
     let request = RotateKeyOnDemandRequest { key_id: key_id.to_owned(), from_version: 0 };
     let mut rotations = RotationServiceClient::new(clients.channel.clone());
-    rotations.rotate_key_on_demand(request).await.expect("rotated").into_inner().key.expect("a key").current_version
+    rotations
+        .rotate_key_on_demand(request)
+        .await
+        .expect("rotated")
+        .into_inner()
+        .key
+        .expect("a key")
+        .current_version
 }
 
 async fn campaign(clients: &Clients, key_id: &str) -> Campaign {

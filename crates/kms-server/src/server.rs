@@ -151,18 +151,18 @@ async fn listen(
     let older_reflection = descriptors(manual_clock.is_some()).build_v1alpha().map_err(described)?;
     let dev = manual_clock.map(|clock| grpc::dev_service(gate.clone(), clock));
     let service = gate.service.clone();
-    let (keys, data_keys, operators, rotations, campaigns) = grpc::services(gate);
+    let services = grpc::services(gate);
     let router = TonicServer::builder()
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
         .add_service(health)
         .add_service(reflection)
         .add_service(older_reflection)
-        .add_service(keys)
-        .add_service(data_keys)
-        .add_service(operators)
-        .add_service(rotations)
-        .add_service(campaigns)
+        .add_service(services.keys)
+        .add_service(services.data_keys)
+        .add_service(services.operators)
+        .add_service(services.rotations)
+        .add_service(services.campaigns)
         .add_optional_service(dev);
     let incoming = ReceiverStream::new(tls::accept(listeners.grpc, tls));
     let mut told = told_stop;

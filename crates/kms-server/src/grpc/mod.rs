@@ -38,23 +38,24 @@ pub(crate) struct Grpc {
 }
 
 /// The contract's services, ready to be served.
-pub(crate) fn services(
-    gate: Arc<Gate>,
-) -> (
-    KeyServiceServer<Grpc>,
-    DataKeyServiceServer<Grpc>,
-    OperatorServiceServer<Grpc>,
-    RotationServiceServer<Grpc>,
-    CampaignServiceServer<Grpc>,
-) {
+pub(crate) struct Services {
+    pub(crate) keys: KeyServiceServer<Grpc>,
+    pub(crate) data_keys: DataKeyServiceServer<Grpc>,
+    pub(crate) operators: OperatorServiceServer<Grpc>,
+    pub(crate) rotations: RotationServiceServer<Grpc>,
+    pub(crate) campaigns: CampaignServiceServer<Grpc>,
+}
+
+/// All of them on one gate.
+pub(crate) fn services(gate: Arc<Gate>) -> Services {
     let grpc = Grpc { gate };
-    (
-        KeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
-        DataKeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
-        OperatorServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
-        RotationServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
-        CampaignServiceServer::new(grpc).max_decoding_message_size(MAX_REQUEST_BYTES),
-    )
+    Services {
+        keys: KeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
+        data_keys: DataKeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
+        operators: OperatorServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
+        rotations: RotationServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
+        campaigns: CampaignServiceServer::new(grpc).max_decoding_message_size(MAX_REQUEST_BYTES),
+    }
 }
 
 /// What dev mode serves besides, for testers who keep the clock themselves.
