@@ -69,17 +69,8 @@ pub(crate) async fn drive(upkeep: Arc<Upkeep>, service: Arc<Service>, mut stop: 
     loop {
         let asked = upkeep.asked.load(Ordering::SeqCst);
         let problem = pass(&service, &stop).await;
-        let wait = match &problem {
-            None => {
-                backoff = BACKOFF.0;
-                LOOK
-            }
-            Some(_) => {
-                let wait = backoff;
-                backoff = (backoff * 2).min(BACKOFF.1);
-                wait
-            }
-        };
+        let wait = if problem.is_none() { LOOK } else { backoff };
+        backoff = if problem.is_none() { BACKOFF.0 } else { (backoff * 2).min(BACKOFF.1) };
         upkeep.passed.send_replace(Passed { asked, problem });
         tokio::select! {
             () = stopped(&mut stop) => return,

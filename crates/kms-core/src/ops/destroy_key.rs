@@ -53,7 +53,6 @@ impl OwnOperation for DestroyKey {
             DueKey::Due(record, change) => (record, change),
             DueKey::Overtaken(prepared) => return Ok(prepared),
         };
-        record.check(Self::NAME)?;
         let grants = directory.index(&grants_prefix(record.id), None, GRANTS_PER_STEP).await?;
         let ended = if grants.is_empty() {
             change.mutations.extend(names(&record).into_iter().map(Mutation::Delete));

@@ -10,6 +10,7 @@ mod due;
 mod in_hsm;
 mod isolation;
 mod keystores;
+mod life;
 mod moving;
 mod paging;
 mod races;

@@ -223,7 +223,7 @@ fn the_self_test_passes(hsm: &dyn Hsm) {
     }
 }
 
-fn rewrap(hsm: &dyn Hsm, key: &BackingKey) -> Result<WrappedKey, HsmError> {
+pub(super) fn rewrap(hsm: &dyn Hsm, key: &BackingKey) -> Result<WrappedKey, HsmError> {
     let key = key.clone();
     on_session(hsm, move |session| session.rewrap_backing_key(&key))
 }
@@ -347,7 +347,7 @@ fn threads_get_their_own_answers(hsm: &dyn Hsm) {
     });
 }
 
-fn new_material() -> MaterialId {
+pub(super) fn new_material() -> MaterialId {
     MaterialId::of(KeyId::from_uuid(Uuid::new_v4()))
 }
 
