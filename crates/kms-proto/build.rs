@@ -6,7 +6,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: [&str; 3] = [
+const CONTRACT: [&str; 4] = [
+    "../../proto/kms/v1/import.proto",
     "../../proto/kms/v1/kms.proto",
     "../../proto/kms/v1/keystores.proto",
     "../../proto/kms/v1/operator.proto",

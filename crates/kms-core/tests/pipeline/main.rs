@@ -7,6 +7,7 @@ mod conflicts;
 mod copying;
 mod destruction;
 mod due;
+mod import;
 mod in_hsm;
 mod isolation;
 mod keystores;

@@ -3,6 +3,7 @@
 pub(crate) mod convert;
 mod data_keys;
 mod dev;
+mod import;
 mod keys;
 mod keystores;
 mod operators;
@@ -13,8 +14,8 @@ use std::{sync::Arc, time::Duration};
 use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
 use kms_proto::v1::{
     self, data_key_service_server::DataKeyServiceServer, dev_service_server::DevServiceServer,
-    key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
-    operator_service_server::OperatorServiceServer,
+    import_service_server::ImportServiceServer, key_service_server::KeyServiceServer,
+    keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use uuid::Uuid;
@@ -42,6 +43,7 @@ pub(crate) fn services(
 ) -> (
     KeyServiceServer<Grpc>,
     DataKeyServiceServer<Grpc>,
+    ImportServiceServer<Grpc>,
     KeystoreServiceServer<Grpc>,
     OperatorServiceServer<Grpc>,
 ) {
@@ -49,6 +51,7 @@ pub(crate) fn services(
     (
         KeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
         DataKeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
+        ImportServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
         KeystoreServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
         OperatorServiceServer::new(grpc).max_decoding_message_size(MAX_REQUEST_BYTES),
     )
