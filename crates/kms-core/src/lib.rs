@@ -12,6 +12,7 @@ mod draft;
 mod due;
 pub mod error;
 pub mod identity;
+mod import;
 pub mod key;
 pub mod keystore;
 pub mod operation;

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use kms_audit::FileLog;
 use kms_proto::v1::{
-    data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer,
-    keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
+    data_key_service_server::DataKeyServiceServer, import_service_server::ImportServiceServer,
+    key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
+    operator_service_server::OperatorServiceServer,
 };
 use tokio::{
     sync::watch,
@@ -21,10 +22,11 @@ pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the HSM and the store may take to prove that they work.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// What health checking answers for: all of it, and each service.
-const HEALTH_NAMES: [&str; 5] = [
+const HEALTH_NAMES: [&str; 6] = [
     "",
     KeyServiceServer::<Grpc>::NAME,
     DataKeyServiceServer::<Grpc>::NAME,
+    ImportServiceServer::<Grpc>::NAME,
     KeystoreServiceServer::<Grpc>::NAME,
     OperatorServiceServer::<Grpc>::NAME,
 ];

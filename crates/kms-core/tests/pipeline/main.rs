@@ -9,6 +9,7 @@ mod copying;
 mod data;
 mod destruction;
 mod due;
+mod import;
 mod in_hsm;
 mod isolation;
 mod key_rotation;

@@ -1,0 +1,77 @@
+//! GetParametersForImport: a wrapping key for one import, and the token that names it.
+
+use std::time::Duration;
+
+use crate::{
+    Timestamp,
+    draft::Draft,
+    error::{Error, Field},
+    import::ImportToken,
+    key::KeyId,
+    operation::OperationName,
+    ops::{Operation, Prepared},
+    service::Scope,
+};
+
+/// How long a wrapping key is valid. DEW: §3.
+const VALIDITY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How material is wrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WrappingAlgorithm {
+    /// RSA-2048 with OAEP, SHA-256 and MGF1 with SHA-256, and an empty label.
+    RsaesOaepSha256,
+}
+
+impl WrappingAlgorithm {
+    /// The one with this name in DEW's API.
+    pub fn parse(name: &str) -> Result<Self, Error> {
+        match name {
+            "RSAES_OAEP_SHA_256" => Ok(Self::RsaesOaepSha256),
+            "SM2_ENCRYPT" => Err(Error::NotOffered { feature: "SM2_ENCRYPT" }),
+            _ => Err(Error::invalid(Field::WrappingAlgorithm, "must be RSAES_OAEP_SHA_256")),
+        }
+    }
+}
+
+/// Answers what is needed to import material.
+#[derive(Debug, Clone, Copy)]
+pub struct GetParametersForImport {
+    /// The key that waits for its material.
+    pub key_id: KeyId,
+    /// How the material will be wrapped.
+    pub algorithm: WrappingAlgorithm,
+}
+
+/// What is needed to import material.
+#[derive(Debug, Clone)]
+pub struct ImportParameters {
+    /// The key.
+    pub key_id: KeyId,
+    /// Goes along with the material.
+    pub token: Vec<u8>,
+    /// What the material is to be wrapped under: a SubjectPublicKeyInfo in DER.
+    pub public_key: Vec<u8>,
+    /// Until when both can be used.
+    pub expires: Timestamp,
+}
+
+impl Operation for GetParametersForImport {
+    const NAME: OperationName = OperationName::GetParametersForImport;
+    type Output = ImportParameters;
+
+    async fn prepare(
+        &self,
+        scope: &Scope<'_>,
+        draft: &mut Draft,
+    ) -> Result<Prepared<ImportParameters>, Error> {
+        let record = scope.visible_key(self.key_id, draft).await?;
+        record.check_imported()?;
+        record.check(Self::NAME)?;
+        let (key_id, expires) = (self.key_id, scope.now.plus(VALIDITY));
+        Ok(Prepared::by_use(None, move |session, _| {
+            let (token, public_key) = ImportToken::make(session, key_id, expires)?;
+            Ok(ImportParameters { key_id, token: token.seal(session)?, public_key, expires })
+        }))
+    }
+}

@@ -1,0 +1,87 @@
+//! Import of key material, as far as no importing party is needed; with one, it is tested end to end.
+
+use std::time::Duration;
+
+use kms_core::{
+    Error,
+    key::{KeyId, KeyOrigin, KeyState},
+    ops::{
+        CreateKey, DeleteImportedKeyMaterial, DisableKey, GetParametersForImport, ImportKeyMaterial,
+        ImportParameters, PendingDays, ScheduleKeyDeletion, WrappingAlgorithm,
+    },
+};
+
+use crate::support::{World, create, owner};
+
+fn external(world: &World, alias: &str) -> KeyId {
+    let key = world.run(&owner(), CreateKey { origin: KeyOrigin::External, ..create(alias) });
+    key.expect("nothing is in the way").id
+}
+
+fn parameters(world: &World, key_id: KeyId) -> Result<ImportParameters, Error> {
+    world.run(&owner(), GetParametersForImport { key_id, algorithm: WrappingAlgorithm::RsaesOaepSha256 })
+}
+
+fn import(world: &World, key_id: KeyId, token: Vec<u8>) -> Error {
+    let wrapped_material = vec![0x17; 256];
+    let asked = ImportKeyMaterial { key_id, token, wrapped_material, expires: None };
+    world.run(&owner(), asked).expect_err("no such material was wrapped")
+}
+
+#[test]
+fn only_keys_that_wait_for_material_are_given_any() {
+    let world = World::new();
+    let own = world.key(&owner(), "own").id;
+    assert_eq!(parameters(&world, own).err(), Some(Error::ExternalKeyRequired));
+    assert_eq!(import(&world, own, Vec::new()), Error::ExternalKeyRequired);
+    let delete = |key_id| world.run(&owner(), DeleteImportedKeyMaterial { key_id }).err();
+    assert_eq!(delete(own), Some(Error::ExternalKeyRequired));
+
+    let key = external(&world, "key");
+    assert_eq!(delete(key), Some(Error::KeyPendingImport));
+    assert_eq!(world.run(&owner(), DisableKey { key_id: key }).err(), Some(Error::KeyNotEnabled));
+    let pending = PendingDays::parse(7).expect("a waiting time");
+    let waits = world.run(&owner(), ScheduleKeyDeletion { key_id: key, pending }).expect("waits");
+    assert_eq!(waits.record.state, KeyState::PendingDeletion);
+    assert_eq!(parameters(&world, key).err(), Some(Error::KeyNotPendingImport));
+    assert_eq!(import(&world, key, Vec::new()), Error::KeyNotPendingImport);
+    assert_eq!(delete(key), Some(Error::KeyPendingDeletion));
+}
+
+#[test]
+fn a_token_is_good_for_its_key_and_its_time_only() {
+    let world = World::new();
+    let (key, other) = (external(&world, "key"), external(&world, "other"));
+    let given = parameters(&world, key).expect("it waits");
+    let before = world.store.dump();
+    assert_eq!(import(&world, other, given.token.clone()), Error::ImportTokenMismatch);
+    assert_eq!(import(&world, key, given.token.clone()), Error::MaterialInvalid, "the token itself is good");
+    for place in [0, 1, 17, 33, 44, 45, given.token.len() - 33, given.token.len() - 1] {
+        let mut altered = given.token.clone();
+        altered[place] ^= 1;
+        assert_eq!(import(&world, key, altered), Error::ImportTokenInvalid, "byte {place}");
+    }
+    for length in [0, 1, 32, 77, given.token.len() - 1] {
+        assert_eq!(import(&world, key, given.token[..length].to_vec()), Error::ImportTokenInvalid);
+    }
+    assert_eq!(import(&world, key, vec![1; 100_000]), Error::ImportTokenInvalid);
+    let day = Duration::from_secs(24 * 60 * 60);
+    assert_eq!(given.expires, kms_core::ports::Clock::now(&*world.clock).plus(day));
+    world.clock.advance(day.saturating_sub(Duration::from_micros(1)));
+    assert_eq!(import(&world, key, given.token.clone()), Error::MaterialInvalid);
+    world.clock.advance(Duration::from_micros(1));
+    assert_eq!(import(&world, key, given.token), Error::ImportTokenExpired);
+    let kept: Vec<_> = before.iter().filter(|(path, _)| path.starts_with(b"k/")).collect();
+    let after = world.store.dump();
+    assert!(kept.iter().all(|(path, value)| after.get(*path) == Some(value)), "no refusal changes a key");
+}
+
+#[test]
+fn material_cannot_expire_in_the_past() {
+    let world = World::new();
+    let key_id = external(&world, "key");
+    let token = parameters(&world, key_id).expect("it waits").token;
+    let expires = Some(kms_core::ports::Clock::now(&*world.clock));
+    let asked = ImportKeyMaterial { key_id, token, wrapped_material: vec![1; 256], expires };
+    assert_eq!(world.run(&owner(), asked).expect_err("it is now").code(), "INVALID_FIELD");
+}

@@ -1,0 +1,68 @@
+//! The service of imported material, and its conversions.
+
+use kms_core::{
+    Error, Timestamp,
+    error::Field,
+    ops::{DeleteImportedKeyMaterial, GetParametersForImport, ImportKeyMaterial, WrappingAlgorithm},
+};
+use kms_proto::v1::{self, import_service_server::ImportService};
+use tonic::{Request, Response, Status};
+
+use super::{Grpc, convert};
+
+#[tonic::async_trait]
+impl ImportService for Grpc {
+    async fn get_parameters_for_import(
+        &self,
+        request: Request<v1::GetParametersForImportRequest>,
+    ) -> Result<Response<v1::GetParametersForImportResponse>, Status> {
+        let parse = |request: v1::GetParametersForImportRequest| {
+            let algorithm = WrappingAlgorithm::parse(&request.wrapping_algorithm)?;
+            Ok(GetParametersForImport { key_id: request.key_id.parse()?, algorithm })
+        };
+        self.answer(request, parse, |parameters| v1::GetParametersForImportResponse {
+            key_id: parameters.key_id.to_string(),
+            import_token: parameters.token.into(),
+            public_key: parameters.public_key.into(),
+            expires_at: Some(convert::time(parameters.expires)),
+        })
+        .await
+    }
+
+    async fn import_key_material(
+        &self,
+        request: Request<v1::ImportKeyMaterialRequest>,
+    ) -> Result<Response<v1::ImportKeyMaterialResponse>, Status> {
+        let parse = |request: v1::ImportKeyMaterialRequest| {
+            Ok(ImportKeyMaterial {
+                key_id: request.key_id.parse()?,
+                token: request.import_token.into(),
+                wrapped_material: request.wrapped_material.into(),
+                expires: request.expires_at.map(expiry).transpose()?,
+            })
+        };
+        self.answer(request, parse, |key| v1::ImportKeyMaterialResponse { key: Some(self.key(key)) }).await
+    }
+
+    async fn delete_imported_key_material(
+        &self,
+        request: Request<v1::DeleteImportedKeyMaterialRequest>,
+    ) -> Result<Response<v1::DeleteImportedKeyMaterialResponse>, Status> {
+        let parse = |request: v1::DeleteImportedKeyMaterialRequest| {
+            Ok(DeleteImportedKeyMaterial { key_id: request.key_id.parse()? })
+        };
+        let render = |key| v1::DeleteImportedKeyMaterialResponse { key: Some(self.key(key)) };
+        self.answer(request, parse, render).await
+    }
+}
+
+/// The last moment that a protobuf timestamp may name: the end of the year 9999.
+const LATEST_SECOND: i64 = 253_402_300_799;
+
+fn expiry(time: prost_types::Timestamp) -> Result<Timestamp, Error> {
+    let valid = (0..=LATEST_SECOND).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
+    if !valid {
+        return Err(Error::invalid(Field::ExpiresAt, "must be a time from 1970 to 9999"));
+    }
+    Ok(Timestamp::from_micros(time.seconds * 1_000_000 + i64::from(time.nanos / 1000)))
+}
