@@ -6,10 +6,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: [&str; 3] = [
+const CONTRACT: [&str; 5] = [
+    "../../proto/kms/v1/campaign.proto",
     "../../proto/kms/v1/kms.proto",
     "../../proto/kms/v1/keystores.proto",
     "../../proto/kms/v1/operator.proto",
+    "../../proto/kms/v1/rotation.proto",
 ];
 /// What dev mode serves besides.
 const DEV: &str = "../../proto/kms/v1/dev.proto";

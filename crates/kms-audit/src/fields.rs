@@ -80,27 +80,38 @@ pub(crate) mod named {
 
 /// `#[serde(with)]` for an optional SHA-256 in lower-case hex.
 pub(crate) mod digest {
+    pub(crate) use super::bytes::{deserialize, serialize};
+}
+
+/// `#[serde(with)]` for what tells one ciphertext of a key from another, in lower-case hex.
+pub(crate) mod item {
+    pub(crate) use super::bytes::{deserialize, serialize};
+}
+
+/// Optional bytes in lower-case hex: 32 at the most.
+mod bytes {
     use super::{Cow, Deserialize, Deserializer, Serializer};
     use serde::de::Error as _;
 
     #[expect(clippy::ref_option, reason = "the signature that serde calls")]
-    pub(crate) fn serialize<S: Serializer>(
-        value: &Option<[u8; 32]>,
+    pub(crate) fn serialize<S: Serializer, const N: usize>(
+        value: &Option<[u8; N]>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        let Some(digest) = value else { return serializer.serialize_none() };
-        let mut text = [0; 64];
-        hex::encode_to_slice(digest, &mut text).map_err(serde::ser::Error::custom)?;
-        serializer.serialize_str(str::from_utf8(&text).map_err(serde::ser::Error::custom)?)
+        let Some(bytes) = value else { return serializer.serialize_none() };
+        let mut buffer = [0; 64];
+        let text = &mut buffer[..2 * N];
+        hex::encode_to_slice(bytes, text).map_err(serde::ser::Error::custom)?;
+        serializer.serialize_str(str::from_utf8(text).map_err(serde::ser::Error::custom)?)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
         deserializer: D,
-    ) -> Result<Option<[u8; 32]>, D::Error> {
+    ) -> Result<Option<[u8; N]>, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        let mut digest = [0; 32];
-        hex::decode_to_slice(text.as_bytes(), &mut digest).map_err(D::Error::custom)?;
-        Ok(Some(digest))
+        let mut bytes = [0; N];
+        hex::decode_to_slice(text.as_bytes(), &mut bytes).map_err(D::Error::custom)?;
+        Ok(Some(bytes))
     }
 }
 

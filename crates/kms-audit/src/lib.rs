@@ -29,7 +29,7 @@ mod memory_storage;
 pub use counters::{Health, Statistics};
 pub use file_log::{FileLog, LogConfig};
 pub use line::{FORMAT_VERSION, IntentEntry, Line, ParseError, RecordLine, SegmentHeader};
-pub use reader::{Entry, ReadError, Reader, read};
+pub use reader::{Entry, ReadError, Reader, first_sequence, read, read_from};
 pub use recovery::{OpenError, Opened, Repaired};
 pub use scan::{Fault, Problem};
 pub use verify::{Summary, VerifyError, verify};

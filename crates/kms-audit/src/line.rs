@@ -40,6 +40,12 @@ pub struct RecordLine<'a> {
     pub context: Cow<'a, BTreeMap<String, String>>,
     /// How many calls the record stands for.
     pub count: u64,
+    /// The version that sealed the ciphertext which was moved under `key_version`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_version: Option<u32>,
+    /// Which ciphertext was moved.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "fields::item")]
+    pub item: Option<[u8; 8]>,
     /// The key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_id: Option<KeyId>,
@@ -111,6 +117,8 @@ impl<'a> RecordLine<'a> {
             certificate: caller.map(|caller| caller.certificate).or(stranger.and_then(|one| one.certificate)),
             context: Cow::Borrowed(&record.context),
             count: record.count,
+            from_version: record.moved.map(|moved| moved.from_version),
+            item: record.moved.map(|moved| moved.item),
             key_id: record.key_id,
             key_version: record.key_version,
             latency_us: u64::try_from(record.latency.as_micros()).unwrap_or(u64::MAX),

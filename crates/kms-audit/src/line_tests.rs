@@ -96,6 +96,7 @@ prop_compose! {
             key_id: key.map(|(id, _)| KeyId::from_uuid(Uuid::from_u128(id))),
             key_version: key.map(|(_, version)| version),
             reason: refusal.map(|(reason, _)| reason),
+            moved: None,
             missing_action: refusal.map(|(_, action)| action),
             context,
             stranger: None,

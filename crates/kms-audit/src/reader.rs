@@ -55,13 +55,23 @@ pub enum ReadError {
 /// log may be in use. Nothing is compared between lines; that is [`verify`](crate::verify)'s part.
 pub fn read(directory: &Path) -> Result<Reader, ReadError> {
     let segments = list(directory).map_err(|source| ReadError::Io { path: directory.to_owned(), source })?;
-    Ok(Reader {
-        directory: directory.to_owned(),
-        segments: segments.into_iter(),
-        current: 0,
-        bytes: Vec::new(),
-        offset: 0,
-    })
+    Ok(Reader::of(directory, segments, 0))
+}
+
+/// The same from the line with this sequence number on, without a look at the lines before it; from the log's
+/// first line, if it begins later.
+pub fn read_from(directory: &Path, sequence: u64) -> Result<Reader, ReadError> {
+    let mut segments =
+        list(directory).map_err(|source| ReadError::Io { path: directory.to_owned(), source })?;
+    let later = segments.partition_point(|first| *first <= sequence);
+    segments.drain(..later.saturating_sub(1));
+    Ok(Reader::of(directory, segments, sequence))
+}
+
+/// The sequence number of the first line that the log in `directory` holds.
+pub fn first_sequence(directory: &Path) -> Result<u64, ReadError> {
+    let segments = list(directory).map_err(|source| ReadError::Io { path: directory.to_owned(), source })?;
+    Ok(segments.first().copied().unwrap_or_default())
 }
 
 /// The lines of a log, in order. Holds one segment in memory.
@@ -72,9 +82,24 @@ pub struct Reader {
     current: u64,
     bytes: Vec<u8>,
     offset: usize,
+    /// How many lines of the first segment are passed over.
+    skipped: u64,
 }
 
 impl Reader {
+    fn of(directory: &Path, segments: Vec<u64>, sequence: u64) -> Self {
+        // Each line counts one, so a place in the log is a number of lines.
+        let skipped = segments.first().map_or(0, |first| sequence.saturating_sub(*first));
+        Self {
+            directory: directory.to_owned(),
+            segments: segments.into_iter(),
+            current: 0,
+            bytes: Vec::new(),
+            offset: 0,
+            skipped,
+        }
+    }
+
     fn parse(&self, start: usize, line: Vec<u8>) -> Result<Entry, ReadError> {
         let (segment, offset) = (self.current, start as u64);
         match Line::parse(&line) {
@@ -91,6 +116,11 @@ impl Iterator for Reader {
         loop {
             let mut lines = WholeLines { bytes: &self.bytes, offset: self.offset };
             if let Some((start, line)) = lines.next() {
+                if self.skipped > 0 {
+                    self.skipped -= 1;
+                    self.offset = lines.offset;
+                    continue;
+                }
                 let line = line.to_vec();
                 self.offset = lines.offset;
                 return Some(self.parse(start, line));

@@ -2,13 +2,17 @@
 
 use std::collections::HashMap;
 
-use kms_client::{Client, CreateKeyRequest, Key, KeySpec, KeyState, ListKeysRequest, proto};
+use kms_client::{
+    Client, CreateKeyRequest, Key, KeySpec, KeyState, ListKeysRequest, Repeat,
+    proto::{self, key_service_client::KeyServiceClient},
+};
 use serde_json::{Value, json};
 
 use crate::{
     connection::ConnectionOptions,
     input::{key_reference, pair},
     output::{Failure, moment, show, show_all},
+    rotation::used,
 };
 
 /// What to do with master keys. KEY is an id or an alias.
@@ -19,6 +23,11 @@ pub(crate) enum KeyCommand {
     /// Show a key
     Describe {
         /// Its id, its alias, or a default key as obs/default
+        key: String,
+    },
+    /// Show when a key was last used, and how often each version was
+    Usage {
+        /// Its id or alias
         key: String,
     },
     /// Show all keys of the region
@@ -113,7 +122,13 @@ pub(crate) async fn run(
         KeyCommand::Describe { key } => client.describe_key(&key_reference(key)).await?,
         KeyCommand::Enable { key } => client.enable_key(key).await?,
         KeyCommand::Disable { key } => client.disable_key(key).await?,
-        KeyCommand::ScheduleDeletion { key, days } => client.schedule_key_deletion(key, *days).await?,
+        KeyCommand::Usage { key } => return show_usage(&client, key, as_json).await,
+        KeyCommand::ScheduleDeletion { key, days } => {
+            let (key, usage) = client.schedule_key_deletion_with_usage(key, *days).await?;
+            let mut shown = described(&key);
+            shown["usage"] = used(&usage);
+            return show(&shown, as_json);
+        }
         KeyCommand::CancelDeletion { key } => client.cancel_key_deletion(key).await?,
         KeyCommand::SetAlias { key, alias } => client.update_key_alias(key, alias).await?,
         KeyCommand::SetDescription { key, description } => {
@@ -121,6 +136,16 @@ pub(crate) async fn run(
         }
     };
     show(&described(&key), as_json)
+}
+
+async fn show_usage(client: &Client, key: &str, as_json: bool) -> Result<(), Failure> {
+    let request = proto::DescribeKeyUsageRequest {
+        key: Some(proto::KeyReference { reference: Some(key_reference(key)) }),
+    };
+    let answer = client.call(Repeat::Harmless, request, |channel, request| async move {
+        KeyServiceClient::new(channel).describe_key_usage(request).await
+    });
+    show(&used(&answer.await?.usage.unwrap_or_default()), as_json)
 }
 
 impl CreateOptions {

@@ -1,6 +1,7 @@
 //! The `dewctl` command: every operation of the service, and what operators do.
 
 mod backup;
+mod campaign;
 mod connection;
 mod data_key;
 mod destroyed;
@@ -11,6 +12,7 @@ mod key;
 mod moment;
 mod output;
 mod root;
+mod rotation;
 
 use std::process::ExitCode;
 
@@ -49,6 +51,12 @@ enum Command {
     /// Data keys: make, seal, open
     #[command(subcommand)]
     DataKey(data_key::DataKeyCommand),
+    /// The rotation of master keys
+    #[command(subcommand)]
+    Rotation(rotation::RotationCommand),
+    /// Move what older versions of a key sealed under the current one
+    #[command(subcommand)]
+    Campaign(campaign::CampaignCommand),
     /// Random bytes of the HSM
     Random(data_key::RandomOptions),
     /// Write a backup of the key store for the same token, while the service runs
@@ -80,6 +88,8 @@ fn main() -> ExitCode {
         Command::Hsm(command) => hsm::run(command, as_json),
         Command::Root(command) => block_on(root::run(command, connection, as_json)),
         Command::Key(command) => block_on(key::run(command, connection, as_json)),
+        Command::Rotation(command) => block_on(rotation::run(command, connection, as_json)),
+        Command::Campaign(command) => block_on(campaign::run(command, connection, as_json)),
         Command::DataKey(command) => block_on(data_key::run(command, connection, as_json)),
         Command::Random(options) => block_on(data_key::random(options, connection, as_json)),
         Command::Completions { shell } => {

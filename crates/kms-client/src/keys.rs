@@ -61,6 +61,21 @@ impl Client {
         call_for_key!(self, Repeat::OnlyIfUndone, request, schedule_key_deletion)
     }
 
+    /// As [`schedule_key_deletion`](Self::schedule_key_deletion); answers besides how the key was used until now.
+    pub async fn schedule_key_deletion_with_usage(
+        &self,
+        key_id: &str,
+        pending_days: u32,
+    ) -> Result<(Key, v1::KeyUse), Error> {
+        let request = v1::ScheduleKeyDeletionRequest { key_id: key_id.to_owned(), pending_days };
+        let answer = self
+            .call(Repeat::OnlyIfUndone, request, |channel, request| async move {
+                KeyServiceClient::new(channel).schedule_key_deletion(request).await
+            })
+            .await?;
+        Ok((answer.key.ok_or(Error::InvalidAnswer("the key is missing"))?, answer.usage.unwrap_or_default()))
+    }
+
     /// PENDING_DELETION to DISABLED. Permission `kms:cmk:update`.
     pub async fn cancel_key_deletion(&self, key_id: &str) -> Result<Key, Error> {
         let request = v1::CancelKeyDeletionRequest { key_id: key_id.to_owned() };

@@ -22,6 +22,7 @@
 //! its own copies, and the transport's copy of a plaintext where nobody else holds it.
 
 mod backup;
+mod campaign;
 mod client;
 mod config;
 mod data_keys;
@@ -34,6 +35,7 @@ mod retry;
 mod secret;
 
 pub use backup::{BackupPart, BackupStream};
+pub use campaign::{RewrapAnswers, RewrapItems};
 pub use client::Client;
 pub use config::{ClientConfig, RetryPolicy};
 pub use data_keys::{DataKey, OpenedDataKey, SealedDataKey};

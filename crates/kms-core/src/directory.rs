@@ -15,6 +15,10 @@
 //! | `o/` request id | the change's digest: the change is committed, its outcome perhaps not recorded |
 //! | `m/deployment` | which token this store belongs to |
 //! | `m/root` | the root keys: which generation wraps new keys, which ones may still be needed |
+//! | `u/` key id (16 bytes) | how often its versions were used |
+//! | `w/` key id (16 bytes) version (4 bytes) page (4 bytes) | which ciphertexts of the version were moved under a newer one |
+//! | `c/` key id (16 bytes) version (4 bytes) | a campaign that moves what older versions sealed under this one |
+//! | `m/usage` | up to where in the log uses are counted |
 //! | `m/origin` | of which backup, of which deployment, this store was made; else absent |
 //!
 //! Every value ends in an HMAC-SHA256 over its store key and its bytes, under a key that the HSM
@@ -328,6 +332,28 @@ pub(crate) fn key_path(id: KeyId) -> StoreKey {
     [KEY_PREFIX, id.as_bytes()].concat()
 }
 
+pub(crate) fn usage_path(id: KeyId) -> StoreKey {
+    [b"u/", &id.as_bytes()[..]].concat()
+}
+
+/// All lists of moved ciphertexts of a version lie under this prefix.
+pub(crate) fn moved_prefix(id: KeyId, version: u32) -> StoreKey {
+    [b"w/", &id.as_bytes()[..], &version.to_be_bytes()].concat()
+}
+
+pub(crate) fn moved_path(id: KeyId, version: u32, page: u32) -> StoreKey {
+    [&moved_prefix(id, version)[..], &page.to_be_bytes()].concat()
+}
+
+/// All campaigns of a key lie under this prefix, in the order of their target versions.
+pub(crate) fn campaign_prefix(id: KeyId) -> StoreKey {
+    [b"c/", &id.as_bytes()[..]].concat()
+}
+
+pub(crate) fn campaign_path(id: KeyId, target: u32) -> StoreKey {
+    [&campaign_prefix(id)[..], &target.to_be_bytes()].concat()
+}
+
 pub(crate) fn alias_path(account: &AccountId, region: &Region, alias: &str) -> StoreKey {
     path("a", &[account.as_str(), region.as_str(), alias])
 }
@@ -372,6 +398,7 @@ pub(crate) fn grants_prefix(id: KeyId) -> StoreKey {
     [b"g/", &id.as_bytes()[..], b"/"].concat()
 }
 
+pub(crate) const USAGE_PATH: &[u8] = b"m/usage";
 const KEY_PREFIX: &[u8] = b"k/";
 const KEYSTORE_PREFIX: &[u8] = b"h/";
 /// More tokens are not configured by anyone.

@@ -13,7 +13,7 @@ use crate::{
     key::KeyId,
     operation::OperationName,
     ports::{Clock, Mac},
-    record::{Phase, Record, RequestId, Verdict},
+    record::{Moved, Phase, Record, RequestId, Verdict},
 };
 
 /// How many bytes of a context value's keyed hash the log keeps.
@@ -69,6 +69,7 @@ impl Draft {
             stranger: None,
             key_id: None,
             key_version: None,
+            moved: None,
             reason: None,
             missing_action: None,
             context: std::collections::BTreeMap::new(),
@@ -131,6 +132,11 @@ impl Draft {
     /// Says why the service makes a change by itself.
     pub(crate) fn cause(&mut self, cause: &'static str) {
         self.record.reason = Some(cause);
+    }
+
+    /// Says which ciphertext is moved.
+    pub(crate) fn moved(&mut self, moved: Moved) {
+        self.record.moved = Some(moved);
     }
 
     pub(crate) fn state_digest(&mut self, digest: [u8; 32]) {

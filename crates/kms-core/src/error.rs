@@ -278,6 +278,9 @@ pub enum Error {
     /// No such further alias on this key.
     #[error("the key has no such alias")]
     AliasNotFound,
+    /// No such campaign of this key.
+    #[error("the key has no campaign to this version")]
+    CampaignNotFound,
     /// No such tag on this key. DEW: KMS.0416.
     #[error("the key has no such tag")]
     TagNotFound,
@@ -402,6 +405,7 @@ impl Error {
             Self::GrantNotFound => "GRANT_NOT_FOUND",
             Self::GrantMismatch => "GRANT_MISMATCH",
             Self::AliasNotFound => "ALIAS_NOT_FOUND",
+            Self::CampaignNotFound => "CAMPAIGN_NOT_FOUND",
             Self::TagNotFound => "TAG_NOT_FOUND",
             Self::KeystoreNotFound => "KEYSTORE_NOT_FOUND",
             Self::KeystoreDisabled => "KEYSTORE_DISABLED",

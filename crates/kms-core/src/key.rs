@@ -24,6 +24,9 @@ pub const DEFAULT_ALIAS_SUFFIX: &str = "/default";
 /// The bounds of the waiting time before a deletion, in days. DEW: KMS.1401.
 pub const PENDING_DAYS: std::ops::RangeInclusive<u32> = 7..=1096;
 
+/// The bounds of the time from one rotation to the next, in days. DEW: KMS.3001.
+pub const ROTATION_DAYS: std::ops::RangeInclusive<u32> = 30..=365;
+
 /// The identifier of a CMK: a lower-case UUID.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct KeyId(Uuid);

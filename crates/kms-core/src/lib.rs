@@ -4,6 +4,7 @@
 //! No I/O, no wire types, no runtime: adapters bring those. Begin with [`Service::run`].
 
 mod answer;
+pub mod campaign;
 pub mod ciphertext;
 pub mod context;
 mod directory;
@@ -24,6 +25,7 @@ mod settings;
 pub mod states;
 mod timestamp;
 mod upkeep;
+pub mod usage;
 mod uses;
 
 #[cfg(any(test, feature = "testing"))]
@@ -32,7 +34,7 @@ pub mod testing;
 pub use answer::{Recorded, Refused};
 pub use due::DueEntry;
 pub use error::Error;
-pub use record::{OpenIntent, Phase, Record, RequestId, Verdict};
+pub use record::{Moved, OpenIntent, Phase, Record, RequestId, Verdict};
 pub use secret::SecretBytes;
 pub use service::{BegunBackup, Call, Carried, Content, Ports, Service, StartError};
 pub use settings::{DEFAULT_IN_HSM_BUDGET, MAX_IN_HSM_BUDGET, Settings};

@@ -273,6 +273,12 @@ operations! {
     CountKeys: CmkGetInstance, None, Queries, Read;
     /// Reads when a key was last used, and how often each version was.
     DescribeKeyUsage: CmkGet, None, Queries, Read;
+    /// Begins to move what older versions of a key sealed under its current one.
+    StartCampaign: CmkRotate, None, LifeCycle, Change;
+    /// Reads how far that has come.
+    GetCampaign: CmkGetRotation, None, Queries, Read;
+    /// Reads that of all campaigns of a key.
+    ListCampaigns: CmkGetRotation, None, Queries, Read;
     /// The service itself: destroys a key whose deletion is due.
     DestroyKey: RootManage, None, Administration, Change;
     /// The service itself: deletes imported material that has expired.

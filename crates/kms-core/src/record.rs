@@ -40,6 +40,15 @@ pub enum Verdict {
     Failed,
 }
 
+/// A ciphertext that was moved under another version of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved {
+    /// The version that sealed it.
+    pub from_version: u32,
+    /// Which one it was: the first bytes of its nonce, which tell one ciphertext of a key from another.
+    pub item: [u8; 8],
+}
+
 /// One record of the log. Holds no plaintext, no ciphertext and no key bytes.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -61,6 +70,8 @@ pub struct Record {
     pub key_id: Option<KeyId>,
     /// The key version that was used.
     pub key_version: Option<u32>,
+    /// What was moved under that version, where the operation moves ciphertexts.
+    pub moved: Option<Moved>,
     /// The stable reason of a refusal or failure; or why a success changed nothing, or why the service
     /// changed something by itself.
     pub reason: Option<&'static str>,

@@ -37,6 +37,7 @@ use crate::{
     },
     record::{Phase, Record, RequestId},
     settings::Settings,
+    usage::{Usage, Use},
     uses::Uses,
 };
 
@@ -106,6 +107,7 @@ pub struct Service {
     context_hash: ContextHash,
     settings: Settings,
     uses: Uses,
+    usage: Arc<Usage>,
     /// How often the service was asked whether it works.
     probes: AtomicU64,
     /// The last probe failed: until one succeeds, each of them tests everything.
@@ -214,6 +216,10 @@ impl Service {
         &self.uses
     }
 
+    pub(crate) fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
     /// Proves that the HSM computes and that the store answers. Not recorded: it touches no key.
     pub async fn probe(&self) -> Result<(), Error> {
         let number = self.probes.fetch_add(1, Ordering::Relaxed);
@@ -300,7 +306,7 @@ impl Service {
         work: Work<O::Output>,
     ) -> Result<Recorded<O::Output>, Refused> {
         let (answer, mut answered) = oneshot::channel();
-        let audit = self.ports.audit.clone();
+        let (audit, usage) = (self.ports.audit.clone(), self.usage.clone());
         let outline = draft.outline();
         let claim = Claim::default();
         let workers = claim.clone();
@@ -310,7 +316,7 @@ impl Service {
             }
             let result = session.map_err(Error::from).and_then(|session| work(session, &mut draft));
             if workers.take() {
-                append_held(&*audit, draft, Phase::Complete, Held::new(result), answer);
+                append_held(&*audit, usage, draft, Phase::Complete, Held::new(result), answer);
             }
         }));
         let in_time = within(&mut answered, self.ports.clock.sleep(call.patience)).await;
@@ -339,7 +345,7 @@ impl Service {
         held: Held<T>,
     ) -> Result<Recorded<T>, Refused> {
         let (answer, answered) = oneshot::channel();
-        append_held(&*self.ports.audit, draft, phase, held, answer);
+        append_held(&*self.ports.audit, self.usage.clone(), draft, phase, held, answer);
         answered.await.unwrap_or_else(|_| Err(Refused::internal("the log dropped a record")))
     }
 
@@ -567,6 +573,7 @@ fn part_id(call: RequestId, number: u32) -> RequestId {
 /// Queues the record of a result; the result leaves when the record is durable.
 fn append_held<T: Send + 'static>(
     audit: &dyn AuditLog,
+    usage: Arc<Usage>,
     mut draft: Draft,
     phase: Phase,
     held: Held<T>,
@@ -575,9 +582,14 @@ fn append_held<T: Send + 'static>(
     if let Some(error) = held.error() {
         draft.error(error);
     }
+    let record = draft.into_record(phase);
+    let counted = Use::of(&record);
     audit.append(
-        draft.into_record(phase),
+        record,
         Box::new(move |receipt| {
+            if let Ok(receipt) = &receipt {
+                usage.note(receipt.sequence(), counted.as_ref());
+            }
             // A caller that hung up has dropped the other end: the result is wiped here.
             drop(answer.send(match receipt {
                 Ok(receipt) => held.release(receipt),

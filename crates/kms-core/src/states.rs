@@ -152,15 +152,19 @@ const TABLE: &[(Row, &[OperationName])] = &[
             O::RetireGrant,
             O::RevokeGrant,
             O::GetRotationStatus,
+            O::ListCampaigns,
             O::RewrapKey,
         ],
     ),
+    // A key that never had material has no version that anything could be moved under.
+    ([STAYS, STAYS, STAYS, no(Refusal::KeyPendingImport)], &[O::GetCampaign]),
     // Use of the material, and what only makes sense for keys in use: while enabled. DEW: KMS.0209, KMS.0210.
     (
         [STAYS, no(Refusal::KeyDisabled), no(Refusal::KeyPendingDeletion), no(Refusal::KeyPendingImport)],
         &[
             O::RotateKey,
             O::RotateKeyOnDemand,
+            O::StartCampaign,
             O::EnableKeyRotation,
             O::DisableKeyRotation,
             O::UpdateRotationInterval,

@@ -14,6 +14,7 @@ use tokio::{
     runtime::Handle,
     sync::mpsc::{Receiver, channel},
     task::spawn_blocking,
+    time::sleep,
 };
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -33,6 +34,13 @@ pub(crate) const HSM_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many parts of a backup may wait for a slow client.
 const PARTS_IN_FLIGHT: usize = 4;
+
+/// What becomes of a call that is over a traffic limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Budget {
+    OrRefuse,
+    OrWait,
+}
 
 /// Everything that a transport needs to answer calls.
 #[allow(missing_debug_implementations, reason = "holds the service, which has nothing to show")]
@@ -67,11 +75,34 @@ impl Gate {
         claims: Result<Claims<'_>, Unauthenticated>,
         operation: Result<O, Error>,
     ) -> Result<Recorded<O::Output>, Refused> {
+        let admitted = self.admit(request_id, patience, peer, claims, operation, Budget::OrRefuse);
+        self.observed(O::NAME, request_id, admitted).await
+    }
+
+    /// The same for one of many calls of a stream: it waits for its budget instead of being refused.
+    pub(crate) async fn pass_patiently<O: Operation>(
+        self: &Arc<Self>,
+        request_id: RequestId,
+        patience: Duration,
+        peer: &Peer,
+        claims: Result<Claims<'_>, Unauthenticated>,
+        operation: Result<O, Error>,
+    ) -> Result<Recorded<O::Output>, Refused> {
+        let admitted = self.admit(request_id, patience, peer, claims, operation, Budget::OrWait);
+        self.observed(O::NAME, request_id, admitted).await
+    }
+
+    async fn observed<T>(
+        &self,
+        name: OperationName,
+        request_id: RequestId,
+        admitted: impl Future<Output = Result<T, Refused>>,
+    ) -> Result<T, Refused> {
         let started = self.clock.monotonic();
-        let span = tracing::info_span!("call", %request_id, operation = O::NAME.info().name);
-        let result = self.admit(request_id, patience, peer, claims, operation).instrument(span.clone()).await;
+        let span = tracing::info_span!("call", %request_id, operation = name.info().name);
+        let result = admitted.instrument(span.clone()).await;
         let elapsed = self.clock.monotonic().saturating_sub(started);
-        span.in_scope(|| self.observe(O::NAME, result.as_ref().err().map(Refused::error), elapsed));
+        span.in_scope(|| self.observe(name, result.as_ref().err().map(Refused::error), elapsed));
         result
     }
 
@@ -82,8 +113,9 @@ impl Gate {
         peer: &Peer,
         claims: Result<Claims<'_>, Unauthenticated>,
         operation: Result<O, Error>,
+        budget: Budget,
     ) -> Result<Recorded<O::Output>, Refused> {
-        let caller = self.caller(O::NAME, request_id, peer, claims).await?;
+        let caller = self.caller(O::NAME, request_id, peer, claims, budget).await?;
         let call = Call { request_id, caller, patience };
         let (call, operation) = if operation.as_ref().is_ok_and(Operation::may_change) {
             (call, operation)
@@ -106,6 +138,7 @@ impl Gate {
         request_id: RequestId,
         peer: &Peer,
         claims: Result<Claims<'_>, Unauthenticated>,
+        budget: Budget,
     ) -> Result<Caller, Refused> {
         let caller = claims.and_then(|claims| self.identities.caller(peer, claims, self.clock.now()));
         let caller = match caller {
@@ -117,15 +150,20 @@ impl Gate {
                 return Err(self.service.refuse(name, request_id, origin, error).await);
             }
         };
-        match self.traffic.check(&caller.user, name.info().traffic) {
-            Ok(Passage::Free) => {}
-            Ok(Passage::Reported) => self.metrics.over_limit(name),
-            Err(throttled) => {
-                let error = Error::Throttled(throttled);
-                return Err(self.service.refuse(name, request_id, Origin::Caller(caller), error).await);
+        loop {
+            match (self.traffic.check(&caller.user, name.info().traffic), budget) {
+                (Ok(Passage::Free), _) => return Ok(caller),
+                (Ok(Passage::Reported), _) => {
+                    self.metrics.over_limit(name);
+                    return Ok(caller);
+                }
+                (Err(throttled), Budget::OrWait) => sleep(throttled.retry_after).await,
+                (Err(throttled), Budget::OrRefuse) => {
+                    let error = Error::Throttled(throttled);
+                    return Err(self.service.refuse(name, request_id, Origin::Caller(caller), error).await);
+                }
             }
         }
-        Ok(caller)
     }
 
     /// Begins a backup of the key store, to its end whether or not its client still waits; answers its parts.
@@ -139,7 +177,7 @@ impl Gate {
         let started = self.clock.monotonic();
         let span = tracing::info_span!("call", %request_id, operation = name.info().name);
         let begun = async {
-            let caller = self.caller(name, request_id, peer, claims).await?;
+            let caller = self.caller(name, request_id, peer, claims, Budget::OrRefuse).await?;
             let (service, runtime) = (self.service.clone(), Handle::current());
             // The store may take long for its snapshot.
             let begin = move || runtime.block_on(service.begin_backup(request_id, caller));

@@ -25,3 +25,4 @@ pub mod supervisor;
 mod tls;
 mod traffic;
 mod upkeep;
+mod usage;

@@ -27,7 +27,7 @@ use crate::{
     rotation::{self, Rotation},
     tls,
     traffic::TrafficControl,
-    upkeep,
+    upkeep, usage,
 };
 pub use crate::{opening::initialise, serve_error::ServeError};
 
@@ -50,6 +50,7 @@ pub struct RunningServer {
     stop: watch::Sender<bool>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     background: Vec<JoinHandle<()>>,
+    service: Arc<Service>,
     adapters: Adapters,
 }
 
@@ -98,6 +99,7 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     service.reconcile(&open_intents).await.map_err(|error| {
         ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))
     })?;
+    usage::catch_up(&service, config.data_dir.join("audit")).await?;
     let rotation = Arc::new(Rotation::new(HSM_PATIENCE));
     let gate = Arc::new(Gate {
         service,
@@ -134,6 +136,7 @@ async fn listen(
         )),
         tokio::spawn(tidy(gate.clone(), told_stop.clone())),
         carry_out_rotations(&gate, told_stop.clone()),
+        tokio::spawn(usage::drive(gate.service.clone(), told_stop.clone())),
         tokio::spawn(upkeep::drive(gate.upkeep.clone(), gate.service.clone(), told_stop.clone())),
     ];
     let mut admin = None;
@@ -147,23 +150,20 @@ async fn listen(
     // Tools of before 2023 know only this one.
     let older_reflection = descriptors(manual_clock.is_some()).build_v1alpha().map_err(described)?;
     let dev = manual_clock.map(|clock| grpc::dev_service(gate.clone(), clock));
-    let (keys, data_keys, keystores, operators) = grpc::services(gate);
+    let service = gate.service.clone();
     let router = TonicServer::builder()
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .add_routes(grpc::routes(gate))
         .add_service(health)
         .add_service(reflection)
         .add_service(older_reflection)
-        .add_service(keys)
-        .add_service(data_keys)
-        .add_service(keystores)
-        .add_service(operators)
         .add_optional_service(dev);
     let incoming = ReceiverStream::new(tls::accept(listeners.grpc, tls));
     let mut told = told_stop;
     let until_told = async move { stopped(&mut told).await };
     let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, until_told));
-    Ok(RunningServer { grpc: grpc_address, admin, stop, serving, background, adapters })
+    Ok(RunningServer { grpc: grpc_address, admin, stop, serving, background, service, adapters })
 }
 
 impl RunningServer {
@@ -214,6 +214,7 @@ impl RunningServer {
                 "changes were still under way after {DRAIN_TIMEOUT:?}; the next start settles them"
             );
         }
+        usage::flush(&self.service).await;
         let Adapters { hsm, keystores, log, .. } = self.adapters;
         let closed = tokio::task::spawn_blocking(move || {
             hsm.shut_down();

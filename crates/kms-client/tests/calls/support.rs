@@ -119,6 +119,28 @@ macro_rules! key_service {
                 Ok(Response::new(v1::$answer { key: whole.then_some(key) }))
             })*
 
+            async fn schedule_key_deletion(
+                &self,
+                request: Request<v1::ScheduleKeyDeletionRequest>,
+            ) -> Result<Response<v1::ScheduleKeyDeletionResponse>, Status> {
+                let whole = self.reply("schedule_key_deletion", request.metadata(), None).await?;
+                let key = v1::Key { alias: "schedule_key_deletion".to_owned(), ..v1::Key::default() };
+                let usage = v1::KeyUse::default();
+                Ok(Response::new(v1::ScheduleKeyDeletionResponse {
+                    key: whole.then_some(key),
+                    usage: whole.then_some(usage),
+                }))
+            }
+
+            async fn describe_key_usage(
+                &self,
+                request: Request<v1::DescribeKeyUsageRequest>,
+            ) -> Result<Response<v1::DescribeKeyUsageResponse>, Status> {
+                let whole = self.reply("describe_key_usage", request.metadata(), None).await?;
+                let usage = v1::KeyUse::default();
+                Ok(Response::new(v1::DescribeKeyUsageResponse { usage: whole.then_some(usage) }))
+            }
+
             async fn list_keys(
                 &self,
                 request: Request<v1::ListKeysRequest>,
@@ -135,7 +157,6 @@ key_service! {
     describe_key(DescribeKeyRequest) -> DescribeKeyResponse, |_| None;
     enable_key(EnableKeyRequest) -> EnableKeyResponse, |_| None;
     disable_key(DisableKeyRequest) -> DisableKeyResponse, |_| None;
-    schedule_key_deletion(ScheduleKeyDeletionRequest) -> ScheduleKeyDeletionResponse, |_| None;
     cancel_key_deletion(CancelKeyDeletionRequest) -> CancelKeyDeletionResponse, |_| None;
     update_key_alias(UpdateKeyAliasRequest) -> UpdateKeyAliasResponse, |_| None;
     update_key_description(UpdateKeyDescriptionRequest) -> UpdateKeyDescriptionResponse, |_| None;

@@ -6,7 +6,6 @@ use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
 use crate::{
-    Timestamp,
     directory::{
         Directory, PutKey, TokenUse, absent, alias_path, index_path, key_path, keystore_path, token_path,
     },
@@ -15,7 +14,7 @@ use crate::{
     identity::{KeystoreId, Region},
     key::{
         BackingKind, KeyClass, KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage,
-        KeyVersion, MaterialId, Scheme, WrappedKey,
+        MaterialId, Scheme,
     },
     operation::OperationName,
     ops::{Alias, Description, Operation, Plan, Prepared},
@@ -275,12 +274,4 @@ async fn fresh_id(scope: &Scope<'_>) -> Result<KeyId, Error> {
     });
     let millis = u64::try_from(scope.now.as_millis()).unwrap_or(0); // a clock before 1970
     Ok(KeyId::from_uuid(Builder::from_unix_timestamp_millis(millis, &random.await?).into_uuid()))
-}
-
-impl KeyRecord {
-    /// Adds the version that encrypts from now on.
-    pub(crate) fn add_version(&mut self, created: Timestamp, scheme: Scheme, wrapped: WrappedKey) {
-        let number = self.current_version().map_or(0, |version| version.number) + 1;
-        self.versions.push(KeyVersion::new(number, created, scheme, wrapped));
-    }
 }

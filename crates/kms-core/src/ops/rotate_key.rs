@@ -3,20 +3,19 @@
 use crate::{
     draft::Draft,
     error::Error,
-    key::{BackingKind, KeyId},
+    key::KeyId,
     operation::OperationName,
-    ops::{
-        Operation, Prepared,
-        manage::{plan, stored_key},
-    },
+    ops::{Operation, Prepared, manage::stored_key, new_version::with_next_version},
     service::Scope,
 };
 
-/// Why a key is rotated.
+/// Why the service rotates a key by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RotationCause {
     /// The budget of its current version is spent: it may not seal in the HSM any more.
     BudgetSpent,
+    /// It is rotated by time, and the time has come.
+    Scheduled,
 }
 
 impl RotationCause {
@@ -24,6 +23,7 @@ impl RotationCause {
     pub const fn code(self) -> &'static str {
         match self {
             Self::BudgetSpent => "BUDGET_SPENT",
+            Self::Scheduled => "SCHEDULED",
         }
     }
 }
@@ -42,8 +42,7 @@ impl Operation for RotateKey {
     type Output = ();
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<()>, Error> {
-        let root = scope.directory().root().await?;
-        let (mut record, mut change) = stored_key(self.key_id, scope, draft).await?;
+        let (record, change) = stored_key(self.key_id, scope, draft).await?;
         record.check(Self::NAME)?;
         // DEW: KMS.0338
         if record.keystore.is_some() {
@@ -55,13 +54,7 @@ impl Operation for RotateKey {
         }
         draft.key(self.key_id, Some(self.version + 1));
         draft.cause(self.cause.code());
-        change.conditions.push(root.unchanged());
         let scheme = scope.service.settings().scheme(record.spec);
-        let (directory, now) = (scope.directory().clone(), scope.now);
-        Ok(Prepared::change_by(record.keystore.clone(), move |session| {
-            let wrapped = root.accept(session.generate_backing_key(BackingKind::of(record.spec, scheme))?)?;
-            record.add_version(now, scheme, wrapped);
-            plan(&directory, change, &record, ())
-        }))
+        with_next_version(scope.directory(), record, change, scheme, scope.now, drop).await
     }
 }

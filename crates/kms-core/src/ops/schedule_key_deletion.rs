@@ -1,13 +1,16 @@
 //! ScheduleKeyDeletion: a key refuses all use and will be destroyed at its due time.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     draft::Draft,
     error::{Error, Field},
-    key::{KeyId, KeyRecord, PENDING_DAYS},
+    key::{KeyId, PENDING_DAYS},
     operation::OperationName,
-    ops::{Operation, Prepared, manage::manage},
+    ops::{
+        Operation, Planned, Prepared, UsedKey,
+        manage::{plan, stored_key},
+    },
     service::Scope,
     states,
 };
@@ -40,15 +43,18 @@ pub struct ScheduleKeyDeletion {
 
 impl Operation for ScheduleKeyDeletion {
     const NAME: OperationName = OperationName::ScheduleKeyDeletion;
-    type Output = KeyRecord;
+    /// The key, and what whoever deletes it should know: how it was used.
+    type Output = UsedKey;
 
-    async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
-        let due = scope.now.plus(DAY * self.pending.0);
-        manage(self.key_id, scope, draft, |record, _| {
-            record.state = states::after(Self::NAME, record.state)?;
-            record.deletion_due = Some(due);
-            Ok(())
-        })
-        .await
+    async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<UsedKey>, Error> {
+        let (mut record, change) = stored_key(self.key_id, scope, draft).await?;
+        if record.is_default() {
+            return Err(Error::DefaultKeyImmutable);
+        }
+        record.state = states::after(Self::NAME, record.state)?;
+        record.deletion_due = Some(scope.now.plus(DAY * self.pending.0));
+        let usage = scope.service.usage_of(record.id).await?;
+        let output = UsedKey { record: Arc::new(record.clone()), usage };
+        Ok(Prepared::Change(Planned::Ready(plan(scope.directory(), change, &record, output)?)))
     }
 }

@@ -22,7 +22,7 @@ const ORIGIN_PATH: &[u8] = b"m/origin";
 /// falls due, grants, replicas, the list of destroyed keys.
 const CARRIED: [&[u8]; 10] = [b"a/", b"d/", b"g/", b"h/", b"i/", b"k/", b"r/", b"s/", b"t/", b"x/"];
 /// What belongs to one deployment on one token, and is made anew on another.
-const LEFT_BEHIND: [&[u8]; 2] = [b"m/", b"o/"];
+const LEFT_BEHIND: [&[u8]; 5] = [b"c/", b"m/", b"o/", b"u/", b"w/"];
 
 /// A stored value without the MAC of the store that it lay in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +113,12 @@ struct Origin {
 }
 
 impl Service {
+    /// The digest of the backup that this store was made of.
+    pub(crate) async fn made_of(&self) -> Result<Option<[u8; 32]>, Error> {
+        let origin = self.directory.read::<Origin>(ORIGIN_PATH.to_vec()).await?;
+        Ok(origin.map(|stored| stored.value.backup))
+    }
+
     /// Which deployment this store is.
     pub async fn deployment(&self) -> Result<Uuid, Error> {
         let found = self.directory.read::<Deployment>(DEPLOYMENT_PATH.to_vec()).await?;

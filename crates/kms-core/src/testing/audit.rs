@@ -149,6 +149,7 @@ pub fn sample_record(request: u128, phase: Phase) -> Record {
         caller: None,
         key_id: None,
         key_version: None,
+        moved: None,
         reason: None,
         missing_action: None,
         context: BTreeMap::new(),

@@ -5,7 +5,7 @@ use crate::{
     answer::Refused,
     due::{DUE_PREFIX, Due, DueEntry},
     error::Error,
-    ops::{DestroyKey, Destruction, ExpireKeyMaterial},
+    ops::{DestroyKey, Destruction, ExpireKeyMaterial, RotateDueKey},
     ports::StoreKey,
     service::Service,
 };
@@ -63,7 +63,10 @@ impl Service {
                 Ok(())
             }
             Due::MaterialExpiry => self.run_own(ExpireKeyMaterial { entry }).await.map(drop),
-            Due::Rotation => Err(Refused::internal("rotation by time is not built yet")),
+            Due::Rotation => {
+                let settings = *self.settings();
+                self.run_own(RotateDueKey { entry, settings }).await.map(drop)
+            }
         }
     }
 }

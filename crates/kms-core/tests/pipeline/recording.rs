@@ -138,10 +138,14 @@ fn check_records(world: &World, attempt: &Attempt, key: KeyId, records: &[Record
         &[(Phase::Complete, Verdict::Succeeded)]
     };
     assert_eq!(phases, expected, "{name:?}");
+    let version = match name {
+        OperationName::RotateKeyOnDemand | OperationName::Rewrap => Some(2),
+        _ => attempt.uses_key().then_some(1),
+    };
     for record in records {
         assert_eq!(record.operation, name);
         assert_eq!(record.request_id, records[0].request_id, "{name:?}");
-        assert_eq!(record.key_version, attempt.uses_key().then_some(1), "{name:?}");
+        assert_eq!(record.key_version, version, "{name:?}");
         assert_eq!((record.reason, record.missing_action, record.count), (None, None, 1), "{name:?}");
         assert_eq!(record.context.len(), if attempt.uses_key() { 2 } else { 0 }, "{name:?}");
         check_caller(record);
@@ -150,6 +154,10 @@ fn check_records(world: &World, attempt: &Attempt, key: KeyId, records: &[Record
         }
     }
     let digest = records.last().expect("a record").state_digest;
+    let path = |id: KeyId| match name {
+        OperationName::StartCampaign => [b"c/", &id.as_bytes()[..], &[0, 0, 0, 1]].concat(),
+        _ => key_path(id),
+    };
     let digest_of = |value: &[u8]| <[u8; 32]>::from(Sha256::digest(value));
     let Some(id) = records[0].key_id.filter(|_| changes) else {
         // What is no key lies there, too, or is gone.
@@ -158,7 +166,7 @@ fn check_records(world: &World, attempt: &Attempt, key: KeyId, records: &[Record
         assert_eq!(known, changes, "{name:?}: the digest of what lies in the store");
         return;
     };
-    assert_eq!(digest, Some(digest_of(&world.store.value(&key_path(id)))), "{name:?}: the key's digest");
+    assert_eq!(digest, Some(digest_of(&world.store.value(&path(id)))), "{name:?}: the key's digest");
 }
 
 fn check_caller(record: &Record) {

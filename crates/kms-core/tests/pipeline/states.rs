@@ -142,6 +142,10 @@ fn default_keys_serve_and_cannot_be_managed() {
                 | Name::CancelKeyDeletion
                 | Name::UpdateKeyAlias
                 | Name::UpdateKeyDescription
+                | Name::EnableKeyRotation
+                | Name::UpdateRotationInterval
+                | Name::RotateKeyOnDemand
+                | Name::DisableKeyRotation
         );
         let expected = managed.then_some(Error::DefaultKeyImmutable);
         assert_eq!(attempt.run(&world, &owner()).err(), expected, "{:?}", attempt.name);

@@ -1,6 +1,9 @@
 //! Conversions between the contract's messages and the domain's types; each way once.
 #![allow(clippy::needless_pass_by_value, reason = "every request is converted by a function of one form")]
 
+pub(crate) mod campaign;
+pub(crate) mod rotation;
+
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;

@@ -1,10 +1,13 @@
 //! The service of keys and their life cycle.
 
-use kms_core::ops::PageToken;
+use kms_core::{key::KeyRecord, ops::PageToken};
 use kms_proto::v1::{self, key_service_server::KeyService};
 use tonic::{Request, Response, Status};
 
-use super::{Grpc, convert};
+use super::{
+    Grpc,
+    convert::{self, campaign},
+};
 
 #[tonic::async_trait]
 impl KeyService for Grpc {
@@ -57,8 +60,9 @@ impl KeyService for Grpc {
         &self,
         request: Request<v1::ScheduleKeyDeletionRequest>,
     ) -> Result<Response<v1::ScheduleKeyDeletionResponse>, Status> {
-        self.answer(request, convert::schedule_key_deletion, |key| v1::ScheduleKeyDeletionResponse {
-            key: Some(self.key(key)),
+        self.answer(request, convert::schedule_key_deletion, |used| v1::ScheduleKeyDeletionResponse {
+            key: Some(self.key(KeyRecord::clone(&used.record))),
+            usage: Some(campaign::usage(&used)),
         })
         .await
     }
@@ -89,6 +93,16 @@ impl KeyService for Grpc {
     ) -> Result<Response<v1::UpdateKeyDescriptionResponse>, Status> {
         self.answer(request, convert::update_key_description, |key| v1::UpdateKeyDescriptionResponse {
             key: Some(self.key(key)),
+        })
+        .await
+    }
+
+    async fn describe_key_usage(
+        &self,
+        request: Request<v1::DescribeKeyUsageRequest>,
+    ) -> Result<Response<v1::DescribeKeyUsageResponse>, Status> {
+        self.answer(request, campaign::describe_key_usage, |used| v1::DescribeKeyUsageResponse {
+            usage: Some(campaign::usage(&used)),
         })
         .await
     }

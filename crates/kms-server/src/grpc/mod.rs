@@ -1,8 +1,10 @@
 //! The gRPC transport: requests to operations, recorded answers to responses.
 
+mod campaigns;
 pub(crate) mod convert;
 mod data_keys;
 mod dev;
+mod key_rotation;
 mod keys;
 mod keystores;
 mod operators;
@@ -12,11 +14,12 @@ use std::{sync::Arc, time::Duration};
 
 use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
 use kms_proto::v1::{
-    self, data_key_service_server::DataKeyServiceServer, dev_service_server::DevServiceServer,
-    key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
-    operator_service_server::OperatorServiceServer,
+    self, campaign_service_server::CampaignServiceServer, data_key_service_server::DataKeyServiceServer,
+    dev_service_server::DevServiceServer, key_service_server::KeyServiceServer,
+    keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
+    rotation_service_server::RotationServiceServer,
 };
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tonic::{Request, Response, Status, metadata::MetadataMap, service::Routes};
 use uuid::Uuid;
 
 use crate::{
@@ -37,20 +40,22 @@ pub(crate) struct Grpc {
 }
 
 /// The contract's services, ready to be served.
-pub(crate) fn services(
-    gate: Arc<Gate>,
-) -> (
-    KeyServiceServer<Grpc>,
-    DataKeyServiceServer<Grpc>,
-    KeystoreServiceServer<Grpc>,
-    OperatorServiceServer<Grpc>,
-) {
+pub(crate) fn routes(gate: Arc<Gate>) -> Routes {
     let grpc = Grpc { gate };
-    (
-        KeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
-        DataKeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
-        KeystoreServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
-        OperatorServiceServer::new(grpc).max_decoding_message_size(MAX_REQUEST_BYTES),
+    macro_rules! serve {
+        ($($server:ident,)*) => {
+            Routes::default()$(.add_service(
+                $server::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
+            ))*
+        };
+    }
+    serve!(
+        KeyServiceServer,
+        DataKeyServiceServer,
+        KeystoreServiceServer,
+        RotationServiceServer,
+        CampaignServiceServer,
+        OperatorServiceServer,
     )
 }
 

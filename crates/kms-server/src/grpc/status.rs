@@ -78,6 +78,7 @@ fn code(error: &Error) -> Code {
         Error::KeyNotFound
         | Error::GrantNotFound
         | Error::AliasNotFound
+        | Error::CampaignNotFound
         | Error::TagNotFound
         | Error::KeystoreNotFound => Code::NotFound,
         Error::AliasExists | Error::KeystoreExists | Error::ReplicaExists => Code::AlreadyExists,

@@ -4,5 +4,5 @@ mod faults;
 mod moving;
 mod operators;
 mod races;
-mod support;
+pub(crate) mod support;
 mod tombstones;

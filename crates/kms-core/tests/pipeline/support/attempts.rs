@@ -6,10 +6,12 @@ use kms_core::{
     key::KeyId,
     operation::OperationName,
     ops::{
-        Alias, CancelKeyDeletion, DecryptDataKey, DeleteKeystore, DescribeKey, DescribeKeystore, Description,
-        DisableKey, DisableKeystore, EnableKey, EnableKeystore, EncryptDataKey,
-        GenerateDataKeyWithoutPlaintext, GenerateRandom, KeySelector, ListKeys, ListKeystores, ListWindow,
-        Operation, PageSize, PendingDays, ScheduleKeyDeletion, UpdateKeyAlias, UpdateKeyDescription,
+        Alias, CancelKeyDeletion, DecryptDataKey, DeleteKeystore, DescribeKey, DescribeKeyUsage,
+        DescribeKeystore, Description, DisableKey, DisableKeyRotation, DisableKeystore, EnableKey,
+        EnableKeyRotation, EnableKeystore, EncryptDataKey, GenerateDataKeyWithoutPlaintext, GenerateRandom,
+        GetCampaign, GetRotationStatus, KeySelector, ListCampaigns, ListKeys, ListKeystores, ListWindow,
+        Operation, PageSize, PendingDays, Rewrap, RotateKeyOnDemand, RotationInterval, ScheduleKeyDeletion,
+        StartCampaign, UpdateKeyAlias, UpdateKeyDescription, UpdateRotationInterval,
     },
 };
 
@@ -52,11 +54,6 @@ pub(crate) const NOT_BUILT_YET: &[OperationName] = &[
     OperationName::ListRetirableGrants,
     OperationName::RetireGrant,
     OperationName::RevokeGrant,
-    OperationName::EnableKeyRotation,
-    OperationName::DisableKeyRotation,
-    OperationName::UpdateRotationInterval,
-    OperationName::GetRotationStatus,
-    OperationName::RotateKeyOnDemand,
     OperationName::GetParametersForImport,
     OperationName::ImportKeyMaterial,
     OperationName::DeleteImportedKeyMaterial,
@@ -65,7 +62,6 @@ pub(crate) const NOT_BUILT_YET: &[OperationName] = &[
     OperationName::ListSupportedRegions,
     OperationName::DescribeQuotas,
     OperationName::CountKeys,
-    OperationName::DescribeKeyUsage,
     OperationName::EncryptData,
     OperationName::DecryptData,
     OperationName::Sign,
@@ -77,7 +73,6 @@ pub(crate) const NOT_BUILT_YET: &[OperationName] = &[
     OperationName::GenerateDataKeyPair,
     OperationName::GenerateDataKeys,
     OperationName::ReEncrypt,
-    OperationName::Rewrap,
 ];
 
 type Run = dyn Fn(&World, &Caller) -> Result<(), Error>;
@@ -96,7 +91,6 @@ impl Attempt {
     }
 
     /// Makes it one that only succeeds when the enabled key was prepared by `operation`.
-    #[allow(dead_code, reason = "for operations that come with changes of their own")]
     fn after<O: Operation + Clone>(mut self, operation: O) -> Self {
         self.first.push(Self::of(operation).run);
         self
@@ -136,11 +130,11 @@ impl Attempt {
     /// Whether it seals or opens with the key.
     pub(crate) fn uses_key(&self) -> bool {
         use OperationName::{
-            DecryptDataKey, EncryptDataKey, GenerateDataKey, GenerateDataKeyWithoutPlaintext,
+            DecryptDataKey, EncryptDataKey, GenerateDataKey, GenerateDataKeyWithoutPlaintext, Rewrap,
         };
         matches!(
             self.name,
-            GenerateDataKey | GenerateDataKeyWithoutPlaintext | EncryptDataKey | DecryptDataKey
+            GenerateDataKey | GenerateDataKeyWithoutPlaintext | EncryptDataKey | DecryptDataKey | Rewrap
         )
     }
 }
@@ -154,7 +148,9 @@ pub(crate) fn attempts(key_id: KeyId, ciphertext: &[u8]) -> Vec<Attempt> {
     let secret = SecretBytes::new(vec![5; 32]);
     let encrypt = EncryptDataKey::new(key.clone(), secret, context()).expect("a data key");
     let decrypt = DecryptDataKey::new(ciphertext, None, context()).expect("a ciphertext");
+    let rewrap = Rewrap::new(ciphertext, None, context()).expect("a ciphertext");
     let size = PageSize::parse(0).expect("a size");
+    let interval = RotationInterval::parse(30).expect("an interval");
     let pending = PendingDays::parse(7).expect("a waiting time");
     let attempts = vec![
         Attempt::of(create("another")),
@@ -165,10 +161,21 @@ pub(crate) fn attempts(key_id: KeyId, ciphertext: &[u8]) -> Vec<Attempt> {
         Attempt::of(UpdateKeyAlias { key_id, alias }),
         Attempt::of(UpdateKeyDescription { key_id, description }),
         Attempt::of(generate(key.clone())),
-        Attempt::of(GenerateDataKeyWithoutPlaintext(generate(key))),
+        Attempt::of(GenerateDataKeyWithoutPlaintext(generate(key.clone()))),
         Attempt::of(encrypt),
         Attempt::of(decrypt),
         Attempt::of(GenerateRandom::new(32).expect("a length")),
+        Attempt::of(EnableKeyRotation { key_id, interval }),
+        Attempt::of(UpdateRotationInterval { key_id, interval })
+            .after(EnableKeyRotation { key_id, interval }),
+        Attempt::of(GetRotationStatus { key: key.clone() }),
+        Attempt::of(DescribeKeyUsage { key: key.clone() }),
+        Attempt::of(StartCampaign { key_id }),
+        Attempt::of(GetCampaign { key: key.clone(), target: 1 }).after(StartCampaign { key_id }),
+        Attempt::of(ListCampaigns { key: key.clone() }),
+        Attempt::of(RotateKeyOnDemand { key_id, from_version: None }),
+        Attempt::of(rewrap).after(RotateKeyOnDemand { key_id, from_version: Some(1) }),
+        Attempt::of(DisableKeyRotation { key_id }).after(EnableKeyRotation { key_id, interval }),
         Attempt::of(ScheduleKeyDeletion { key_id, pending }),
         Attempt::of(CancelKeyDeletion { key_id }),
         Attempt::of(create_keystore(SPARE)),

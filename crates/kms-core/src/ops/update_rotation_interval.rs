@@ -1,0 +1,36 @@
+//! UpdateRotationInterval: how often a key is rotated by time.
+
+use crate::{
+    draft::Draft,
+    error::Error,
+    key::{KeyId, KeyRecord},
+    operation::OperationName,
+    ops::{Operation, Prepared, RotationInterval, manage::manage},
+    service::Scope,
+    states,
+};
+
+/// Changes how often a key is rotated; the next rotation is one new interval from now.
+#[derive(Debug, Clone, Copy)]
+pub struct UpdateRotationInterval {
+    /// Which key.
+    pub key_id: KeyId,
+    /// How often.
+    pub interval: RotationInterval,
+}
+
+impl Operation for UpdateRotationInterval {
+    const NAME: OperationName = OperationName::UpdateRotationInterval;
+    type Output = KeyRecord;
+
+    async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
+        manage(self.key_id, scope, draft, |record, _| {
+            record.state = states::after(Self::NAME, record.state)?;
+            record.check_rotatable()?;
+            let policy = record.rotation.as_mut().ok_or(Error::RotationNotEnabled)?;
+            *policy = self.interval.beginning(scope.now);
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,272 @@
+//! How keys are used: counted from the log, exactly, whatever happens to the process.
+
+use std::thread;
+
+use futures_executor::block_on;
+use kms_core::{
+    Error, Record, SecretBytes,
+    key::KeyId,
+    ops::{
+        CampaignStatus, DataKey, DecryptDataKey, DescribeKeyUsage, EncryptDataKey, GetCampaign, KeySelector,
+        ListCampaigns, PendingDays, Rewrap, Rewrapped, RotateKeyOnDemand, ScheduleKeyDeletion, StartCampaign,
+    },
+    ports::{HsmError, KeyStore as _, StoreError},
+    usage::{KeyUse, Use, UseKind, VersionUsage},
+};
+
+use crate::{
+    rotation::support::assert_opens,
+    support::{World, context, generate, no_context, now, owner},
+};
+
+fn usage(world: &World, key: KeyId) -> KeyUse {
+    world.run(&owner(), DescribeKeyUsage { key: KeySelector::Id(key) }).expect("it exists").usage
+}
+
+fn version(world: &World, key: KeyId, number: u32) -> VersionUsage {
+    VersionUsage { last_used: None, ..usage(world, key).version(number) }
+}
+
+fn seal(world: &World, key: KeyId) -> DataKey {
+    world.run(&owner(), generate(KeySelector::Id(key))).expect("enabled")
+}
+
+fn rotate(world: &World, key_id: KeyId) {
+    world.run(&owner(), RotateKeyOnDemand { key_id, from_version: None }).expect("enabled");
+}
+
+fn rewrap(world: &World, ciphertext: &[u8]) -> Result<Rewrapped, Error> {
+    let item = Rewrap::new(ciphertext, None, context()).expect("a ciphertext");
+    world.run(&owner(), item)
+}
+
+fn flush(world: &World) -> Result<(), Error> {
+    block_on(world.service.flush_usage())
+}
+
+fn campaign(world: &World, key_id: KeyId) -> CampaignStatus {
+    world.run(&owner(), StartCampaign { key_id }).expect("enabled")
+}
+
+/// What a start reads in the log that `world` has written.
+fn counted(record: &Record) -> Option<Use> {
+    let kind = UseKind::of(record.operation, record.phase, record.verdict, record.reason)?;
+    let (key_id, version) = (record.key_id?, record.key_version?);
+    let (count, time, moved) = (record.count, record.time, record.moved);
+    Some(Use { key_id, version, kind, count, time, moved })
+}
+
+/// The service as it is after a kill: what it had counted in memory is gone. Its own log is empty, and only the
+/// old one is read.
+fn killed(world: &World) -> World {
+    let next = world.sibling();
+    let from = block_on(next.service.resume_usage()).expect("the store works");
+    let missed: Vec<_> =
+        (0..).zip(world.audit.records()).skip(usize::try_from(from).expect("small")).collect();
+    let missed = missed.iter().map(|(sequence, record)| (*sequence, counted(record))).collect::<Vec<_>>();
+    block_on(next.service.count_missed(0, missed)).expect("the store works");
+    next
+}
+
+#[test]
+fn each_use_counts_once_and_refusals_do_not() {
+    let world = World::new();
+    let key = world.key(&owner(), "key").id;
+    assert_eq!(usage(&world, key), KeyUse::default());
+    let made = seal(&world, key);
+    let secret = SecretBytes::new(vec![5; 32]);
+    let encrypt = EncryptDataKey::new(KeySelector::Id(key), secret, context()).expect("a data key");
+    world.run(&owner(), encrypt).expect("enabled");
+    assert_opens(&world, &owner(), &made);
+    let wrong = DecryptDataKey::new(&made.sealed.ciphertext, None, no_context()).expect("a ciphertext");
+    world.run(&owner(), wrong).expect_err("another context");
+    world.hsm.fail_next(HsmError::Busy);
+    world.run(&owner(), generate(KeySelector::Id(key))).expect_err("the HSM is busy");
+    world.audit.fail_next(1);
+    world.run(&owner(), generate(KeySelector::Id(key))).expect_err("nobody got it");
+
+    let expected = VersionUsage { data_keys: 2, decryptions: 1, ..VersionUsage::default() };
+    assert_eq!(version(&world, key, 1), expected);
+    flush(&world).expect("the store works");
+    assert_eq!(version(&world, key, 1), expected, "written");
+    let commits = world.store.commits();
+    seal(&world, key);
+    assert_eq!(world.store.commits(), commits, "a use costs no write");
+}
+
+#[test]
+fn a_kill_at_any_point_of_a_flush_loses_and_doubles_nothing() {
+    // A flush of 120 keys fills more than one transaction. With a kill, and with another try instead.
+    for (broken, is_killed) in (0..4).flat_map(|broken| [(broken, true), (broken, false)]) {
+        let world = World::new();
+        let keys: Vec<_> = (0..120).map(|number| world.key(&owner(), &format!("k{number}")).id).collect();
+        for key in &keys {
+            seal(&world, *key);
+        }
+        for _ in 0..broken {
+            world.store.instead_of_commit(|store, transaction| now(store.transact(transaction)));
+        }
+        // Nobody knows whether this one is committed.
+        world.store.instead_of_commit(|_, _| Err(StoreError::Unknown { detail: "cut off".into() }));
+        assert_eq!(flush(&world).is_err(), broken < 3, "{broken}");
+        seal(&world, keys[0]);
+        let after = if is_killed { killed(&world) } else { world };
+        for _ in 0..2 {
+            for key in &keys {
+                let expected = if *key == keys[0] { 2 } else { 1 };
+                assert_eq!(usage(&after, *key).version(1).data_keys, expected, "{broken} {is_killed}");
+            }
+            if !is_killed {
+                // The commit that was to be cut off may still be to come.
+                drop(flush(&after));
+                flush(&after).expect("the store works");
+            }
+        }
+    }
+}
+
+#[test]
+fn flushes_and_uses_at_once_count_exactly() {
+    let world = World::new();
+    let key = world.key(&owner(), "key").id;
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..200).for_each(|_| drop(seal(&world, key))));
+        }
+        scope.spawn(|| {
+            for _ in 0..100 {
+                flush(&world).expect("the store works");
+                usage(&world, key);
+            }
+        });
+    });
+    assert_eq!(usage(&world, key).version(1).data_keys, 800);
+    assert_eq!(usage(&killed(&world), key).version(1).data_keys, 800);
+}
+
+#[test]
+fn who_deletes_a_key_is_told_how_it_was_used() {
+    let world = World::new();
+    let key_id = world.key(&owner(), "key").id;
+    seal(&world, key_id);
+    rotate(&world, key_id);
+    let pending = PendingDays::parse(7).expect("a waiting time");
+    let told = world.run(&owner(), ScheduleKeyDeletion { key_id, pending }).expect("enabled");
+    assert_eq!((told.usage.version(1).data_keys, told.usage.version(2).data_keys), (1, 0));
+    assert_eq!(told.usage.last_used(), Some(told.record.created));
+}
+
+#[test]
+fn a_rewrap_keeps_the_content_and_changes_the_version() {
+    let world = World::new();
+    let key = world.key(&owner(), "key").id;
+    let mut made = seal(&world, key);
+    let (same, records) = world.records_of(|| rewrap(&world, &made.sealed.ciphertext).expect("enabled"));
+    assert_eq!((same.from_version, same.to_version), (1, 1));
+    assert_eq!(
+        (same.ciphertext, records[0].reason),
+        (made.sealed.ciphertext.clone(), Some("EXISTED_ALREADY"))
+    );
+    rotate(&world, key);
+    let (moved, records) = world.records_of(|| rewrap(&world, &made.sealed.ciphertext).expect("enabled"));
+    assert_eq!((moved.from_version, moved.to_version, records[0].key_version), (1, 2, Some(2)));
+    assert_eq!(records[0].moved.expect("moved").from_version, 1);
+    made.sealed.ciphertext = moved.ciphertext;
+    assert_opens(&world, &owner(), &made);
+}
+
+#[test]
+fn a_rewrap_opens_nothing_that_decryption_would_not() {
+    let world = World::new();
+    let key = world.key(&owner(), "key").id;
+    let made = seal(&world, key).sealed.ciphertext;
+    rotate(&world, key);
+    let wrong = Rewrap::new(&made, None, no_context()).expect("a ciphertext");
+    assert_eq!(world.run(&owner(), wrong).expect_err("another context"), Error::CannotDecrypt);
+    let other = KeySelector::Id(world.key(&owner(), "other").id);
+    let wrong = Rewrap::new(&made, Some(other), context()).expect("a ciphertext");
+    assert_eq!(world.run(&owner(), wrong).expect_err("another key"), Error::CannotDecrypt);
+    for position in (20..made.len()).filter(|position| !(24..28).contains(position)) {
+        let mut altered = made.clone();
+        altered[position] ^= 1;
+        assert_eq!(rewrap(&world, &altered).expect_err("altered").code(), "CANNOT_DECRYPT", "{position}");
+    }
+    assert_eq!(usage(&world, key).version(1).moved_out, 0);
+}
+
+#[test]
+fn the_gate_opens_when_every_ciphertext_was_moved_and_not_before() {
+    let world = World::new();
+    let key = world.key(&owner(), "key").id;
+    let sealed: Vec<_> = (0..20).map(|_| seal(&world, key).sealed.ciphertext).collect();
+    rotate(&world, key);
+    let status = campaign(&world, key);
+    assert_eq!((status.campaign.target, status.versions[0].sealed, status.is_open()), (2, 20, false));
+    for (number, ciphertext) in (1..).zip(&sealed) {
+        for _ in 0..2 {
+            rewrap(&world, ciphertext).expect("twice does no harm");
+        }
+        if number % 7 == 0 {
+            flush(&world).expect("the store works");
+        }
+        let status = campaign(&world, key);
+        assert_eq!(status.versions[0].moved, number);
+        assert_eq!(status.is_open(), number == 20, "{number}");
+    }
+    assert_eq!(version(&world, key, 2).moved_in, 20, "what was moved twice counts once");
+
+    // The next campaign needs what the first one moved.
+    let kept = rewrap(&world, &sealed[0]).expect("enabled").ciphertext;
+    rotate(&world, key);
+    assert!(!campaign(&world, key).is_open());
+    rewrap(&world, &kept).expect("enabled");
+    let read = GetCampaign { key: KeySelector::Id(key), target: 3 };
+    let status = world.run(&owner(), read).expect("begun");
+    assert_eq!((status.versions[1].sealed, status.versions[1].moved), (20, 1));
+    assert_eq!(world.run(&owner(), ListCampaigns { key: KeySelector::Id(key) }).expect("some").len(), 2);
+    let missing = GetCampaign { key: KeySelector::Id(key), target: 9 };
+    assert_eq!(world.run(&owner(), missing), Err(Error::CampaignNotFound));
+}
+
+#[test]
+fn a_campaign_goes_on_after_a_kill_and_knows_what_it_has_moved() {
+    let world = World::new();
+    let key = world.key(&owner(), "key").id;
+    let sealed: Vec<_> = (0..10).map(|_| seal(&world, key).sealed.ciphertext).collect();
+    rotate(&world, key);
+    campaign(&world, key);
+    for (number, ciphertext) in sealed.iter().enumerate().take(6) {
+        rewrap(&world, ciphertext).expect("enabled");
+        if number == 2 {
+            flush(&world).expect("the store works");
+        }
+    }
+    let world = killed(&world);
+    assert_eq!(campaign(&world, key).versions[0].moved, 6);
+    // Its own log begins at 0 again, which no real one does: so nothing more is flushed here.
+    for ciphertext in &sealed[..6] {
+        rewrap(&world, ciphertext).expect("enabled");
+    }
+    assert!(!campaign(&world, key).is_open());
+}
+
+#[test]
+fn a_store_from_a_backup_does_not_know_what_was_sealed_since() {
+    let world = World::new();
+    let key = world.key(&owner(), "key").id;
+    block_on(world.service.resume_usage()).expect("the store works");
+    seal(&world, key);
+    rotate(&world, key);
+    flush(&world).expect("the store works");
+    let restored = world.sibling();
+    let deployment = block_on(restored.service.deployment()).expect("it is one");
+    block_on(restored.service.seal_arrival(uuid::Uuid::nil(), deployment, [9; 32])).expect("sealed");
+    restored.clock.advance(std::time::Duration::from_secs(1));
+    assert_eq!(block_on(restored.service.resume_usage()), Ok(0), "another log");
+    let counted = usage(&restored, key);
+    assert_eq!((counted.version(1).data_keys, counted.unknown_before.is_some()), (1, true));
+    seal(&restored, key);
+    assert_eq!(usage(&restored, key).version(2).data_keys, 1, "the new log counts from its beginning");
+    let status = campaign(&restored, key);
+    assert!(!status.versions[0].is_known && !status.is_open());
+}
