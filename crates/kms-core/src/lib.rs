@@ -6,6 +6,7 @@
 mod answer;
 pub mod ciphertext;
 pub mod context;
+pub mod crypto;
 mod directory;
 mod draft;
 mod due;

@@ -12,11 +12,11 @@ use crate::{
     error::{Error, Field},
     identity::KeystoreId,
     key::{
-        BackingKind, KeyClass, KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage,
-        KeyVersion, MaterialId, Scheme, WrappedKey,
+        KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage, KeyVersion, MaterialId, Scheme,
+        WrappedKey,
     },
     operation::OperationName,
-    ops::{Alias, Description, Operation, Plan, Prepared},
+    ops::{Alias, Description, Operation, Plan, Prepared, version_key::make_version},
     ports::Transaction,
     service::Scope,
 };
@@ -102,8 +102,8 @@ impl Operation for CreateKey {
         let (directory, scheme) = (scope.directory().clone(), scope.service.settings().scheme(self.spec));
         Ok(Prepared::change_by(None, move |session| {
             if record.origin == KeyOrigin::Kms {
-                let kind = BackingKind::of(record.spec, scheme);
-                record.add_version(record.created, scheme, root.accept(session.generate_backing_key(kind)?)?);
+                let created = record.created;
+                make_version(session, &root, &mut record, created, scheme)?;
             }
             let PutKey { mutations, digest } = directory.put_key(None, &record)?;
             let mut transaction = Transaction {
@@ -139,9 +139,6 @@ impl CreateKey {
         }
         if self.keystore.is_some() {
             return Err(Error::KeystoreNotFound);
-        }
-        if self.spec.class() != KeyClass::Symmetric {
-            return Err(Error::NotOffered { feature: "keys of this kind" });
         }
         Ok(Kind { spec: self.spec, usage, origin: self.origin })
     }
