@@ -6,7 +6,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: [&str; 2] = ["../../proto/kms/v1/kms.proto", "../../proto/kms/v1/operator.proto"];
+const CONTRACT: [&str; 3] =
+    ["../../proto/kms/v1/kms.proto", "../../proto/kms/v1/signing.proto", "../../proto/kms/v1/operator.proto"];
 /// What dev mode serves besides.
 const DEV: &str = "../../proto/kms/v1/dev.proto";
 
@@ -26,6 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".kms.v1.EncryptDataKeyRequest",
             ".kms.v1.DecryptDataKeyResponse",
             ".kms.v1.GenerateRandomResponse",
+            ".kms.v1.DeriveSharedSecretResponse",
         ])
         .compile_fds(descriptors)?;
     Ok(())

@@ -26,7 +26,13 @@ macro_rules! masked_debug {
     )*};
 }
 
-masked_debug!(GenerateDataKeyResponse, EncryptDataKeyRequest, DecryptDataKeyResponse, GenerateRandomResponse);
+masked_debug!(
+    GenerateDataKeyResponse,
+    EncryptDataKeyRequest,
+    DecryptDataKeyResponse,
+    GenerateRandomResponse,
+    DeriveSharedSecretResponse
+);
 
 /// The contract as an encoded `FileDescriptorSet`, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kms_descriptor.bin"));

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use kms_audit::FileLog;
 use kms_proto::v1::{
     data_key_service_server::DataKeyServiceServer, key_service_server::KeyServiceServer,
-    operator_service_server::OperatorServiceServer,
+    operator_service_server::OperatorServiceServer, signing_service_server::SigningServiceServer,
 };
 use tokio::{
     sync::watch,
@@ -21,10 +21,11 @@ pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the HSM and the store may take to prove that they work.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// What health checking answers for: all of it, and each service.
-const HEALTH_NAMES: [&str; 4] = [
+const HEALTH_NAMES: [&str; 5] = [
     "",
     KeyServiceServer::<Grpc>::NAME,
     DataKeyServiceServer::<Grpc>::NAME,
+    SigningServiceServer::<Grpc>::NAME,
     OperatorServiceServer::<Grpc>::NAME,
 ];
 

@@ -119,7 +119,7 @@ async fn listen(
     // Tools of before 2023 know only this one.
     let older_reflection = descriptors(manual_clock.is_some()).build_v1alpha().map_err(described)?;
     let dev = manual_clock.map(|clock| grpc::dev_service(gate.clone(), clock));
-    let (keys, data_keys, operators) = grpc::services(gate);
+    let (keys, data_keys, signing, operators) = grpc::services(gate);
     let router = TonicServer::builder()
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
@@ -128,6 +128,7 @@ async fn listen(
         .add_service(older_reflection)
         .add_service(keys)
         .add_service(data_keys)
+        .add_service(signing)
         .add_service(operators)
         .add_optional_service(dev);
     let incoming = ReceiverStream::new(tls::accept(listeners.grpc, tls));

@@ -5,6 +5,7 @@ mod data_keys;
 mod dev;
 mod keys;
 mod operators;
+mod signing;
 mod status;
 
 use std::{sync::Arc, time::Duration};
@@ -13,6 +14,7 @@ use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
 use kms_proto::v1::{
     self, data_key_service_server::DataKeyServiceServer, dev_service_server::DevServiceServer,
     key_service_server::KeyServiceServer, operator_service_server::OperatorServiceServer,
+    signing_service_server::SigningServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use uuid::Uuid;
@@ -37,11 +39,17 @@ pub(crate) struct Grpc {
 /// The contract's services, ready to be served.
 pub(crate) fn services(
     gate: Arc<Gate>,
-) -> (KeyServiceServer<Grpc>, DataKeyServiceServer<Grpc>, OperatorServiceServer<Grpc>) {
+) -> (
+    KeyServiceServer<Grpc>,
+    DataKeyServiceServer<Grpc>,
+    SigningServiceServer<Grpc>,
+    OperatorServiceServer<Grpc>,
+) {
     let grpc = Grpc { gate };
     (
         KeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
         DataKeyServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
+        SigningServiceServer::new(grpc.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
         OperatorServiceServer::new(grpc).max_decoding_message_size(MAX_REQUEST_BYTES),
     )
 }
