@@ -16,6 +16,7 @@ mod races;
 mod recording;
 mod recovery;
 mod rotation;
+mod signing;
 mod states;
 mod support;
 mod tampering;
