@@ -6,7 +6,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: [&str; 7] = [
+const CONTRACT: [&str; 8] = [
     "../../proto/kms/v1/campaign.proto",
     "../../proto/kms/v1/encryption.proto",
     "../../proto/kms/v1/import.proto",
@@ -14,6 +14,7 @@ const CONTRACT: [&str; 7] = [
     "../../proto/kms/v1/keystores.proto",
     "../../proto/kms/v1/operator.proto",
     "../../proto/kms/v1/rotation.proto",
+    "../../proto/kms/v1/signing.proto",
 ];
 /// What dev mode serves besides.
 const DEV: &str = "../../proto/kms/v1/dev.proto";
@@ -38,6 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".kms.v1.EncryptDataRequest",
             ".kms.v1.DecryptDataResponse",
             ".kms.v1.GenerateRandomResponse",
+            ".kms.v1.DeriveSharedSecretResponse",
         ])
         .compile_fds(descriptors)?;
     Ok(())

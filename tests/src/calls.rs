@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use kms_proto::v1::{
     KeyReference, data_key_service_client::DataKeyServiceClient, dev_service_client::DevServiceClient,
     key_reference::Reference, key_service_client::KeyServiceClient,
-    operator_service_client::OperatorServiceClient,
+    operator_service_client::OperatorServiceClient, signing_service_client::SigningServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -57,6 +57,8 @@ pub struct Clients {
     pub keys: KeyServiceClient<InterceptedService<Channel, Claims>>,
     /// Data keys.
     pub data: DataKeyServiceClient<InterceptedService<Channel, Claims>>,
+    /// Signatures, HMACs and shared secrets.
+    pub signing: SigningServiceClient<InterceptedService<Channel, Claims>>,
     /// Root keys.
     pub roots: OperatorServiceClient<InterceptedService<Channel, Claims>>,
     /// The clock that testers advance.
@@ -92,6 +94,7 @@ impl Clients {
         Self {
             keys: KeyServiceClient::with_interceptor(channel.clone(), claims.clone()),
             data: DataKeyServiceClient::with_interceptor(channel.clone(), claims.clone()),
+            signing: SigningServiceClient::with_interceptor(channel.clone(), claims.clone()),
             roots: OperatorServiceClient::with_interceptor(channel.clone(), claims.clone()),
             dev: DevServiceClient::with_interceptor(channel.clone(), claims),
             channel,

@@ -7,6 +7,7 @@ mod answer;
 pub mod campaign;
 pub mod ciphertext;
 pub mod context;
+pub mod crypto;
 mod directory;
 mod draft;
 mod due;

@@ -34,7 +34,8 @@ masked_debug!(
     GenerateDataKeyPairResponse,
     EncryptDataRequest,
     DecryptDataResponse,
-    GenerateRandomResponse
+    GenerateRandomResponse,
+    DeriveSharedSecretResponse
 );
 
 /// The contract as an encoded `FileDescriptorSet`, for server reflection.

@@ -12,12 +12,9 @@ use crate::{
     draft::Draft,
     error::{Error, Field},
     identity::{KeystoreId, Region},
-    key::{
-        BackingKind, KeyClass, KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage,
-        MaterialId, Scheme,
-    },
+    key::{KeyClass, KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage, MaterialId, Scheme},
     operation::OperationName,
-    ops::{Alias, Description, Operation, Plan, Prepared},
+    ops::{Alias, Description, Operation, Plan, Prepared, version_key::make_version},
     ports::{Condition, Transaction},
     service::Scope,
 };
@@ -116,9 +113,8 @@ impl Operation for CreateKey {
                 keystore.value.check_token(session)?;
             }
             if record.origin == KeyOrigin::Kms {
-                let kind = BackingKind::of(record.spec, scheme);
-                let wrapped = root.accept_at(&record.keystore, session.generate_backing_key(kind)?)?;
-                record.add_version(record.created, scheme, wrapped);
+                let created = record.created;
+                make_version(session, &root, &mut record, created, scheme)?;
             }
             let (mut transaction, state_digest) = creation(&directory, &record, &region)?;
             transaction.conditions.push(root.unchanged());
@@ -155,9 +151,6 @@ impl CreateKey {
         // DEW: KMS.0339
         if self.keystore.is_some() && self.origin == KeyOrigin::External {
             return Err(Error::KeystoreUnsupported);
-        }
-        if self.spec.class() != KeyClass::Symmetric {
-            return Err(Error::NotOffered { feature: "keys of this kind" });
         }
         Ok(Kind { spec: self.spec, usage, origin: self.origin })
     }

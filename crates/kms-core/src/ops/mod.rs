@@ -13,6 +13,7 @@ mod decrypt_data;
 mod decrypt_data_key;
 mod delete_imported_key_material;
 mod delete_keystore;
+mod derive_shared_secret;
 mod describe_key;
 mod describe_key_usage;
 mod describe_keystore;
@@ -32,8 +33,10 @@ mod generate_data_key;
 mod generate_data_key_pair;
 mod generate_data_key_without_plaintext;
 mod generate_data_keys;
+mod generate_mac;
 mod generate_random;
 mod get_campaign;
+mod get_public_key;
 mod get_rotation_status;
 mod import_key_material;
 mod import_parameters;
@@ -56,11 +59,15 @@ mod rotate_root;
 mod schedule_key_deletion;
 mod sealing;
 mod selector;
+mod sign;
 mod start_campaign;
 mod switch_keystore;
 mod update_key_alias;
 mod update_key_description;
 mod update_rotation_interval;
+mod verify;
+mod verify_mac;
+mod version_key;
 
 use std::{future::Future, sync::Arc};
 
@@ -73,6 +80,7 @@ pub use decrypt_data::{DecryptData, DecryptedData};
 pub use decrypt_data_key::{DecryptDataKey, DecryptedDataKey};
 pub use delete_imported_key_material::DeleteImportedKeyMaterial;
 pub use delete_keystore::DeleteKeystore;
+pub use derive_shared_secret::{DeriveSharedSecret, SharedSecret};
 pub use describe_key::DescribeKey;
 pub use describe_key_usage::{DescribeKeyUsage, UsedKey};
 pub use describe_keystore::{DescribeKeystore, KeystoreList, ListKeystores};
@@ -91,8 +99,10 @@ pub use generate_data_key::{DataKey, DataKeyLength, GenerateDataKey, SealedDataK
 pub use generate_data_key_pair::{DataKeyPair, DataKeyPairSpec, GenerateDataKeyPair};
 pub use generate_data_key_without_plaintext::GenerateDataKeyWithoutPlaintext;
 pub use generate_data_keys::{BatchSize, BatchedDataKey, GenerateDataKeys};
+pub use generate_mac::{GenerateMac, MessageMac};
 pub use generate_random::GenerateRandom;
 pub use get_campaign::{CampaignStatus, GetCampaign};
+pub use get_public_key::{GetPublicKey, PublicHalf};
 pub use get_rotation_status::GetRotationStatus;
 pub use import_key_material::ImportKeyMaterial;
 pub use import_parameters::{GetParametersForImport, ImportParameters, WrappingAlgorithm};
@@ -112,11 +122,14 @@ pub use rotate_key_on_demand::RotateKeyOnDemand;
 pub use rotate_root::RotateRoot;
 pub use schedule_key_deletion::{PendingDays, ScheduleKeyDeletion};
 pub use selector::{Alias, KeySelector, SERVICES};
+pub use sign::{Sign, Signature};
 pub use start_campaign::StartCampaign;
 pub use switch_keystore::{DisableKeystore, EnableKeystore};
 pub use update_key_alias::UpdateKeyAlias;
 pub use update_key_description::{Description, UpdateKeyDescription};
 pub use update_rotation_interval::UpdateRotationInterval;
+pub use verify::{Validity, Verify};
+pub use verify_mac::VerifyMac;
 
 use crate::{
     context::EncryptionContext,

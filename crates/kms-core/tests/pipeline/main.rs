@@ -21,6 +21,7 @@ mod races;
 mod recording;
 mod recovery;
 mod rotation;
+mod signing;
 mod states;
 mod support;
 mod tampering;

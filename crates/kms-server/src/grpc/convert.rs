@@ -183,7 +183,11 @@ pub(crate) fn destroyed_keys(page: DestroyedKeyPage) -> v1::ListDestroyedKeysRes
 
 /// A key as it is shown; `budget` is how often a version may seal in the HSM.
 pub(crate) fn key(record: KeyRecord, budget: u64) -> v1::Key {
-    let protection = record.current_version().map(|version| protection(version, budget));
+    let protection = record.current_version().map(|version| {
+        // Only what seals has a budget.
+        let budget = if record.spec.cipher().is_some() { budget } else { 0 };
+        protection(version, budget)
+    });
     let current_version = record.current_version().map_or(0, |version| version.number);
     let (region, project_id, default_for_service) = match record.scope {
         KeyScope::Custom { project, region } => (region.to_string(), project.to_string(), String::new()),

@@ -10,6 +10,7 @@ mod key_rotation;
 mod keys;
 mod keystores;
 mod operators;
+mod signing;
 mod status;
 
 use std::{sync::Arc, time::Duration};
@@ -20,7 +21,7 @@ use kms_proto::v1::{
     dev_service_server::DevServiceServer, encryption_service_server::EncryptionServiceServer,
     import_service_server::ImportServiceServer, key_service_server::KeyServiceServer,
     keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
-    rotation_service_server::RotationServiceServer,
+    rotation_service_server::RotationServiceServer, signing_service_server::SigningServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap, service::Routes};
 use uuid::Uuid;
@@ -58,6 +59,7 @@ pub(crate) fn routes(gate: Arc<Gate>) -> Routes {
         EncryptionServiceServer,
         ImportServiceServer,
         KeystoreServiceServer,
+        SigningServiceServer,
         RotationServiceServer,
         CampaignServiceServer,
         OperatorServiceServer,

@@ -1,0 +1,185 @@
+//! Keys that the token cannot hold: made from its random numbers, sealed, and opened for one use.
+
+use p256::elliptic_curve::point::AffineCoordinates as _;
+use rsa::pkcs8::EncodePublicKey as _;
+use rsa::signature::{Signer as _, hazmat::PrehashSigner as _};
+
+use super::{MacAlgorithm, PublicKey, SigningAlgorithm, digest, sm2_dsa::DEFAULT_ID};
+use crate::{error::Error, key::KeySpec, ports::HsmSession, secret::SecretBytes};
+
+/// The version of the sealed form: this byte, then the key's bytes (a scalar, a seed, or an HMAC key).
+const FORM: u8 = 1;
+/// How often a scalar is drawn: one in 2^32 at most is none.
+const TRIES: usize = 8;
+const DEFECT: Error = Error::Internal { detail: "a key that the service opens is not of its kind" };
+
+/// A private or HMAC key in plain; wiped on drop.
+#[derive(Debug)]
+pub(crate) struct SecretKey {
+    spec: KeySpec,
+    /// [`FORM`] and the key.
+    sealed_form: SecretBytes,
+}
+
+/// Reads the scalar with the crate of its curve, which is then called `$curve`.
+macro_rules! on_curve {
+    ($spec:expr, $curve:ident => $work:expr) => {
+        match $spec {
+            KeySpec::EcP256 => {
+                use p256 as $curve;
+                $work
+            }
+            KeySpec::EcP384 => {
+                use p384 as $curve;
+                $work
+            }
+            KeySpec::Secp256k1 => {
+                use k256 as $curve;
+                $work
+            }
+            KeySpec::Sm2 => {
+                use sm2 as $curve;
+                $work
+            }
+            _ => None,
+        }
+    };
+}
+
+impl SecretKey {
+    /// A new key from the HSM's random numbers.
+    pub(crate) fn generate(spec: KeySpec, session: &mut dyn HsmSession) -> Result<Self, Error> {
+        let bytes =
+            key_bytes(spec).ok_or(Error::NotOffered { feature: "keys of this kind on this token" })?;
+        for _ in 0..TRIES {
+            let mut sealed_form = SecretBytes::zeroed(1 + bytes);
+            let (form, key) = sealed_form.expose_secret_mut().split_at_mut(1);
+            form[0] = FORM;
+            session.fill_random(key)?;
+            let key = Self { spec, sealed_form };
+            if key.is_mac() || key.public_key().is_some() {
+                return Ok(key);
+            }
+        }
+        Err(Error::Internal { detail: "no random number is a private key" })
+    }
+
+    /// Takes what was sealed.
+    pub(crate) fn open(spec: KeySpec, sealed_form: SecretBytes) -> Result<Self, Error> {
+        let bytes = key_bytes(spec).ok_or(DEFECT)?;
+        let fits = sealed_form.len() == 1 + bytes && sealed_form.expose_secret()[0] == FORM;
+        if fits { Ok(Self { spec, sealed_form }) } else { Err(DEFECT) }
+    }
+
+    /// What is sealed.
+    pub(crate) fn sealed_form(&self) -> &SecretBytes {
+        &self.sealed_form
+    }
+
+    /// The SubjectPublicKeyInfo of a private key; empty for an HMAC key.
+    pub(crate) fn public_key_der(&self) -> Vec<u8> {
+        self.public_key().unwrap_or_default()
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.sealed_form.expose_secret()[1..]
+    }
+
+    fn is_mac(&self) -> bool {
+        matches!(self.spec, KeySpec::Hmac256 | KeySpec::Hmac384 | KeySpec::Hmac512 | KeySpec::HmacSm3)
+    }
+
+    fn public_key(&self) -> Option<Vec<u8>> {
+        if self.spec == KeySpec::Ed25519 {
+            return Some(self.edwards()?.verifying_key().to_public_key_der().ok()?.into_vec());
+        }
+        on_curve!(self.spec, curve => {
+            let key = curve::SecretKey::from_slice(self.key()).ok()?;
+            Some(key.public_key().to_public_key_der().ok()?.into_vec())
+        })
+    }
+
+    fn edwards(&self) -> Option<ed25519_dalek::SigningKey> {
+        self.key().try_into().ok().map(ed25519_dalek::SigningKey::from_bytes)
+    }
+
+    /// Signs what [`Statement::input`](super::Statement::input) gave; the form of the signature is that of the contract.
+    // RFC 6979 §3: what is secret about a signature comes from the key and the digest.
+    pub(crate) fn sign(&self, algorithm: SigningAlgorithm, input: &[u8]) -> Result<Vec<u8>, Error> {
+        match (algorithm, self.spec) {
+            (SigningAlgorithm::Ed25519, KeySpec::Ed25519) => {
+                self.edwards().map(|key| key.sign(input).to_bytes().to_vec())
+            }
+            (SigningAlgorithm::Ed25519Ph, KeySpec::Ed25519) => {
+                let digest = digest::Known::new(input);
+                let signed = self.edwards().zip(digest).map(|(key, digest)| key.sign_prehashed(digest, None));
+                signed.and_then(Result::ok).map(|signature| signature.to_bytes().to_vec())
+            }
+            (SigningAlgorithm::Sm2Sm3, KeySpec::Sm2) => self.sign_sm2(input),
+            (SigningAlgorithm::Ecdsa(_), KeySpec::EcP256) => {
+                let key = p256::ecdsa::SigningKey::from_slice(self.key()).ok();
+                let signature: Option<p256::ecdsa::Signature> =
+                    key.and_then(|key| key.sign_prehash(input).ok());
+                signature.map(|signature| signature.to_der().as_bytes().to_vec())
+            }
+            (SigningAlgorithm::Ecdsa(_), KeySpec::EcP384) => {
+                let key = p384::ecdsa::SigningKey::from_slice(self.key()).ok();
+                let signature: Option<p384::ecdsa::Signature> =
+                    key.and_then(|key| key.sign_prehash(input).ok());
+                signature.map(|signature| signature.to_der().as_bytes().to_vec())
+            }
+            (SigningAlgorithm::Ecdsa(_), KeySpec::Secp256k1) => {
+                let key = k256::ecdsa::SigningKey::from_slice(self.key()).ok();
+                let signature: Option<k256::ecdsa::Signature> =
+                    key.and_then(|key| key.sign_prehash(input).ok());
+                signature.map(|signature| signature.to_der().as_bytes().to_vec())
+            }
+            _ => None,
+        }
+        .ok_or(DEFECT)
+    }
+
+    fn sign_sm2(&self, digest: &[u8]) -> Option<Vec<u8>> {
+        let key = sm2::SecretKey::from_slice(self.key()).ok()?;
+        let key = sm2::dsa::SigningKey::new(DEFAULT_ID, &key).ok()?;
+        let signature: sm2::dsa::Signature = key.sign_prehash(digest).ok()?;
+        Some(signature.to_der().as_bytes().to_vec())
+    }
+
+    /// The x coordinate of this scalar times the peer's point. The point was read by [`PublicKey::parse`], and the
+    /// order of these curves is prime, so the product is no point at infinity.
+    pub(crate) fn agree(&self, peer: &PublicKey) -> Result<SecretBytes, Error> {
+        macro_rules! agreed {
+            ($curve:ident, $peer:expr) => {
+                $curve::SecretKey::from_slice(self.key()).ok().map(|key| {
+                    let product = ($peer.to_projective() * *key.to_nonzero_scalar()).to_affine();
+                    SecretBytes::new(product.x().to_vec())
+                })
+            };
+        }
+        match (self.spec, peer) {
+            (KeySpec::EcP256, PublicKey::P256(peer)) => agreed!(p256, peer),
+            (KeySpec::EcP384, PublicKey::P384(peer)) => agreed!(p384, peer),
+            (KeySpec::Secp256k1, PublicKey::Secp256k1(peer)) => agreed!(k256, peer),
+            (KeySpec::Sm2, PublicKey::Sm2(peer)) => agreed!(sm2, peer),
+            _ => None,
+        }
+        .ok_or(DEFECT)
+    }
+
+    /// The HMAC of a message.
+    pub(crate) fn mac(&self, algorithm: MacAlgorithm, message: &[u8]) -> Result<Vec<u8>, Error> {
+        digest::hmac(algorithm, self.key(), message)
+    }
+}
+
+/// How long a key of this kind is; `None` for kinds that are never in software.
+const fn key_bytes(spec: KeySpec) -> Option<usize> {
+    match spec {
+        KeySpec::EcP256 | KeySpec::Secp256k1 | KeySpec::Sm2 | KeySpec::Ed25519 => Some(32),
+        KeySpec::Hmac256 | KeySpec::HmacSm3 => Some(32),
+        KeySpec::EcP384 | KeySpec::Hmac384 => Some(48),
+        KeySpec::Hmac512 => Some(64),
+        _ => None,
+    }
+}

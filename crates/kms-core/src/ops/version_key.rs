@@ -1,0 +1,145 @@
+//! The key of a version: made in the HSM where the token offers that, or in the service and sealed.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    Timestamp,
+    ciphertext::{Header, Purpose},
+    context::EncryptionContext,
+    crypto::{PublicKey, SecretKey},
+    directory::Stored,
+    error::Error,
+    key::{BackingKey, BackingKind, Cipher, KeyClass, KeyRecord, KeySpec, KeyUsage, KeyVersion, Scheme},
+    operation::OperationName,
+    ports::HsmSession,
+    root::RootRecord,
+    secret::SecretBytes,
+};
+
+/// Adds the version that works from now on to a key of any kind. `wanted` is the scheme that the settings say.
+pub(crate) fn make_version(
+    session: &mut dyn HsmSession,
+    root: &Stored<RootRecord>,
+    record: &mut KeyRecord,
+    created: Timestamp,
+    wanted: Scheme,
+) -> Result<(), Error> {
+    let scheme = possible_scheme(session, record.spec, wanted)?;
+    let kind = BackingKind::of(record.spec, scheme);
+    if scheme == Scheme::InHsm && is_pair(record.spec) {
+        let pair = session.generate_key_pair(kind)?;
+        let wrapped = root.accept_at(&record.keystore, pair.wrapped)?;
+        record.add_version(created, scheme, wrapped);
+        return with_last(record, |version| version.public_key = pair.public_key);
+    }
+    let wrapped = root.accept_at(&record.keystore, session.generate_backing_key(kind)?)?;
+    record.add_version(created, scheme, wrapped);
+    if scheme == Scheme::Opened { seal_new_key(session, record) } else { Ok(()) }
+}
+
+/// Where a key of this kind can live on this token. What seals is checked when the service starts; RSA is never in
+/// software.
+fn possible_scheme(session: &mut dyn HsmSession, spec: KeySpec, wanted: Scheme) -> Result<Scheme, Error> {
+    let in_hsm = wanted == Scheme::InHsm;
+    match spec.class() {
+        KeyClass::Symmetric => Ok(wanted),
+        _ if in_hsm && session.offers(BackingKind::of(spec, Scheme::InHsm))? => Ok(Scheme::InHsm),
+        KeyClass::Rsa => Err(Error::NotOffered { feature: "RSA on this token" }),
+        _ => Ok(Scheme::Opened),
+    }
+}
+
+const fn is_pair(spec: KeySpec) -> bool {
+    !matches!(spec.class(), KeyClass::Symmetric | KeyClass::Mac)
+}
+
+/// Makes the own key of the last version, and seals it under a key that the version's backing key derives.
+fn seal_new_key(session: &mut dyn HsmSession, record: &mut KeyRecord) -> Result<(), Error> {
+    let secret = SecretKey::generate(record.spec, session)?;
+    let version = record.current_version().ok_or(NO_VERSION)?;
+    let mut random = [0; 28];
+    session.fill_random(&mut random)?;
+    let (cipher, purpose) = (Cipher::Aes256Gcm, Purpose::KeyMaterial);
+    let header = Header::fresh(Scheme::DerivedKey, cipher, purpose, record.material, version.number, &random);
+    let derived = session.mac(&record.backing_key(version), &header.derivation_input())?;
+    let sealed = header.seal(&derived, &no_context()?, secret.sealed_form())?;
+    with_last(record, |version| {
+        version.public_key = secret.public_key_der();
+        version.sealed_key = sealed;
+    })
+}
+
+/// The header names all that a stored key belongs to.
+fn no_context() -> Result<EncryptionContext, Error> {
+    EncryptionContext::new(BTreeMap::new())
+}
+
+const NO_VERSION: Error = Error::Internal { detail: "an enabled key has no version" };
+
+fn with_last(record: &mut KeyRecord, change: impl FnOnce(&mut KeyVersion)) -> Result<(), Error> {
+    record.versions.last_mut().map(change).ok_or(NO_VERSION)
+}
+
+/// One version of a key, ready to be used on an HSM worker.
+#[derive(Debug)]
+pub(crate) struct VersionKey {
+    spec: KeySpec,
+    backing: BackingKey,
+    sealed: Option<Vec<u8>>,
+}
+
+/// Where a version's key is.
+pub(crate) enum Place<'a> {
+    /// In the HSM, under this name.
+    Hsm(&'a BackingKey),
+    /// Here, for this one use.
+    Opened(SecretKey),
+}
+
+impl VersionKey {
+    pub(crate) fn of(record: &KeyRecord, version: &KeyVersion) -> Self {
+        let sealed = (version.scheme == Scheme::Opened).then(|| version.sealed_key.clone());
+        Self { spec: record.spec, backing: record.backing_key(version), sealed }
+    }
+
+    /// Opens it, if it is one that the service opens.
+    pub(crate) fn place(&self, session: &mut dyn HsmSession) -> Result<Place<'_>, Error> {
+        match &self.sealed {
+            None => Ok(Place::Hsm(&self.backing)),
+            Some(sealed) => SecretKey::open(self.spec, self.unseal(session, sealed)?).map(Place::Opened),
+        }
+    }
+
+    /// The record is authenticated: so what does not open here was sealed by another key: never the caller's fault.
+    fn unseal(&self, session: &mut dyn HsmSession, sealed: &[u8]) -> Result<SecretBytes, Error> {
+        const DEFECT: Error = Error::Internal { detail: "a stored key does not open" };
+        let (header, body) = Header::parse(sealed).map_err(|_| DEFECT)?;
+        let own = (Purpose::KeyMaterial, self.backing.material, self.backing.version);
+        if (header.purpose, header.material, header.version) != own {
+            return Err(DEFECT);
+        }
+        let derived = session.mac(&self.backing, &header.derivation_input())?;
+        header.open(&derived, &no_context()?, body).map_err(|_| DEFECT)
+    }
+}
+
+impl KeyRecord {
+    /// The version that works now, for an operation that needs keys of this usage.
+    // DEW: KMS.0331 (kind) before KMS.0334 and KMS.0335 (usage)
+    pub(crate) fn check_use(&self, operation: OperationName, usage: KeyUsage) -> Result<&KeyVersion, Error> {
+        self.check(operation)?;
+        if !self.spec.usages().contains(&usage) {
+            return Err(Error::KeyKindUnsupported);
+        }
+        if self.usage != usage {
+            return Err(Error::KeyUsageMismatch);
+        }
+        self.current_version().ok_or(NO_VERSION)
+    }
+
+    /// The public key of a version of a key pair.
+    pub(crate) fn public_key(&self, version: &KeyVersion) -> Result<PublicKey, Error> {
+        PublicKey::parse(self.spec, &version.public_key)
+            .ok_or(Error::Internal { detail: "a stored public key is none of its kind" })
+    }
+}
