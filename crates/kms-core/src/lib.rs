@@ -11,6 +11,7 @@ mod draft;
 mod due;
 pub mod error;
 pub mod identity;
+mod index;
 pub mod key;
 pub mod operation;
 pub mod ops;

@@ -1,13 +1,13 @@
 //! CreateKey: a custom key.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
 use crate::{
     Timestamp,
-    directory::{PutKey, TokenUse, absent, alias_path, index_path, key_path, token_path},
+    directory::{PutKey, TokenUse, absent, key_path, token_path},
     draft::Draft,
     error::{Error, Field},
     identity::KeystoreId,
@@ -97,21 +97,15 @@ impl Operation for CreateKey {
             let used = TokenUse { request_digest: self.digest(), key_id: record.id };
             (token_path(caller, &token.0), used)
         });
-        let by_alias = alias_path(&caller.account, &caller.region, self.alias.as_str());
-        let listed = index_path(&caller.account, &caller.region, record.id);
         let (directory, scheme) = (scope.directory().clone(), scope.service.settings().scheme(self.spec));
         Ok(Prepared::change_by(None, move |session| {
             if record.origin == KeyOrigin::Kms {
                 let kind = BackingKind::of(record.spec, scheme);
                 record.add_version(record.created, scheme, root.accept(session.generate_backing_key(kind)?)?);
             }
-            let PutKey { mutations, digest } = directory.put_key(None, &record)?;
-            let mut transaction = Transaction {
-                conditions: vec![absent(key_path(record.id)), absent(by_alias.clone()), root.unchanged()],
-                mutations,
-            };
-            transaction.mutations.push(directory.put(by_alias, &record.id)?);
-            transaction.mutations.push(directory.put(listed, &())?);
+            let PutKey { conditions, mutations, digest } = directory.put_key(None, &record)?;
+            let mut transaction = Transaction { conditions, mutations };
+            transaction.conditions.extend([absent(key_path(record.id)), root.unchanged()]);
             if let Some((path, used)) = token {
                 transaction.conditions.push(absent(path.clone()));
                 transaction.mutations.push(directory.put(path, &used)?);
@@ -205,7 +199,7 @@ pub(crate) async fn new_record(
         scope: scope_of_key,
         alias,
         description,
-        aliases: BTreeSet::new(),
+        aliases: BTreeMap::new(),
         tags: BTreeMap::new(),
         spec: kind.spec,
         usage: kind.usage,

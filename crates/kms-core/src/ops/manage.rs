@@ -66,9 +66,11 @@ pub(crate) fn plan<T>(
     record: &KeyRecord,
     output: T,
 ) -> Result<Plan<T>, Error> {
-    let PutKey { mut mutations, digest } = directory.put_key(Some(&change.before), record)?;
+    let PutKey { mut conditions, mut mutations, digest } =
+        directory.put_key(Some(&change.before), record)?;
+    conditions.extend(change.conditions);
     mutations.extend(change.mutations);
-    let transaction = Transaction { conditions: change.conditions, mutations };
+    let transaction = Transaction { conditions, mutations };
     // A key that may not be used any more must not stay loaded.
     let evict = (record.state != KeyState::Enabled).then_some(record.material);
     Ok(Plan { transaction, output, state_digest: digest, evict })
