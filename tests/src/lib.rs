@@ -8,6 +8,7 @@
 mod authority;
 mod calls;
 mod description;
+mod dewctl;
 mod log;
 mod process;
 mod rpc;

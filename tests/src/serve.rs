@@ -10,7 +10,7 @@ use dewpoint_test_tokens::{Module, Token};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Authority, Clients, Identity, binary, calls::Endpoint, eventually, process, spy};
+use crate::{Authority, Clients, Identity, binary, calls::Endpoint, eventually, process, spy, valid};
 
 /// The account, the project and the users of the identity file.
 pub const ACCOUNT: &str = "d1";
@@ -39,6 +39,9 @@ permissions = ["kms:*:*"]
 [[services]]
 name = "obs"
 accounts = ["d1"]
+
+[[operators]]
+name = "ops"
 "#;
 
 /// A deployment, and its process while it runs; killed when dropped.
@@ -238,6 +241,35 @@ impl Serve {
     /// Its token.
     pub fn token(&self) -> &Token {
         &self.token
+    }
+
+    /// `dewctl` with these arguments, as an operator.
+    ///
+    /// # Panics
+    /// If the service was never started.
+    pub fn dewctl(&self, arguments: &[&str]) -> Command {
+        let (certificate, key) = self.authority.client("ops", &["dewpoint://operator/ops"], valid());
+        let mut command = Command::new(binary().with_file_name("dewctl"));
+        let endpoint = format!("https://localhost:{}", self.port()); // the name in its certificate
+        command.args(["--endpoint", &endpoint, "--ca"]).arg(self.authority.certificate());
+        command.arg("--cert").arg(certificate).arg("--key").arg(key).args(arguments);
+        command
+    }
+
+    /// Clients for an operator.
+    pub async fn operator(&self) -> Clients {
+        let files = Some(self.authority.client("ops", &["dewpoint://operator/ops"], valid()));
+        self.connect(Identity { files, ..Identity::default() }).await
+    }
+
+    /// Names the database of the key store.
+    ///
+    /// # Panics
+    /// If the configuration cannot be written.
+    pub fn choose_store(&self, engine: &str) {
+        let file = self.directory.join("dewpoint.toml");
+        let config = fs::read_to_string(&file).expect("it is there");
+        fs::write(file, format!("store = \"{engine}\"\n{config}")).expect("a file");
     }
 
     /// Clients for any identity.

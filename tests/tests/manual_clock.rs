@@ -5,8 +5,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use dewpoint_tests::{Clients, Context, Dev, DevOptions, binary, by_id, records, reflected, refusal};
+use dewpoint_tests::{
+    Clients, Context, Dev, DevOptions, binary, by_id, check_log, records, reflected, refusal,
+};
 use kms_proto::v1::{AdvanceRequest, NowRequest, ScheduleKeyDeletionRequest};
+use serde_json::Value;
 use tonic::{Code, Status};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -103,7 +106,7 @@ async fn the_command_line_advances_it() {
     let after = run(&["dev", "advance", "1d"]);
     assert_eq!(run(&["dev", "now"]), after);
     assert!(after > before, "{before} {after}");
-    let json: serde_json::Value = serde_json::from_str(&run(&["--json", "dev", "now"])).expect("JSON");
+    let json: Value = serde_json::from_str(&run(&["--json", "dev", "now"])).expect("JSON");
     assert_eq!(json["now"], after);
     let refused = dev.dewctl(&["dev", "advance", "11y"]).output().expect("dewctl starts");
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
@@ -113,16 +116,55 @@ async fn the_command_line_advances_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_gone_when_its_deletion_is_due() {
-    let dev = dev();
+    let mut dev = dev();
     let (mut operator, mut admin) = (dev.operator().await, dev.user(0, "admin").await);
-    let key_id = admin.create("doomed").await.key_id;
-    let request = ScheduleKeyDeletionRequest { key_id: key_id.clone(), pending_days: 7 };
+    let (key_id, later) = (admin.create("doomed").await.key_id, admin.create("later").await.key_id);
     let made = admin.generate(by_id(&key_id), Context::new()).await.expect("enabled");
-    admin.keys.schedule_key_deletion(request).await.expect("enabled");
+    schedule(&mut admin, &key_id, 7).await;
+    schedule(&mut admin, &later, 91).await;
     advance(&mut operator, WEEK.saturating_sub(SECOND)).await.expect("an operator");
     admin.describe(by_id(&key_id)).await.expect("not due yet");
-    advance(&mut operator, SECOND).await.expect("an operator");
+    let due = advance(&mut operator, SECOND).await.expect("an operator");
     let missing = (Code::NotFound, "KEY_NOT_FOUND".to_owned());
+    let [gone] = &destroyed(&dev)[..] else { panic!("one key") };
+    assert_eq!((gone["key_id"].as_str(), &gone["final"]), (Some(&*key_id), &false.into()));
+    assert_eq!(refusal(admin.describe(by_id(&key_id)).await), missing);
+
+    advance(&mut operator, 83 * DAY).await.expect("an operator");
+    dev.restart();
+    let (mut operator, mut admin) = (dev.operator().await, dev.user(0, "admin").await);
     assert_eq!(refusal(admin.describe(by_id(&key_id)).await), missing);
     assert_eq!(refusal(admin.decrypt(&made.ciphertext_blob, None, Context::new()).await), missing);
+    assert_ne!(admin.create("doomed").await.key_id, key_id, "the alias is free");
+    assert_eq!(now(&mut operator).await.expect("an operator"), due + 83 * DAY);
+
+    // What fell due at its own time is done at its own time, although the clock goes on by a year.
+    advance(&mut operator, 365 * DAY).await.expect("an operator");
+    let ended: Vec<_> = destroyed(&dev).into_iter().map(|key| key["key_id"].clone()).collect();
+    assert_eq!(ended, [&*key_id, &*later]);
+    let records = records(dev.directory());
+    let of_later = |record: &&Value| record["operation"] == "DestroyKey" && record["key_id"] == *later;
+    let times: Vec<_> =
+        records.iter().filter(of_later).filter_map(|record| record["time"].as_str()).collect();
+    let day_91 = time::OffsetDateTime::from(due + 84 * DAY).date().to_string();
+    assert_eq!(times.len(), 2, "intent and outcome");
+    assert!(times.iter().all(|time| time.starts_with(&day_91)), "{times:?} {day_91}");
+
+    let rotated = dev.dewctl(&["root", "rotate", "--wait"]).output().expect("dewctl starts");
+    assert!(rotated.status.success(), "{rotated:?}");
+    assert!(destroyed(&dev).iter().all(|key| key["final"] == true), "the old root key is destroyed");
+    check_log(dev.directory());
+}
+
+async fn schedule(admin: &mut Clients, key_id: &str, pending_days: u32) {
+    let request = ScheduleKeyDeletionRequest { key_id: key_id.to_owned(), pending_days };
+    admin.keys.schedule_key_deletion(request).await.expect("enabled");
+}
+
+/// What `dewctl destroyed` shows.
+fn destroyed(dev: &Dev) -> Vec<Value> {
+    let output = dev.dewctl(&["--json", "destroyed"]).output().expect("dewctl starts");
+    assert!(output.status.success(), "{output:?}");
+    let shown: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    shown.as_array().expect("an array").clone()
 }

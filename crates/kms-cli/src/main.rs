@@ -1,24 +1,30 @@
-//! The `dewctl` command: what operators do.
+//! The `dewctl` command: every operation of the service, and what operators do.
 
+mod backup;
 mod connection;
+mod data_key;
+mod destroyed;
 mod dev;
 mod hsm;
+mod input;
+mod key;
+mod moment;
 mod output;
 mod root;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{connection::ConnectionOptions, output::Failure};
 
-/// Dewpoint's command line for operators.
+/// Dewpoint's command line: every operation of the service, and what operators do.
 #[derive(Debug, Parser)]
 #[command(name = "dewctl", version, arg_required_else_help = true)]
 #[command(
     after_help = "Results go to stdout, everything else to stderr.\n\nExit codes: 0 done; 1 the call was refused or failed; \
                   2 wrong usage, or files that cannot be used; 3 --wait found the rotation blocked; \
-                  4 the HSM cannot be used, or lacks what is needed."
+                  4 the HSM cannot be used, or lacks what is needed; 5 a backup holds faulty values, or was altered on its way."
 )]
 struct Arguments {
     #[command(flatten)]
@@ -32,6 +38,25 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Master keys and their life cycle
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// What remains of keys whose deletion was due, of all accounts; for operators
+    ///
+    /// A destruction is final when the root keys that wrapped the material are destroyed, too: until then, who has the
+    /// token and an old backup can open it. `dewctl root rotate` ends that.
+    Destroyed,
+    /// Data keys: make, seal, open
+    #[command(subcommand)]
+    DataKey(data_key::DataKeyCommand),
+    /// Random bytes of the HSM
+    Random(data_key::RandomOptions),
+    /// Write a backup of the key store for the same token, while the service runs
+    ///
+    /// It holds all keys as they are stored, wrapped under the token's root key, names and grants: no secret without
+    /// the token, and nothing of use without it. Back up the token and the audit log by their own means. Prints the
+    /// backup's digest. `dewpoint restore --drill` proves that it can be restored.
+    Backup(backup::BackupOptions),
     /// The root key above all master keys
     #[command(subcommand)]
     Root(root::RootCommand),
@@ -41,14 +66,29 @@ enum Command {
     /// The HSM itself: what it offers, and its root key (on its own machine, without the service)
     #[command(subcommand)]
     Hsm(hsm::HsmCommand),
+    /// Print a completion script, as: dewctl completions bash > /etc/bash_completion.d/dewctl
+    Completions {
+        /// Whose
+        shell: clap_complete::Shell,
+    },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let (connection, as_json) = (&arguments.connection, arguments.json);
     let ended = match &arguments.command {
-        Command::Hsm(command) => hsm::run(command, arguments.json),
-        Command::Dev(command) => block_on(dev::run(command, &arguments.connection, arguments.json)),
-        Command::Root(command) => block_on(root::run(command, &arguments.connection, arguments.json)),
+        Command::Hsm(command) => hsm::run(command, as_json),
+        Command::Root(command) => block_on(root::run(command, connection, as_json)),
+        Command::Key(command) => block_on(key::run(command, connection, as_json)),
+        Command::DataKey(command) => block_on(data_key::run(command, connection, as_json)),
+        Command::Random(options) => block_on(data_key::random(options, connection, as_json)),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Arguments::command(), "dewctl", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Backup(options) => block_on(backup::run(options, connection, as_json)),
+        Command::Destroyed => block_on(destroyed::run(connection, as_json)),
+        Command::Dev(command) => block_on(dev::run(command, connection, as_json)),
     };
     ended.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
 }
@@ -56,4 +96,14 @@ fn main() -> ExitCode {
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Failure::Usage(format!("no runtime: {error}")))?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_options_are_confused() {
+        Arguments::command().debug_assert();
+    }
 }

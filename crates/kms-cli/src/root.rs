@@ -5,11 +5,11 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use kms_client::{Client, Root, RootStatus, Rotation, RotationStage};
 use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::sleep;
 
 use crate::{
     connection::ConnectionOptions,
+    moment,
     output::{Failure, print},
 };
 
@@ -194,7 +194,5 @@ fn stage_text(stage: RotationStage) -> &'static str {
 }
 
 fn moment(rotation: &Rotation) -> String {
-    let started = rotation.started_at.as_ref();
-    let moment = started.and_then(|at| OffsetDateTime::from_unix_timestamp(at.seconds).ok());
-    moment.and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_default()
+    moment::of(rotation.started_at.as_ref().map(|at| at.seconds))
 }

@@ -53,8 +53,9 @@ impl Client {
         Ok(client)
     }
 
-    /// Sends one call, as often as [`retry`] allows.
-    pub(crate) async fn call<Message, Answer, Sent>(
+    /// Sends one call by a stub of [`proto`](crate::proto), as often as the retry policy and `repeat` allow: for
+    /// operations that this crate has no method for.
+    pub async fn call<Message, Answer, Sent>(
         &self,
         repeat: Repeat,
         message: Message,
@@ -70,6 +71,15 @@ impl Client {
             async { Ok(answered.await?.into_inner()) }
         })
         .await
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// A request without a deadline, for an answer that may go on for long.
+    pub(crate) fn unbounded<Message>(&self, message: Message) -> Request<Message> {
+        Request::from_parts(self.metadata.clone(), Extensions::default(), message)
     }
 
     fn request<Message>(&self, message: Message, deadline: Instant) -> Request<Message> {

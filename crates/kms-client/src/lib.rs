@@ -21,6 +21,7 @@
 //! What cannot be wiped: TLS and HTTP/2 keep copies of what they carry in buffers of their own. This crate wipes
 //! its own copies, and the transport's copy of a plaintext where nobody else holds it.
 
+mod backup;
 mod client;
 mod config;
 mod data_keys;
@@ -32,14 +33,18 @@ mod operator;
 mod retry;
 mod secret;
 
+pub use backup::{BackupPart, BackupStream};
 pub use client::Client;
 pub use config::{ClientConfig, RetryPolicy};
 pub use data_keys::{DataKey, OpenedDataKey, SealedDataKey};
 pub use error::{Error, FieldViolation, Refusal};
+/// The contract's messages and stubs.
+pub use kms_proto::v1 as proto;
 pub use kms_proto::v1::{
-    CreateKeyRequest, Key, KeySpec, KeyState, ListKeysRequest, ListKeysResponse, Root, Rotation,
-    RotationStage, key_reference::Reference as KeyReference,
+    BackupContents, CreateKeyRequest, DestroyedKey, Key, KeySpec, KeyState, ListKeysRequest,
+    ListKeysResponse, Root, Rotation, RotationStage, key_reference::Reference as KeyReference,
 };
 pub use operator::RootStatus;
+pub use retry::Repeat;
 pub use secret::SecretBytes;
 pub use tonic::Code;

@@ -2,7 +2,7 @@
 
 use kms_proto::v1::{self, operator_service_client::OperatorServiceClient};
 
-use crate::{Client, Error, Root, retry::Repeat};
+use crate::{Client, DestroyedKey, Error, Root, retry::Repeat};
 
 /// The root keys, as store and token know them.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +46,24 @@ impl Client {
             })
             .await?;
         Ok(RootStatus { root: present(answer.root)?, token_generations: answer.token_generations })
+    }
+
+    /// What remains of destroyed keys, of all accounts: all pages, in the order of the keys' creation.
+    pub async fn destroyed_keys(&self) -> Result<Vec<DestroyedKey>, Error> {
+        let (mut keys, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = v1::ListDestroyedKeysRequest { page_size: 1000, page_token };
+            let page = self
+                .call(Repeat::Harmless, request, |channel, request| async move {
+                    OperatorServiceClient::new(channel).list_destroyed_keys(request).await
+                })
+                .await?;
+            keys.extend(page.keys);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(keys);
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{Error, RetryPolicy};
 
 /// Whether a call may be sent again although the server may have done it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repeat {
+pub enum Repeat {
     /// Doing it twice is the same as doing it once, or harmless.
     Harmless,
     /// It changes something: only again when it is certain that nothing was done.

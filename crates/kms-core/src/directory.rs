@@ -7,7 +7,7 @@
 //! | `d/` account `/` service | id of the account's default key for the service |
 //! | `i/` account `/` region `/` key id | nothing: the list of custom keys, in the order of creation |
 //! | `t/` account `/` region `/` SHA-256 of an idempotency token | the request's digest and its key |
-//! | `s/` due time (8 bytes, ms) kind (1 byte) key id | nothing: what falls due, in the order of time (`due.rs`) |
+//! | `s/` due time (8 bytes, µs) kind (1 byte) key id | nothing: what falls due, in the order of time (`due.rs`) |
 //! | `x/` key id (16 bytes) | nothing: the list of destroyed keys |
 //! | `g/` key id (16 bytes) `/` grant id (hex) | the grant |
 //! | `g/` key id | how many grants the key has |
@@ -270,6 +270,16 @@ impl Directory {
         }
     }
 
+    /// The MAC of what is no value, under a path that no value has.
+    pub(crate) fn seal(&self, path: &[u8], payload: &[u8]) -> [u8; MAC_BYTES] {
+        self.mac(path, payload).finalize().into_bytes().into()
+    }
+
+    /// Whether `seal` is that MAC.
+    pub(crate) fn is_seal(&self, path: &[u8], payload: &[u8], seal: &[u8]) -> bool {
+        self.mac(path, payload).verify_slice(seal).is_ok()
+    }
+
     fn mac(&self, path: &[u8], payload: &[u8]) -> Hmac<Sha256> {
         // The path's length goes first, so that a path and a payload cannot trade bytes.
         let length = u32::try_from(path.len()).unwrap_or(u32::MAX); // at most MAX_KEY_BYTES
@@ -351,7 +361,6 @@ pub(crate) fn destroyed_path(id: KeyId) -> StoreKey {
 }
 
 /// All grants of a key lie under this prefix.
-#[allow(dead_code, reason = "the scheduler comes with its own change")]
 pub(crate) fn grants_prefix(id: KeyId) -> StoreKey {
     [b"g/", &id.as_bytes()[..], b"/"].concat()
 }

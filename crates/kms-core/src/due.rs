@@ -31,28 +31,25 @@ pub(crate) enum Due {
 }
 
 impl Due {
-    #[allow(dead_code, reason = "the scheduler comes with its own change")]
     const ALL: [Self; 3] = [Self::Deletion, Self::Rotation, Self::MaterialExpiry];
 }
 
 /// One thing that falls due for one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DueEntry {
-    /// In whole milliseconds since 1970, rounded up: nothing is done before its time.
-    millis: u64,
+    at: Timestamp,
     kind: Due,
     key_id: KeyId,
 }
 
 impl DueEntry {
     pub(crate) fn new(at: Timestamp, kind: Due, key_id: KeyId) -> Self {
-        let millis = at.plus(std::time::Duration::from_micros(999)).as_millis();
-        Self { millis: u64::try_from(millis).unwrap_or(0), kind, key_id } // before 1970: at once
+        Self { at: at.max(Timestamp::from_micros(0)), kind, key_id } // before 1970: at once
     }
 
     /// When it falls due.
     pub fn at(&self) -> Timestamp {
-        Timestamp::from_micros(i64::try_from(self.millis.saturating_mul(1000)).unwrap_or(i64::MAX))
+        self.at
     }
 
     /// For which key.
@@ -60,25 +57,25 @@ impl DueEntry {
         self.key_id
     }
 
-    #[allow(dead_code, reason = "the scheduler comes with its own change")]
     pub(crate) fn kind(&self) -> Due {
         self.kind
     }
 
     /// Where the store keeps it: rising with the time.
     pub(crate) fn path(&self) -> StoreKey {
-        [DUE_PREFIX, &self.millis.to_be_bytes(), &[self.kind as u8], self.key_id.as_bytes()].concat()
+        let micros = self.at.as_micros().to_be_bytes(); // never negative, so they sort
+        [DUE_PREFIX, &micros, &[self.kind as u8], self.key_id.as_bytes()].concat()
     }
 
     /// What the store keeps under `path`.
-    #[allow(dead_code, reason = "the scheduler comes with its own change")]
     pub(crate) fn parse(path: &[u8]) -> Result<Self, Error> {
         let parse = || {
-            let (millis, rest) = path.strip_prefix(DUE_PREFIX)?.split_first_chunk::<8>()?;
+            let (micros, rest) = path.strip_prefix(DUE_PREFIX)?.split_first_chunk::<8>()?;
+            let at = Timestamp::from_micros(i64::from_be_bytes(*micros));
             let (kind, id) = rest.split_first()?;
             let kind = Due::ALL.into_iter().find(|known| *known as u8 == *kind)?;
             let id = uuid::Uuid::from_slice(id).ok()?;
-            Some(Self { millis: u64::from_be_bytes(*millis), kind, key_id: KeyId::from_uuid(id) })
+            Some(Self::new(at, kind, KeyId::from_uuid(id)))
         };
         let unknown = || "an entry of what falls due that this version does not know".to_owned();
         parse().ok_or_else(|| Error::RecordTampered { detail: unknown() })
@@ -109,19 +106,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_is_found_again_and_never_before_its_time() {
+    fn an_entry_is_found_again() {
         let id = KeyId::from_uuid(uuid::Uuid::from_u128(7));
-        for (micros, at) in
-            [(0, 0), (1, 1000), (1000, 1000), (1001, 2000), (-5, 0), (i64::MAX, i64::MAX / 1000 * 1000)]
-        {
+        for (micros, at) in [(0, 0), (1, 1), (-5, 0), (i64::MAX, i64::MAX)] {
             for kind in Due::ALL {
                 let entry = DueEntry::new(Timestamp::from_micros(micros), kind, id);
                 assert_eq!(entry.at(), Timestamp::from_micros(at), "{micros}");
                 assert_eq!(DueEntry::parse(&entry.path()).expect("its own path"), entry);
             }
         }
-        let earlier = DueEntry::new(Timestamp::from_micros(255_000), Due::MaterialExpiry, id);
-        let later = DueEntry::new(Timestamp::from_micros(256_000), Due::Deletion, id);
+        let earlier = DueEntry::new(Timestamp::from_micros(255), Due::MaterialExpiry, id);
+        let later = DueEntry::new(Timestamp::from_micros(256), Due::Deletion, id);
         assert!(earlier.path() < later.path() && earlier < later);
     }
 

@@ -448,6 +448,7 @@ impl From<HsmError> for Error {
     fn from(error: HsmError) -> Self {
         match error {
             HsmError::NotAuthentic => Self::CannotDecrypt,
+            HsmError::InvalidMaterial { .. } => Self::MaterialInvalid,
             error => Self::HsmUnavailable(error),
         }
     }

@@ -52,6 +52,14 @@ impl RootRecord {
         self.oldest == self.generation
     }
 
+    /// Whether all generations up to this one are known to be destroyed: nothing that they wrapped can be opened any
+    /// more, not even from a backup.
+    pub fn is_destroyed(&self, generation: u32) -> bool {
+        // Between its second and third commit, a rotation destroys what the second one let go of.
+        let being_destroyed = self.rotation.is_some() && self.all_moved();
+        generation < self.oldest && !being_destroyed || generation == 0
+    }
+
     /// A generation that the store needs and the token lacks.
     pub(crate) fn missing_from(&self, token: &[u32]) -> Option<u32> {
         [self.oldest, self.generation].into_iter().find(|generation| !token.contains(generation))

@@ -3,6 +3,7 @@
 //! authorise → prepare (reads the store) → intent, if it changes something → HSM worker → commit →
 //! record → answer. An answer leaves only as [`Recorded`]: with the log's receipt.
 
+mod copying;
 mod moving;
 mod starting;
 mod waiting;
@@ -42,6 +43,7 @@ use crate::{
 use starting::Deployment;
 use waiting::{Claim, within};
 
+pub use copying::{BegunBackup, Content};
 pub use moving::Carried;
 pub use starting::StartError;
 
@@ -203,6 +205,10 @@ impl Service {
     /// What the operator decided.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.ports
     }
 
     pub(crate) fn uses(&self) -> &Uses {
@@ -406,7 +412,7 @@ impl Service {
     ) -> Result<Recorded<T>, Refused> {
         match self.append(draft.into_record(Phase::Outcome)).await {
             Ok(receipt) => {
-                self.finished().push(outbox_path(request_id));
+                self.note_finished(request_id);
                 Held::new(Ok(output)).release(receipt)
             }
             Err(error) => Err(Refused::outcome_unrecorded(&error)),
@@ -441,6 +447,11 @@ impl Service {
             },
             Err(error) => Err(commit_error(error)),
         }
+    }
+
+    /// The trace of this change may go: its outcome is recorded.
+    pub(crate) fn note_finished(&self, request: RequestId) {
+        self.finished().push(outbox_path(request));
     }
 
     fn finished(&self) -> std::sync::MutexGuard<'_, Vec<StoreKey>> {

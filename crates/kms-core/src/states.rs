@@ -14,6 +14,8 @@ pub enum Effect {
     Stays,
     /// It is done; the key is in this state then.
     Becomes(KeyState),
+    /// It is done; the key is destroyed then, and exists no more.
+    Ends,
     /// It is refused.
     Refused(Refusal),
 }
@@ -120,6 +122,10 @@ const TABLE: &[(Row, &[OperationName])] = &[
         ],
         &[O::DeleteImportedKeyMaterial],
     ),
+    // A key that waits for its deletion loses its material, too, and goes on waiting.
+    ([to(PendingImport), to(PendingImport), STAYS, STAYS], &[O::ExpireKeyMaterial]),
+    // Nothing is done to a key whose deletion is not due.
+    ([STAYS, STAYS, Effect::Ends, STAYS], &[O::DestroyKey]),
     // Naming, describing, tagging: not while it waits for its deletion.
     (
         [STAYS, STAYS, no(Refusal::KeyPendingDeletion), STAYS],
@@ -146,6 +152,7 @@ const TABLE: &[(Row, &[OperationName])] = &[
             O::RetireGrant,
             O::RevokeGrant,
             O::GetRotationStatus,
+            O::RewrapKey,
         ],
     ),
     // Use of the material, and what only makes sense for keys in use: while enabled. DEW: KMS.0209, KMS.0210.
@@ -196,12 +203,73 @@ pub fn effect(operation: OperationName, state: KeyState) -> Option<Effect> {
     row(operation).map(|row| row[column])
 }
 
-/// The state that a key in `state` is in after `operation`, or why it is refused.
+/// The state that a key in `state` is in after `operation`, or why it is refused. A tombstone keeps the last state.
 pub fn after(operation: OperationName, state: KeyState) -> Result<KeyState, Error> {
     match effect(operation, state) {
-        Some(Effect::Stays) => Ok(state),
+        Some(Effect::Stays | Effect::Ends) => Ok(state),
         Some(Effect::Becomes(next)) => Ok(next),
         Some(Effect::Refused(refusal)) => Err(refusal.error()),
         None => Err(Error::Internal { detail: "the state table does not know this operation" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// DEW: §4, key state machine, written down by hand once more.
+    #[test]
+    fn every_step_of_a_life_from_every_state() {
+        let e = || Ok(Enabled);
+        let (d, p, i) = (Ok(Disabled), Ok(PendingDeletion), Ok(PendingImport));
+        let table: [(OperationName, [Result<KeyState, &str>; 4]); 8] = [
+            (O::EnableKey, [Err("KEY_NOT_DISABLED"), e(), Err("KEY_NOT_DISABLED"), Err("KEY_NOT_DISABLED")]),
+            (O::DisableKey, [d, Err("KEY_NOT_ENABLED"), Err("KEY_NOT_ENABLED"), Err("KEY_NOT_ENABLED")]),
+            (O::ScheduleKeyDeletion, [p, p, Err("KEY_ALREADY_PENDING_DELETION"), p]),
+            (
+                O::CancelKeyDeletion,
+                [
+                    Err("KEY_NOT_PENDING_DELETION"),
+                    Err("KEY_NOT_PENDING_DELETION"),
+                    d,
+                    Err("KEY_NOT_PENDING_DELETION"),
+                ],
+            ),
+            (O::UpdateKeyAlias, [e(), d, Err("KEY_PENDING_DELETION"), i]),
+            (O::UpdateKeyDescription, [e(), d, Err("KEY_PENDING_DELETION"), i]),
+            (O::ExpireKeyMaterial, [i, i, p, i]),
+            (
+                O::GenerateDataKey,
+                [e(), Err("KEY_DISABLED"), Err("KEY_PENDING_DELETION"), Err("KEY_PENDING_IMPORT")],
+            ),
+        ];
+        for (operation, expected) in table {
+            for (state, expected) in STATES.into_iter().zip(expected) {
+                let actual = after(operation, state).map_err(|error| error.code());
+                assert_eq!(actual, expected, "{operation:?} of {state:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_operation_has_one_row_at_most() {
+        for operation in OperationName::ALL {
+            let rows = TABLE.iter().filter(|(_, operations)| operations.contains(operation)).count();
+            assert!(rows <= 1, "{operation:?}");
+            assert_eq!(rows == 1, row(*operation).is_some(), "{operation:?}");
+        }
+        let listed: usize = TABLE.iter().map(|(_, operations)| operations.len()).sum();
+        let known = OperationName::ALL.iter().filter(|operation| row(**operation).is_some()).count();
+        assert_eq!(listed, known, "an operation stands twice in a row");
+    }
+
+    #[test]
+    fn a_destroyed_key_is_out_of_the_table_and_only_one_operation_leads_there() {
+        for operation in OperationName::ALL {
+            for state in STATES {
+                let ends = effect(*operation, state) == Some(Effect::Ends);
+                assert_eq!(ends, (*operation, state) == (O::DestroyKey, PendingDeletion));
+            }
+        }
     }
 }

@@ -1,5 +1,8 @@
-//! What the service does by itself to carry out a rotation of the root key: small steps that a shell
-//! drives, each whole in itself and found again in the store after a crash.
+//! What the service does by itself: small steps that a shell drives, each whole in itself and found again in the store
+//! after a crash.
+
+mod due;
+mod roots;
 
 use std::time::Duration;
 
@@ -7,74 +10,21 @@ use uuid::Uuid;
 
 use crate::{
     answer::{Recorded, Refused},
-    error::Error,
-    key::KeyId,
-    ops::{DestroyRoots, ForgetRoots, OwnOperation, RewrapKey},
-    ports::StoreKey,
-    root::RootRecord,
+    ops::OwnOperation,
     service::Service,
 };
 
-/// How long the HSM may take for one step. Nobody waits for it but the rotation.
+pub use due::DuePage;
+pub use roots::OldKeys;
+
+/// How long the HSM may take for one step. Nobody waits for it but the service itself.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A page of the pass over all keys.
-#[derive(Debug)]
-pub struct OldKeys {
-    /// Keys of this page that are wrapped under an older root key.
-    pub keys: Vec<KeyId>,
-    /// Records of this page that failed their authentication: nobody can tell what they need.
-    pub unreadable: Vec<Error>,
-    /// How the next page is found; `None` on the last one.
-    pub next: Option<StoreKey>,
-}
-
 impl Service {
-    /// What the store says of the root keys. Not recorded: it is asked for by the service itself.
-    pub async fn root(&self) -> Result<RootRecord, Error> {
-        Ok(self.directory().root().await?.value)
-    }
-
-    /// Reads at most `limit` keys and tells which of them are wrapped under an older root key. Not recorded:
-    /// it uses and changes nothing.
-    pub async fn keys_under_old_roots(
-        &self,
-        after: Option<StoreKey>,
-        limit: usize,
-    ) -> Result<OldKeys, Error> {
-        let generation = self.directory().root().await?.value.generation;
-        let page = self.directory().all_keys(after.as_deref(), limit).await?;
-        let more = page.len() == limit;
-        let mut found = OldKeys { keys: Vec::new(), unreadable: Vec::new(), next: None };
-        for (path, record) in page {
-            match record {
-                Ok(record) if record.needs_older_than(generation) => found.keys.push(record.id),
-                Ok(_) => {}
-                Err(error) => found.unreadable.push(error),
-            }
-            found.next = more.then_some(path);
-        }
-        Ok(found)
-    }
-
-    /// Moves one key under the newest root key.
-    ///
-    /// As every change, this and the two that follow must be driven to their end.
-    pub async fn rewrap_key(&self, key_id: KeyId) -> Result<Recorded<()>, Refused> {
-        self.run_own(RewrapKey { key_id }).await
-    }
-
-    /// Commits that no key needs the old root keys, if a pass over all of them finds that so.
-    pub async fn forget_roots(&self) -> Result<Recorded<RootRecord>, Refused> {
-        self.run_own(ForgetRoots).await
-    }
-
-    /// Destroys the old root keys that were forgotten, and ends the rotation.
-    pub async fn destroy_roots(&self) -> Result<Recorded<RootRecord>, Refused> {
-        self.run_own(DestroyRoots).await
-    }
-
     async fn run_own<O: OwnOperation>(&self, operation: O) -> Result<Recorded<O::Output>, Refused> {
         self.change_of_its_own(&operation, Uuid::new_v4(), PATIENCE).await
     }
 }
+
+#[cfg(test)]
+mod tests;

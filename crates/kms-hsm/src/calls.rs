@@ -19,6 +19,7 @@ pub(crate) enum Call {
     CreateObject,
     WrapKey,
     UnwrapKey,
+    DeriveKey,
     DestroyObject,
     Sign,
     Encrypt,
@@ -27,7 +28,7 @@ pub(crate) enum Call {
     Finalize,
 }
 
-const CALLS: usize = 20;
+const CALLS: usize = 21;
 
 impl Call {
     pub(crate) const ALL: [Self; CALLS] = [
@@ -45,6 +46,7 @@ impl Call {
         Self::CreateObject,
         Self::WrapKey,
         Self::UnwrapKey,
+        Self::DeriveKey,
         Self::DestroyObject,
         Self::Sign,
         Self::Encrypt,
@@ -69,6 +71,7 @@ impl Call {
             Self::CreateObject => "C_CreateObject",
             Self::WrapKey => "C_WrapKey",
             Self::UnwrapKey => "C_UnwrapKey",
+            Self::DeriveKey => "C_DeriveKey",
             Self::DestroyObject => "C_DestroyObject",
             Self::Sign => "C_Sign",
             Self::Encrypt => "C_Encrypt",

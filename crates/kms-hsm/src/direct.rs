@@ -17,10 +17,14 @@ use cryptoki::{
     slot::Slot,
 };
 use cryptoki_sys::{
-    CK_ATTRIBUTE, CK_FUNCTION_LIST, CK_GCM_PARAMS, CK_MECHANISM, CK_MECHANISM_INFO, CK_MECHANISM_TYPE,
-    CK_OBJECT_HANDLE, CK_RSA_PKCS_OAEP_PARAMS, CK_RV, CK_ULONG, CKG_MGF1_SHA1, CKM_RSA_PKCS_OAEP, CKM_SHA_1,
+    CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_ECDH1_DERIVE_PARAMS, CK_FUNCTION_LIST, CK_GCM_PARAMS, CK_MECHANISM,
+    CK_MECHANISM_INFO, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS,
+    CK_RV, CK_ULONG, CKD_NULL, CKG_MGF1_SHA1, CKG_MGF1_SHA256, CKG_MGF1_SHA384, CKG_MGF1_SHA512,
+    CKM_ECDH1_DERIVE, CKM_RSA_PKCS_OAEP, CKM_RSA_PKCS_PSS, CKM_SHA_1, CKM_SHA256, CKM_SHA384, CKM_SHA512,
     CKR_OK, CKZ_DATA_SPECIFIED,
 };
+use kms_core::ports::DigestAlgorithm;
+use zeroize::Zeroizing;
 
 /// The number of a mechanism, as `CKM_SHA256_HMAC`.
 pub(crate) type MechanismId = CK_MECHANISM_TYPE;
@@ -40,6 +44,15 @@ impl From<ObjectHandle> for Handle {
 pub(crate) struct Gcm<'a> {
     pub(crate) iv: &'a [u8; 12],
     pub(crate) associated_data: &'a [u8],
+}
+
+/// How a signature or an HMAC is made.
+#[derive(Clone, Copy)]
+pub(crate) enum Signing {
+    /// By a mechanism without parameters.
+    Plain(MechanismId),
+    /// By RSA-PSS over a digest; MGF1 with the same hash, and a salt as long as the digest.
+    Pss(DigestAlgorithm),
 }
 
 /// What a cipher does.
@@ -107,30 +120,35 @@ impl Direct {
         Ok(mechanisms)
     }
 
-    /// What the token in `slot` can do with a mechanism: the flags of CK_MECHANISM_INFO.
-    pub(crate) fn mechanism_flags(&self, slot: Slot, mechanism: MechanismId) -> Result<CK_ULONG> {
+    /// What the token in `slot` can do with a mechanism: the flags of CK_MECHANISM_INFO, and the longest key.
+    pub(crate) fn mechanism_information(
+        &self,
+        slot: Slot,
+        mechanism: MechanismId,
+    ) -> Result<(CK_ULONG, CK_ULONG)> {
         let ask = present(self.functions.C_GetMechanismInfo)?;
         let mut information = CK_MECHANISM_INFO { ulMinKeySize: 0, ulMaxKeySize: 0, flags: 0 };
         // SAFETY: `information` is a structure of the type that the call fills.
         let answer = unsafe { ask(slot.id(), mechanism, &raw mut information) };
         checked(answer, Function::GetMechanismInfo)?;
-        Ok(information.flags)
+        Ok((information.flags, information.ulMaxKeySize))
     }
 
     /// Signs `input`; gives the length of the signature in `out`.
     pub(crate) fn sign(
         &self,
         session: &Session,
-        mechanism: MechanismId,
+        signing: Signing,
         key: Handle,
         input: &[u8],
         out: &mut [u8],
     ) -> Result<usize> {
         let (start, sign) = (present(self.functions.C_SignInit)?, present(self.functions.C_Sign)?);
-        let mut mechanism = plain(mechanism);
-        // SAFETY: the session is open as long as it is borrowed, and no other thread uses it: it is not
-        // Sync. The mechanism has no parameters.
-        let answer = unsafe { start(session.handle(), &raw mut mechanism, key.0) };
+        let answer = with_signing(signing, |mechanism| {
+            // SAFETY: the session is open as long as it is borrowed, and no other thread uses it: it is not
+            // Sync. The parameters live until this closure ends.
+            unsafe { start(session.handle(), mechanism, key.0) }
+        });
         checked(answer, Function::SignInit)?;
         // SAFETY: the module reads `input` and writes at most the length that it is given.
         transfer(input, out, Function::Sign, |input, input_length, out, out_length| unsafe {
@@ -223,6 +241,82 @@ impl Direct {
         Ok(Handle(object))
     }
 
+    /// Derives a secret from a private key and a peer's uncompressed point, as the object that `template`
+    /// describes.
+    pub(crate) fn derive_ecdh(
+        &self,
+        session: &Session,
+        key: Handle,
+        peer: &[u8],
+        template: &[Attribute],
+    ) -> Result<Handle> {
+        let derive = present(self.functions.C_DeriveKey)?;
+        let mut template: Vec<CK_ATTRIBUTE> = template.iter().map(Into::into).collect();
+        let mut object = 0;
+        // PKCS#11 §6.3.17 (CK_ECDH1_DERIVE_PARAMS).
+        let mut parameters = CK_ECDH1_DERIVE_PARAMS {
+            kdf: CKD_NULL,
+            ulSharedDataLen: 0,
+            pSharedData: ptr::null_mut(),
+            ulPublicDataLen: ulong(peer.len()),
+            pPublicData: peer.as_ptr().cast_mut(),
+        };
+        let mut mechanism = with_parameters(CKM_ECDH1_DERIVE, &mut parameters);
+        // SAFETY: as in `unwrap`; the parameters and the point outlive the call, and the module only reads them.
+        let answer = unsafe {
+            derive(
+                session.handle(),
+                &raw mut mechanism,
+                key.0,
+                template.as_mut_ptr(),
+                ulong(template.len()),
+                &raw mut object,
+            )
+        };
+        checked(answer, Function::DeriveKey)?;
+        Ok(Handle(object))
+    }
+
+    /// Makes an object of `template` and of secret values, which are read where they are.
+    pub(crate) fn create_secret(
+        &self,
+        session: &Session,
+        template: &[Attribute],
+        secrets: &[(CK_ATTRIBUTE_TYPE, Zeroizing<Vec<u8>>)],
+    ) -> Result<Handle> {
+        let create = present(self.functions.C_CreateObject)?;
+        let mut template: Vec<CK_ATTRIBUTE> = template.iter().map(Into::into).collect();
+        template.extend(secrets.iter().map(|(kind, value)| CK_ATTRIBUTE {
+            type_: *kind,
+            pValue: value.as_ptr().cast_mut().cast(),
+            ulValueLen: ulong(value.len()),
+        }));
+        let mut object = 0;
+        // SAFETY: the attributes point into what outlives the call, and the module only reads them.
+        let answer = unsafe {
+            create(session.handle(), template.as_mut_ptr(), ulong(template.len()), &raw mut object)
+        };
+        checked(answer, Function::CreateObject)?;
+        Ok(Handle(object))
+    }
+
+    /// Reads one attribute; gives its length in `out`.
+    pub(crate) fn read_attribute(
+        &self,
+        session: &Session,
+        object: Handle,
+        kind: CK_ATTRIBUTE_TYPE,
+        out: &mut [u8],
+    ) -> Result<usize> {
+        let read = present(self.functions.C_GetAttributeValue)?;
+        let mut attribute =
+            CK_ATTRIBUTE { type_: kind, pValue: out.as_mut_ptr().cast(), ulValueLen: ulong(out.len()) };
+        // SAFETY: the module writes at most the length that it is given.
+        let answer = unsafe { read(session.handle(), object.0, &raw mut attribute, 1) };
+        checked(answer, Function::GetAttributeValue)?;
+        Some(length(attribute.ulValueLen)).filter(|length| *length <= out.len()).ok_or(Error::InvalidValue)
+    }
+
     /// Destroys an object.
     pub(crate) fn destroy(&self, session: &Session, object: Handle) -> Result<()> {
         let destroy = present(self.functions.C_DestroyObject)?;
@@ -243,10 +337,36 @@ const fn plain(mechanism: MechanismId) -> CK_MECHANISM {
     CK_MECHANISM { mechanism, pParameter: ptr::null_mut(), ulParameterLen: 0 }
 }
 
+/// A mechanism with parameters, which must live as long as it is used.
+fn with_parameters<T>(mechanism: MechanismId, parameters: &mut T) -> CK_MECHANISM {
+    CK_MECHANISM {
+        mechanism,
+        pParameter: ptr::from_mut(parameters).cast::<c_void>(),
+        ulParameterLen: ulong(size_of::<T>()),
+    }
+}
+
+/// Gives `call` a mechanism whose parameters live as long as the call.
+fn with_signing(signing: Signing, call: impl FnOnce(*mut CK_MECHANISM) -> CK_RV) -> CK_RV {
+    let digest = match signing {
+        Signing::Plain(mechanism) => return call(&mut plain(mechanism)),
+        Signing::Pss(digest) => digest,
+    };
+    let (hash, mask) = match digest {
+        DigestAlgorithm::Sha256 => (CKM_SHA256, CKG_MGF1_SHA256),
+        DigestAlgorithm::Sha384 => (CKM_SHA384, CKG_MGF1_SHA384),
+        DigestAlgorithm::Sha512 => (CKM_SHA512, CKG_MGF1_SHA512),
+    };
+    // PKCS#11 §6.1.9 (CK_RSA_PKCS_PSS_PARAMS).
+    let mut parameters = CK_RSA_PKCS_PSS_PARAMS { hashAlg: hash, mgf: mask, sLen: ulong(digest.bytes()) };
+    call(&mut with_parameters(CKM_RSA_PKCS_PSS, &mut parameters))
+}
+
 /// Gives `call` a mechanism whose parameters live as long as the call.
 fn with_mechanism<T>(cipher: Cipher<'_>, call: impl FnOnce(*mut CK_MECHANISM) -> Result<T>) -> Result<T> {
-    let mut mechanism = plain(cipher.mechanism);
-    let Some(Gcm { iv, associated_data }) = cipher.gcm else { return call(&raw mut mechanism) };
+    let Some(Gcm { iv, associated_data }) = cipher.gcm else {
+        return call(&mut plain(cipher.mechanism));
+    };
     let mut parameters = CK_GCM_PARAMS {
         pIv: iv.as_ptr().cast_mut(),
         ulIvLen: ulong(iv.len()),
@@ -255,9 +375,7 @@ fn with_mechanism<T>(cipher: Cipher<'_>, call: impl FnOnce(*mut CK_MECHANISM) ->
         ulAADLen: ulong(associated_data.len()),
         ulTagBits: 128,
     };
-    mechanism.pParameter = (&raw mut parameters).cast::<c_void>();
-    mechanism.ulParameterLen = ulong(size_of::<CK_GCM_PARAMS>());
-    call(&raw mut mechanism)
+    call(&mut with_parameters(cipher.mechanism, &mut parameters))
 }
 
 /// Gives `call` a mechanism whose parameters live as long as the call.
@@ -272,11 +390,7 @@ fn with_wrapping(wrapping: Wrapping, call: impl FnOnce(*mut CK_MECHANISM) -> CK_
     };
     let mut mechanism = match wrapping {
         Wrapping::Plain(mechanism) => plain(mechanism),
-        Wrapping::Oaep => CK_MECHANISM {
-            mechanism: CKM_RSA_PKCS_OAEP,
-            pParameter: (&raw mut parameters).cast::<c_void>(),
-            ulParameterLen: ulong(size_of::<CK_RSA_PKCS_OAEP_PARAMS>()),
-        },
+        Wrapping::Oaep => with_parameters(CKM_RSA_PKCS_OAEP, &mut parameters),
     };
     call(&raw mut mechanism)
 }

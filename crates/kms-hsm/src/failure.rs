@@ -183,6 +183,26 @@ pub(crate) fn wrapped_key_refused(failure: &Failure) -> HsmError {
     HsmError::WrappedKeyRefused { function: failure.function(), detail: failure.detail() }
 }
 
+/// A private or secret key that the token does not take is the fault of whoever brought it.
+// PKCS#11 §5.7.1 (C_CreateObject)
+pub(crate) fn refused_material(trouble: Trouble) -> Trouble {
+    match trouble {
+        Trouble::Call(Failure {
+            call: Call::CreateObject,
+            error:
+                Error::Pkcs11(
+                    RvError::AttributeValueInvalid
+                    | RvError::DomainParamsInvalid
+                    | RvError::KeySizeRange
+                    | RvError::TemplateInconsistent,
+                    _,
+                ),
+            ..
+        }) => HsmError::InvalidMaterial { problem: "the token does not take it" }.into(),
+        other => other,
+    }
+}
+
 /// `GeneralError` as `CKR_GENERAL_ERROR`: how the specification and every manual spell it.
 pub(crate) fn constant_name(prefix: &str, camel_case: &str) -> String {
     let mut name = prefix.to_owned();

@@ -4,17 +4,19 @@ use cryptoki::{
     mechanism::{Mechanism, MechanismType, vendor_defined::VendorDefinedMechanism},
     object::{Attribute, KeyType, ObjectClass},
 };
-use kms_core::{key::BackingKind, ports::HsmError};
+use cryptoki_sys::{CK_ULONG, CKA_VALUE, CKM_SHA256_HMAC, CKM_SHA384_HMAC, CKM_SHA512_HMAC};
+use kms_core::{SecretBytes, key::BackingKind, ports::HsmError};
 
 use crate::{
-    direct::Handle,
+    direct::{Handle, MechanismId, Signing},
     failure::{Failure, Trouble},
     mechanisms::{Capabilities, VendorSm4, WrapMechanism},
+    pairs::Pair,
     sealing::{PROBE, Sealing},
     session::TokenSession,
 };
 
-/// The size of every key but SM4's: AES-256, and HMAC-SHA256 at its full strength.
+/// The size of the keys that are the token's own: AES-256, and HMAC-SHA256 at its full strength.
 pub(crate) const KEY_BYTES: u64 = 32;
 
 /// What a root key has to be: it wraps and unwraps, it does nothing else, and it never leaves.
@@ -36,13 +38,51 @@ pub(crate) fn authentication_attributes() -> Vec<Attribute> {
 /// What backing keys of one kind are as objects of this token.
 #[derive(Clone, Copy)]
 pub(crate) struct Form {
-    key_type: KeyType,
-    generation: Generation,
-    /// How it seals; `None` for keys that compute MACs.
-    pub(crate) sealing: Option<Sealing>,
+    /// What they do.
+    pub(crate) task: Task,
+    /// What secret keys are and how they are made; a pair's is told by its task.
+    secret: Secret,
 }
 
-/// How a key is made.
+/// What a key does.
+#[derive(Clone, Copy)]
+pub(crate) enum Task {
+    /// It computes HMACs.
+    Hash(Hash),
+    /// It seals.
+    Seal(Sealing),
+    /// It is the private half of a key pair.
+    Pair(Pair),
+}
+
+/// An HMAC by the hash's name.
+#[derive(Clone, Copy)]
+pub(crate) struct Hash {
+    mechanism: MechanismId,
+    /// The length of its output, and of its keys.
+    bytes: usize,
+}
+
+impl Hash {
+    const SHA256: Self = Self { mechanism: CKM_SHA256_HMAC, bytes: 32 };
+    const SHA384: Self = Self { mechanism: CKM_SHA384_HMAC, bytes: 48 };
+    const SHA512: Self = Self { mechanism: CKM_SHA512_HMAC, bytes: 64 };
+
+    /// The HMAC of `input`.
+    pub(crate) fn of(self, session: &TokenSession, key: Handle, input: &[u8]) -> Result<Vec<u8>, Failure> {
+        session.sign_with(Signing::Plain(self.mechanism), key, input, self.bytes)
+    }
+}
+
+/// A secret key as an object.
+#[derive(Clone, Copy)]
+struct Secret {
+    key_type: KeyType,
+    generation: Generation,
+    bytes: usize,
+}
+
+/// How a secret key is made.
 #[derive(Clone, Copy)]
 enum Generation {
     Aes,
@@ -51,61 +91,118 @@ enum Generation {
     Vendor(MechanismType),
 }
 
+/// The length of an SM4 key.
+const SM4_BYTES: usize = 16;
+
 impl Form {
-    /// The form of `kind`, if the token offers it.
+    /// The form of `kind`, if the token says that it has the mechanisms.
     pub(crate) fn of(
         kind: BackingKind,
         capabilities: &Capabilities,
         sm4: Option<&VendorSm4>,
     ) -> Result<Self, HsmError> {
+        let lacking = |feature| Err(HsmError::NotOffered { feature });
+        let [sha384, sha512] = capabilities.longer_hmacs;
         match (kind, sm4) {
-            (BackingKind::Mac, _) => Ok(Self::MAC),
+            (BackingKind::Mac | BackingKind::HmacSha256, _) => Ok(Self::MAC),
+            (BackingKind::HmacSha384, _) if sha384 => Ok(Self::of_hash(Hash::SHA384)),
+            (BackingKind::HmacSha512, _) if sha512 => Ok(Self::of_hash(Hash::SHA512)),
             (BackingKind::Aes256, _) if capabilities.aes_gcm => Ok(Self {
-                key_type: KeyType::AES,
-                generation: Generation::Aes,
-                sealing: Some(Sealing::AES_GCM),
+                task: Task::Seal(Sealing::AES_GCM),
+                secret: Secret { key_type: KeyType::AES, generation: Generation::Aes, bytes: 32 },
             }),
             (BackingKind::Sm4, Some(sm4)) if capabilities.sm4 => Self::of_sm4(sm4),
-            (BackingKind::Aes256, _) => Err(HsmError::NotOffered { feature: "AES-256-GCM inside the HSM" }),
-            (BackingKind::Sm4, _) => Err(HsmError::NotOffered { feature: "SM4 inside the HSM" }),
-            _ => Err(HsmError::NotOffered { feature: "keys of this kind" }),
+            (BackingKind::HmacSha384 | BackingKind::HmacSha512, _) => lacking("an HMAC with this hash"),
+            (BackingKind::Aes256, _) => lacking("AES-256-GCM inside the HSM"),
+            (BackingKind::Sm4, _) => lacking("SM4 inside the HSM"),
+            _ => Self::of_pair(kind, capabilities),
         }
     }
 
     /// Keys that compute HMAC-SHA256.
-    pub(crate) const MAC: Self =
-        Self { key_type: KeyType::GENERIC_SECRET, generation: Generation::Secret, sealing: None };
+    pub(crate) const MAC: Self = Self::of_hash(Hash::SHA256);
+
+    const fn of_hash(hash: Hash) -> Self {
+        let (key_type, generation) = (KeyType::GENERIC_SECRET, Generation::Secret);
+        Self { task: Task::Hash(hash), secret: Secret { key_type, generation, bytes: hash.bytes } }
+    }
 
     fn of_sm4(sm4: &VendorSm4) -> Result<Self, HsmError> {
         let standard_number = |_| HsmError::NotOffered { feature: "SM4 by numbers below CKM_VENDOR_DEFINED" };
         let generation = MechanismType::new_vendor_defined(sm4.generation).map_err(standard_number)?;
         let key_type = KeyType::new_vendor_defined(sm4.key_type).map_err(standard_number)?;
-        let sealing = Some(Sealing::of_sm4(sm4));
-        Ok(Self { key_type, generation: Generation::Vendor(generation), sealing })
+        let generation = Generation::Vendor(generation);
+        Ok(Self {
+            task: Task::Seal(Sealing::of_sm4(sm4)),
+            secret: Secret { key_type, generation, bytes: SM4_BYTES },
+        })
+    }
+
+    fn of_pair(kind: BackingKind, capabilities: &Capabilities) -> Result<Self, HsmError> {
+        let pair = Pair::of(kind).filter(|pair| {
+            capabilities.padded_wrap().is_some()
+                && match pair {
+                    Pair::Rsa { modulus_bytes } => 8 * modulus_bytes <= bits(capabilities.pairs.rsa_bits),
+                    Pair::Ec(_) => capabilities.pairs.curves,
+                    Pair::Ed25519 => capabilities.pairs.edwards,
+                }
+        });
+        let pair = pair.ok_or(HsmError::NotOffered { feature: "key pairs of this kind" })?;
+        Ok(Self { task: Task::Pair(pair), ..Self::MAC })
+    }
+
+    /// How it seals.
+    pub(crate) fn sealing(&self) -> Result<Sealing, HsmError> {
+        match self.task {
+            Task::Seal(sealing) => Ok(sealing),
+            _ => Err(HsmError::NotOffered { feature: "sealing with a key that does not seal" }),
+        }
+    }
+
+    /// What pair it is the private half of.
+    pub(crate) fn pair(&self) -> Result<Pair, HsmError> {
+        match self.task {
+            Task::Pair(pair) => Ok(pair),
+            _ => Err(HsmError::NotOffered { feature: "a secret key as a key pair" }),
+        }
+    }
+
+    /// How new keys of this form are wrapped.
+    pub(crate) fn wrap(&self, capabilities: &Capabilities) -> WrapMechanism {
+        match self.task {
+            Task::Pair(_) => capabilities.padded_wrap().unwrap_or(WrapMechanism::Padded), // else there is no such form
+            _ => capabilities.wrap(),
+        }
     }
 
     /// A session object of this form; extractable only while it is made or moved.
     pub(crate) fn attributes(&self, extractable: bool) -> Vec<Attribute> {
-        let mut attributes = secret_key(self.key_type);
+        if let Task::Pair(pair) = self.task {
+            return pair.private_attributes(true, extractable);
+        }
+        let mut attributes = secret_key(self.secret.key_type);
         attributes.extend([Attribute::Token(false), Attribute::Extractable(extractable)]);
         let sign = [Attribute::Sign(true)];
         let seal = [Attribute::Encrypt(true), Attribute::Decrypt(true)];
-        attributes.extend(uses(if self.sealing.is_some() { &seal } else { &sign }));
+        attributes.extend(uses(if matches!(self.task, Task::Seal(_)) { &seal } else { &sign }));
         attributes
     }
 
-    /// The length of a wrapped key: eight bytes more than the key's own, as RFC 3394 and RFC 5649 have it for
-    /// lengths that are multiples of eight.
-    fn wrapped_bytes(&self) -> usize {
-        match self.generation {
-            Generation::Aes | Generation::Secret => 40,
-            Generation::Vendor(_) => 24,
+    /// Whether a wrapped key can have this length: a secret key's eight bytes more than its own, as RFC 3394 and
+    /// RFC 5649 have it for lengths that are multiples of eight.
+    fn wraps_as(&self, length: usize) -> bool {
+        match self.task {
+            Task::Pair(pair) => pair.wraps_as(length),
+            _ => length == self.secret.bytes + 8,
         }
     }
 
-    pub(crate) fn generate(&self, session: &TokenSession) -> Result<Handle, Failure> {
+    pub(crate) fn generate(&self, session: &TokenSession) -> Result<Handle, Trouble> {
+        if matches!(self.task, Task::Pair(_)) {
+            return Err(HsmError::NotOffered { feature: "a key pair as one secret key" }.into());
+        }
         let mut template = self.attributes(true);
-        let mechanism = match self.generation {
+        let mechanism = match self.secret.generation {
             Generation::Aes => Mechanism::AesKeyGen,
             Generation::Secret => Mechanism::GenericSecretKeyGen,
             Generation::Vendor(mechanism) => {
@@ -113,18 +210,25 @@ impl Form {
             }
         };
         if !matches!(mechanism, Mechanism::VendorDefined(_)) {
-            template.push(Attribute::ValueLen(KEY_BYTES.into()));
+            let length = u64::try_from(self.secret.bytes).unwrap_or(u64::MAX);
+            template.push(Attribute::ValueLen(length.into()));
         }
-        session.generate_key(&mechanism, &template)
+        Ok(session.generate_key(&mechanism, &template)?)
     }
 
     /// What tells this key from every other, without telling the key.
-    fn fingerprint(&self, session: &TokenSession, key: Handle) -> Result<Vec<u8>, Trouble> {
-        match self.sealing {
-            None => Ok(session.sign(key, PROBE)?.to_vec()),
-            Some(sealing) => sealing.seal_probe(session, key),
+    pub(crate) fn fingerprint(&self, session: &TokenSession, key: Handle) -> Result<Vec<u8>, Trouble> {
+        match self.task {
+            Task::Hash(hash) => Ok(hash.of(session, key, PROBE)?),
+            Task::Seal(sealing) => sealing.seal_probe(session, key),
+            Task::Pair(pair) => pair.fingerprint(session, key),
         }
     }
+}
+
+/// A number of bits as a token tells it.
+fn bits(told: CK_ULONG) -> usize {
+    usize::try_from(told).unwrap_or(usize::MAX)
 }
 
 pub(crate) fn secret_key(key_type: KeyType) -> Vec<Attribute> {
@@ -167,7 +271,7 @@ pub(crate) fn make_root(session: &TokenSession, label: &str, generation: u32) ->
 }
 
 /// Makes a root key that is no token object and of no use but to try wrapping out.
-fn make_passing_root(session: &TokenSession) -> Result<Handle, Failure> {
+pub(crate) fn make_passing_root(session: &TokenSession) -> Result<Handle, Failure> {
     let mut template = root_attributes();
     template.retain(|attribute| *attribute != Attribute::Token(true));
     template.extend([Attribute::Token(false), Attribute::ValueLen(KEY_BYTES.into())]);
@@ -199,7 +303,7 @@ impl<'a> Blob<'a> {
     fn parse(blob: &'a [u8], form: Form) -> Result<Self, HsmError> {
         let parsed = blob.split_first().and_then(|(number, wrapped)| {
             let mechanism = WrapMechanism::numbered(*number)?;
-            (wrapped.len() == form.wrapped_bytes()).then_some(Self { mechanism, wrapped })
+            form.wraps_as(wrapped.len()).then_some(Self { mechanism, wrapped })
         });
         parsed.ok_or_else(|| HsmError::WrappedKeyRefused {
             function: "C_UnwrapKey",
@@ -245,6 +349,26 @@ pub(crate) fn make_wrapped(
     Ok(wrap_proved(session, form, mechanism, root, newborn.handle)?.blob)
 }
 
+/// Brings a secret key in and wraps it under `root`. No object outlives this call.
+pub(crate) fn import_wrapped(
+    session: &TokenSession,
+    form: Form,
+    mechanism: WrapMechanism,
+    root: Handle,
+    material: &SecretBytes,
+) -> Result<Vec<u8>, Trouble> {
+    if matches!(form.task, Task::Pair(_)) {
+        return Err(HsmError::NotOffered { feature: "a key pair as one secret key" }.into());
+    }
+    if material.len() != form.secret.bytes {
+        return Err(HsmError::InvalidMaterial { problem: "another length than such a key" }.into());
+    }
+    let value = (CKA_VALUE, material.expose_secret().to_vec().into());
+    let handle = session.create_secret(&form.attributes(true), &[value])?;
+    let arrived = Brief { session, handle };
+    Ok(wrap_proved(session, form, mechanism, root, arrived.handle)?.blob)
+}
+
 /// A wrapped key that was proved to load as the key that it was made of.
 pub(crate) struct Proved {
     pub(crate) blob: Vec<u8>,
@@ -265,7 +389,7 @@ pub(crate) fn rewrap(
 }
 
 /// Wraps an extractable key, and proves that the wrapped form loads and computes what the key computes.
-fn wrap_proved(
+pub(crate) fn wrap_proved(
     session: &TokenSession,
     form: Form,
     mechanism: WrapMechanism,

@@ -5,10 +5,11 @@ use cryptoki::{
     slot::Slot,
 };
 use cryptoki_sys::{
-    CK_ULONG, CKF_DECRYPT, CKF_ENCRYPT, CKF_GENERATE, CKF_GENERATE_KEY_PAIR, CKF_SIGN, CKF_UNWRAP, CKF_WRAP,
-    CKM_AES_GCM, CKM_AES_KEY_GEN, CKM_AES_KEY_WRAP, CKM_AES_KEY_WRAP_KWP, CKM_AES_KEY_WRAP_PAD,
-    CKM_EC_EDWARDS_KEY_PAIR_GEN, CKM_EC_KEY_PAIR_GEN, CKM_ECDSA, CKM_EDDSA, CKM_GENERIC_SECRET_KEY_GEN,
-    CKM_RSA_PKCS_KEY_PAIR_GEN, CKM_RSA_PKCS_OAEP, CKM_SHA256_HMAC,
+    CK_ULONG, CKF_DECRYPT, CKF_DERIVE, CKF_ENCRYPT, CKF_GENERATE, CKF_GENERATE_KEY_PAIR, CKF_SIGN,
+    CKF_UNWRAP, CKF_WRAP, CKM_AES_GCM, CKM_AES_KEY_GEN, CKM_AES_KEY_WRAP, CKM_AES_KEY_WRAP_KWP,
+    CKM_AES_KEY_WRAP_PAD, CKM_EC_EDWARDS_KEY_PAIR_GEN, CKM_EC_KEY_PAIR_GEN, CKM_ECDH1_DERIVE, CKM_ECDSA,
+    CKM_EDDSA, CKM_GENERIC_SECRET_KEY_GEN, CKM_RSA_PKCS, CKM_RSA_PKCS_KEY_PAIR_GEN, CKM_RSA_PKCS_OAEP,
+    CKM_RSA_PKCS_PSS, CKM_RSA_X_509, CKM_SHA256_HMAC, CKM_SHA384_HMAC, CKM_SHA512_HMAC,
 };
 
 use crate::{
@@ -53,6 +54,11 @@ impl WrapMechanism {
             Self::Padded => "CKM_AES_KEY_WRAP_KWP",
             Self::VendorPadded => "CKM_AES_KEY_WRAP_PAD",
         }
+    }
+
+    /// Whether it wraps what has no length of a multiple of eight, as private keys.
+    pub(crate) const fn pads(self) -> bool {
+        matches!(self, Self::Padded | Self::VendorPadded)
     }
 
     /// The mechanism with this number before a wrapped key.
@@ -112,23 +118,41 @@ pub(crate) struct Capabilities {
     /// SM4 inside the token, by the configured numbers.
     pub(crate) sm4: bool,
     pub(crate) checkpoint: Option<CheckpointSignature>,
+    /// HMAC with SHA-384 and SHA-512.
+    pub(crate) longer_hmacs: [bool; 2],
+    pub(crate) pairs: PairCapabilities,
     /// RSA-OAEP: takes keys over from another token.
     pub(crate) transfer: bool,
+}
+
+/// What the token says of key pairs; whether it wraps them it does not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PairCapabilities {
+    /// The longest modulus of RSA keys that sign and decrypt, in bits; 0 without any.
+    pub(crate) rsa_bits: CK_ULONG,
+    /// Keys on some curve that sign by ECDSA and agree on secrets; on which one it does not say.
+    pub(crate) curves: bool,
+    /// Keys that sign by EdDSA.
+    pub(crate) edwards: bool,
 }
 
 impl Capabilities {
     /// Asks the token in `slot`; an error if it lacks what nothing works without.
     pub(crate) fn of(direct: &Direct, slot: Slot, sm4: Option<&VendorSm4>) -> Result<Self, OpenError> {
         let mut failed = None;
-        let mut offers = |mechanism: u64, flags: CK_ULONG| match direct.mechanism_flags(slot, mechanism) {
-            Ok(offered) => offered & flags == flags,
-            Err(Error::Pkcs11(RvError::MechanismInvalid, _)) => false,
-            // A token that cannot answer now is not taken for one that cannot do it.
-            Err(error) => {
-                failed.get_or_insert(error);
-                false
+        let mut longest = |mechanism: u64, flags: CK_ULONG| {
+            match direct.mechanism_information(slot, mechanism) {
+                Ok((offered, longest)) => (offered & flags == flags).then_some(longest),
+                Err(Error::Pkcs11(RvError::MechanismInvalid, _)) => None,
+                // A token that cannot answer now is not taken for one that cannot do it.
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    None
+                }
             }
         };
+        let rsa = longest(CKM_RSA_PKCS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR);
+        let mut offers = |mechanism: u64, flags: CK_ULONG| longest(mechanism, flags).is_some();
         let missing =
             REQUIRED.into_iter().find(|(mechanism, flag, _)| !offers(*mechanism, *flag)).map(|found| found.2);
         let wraps: Vec<_> = WrapMechanism::ALL
@@ -143,12 +167,21 @@ impl Capabilities {
         } else {
             signs(CKM_ECDSA, CKM_EC_KEY_PAIR_GEN).then_some(CheckpointSignature::Ecdsa)
         };
+        let curves = signs(CKM_ECDSA, CKM_EC_KEY_PAIR_GEN);
+        let rsa_works = offers(CKM_RSA_PKCS, CKF_SIGN)
+            && offers(CKM_RSA_PKCS_PSS, CKF_SIGN)
+            && offers(CKM_RSA_X_509, CKF_DECRYPT);
         let found = Self {
+            longer_hmacs: [CKM_SHA384_HMAC, CKM_SHA512_HMAC].map(|mechanism| offers(mechanism, CKF_SIGN)),
+            pairs: PairCapabilities {
+                rsa_bits: rsa.filter(|_| rsa_works).unwrap_or_default(),
+                curves: curves && offers(CKM_ECDH1_DERIVE, CKF_DERIVE),
+                edwards: checkpoint == Some(CheckpointSignature::EdDsa),
+            },
             aes_gcm: offers(CKM_AES_GCM, seals),
             sm4: sm4.is_some_and(|sm4| offers(sm4.generation, CKF_GENERATE) && offers(sm4.cipher, seals)),
             checkpoint,
-            transfer: offers(CKM_RSA_PKCS_OAEP, CKF_WRAP | CKF_UNWRAP)
-                && offers(CKM_RSA_PKCS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR),
+            transfer: offers(CKM_RSA_PKCS_OAEP, CKF_WRAP | CKF_UNWRAP) && rsa.is_some(),
             wraps,
         };
         match (failed, missing) {
@@ -162,6 +195,11 @@ impl Capabilities {
     /// The mechanism that wraps new keys.
     pub(crate) fn wrap(&self) -> WrapMechanism {
         self.wraps.first().copied().unwrap_or(WrapMechanism::Plain) // never empty
+    }
+
+    /// The mechanism that wraps new private keys.
+    pub(crate) fn padded_wrap(&self) -> Option<WrapMechanism> {
+        self.wraps.iter().copied().find(|mechanism| mechanism.pads())
     }
 
     /// What is missing, each with what it costs; for one line at start.

@@ -187,7 +187,7 @@ impl Hsm for Pkcs11Hsm {
     /// Calls no C function: a worker destroys the objects, at the latest when the queue is empty. For a
     /// while, a use of the key that was under way before may load it once more, but not keep it.
     fn evict(&self, material: MaterialId) {
-        self.ward.evictions.note(material);
+        self.ward.lasting.evictions.note(material);
         if self.ward.token().is_some_and(|token| token.evict(material)) {
             self.submit(Box::new(|_| ())); // wakes a worker, which sweeps after each job
         }

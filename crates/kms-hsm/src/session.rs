@@ -9,18 +9,19 @@ use cryptoki::{
     session::{Session, UserType},
     types::RawAuthPin,
 };
-use cryptoki_sys::CKM_SHA256_HMAC;
+use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CKM_SHA256_HMAC};
 use kms_core::ports::Mac;
 use zeroize::Zeroizing;
 
 use crate::{
     calls::{Call, Counters},
-    direct::{Cipher, Direct, Direction, Handle, Wrapping},
+    direct::{Cipher, Direct, Direction, Handle, Signing, Wrapping},
     failure::Failure,
+    software::Component,
 };
 
-/// The longest wrapped key that is expected: RSA of 3072 bits makes 384 bytes, AES 40.
-const MAX_WRAPPED_BYTES: usize = 512;
+/// The longest wrapped key that is expected: a private key of RSA-4096 makes 2400 bytes.
+const MAX_WRAPPED_BYTES: usize = 4096;
 
 /// An open session; it closes when it is dropped.
 pub(crate) struct TokenSession {
@@ -51,9 +52,24 @@ impl TokenSession {
     /// HMAC-SHA256.
     pub(crate) fn sign(&self, key: Handle, input: &[u8]) -> Result<Mac, Failure> {
         let mut mac = Zeroizing::new([0; 32]);
-        let answer = self.direct.sign(&self.session, CKM_SHA256_HMAC, key, input, &mut mac[..]);
+        let signing = Signing::Plain(CKM_SHA256_HMAC);
+        let answer = self.direct.sign(&self.session, signing, key, input, &mut mac[..]);
         let written = self.call(Call::Sign, answer)?;
         if written == mac.len() { Ok(mac) } else { Err(short_answer(Call::Sign)) }
+    }
+
+    /// A signature or an HMAC of exactly `length` bytes.
+    pub(crate) fn sign_with(
+        &self,
+        signing: Signing,
+        key: Handle,
+        input: &[u8],
+        length: usize,
+    ) -> Result<Vec<u8>, Failure> {
+        let mut out = vec![0; length];
+        let answer = self.direct.sign(&self.session, signing, key, input, &mut out);
+        let written = self.call(Call::Sign, answer)?;
+        if written == length { Ok(out) } else { Err(short_answer(Call::Sign)) }
     }
 
     /// Encrypts `input`; the answer has exactly `length` bytes.
@@ -111,6 +127,36 @@ impl TokenSession {
     /// Makes an object of values that are known outside, as a public key is.
     pub(crate) fn create_object(&self, template: &[Attribute]) -> Result<Handle, Failure> {
         self.call(Call::CreateObject, self.session.create_object(template)).map(Into::into)
+    }
+
+    /// Makes an object of a key that comes from outside.
+    pub(crate) fn create_secret(
+        &self,
+        template: &[Attribute],
+        secrets: &[Component],
+    ) -> Result<Handle, Failure> {
+        self.call(Call::CreateObject, self.direct.create_secret(&self.session, template, secrets))
+    }
+
+    /// Reads a part of a key that may be read; gives its length in `out`.
+    pub(crate) fn read_secret(
+        &self,
+        object: Handle,
+        kind: CK_ATTRIBUTE_TYPE,
+        out: &mut [u8],
+    ) -> Result<usize, Failure> {
+        let read = self.direct.read_attribute(&self.session, object, kind, out);
+        self.call(Call::GetAttributeValue, read)
+    }
+
+    /// Derives a secret from a private key and a peer's point.
+    pub(crate) fn derive_ecdh(
+        &self,
+        key: Handle,
+        peer: &[u8],
+        template: &[Attribute],
+    ) -> Result<Handle, Failure> {
+        self.call(Call::DeriveKey, self.direct.derive_ecdh(&self.session, key, peer, template))
     }
 
     pub(crate) fn wrap_key(

@@ -11,8 +11,9 @@ use crate::{
     door::{Description, Door, Occupied, load},
     failure::Trouble,
     inventory::Inventory,
-    keys::{self, Form},
+    keys::{self, Form, Task},
     mechanisms::{Capabilities, WrapMechanism},
+    offers,
     session::TokenSession,
     token::login,
 };
@@ -189,6 +190,10 @@ impl Trial<'_> {
             None => Err(HsmError::NotOffered { feature: "what is needed" }),
         };
         match (form, wraps) {
+            (Ok(form), Some(_)) if matches!(form.task, Task::Pair(_)) => {
+                let wrap = self.capabilities.and_then(Capabilities::padded_wrap);
+                wrap.map_or(FeatureState::Missing, |wrap| tried(offers::try_out(self.session, form, wrap)))
+            }
             (Ok(form), Some(wrap)) => tried(keys::prove_device(self.session, form, wrap)),
             (Err(HsmError::NotOffered { .. }), _) | (_, None) => FeatureState::Missing,
             (Err(error), _) => FeatureState::Fails(error.to_string()),

@@ -11,8 +11,9 @@ use std::{
 
 use cryptoki::error::{Error, RvError};
 use kms_core::{
+    SecretBytes,
     key::{BackingKey, BackingKind, MaterialId, WrappedKey},
-    ports::{HsmError, Mac},
+    ports::{HsmError, KeyPair, Mac},
 };
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
@@ -23,13 +24,23 @@ use crate::{
     direct::{Direct, Handle},
     door::{Door, Occupied, TokenState, load},
     evictions::Evictions,
-    failure::{Failure, Place, Trouble, wrapped_key_refused},
+    failure::{Damage, Failure, Place, Trouble, refused_material, wrapped_key_refused},
     inventory::{Inventory, RootKeys},
     keys::{self, Form},
     mechanisms::Capabilities,
+    offers::Offered,
+    pairs::{self, Curve, WrappedPair},
     pin::read_pin,
     session::TokenSession,
+    signing, software,
 };
+
+/// What is known of a token whenever it is open.
+#[derive(Default)]
+pub(crate) struct Lasting {
+    pub(crate) evictions: Evictions,
+    pub(crate) offered: Offered,
+}
 
 /// What all workers share from one initialisation of the module to its end.
 ///
@@ -40,7 +51,7 @@ pub(crate) struct Token {
     /// SoftHSM2 was reported to crash when threads make objects at the same time.
     anchor: Mutex<TokenSession>,
     pub(crate) cache: KeyCache,
-    evictions: Arc<Evictions>,
+    pub(crate) lasting: Arc<Lasting>,
     /// By generation; never empty.
     roots: RwLock<BTreeMap<u32, Handle>>,
     newest_label: AtomicU32,
@@ -60,7 +71,7 @@ impl Token {
         config: &Arc<Pkcs11Config>,
         direct: &Arc<Direct>,
         counters: &Arc<Counters>,
-        evictions: &Arc<Evictions>,
+        lasting: &Arc<Lasting>,
         occupied: Occupied,
         may_log_in: impl FnOnce(&TokenState) -> Result<(), OpenError>,
     ) -> Result<Self, OpenError> {
@@ -74,7 +85,7 @@ impl Token {
         Ok(Self {
             anchor: Mutex::new(anchor),
             cache: KeyCache::new(room),
-            evictions: Arc::clone(evictions),
+            lasting: Arc::clone(lasting),
             roots: RwLock::new(keys.roots),
             newest_label: AtomicU32::new(keys.newest_label),
             authentication: keys.authentication,
@@ -154,8 +165,71 @@ impl Token {
         let form = self.form(kind)?;
         let anchor = self.anchor.lock();
         let (root_generation, root) = self.newest_root()?;
-        let made = keys::make_wrapped(&anchor, form, self.capabilities.wrap(), root);
+        let made = keys::make_wrapped(&anchor, form, form.wrap(&self.capabilities), root);
         Ok(WrappedKey { root_generation, blob: made.map_err(at_anchor)? })
+    }
+
+    /// Makes a key pair, its private key wrapped under the newest root key and proved.
+    pub(crate) fn make_pair(&self, kind: BackingKind) -> Result<KeyPair, Trouble> {
+        self.require(kind)?;
+        let form = self.form(kind)?;
+        let pair = form.pair()?;
+        self.wrapping_pair(|anchor, root| {
+            pairs::make(anchor, (form, pair), form.wrap(&self.capabilities), root)
+        })
+    }
+
+    /// Makes a key pair that is given out and of which nothing stays.
+    pub(crate) fn make_data_pair(&self, kind: BackingKind) -> Result<(SecretBytes, Vec<u8>), Trouble> {
+        self.require(kind)?;
+        let pair = self.form(kind)?.pair()?;
+        pairs::give_out(&self.anchor.lock(), pair).map_err(at_anchor)
+    }
+
+    /// Brings a secret key in, wrapped under the newest root key and proved.
+    pub(crate) fn import(&self, kind: BackingKind, material: &SecretBytes) -> Result<WrappedKey, Trouble> {
+        let form = self.form(kind)?;
+        let anchor = self.anchor.lock();
+        let (root_generation, root) = self.newest_root()?;
+        let wrap = form.wrap(&self.capabilities);
+        let brought = keys::import_wrapped(&anchor, form, wrap, root, material);
+        Ok(WrappedKey { root_generation, blob: brought.map_err(refused_material).map_err(at_anchor)? })
+    }
+
+    /// Brings a private key in, wrapped under the newest root key and proved.
+    pub(crate) fn import_pair(
+        &self,
+        kind: BackingKind,
+        private_key: &SecretBytes,
+    ) -> Result<KeyPair, Trouble> {
+        self.require(kind)?;
+        let form = self.form(kind)?;
+        let pair = form.pair()?;
+        let parsed = software::parse(pair, private_key.expose_secret())
+            .ok_or(HsmError::InvalidMaterial { problem: "no PKCS#8 of such a key" })?;
+        self.wrapping_pair(|anchor, root| {
+            pairs::import(anchor, (form, pair), form.wrap(&self.capabilities), root, &parsed)
+                .map_err(refused_material)
+        })
+    }
+
+    fn wrapping_pair(
+        &self,
+        make: impl FnOnce(&TokenSession, Handle) -> Result<WrappedPair, Trouble>,
+    ) -> Result<KeyPair, Trouble> {
+        let anchor = self.anchor.lock();
+        let (root_generation, root) = self.newest_root()?;
+        let WrappedPair { blob, public_key } = make(&anchor, root).map_err(at_anchor)?;
+        Ok(KeyPair { wrapped: WrappedKey { root_generation, blob }, public_key })
+    }
+
+    /// The x coordinate that a loaded key agrees on with a checked point: an object is made for it.
+    pub(crate) fn agree(&self, curve: Curve, key: Handle, peer: &[u8]) -> Result<SecretBytes, Trouble> {
+        signing::agree(&self.anchor.lock(), curve, key, peer).map_err(|trouble| match trouble {
+            // The session is everyone's; the object is only this key's.
+            Trouble::Call(failure) if failure.damage() == Damage::Session => failure.at(Place::Anchor).into(),
+            other => other,
+        })
     }
 
     /// The same key wrapped under the newest root key.
@@ -165,7 +239,7 @@ impl Token {
         let old_root = self.root(key.wrapped.root_generation)?;
         let (root_generation, root) = self.newest_root()?;
         let old = (old_root, &key.wrapped.blob[..]);
-        let rewrap = || keys::rewrap(&anchor, form, self.capabilities.wrap(), old, root);
+        let rewrap = || keys::rewrap(&anchor, form, form.wrap(&self.capabilities), old, root);
         let moved = self.unwrapping(&anchor, rewrap)?;
         Ok(WrappedKey { root_generation, blob: moved.blob })
     }
@@ -188,7 +262,7 @@ impl Token {
                 let load = || keys::load(&anchor, form, root, &key.wrapped.blob);
                 let handle = self.unwrapping(&anchor, load)?;
                 self.counters.count_load();
-                Ok(self.cache.insert(key, handle, missing, self.evictions.may_stay(key.material)))
+                Ok(self.cache.insert(key, handle, missing, self.lasting.evictions.may_stay(key.material)))
             }
         }
     }
@@ -210,17 +284,13 @@ impl Token {
         })
     }
 
-    /// The sealing form of `kind`.
-    pub(crate) fn sealing(&self, kind: BackingKind) -> Result<crate::sealing::Sealing, HsmError> {
-        self.form(kind)?.sealing.ok_or(HsmError::NotOffered { feature: "sealing with a MAC key" })
-    }
-
     /// Makes, wraps, unwraps and computes with a key of no other use.
     pub(crate) fn self_test(&self) -> Result<(), Trouble> {
         self.prove(&self.anchor.lock())
     }
 
-    fn prove(&self, anchor: &TokenSession) -> Result<(), Trouble> {
+    /// Fails if the device does not work: makes, wraps, unwraps and computes with a key of no other use.
+    pub(crate) fn prove(&self, anchor: &TokenSession) -> Result<(), Trouble> {
         let (_, root) = self.newest_root()?;
         let made = keys::make_wrapped(anchor, Form::MAC, self.capabilities.wrap(), root);
         made.map(drop).map_err(at_anchor)

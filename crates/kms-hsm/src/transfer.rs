@@ -18,7 +18,7 @@ use crate::{
     OpenError, Pkcs11Hsm,
     direct::{Handle, Wrapping},
     failure::{Failure, Trouble, wrapped_key_refused},
-    keys::{self, Brief, Form, Proved},
+    keys::{self, Brief, Form, Proved, Task},
     mechanisms::WrapMechanism,
     session::TokenSession,
     token::{Token, at_anchor, write_out},
@@ -189,15 +189,20 @@ impl Transfer {
 
     /// Makes the keys of a move to the token that has `target`.
     pub fn depart(self, target: &TransferKey) -> Result<(Passage, Transport), HsmError> {
-        let known = |mechanism: &WrapMechanism| target.wraps.iter().any(|name| name == mechanism.name());
-        let wrap = self.token.capabilities().wraps.iter().copied().find(known);
+        let names = |mechanism: WrapMechanism| target.wraps.iter().any(|name| name == mechanism.name());
+        let wraps = &self.token.capabilities().wraps;
+        let wrap = wraps.iter().copied().find(|mechanism| names(*mechanism));
+        let padded = wraps.iter().copied().filter(|mechanism| mechanism.pads());
+        let padded_wrap = padded
+            .max_by_key(|mechanism| names(*mechanism))
+            .filter(|_| WrapMechanism::ALL.into_iter().any(|mechanism| mechanism.pads() && names(mechanism)));
         let wrap = wrap.ok_or(HsmError::NotOffered { feature: "a key wrap that the other token knows" })?;
         let (keys, transport) = {
             let anchor = self.token.anchor();
             let made = depart(&anchor, wrap, target);
             made.map_err(|trouble| HsmError::from(at_anchor(trouble)))?
         };
-        Ok((Passage { token: self.token, keys, wrap }, transport))
+        Ok((Passage { token: self.token, keys, wrap, padded_wrap }, transport))
     }
 
     /// Opens the keys of a move to this token.
@@ -212,8 +217,9 @@ impl Transfer {
             let (private, _) = found.ok_or(HsmError::NotOffered { feature: "a transfer key" })?;
             self.token.unwrapping(&anchor, || arrive(&anchor, private, transport))?
         };
-        let wrap = self.token.capabilities().wrap();
-        Ok(Passage { token: self.token, keys, wrap })
+        let capabilities = self.token.capabilities();
+        let (wrap, padded_wrap) = (capabilities.wrap(), capabilities.padded_wrap());
+        Ok(Passage { token: self.token, keys, wrap, padded_wrap })
     }
 }
 
@@ -228,14 +234,16 @@ struct PassageKeys {
 pub struct Passage {
     token: Arc<Token>,
     keys: PassageKeys,
-    /// How keys are wrapped on the side that they go to.
+    /// How secret keys are wrapped on the side that they go to.
     wrap: WrapMechanism,
+    /// How private keys are.
+    padded_wrap: Option<WrapMechanism>,
 }
 
 impl Passage {
     /// Whether this token takes keys of `kind`; says why not.
     pub fn takes(&self, kind: BackingKind) -> Result<(), HsmError> {
-        self.token.form(kind).map(drop)
+        self.token.require(kind).map_err(HsmError::from)
     }
 
     /// Wraps a key of this token under the transport key. Inside the token it exists extractable for as
@@ -253,12 +261,28 @@ impl Passage {
     pub fn take_over(&self, kind: BackingKind, moved: &MovedKey) -> Result<WrappedKey, HsmError> {
         let form = self.token.form(kind)?;
         let (root_generation, root) = self.token.newest_root()?;
-        let (blob, proof) = self.rewrap(form, (self.keys.transport, &moved.blob), root)?;
+        let blob = self.readable(&moved.blob);
+        let (blob, proof) = self.rewrap(form, (self.keys.transport, &blob), root)?;
         if proof == moved.proof {
             return Ok(WrappedKey { root_generation, blob });
         }
         let detail = "it loads as another key than the one that was handed over".to_owned();
         Err(HsmError::WrappedKeyRefused { function: "C_UnwrapKey", detail })
+    }
+
+    /// A key whose padded wrapping has a name that only the other token knows, by the name that this one has for
+    /// what should be the same: RFC 5649. If it is not, the key does not open.
+    fn readable(&self, blob: &[u8]) -> Vec<u8> {
+        let mut blob = blob.to_vec();
+        let named = blob.first().and_then(|number| WrapMechanism::numbered(*number));
+        let is_known = |mechanism| self.token.capabilities().wraps.contains(&mechanism);
+        if let (Some(named), Some(own)) = (named, self.padded_wrap)
+            && named.pads()
+            && !is_known(named)
+        {
+            blob[0] = own as u8;
+        }
+        blob
     }
 
     fn rewrap(
@@ -268,7 +292,11 @@ impl Passage {
         to: Handle,
     ) -> Result<(Vec<u8>, [u8; PROOF_BYTES]), HsmError> {
         let anchor = self.token.anchor();
-        let rewrap = || keys::rewrap(&anchor, form, self.wrap, from, to);
+        let wrap = match form.task {
+            Task::Pair(_) => self.padded_wrap.ok_or(HsmError::NotOffered { feature: "a padded key wrap" })?,
+            _ => self.wrap,
+        };
+        let rewrap = || keys::rewrap(&anchor, form, wrap, from, to);
         let Proved { blob, fingerprint } = self.token.unwrapping(&anchor, rewrap)?;
         let short = HsmError::Unavailable { function: "C_Sign", detail: "a proof is too short".to_owned() };
         Ok((blob, *fingerprint.first_chunk().ok_or(short)?))

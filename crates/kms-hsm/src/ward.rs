@@ -22,11 +22,10 @@ use crate::{
     calls::Counters,
     direct::Direct,
     door::{self, Occupied, TokenState},
-    evictions::Evictions,
     failure::Damage,
     random::RandomPool,
     session::TokenSession,
-    token::Token,
+    token::{Lasting, Token},
 };
 
 /// How long a worker waits for a renewal that is under way. It takes some 20 ms.
@@ -80,7 +79,7 @@ pub(crate) enum Condition {
 pub(crate) struct Ward {
     pub(crate) config: Arc<Pkcs11Config>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) evictions: Arc<Evictions>,
+    pub(crate) lasting: Arc<Lasting>,
     direct: Arc<Direct>,
     pub(crate) places: Vec<Place>,
     condition: Mutex<Condition>,
@@ -110,9 +109,9 @@ impl Ward {
         if config.workers == 0 {
             return Err(OpenError::ZeroCapacity("workers"));
         }
-        let (config, counters, evictions) = (Arc::new(config.clone()), Arc::default(), Arc::default());
+        let (config, counters, lasting) = (Arc::new(config.clone()), Arc::default(), Arc::default());
         let direct = door::load(&config)?;
-        let token = Token::open(&config, &direct, &counters, &evictions, Occupied::Refuse, |_| Ok(()))?;
+        let token = Token::open(&config, &direct, &counters, &lasting, Occupied::Refuse, |_| Ok(()))?;
         let token_roots = token.root_generations().into_iter().collect();
         let missing = token.capabilities().missing();
         if !missing.is_empty() {
@@ -136,7 +135,7 @@ impl Ward {
             config,
             direct,
             counters,
-            evictions,
+            lasting,
         })
     }
 
@@ -149,7 +148,7 @@ impl Ward {
             &self.config,
             &self.direct,
             &self.counters,
-            &self.evictions,
+            &self.lasting,
             Occupied::Finalise,
             may_log_in,
         )?;

@@ -10,15 +10,17 @@ use crossbeam_channel::Receiver;
 use kms_core::{
     SecretBytes,
     key::{BackingKey, BackingKind, WrappedKey},
-    ports::{HsmError, HsmJob, HsmSession, Mac},
+    ports::{HsmError, HsmJob, HsmSession, KeyPair, Mac, SigningMechanism},
 };
 use parking_lot::MutexGuard;
 
 use crate::{
     direct::Handle,
     failure::{Damage, Failure, Place as FailurePlace, Trouble},
-    sealing::Sealing,
+    keys::{Form, Task},
+    pairs::Pair,
     session::TokenSession,
+    signing::{self, SignatureRequest},
     token::at_anchor,
     ward::{Place, Seat, Ward},
 };
@@ -183,16 +185,36 @@ impl AtWork<'_> {
         self.seat.token.authentication_mac(&self.seat.session, b"dewpoint: proof of the device").is_ok()
     }
 
-    /// Whether the device opens what it seals with this key.
-    fn cipher_works(&mut self, key: &BackingKey) -> bool {
-        let proved = self
-            .sealing(key)
-            .and_then(|sealing| self.with_loaded(key, |session, handle| sealing.prove(session, handle)));
+    /// Opens foreign bytes with a key, and finds out whose fault it is if that fails: a module may call altered
+    /// bytes a general error. If the device works with this key but fails with these bytes twice, it is theirs.
+    fn opening<T>(
+        &mut self,
+        key: &BackingKey,
+        open: impl Fn(&TokenSession, Handle) -> Result<T, Trouble>,
+    ) -> Result<T, HsmError> {
+        let may_blame = |opened: &Result<T, Trouble>| matches!(opened, Err(Trouble::Call(failure)) if failure.may_blame_input());
+        let mut opened = self.with_loaded(key, &open);
+        if may_blame(&opened) && self.key_works(key) {
+            opened = self.with_loaded(key, &open);
+            if may_blame(&opened) {
+                return Err(HsmError::NotAuthentic);
+            }
+        }
+        self.conclude(opened)
+    }
+
+    /// Whether the device does with this key what needs nothing from outside.
+    fn key_works(&mut self, key: &BackingKey) -> bool {
+        let Ok(form) = self.form(key) else { return false };
+        let proved = self.with_loaded(key, |session, handle| match form.task {
+            Task::Seal(sealing) => sealing.prove(session, handle),
+            _ => form.fingerprint(session, handle).map(drop),
+        });
         proved.is_ok()
     }
 
-    fn sealing(&self, key: &BackingKey) -> Result<Sealing, Trouble> {
-        Ok(self.seat.token.sealing(key.kind)?)
+    fn form(&self, key: &BackingKey) -> Result<Form, HsmError> {
+        self.seat.token.form(key.kind)
     }
 }
 
@@ -219,6 +241,13 @@ impl HsmSession for AtWork<'_> {
         self.conclude(moved)
     }
 
+    fn prove_backing_key(&mut self, key: &BackingKey) -> Result<(), HsmError> {
+        let proved = self.seat.token.form(key.kind).map_err(Trouble::from).and_then(|form| {
+            self.with_loaded(key, |session, handle| form.fingerprint(session, handle).map(drop))
+        });
+        self.conclude(proved)
+    }
+
     fn mac(&mut self, key: &BackingKey, input: &[u8]) -> Result<Mac, HsmError> {
         if key.kind != BackingKind::Mac {
             return Err(HsmError::NotOffered { feature: "MACs with a key that seals" });
@@ -234,10 +263,9 @@ impl HsmSession for AtWork<'_> {
         associated_data: &[u8],
         plaintext: &[u8],
     ) -> Result<Vec<u8>, HsmError> {
-        let sealed = self.sealing(key).and_then(|sealing| {
-            self.with_loaded(key, |session, handle| {
-                sealing.seal(session, handle, iv, associated_data, plaintext)
-            })
+        let sealing = self.form(key)?.sealing()?;
+        let sealed = self.with_loaded(key, |session, handle| {
+            sealing.seal(session, handle, iv, associated_data, plaintext)
         });
         self.conclude(sealed)
     }
@@ -249,23 +277,80 @@ impl HsmSession for AtWork<'_> {
         associated_data: &[u8],
         sealed: &[u8],
     ) -> Result<SecretBytes, HsmError> {
-        let open = |work: &mut Self| {
-            let sealing = work.sealing(key)?;
-            work.with_loaded(key, |session, handle| {
-                sealing.open(session, handle, iv, associated_data, sealed)
-            })
+        let sealing = self.form(key)?.sealing()?;
+        let opened =
+            self.opening(key, |session, handle| sealing.open(session, handle, iv, associated_data, sealed));
+        opened.map(|mut plaintext| SecretBytes::new(std::mem::take(&mut *plaintext)))
+    }
+
+    fn offers(&mut self, kind: BackingKind) -> Result<bool, HsmError> {
+        let offers = self.seat.token.offers(kind);
+        self.conclude(offers)
+    }
+
+    fn generate_key_pair(&mut self, kind: BackingKind) -> Result<KeyPair, HsmError> {
+        let made = self.seat.token.make_pair(kind);
+        self.conclude(made)
+    }
+
+    fn generate_data_key_pair(&mut self, kind: BackingKind) -> Result<(SecretBytes, Vec<u8>), HsmError> {
+        let made = self.seat.token.make_data_pair(kind);
+        self.conclude(made)
+    }
+
+    fn sign(
+        &mut self,
+        key: &BackingKey,
+        mechanism: SigningMechanism,
+        input: &[u8],
+    ) -> Result<Vec<u8>, HsmError> {
+        let request = SignatureRequest::new(self.form(key)?.pair()?, mechanism, input)?;
+        let signature = self.with_loaded(key, |session, handle| request.sign(session, handle));
+        self.conclude(signature)
+    }
+
+    fn decrypt_rsa(&mut self, key: &BackingKey, ciphertext: &[u8]) -> Result<SecretBytes, HsmError> {
+        let Pair::Rsa { modulus_bytes } = self.form(key)?.pair()? else {
+            return Err(HsmError::NotOffered { feature: "decryption with this key" });
         };
-        let mut opened = open(self);
-        // A module may call altered bytes a general error. If the device opens what it seals with this key but
-        // fails with these bytes twice, it is theirs.
-        let may_blame = |opened: &Result<_, Trouble>| matches!(opened, Err(Trouble::Call(failure)) if failure.may_blame_input());
-        if may_blame(&opened) && self.cipher_works(key) {
-            opened = open(self);
-            if may_blame(&opened) {
-                return Err(HsmError::NotAuthentic);
-            }
+        if ciphertext.len() != modulus_bytes {
+            return Err(HsmError::NotAuthentic);
         }
-        self.conclude(opened).map(|mut plaintext| SecretBytes::new(std::mem::take(&mut *plaintext)))
+        let opened = self.opening(key, |session, handle| signing::decrypt(session, handle, ciphertext));
+        opened.map(|mut block| SecretBytes::new(std::mem::take(&mut *block)))
+    }
+
+    fn agree(&mut self, key: &BackingKey, peer: &[u8]) -> Result<SecretBytes, HsmError> {
+        let Pair::Ec(curve) = self.form(key)?.pair()? else {
+            return Err(HsmError::NotOffered { feature: "key agreement with this key" });
+        };
+        signing::check_point(curve, peer)?;
+        let token = Arc::clone(&self.seat.token);
+        let agreed = self.with_loaded(key, |_, handle| token.agree(curve, handle, peer));
+        self.conclude(agreed)
+    }
+
+    fn keyed_hash(&mut self, key: &BackingKey, input: &[u8]) -> Result<Vec<u8>, HsmError> {
+        let hash = match self.form(key)?.task {
+            Task::Hash(hash) if key.kind != BackingKind::Mac => hash,
+            _ => return Err(HsmError::NotOffered { feature: "an HMAC with this key" }),
+        };
+        let mac = self.with_loaded(key, |session, handle| Ok(hash.of(session, handle, input)?));
+        self.conclude(mac)
+    }
+
+    fn import_backing_key(
+        &mut self,
+        kind: BackingKind,
+        material: &SecretBytes,
+    ) -> Result<WrappedKey, HsmError> {
+        let brought = self.seat.token.import(kind, material);
+        self.conclude(brought)
+    }
+
+    fn import_key_pair(&mut self, kind: BackingKind, private_key: &SecretBytes) -> Result<KeyPair, HsmError> {
+        let brought = self.seat.token.import_pair(kind, private_key);
+        self.conclude(brought)
     }
 
     fn authentication_mac(&mut self, input: &[u8]) -> Result<Mac, HsmError> {

@@ -10,6 +10,7 @@ use std::{
 
 use kms_core::{MAX_IN_HSM_BUDGET, Settings, key::Scheme};
 use kms_hsm::{CipherForm, VendorSm4};
+use kms_store::EngineKind;
 use serde::Deserialize;
 
 use crate::traffic::TrafficMode;
@@ -20,6 +21,9 @@ use crate::traffic::TrafficMode;
 pub struct Config {
     /// Where the key store and the audit log live; must exist and be writable.
     pub data_dir: PathBuf,
+    /// The database of the key store.
+    #[serde(default)]
+    pub store: StoreConfig,
     /// Accounts, users and services.
     pub identity_file: PathBuf,
     /// The gRPC listener.
@@ -44,6 +48,26 @@ pub enum ClockKind {
     System,
     /// The time of a clock that stands still until a tester advances it.
     Manual,
+}
+
+/// The database of the key store. An existing store keeps its own: another name stops the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreConfig {
+    /// redb.
+    #[default]
+    Redb,
+    /// sled.
+    Sled,
+}
+
+impl From<StoreConfig> for EngineKind {
+    fn from(config: StoreConfig) -> Self {
+        match config {
+            StoreConfig::Redb => Self::Redb,
+            StoreConfig::Sled => Self::Sled,
+        }
+    }
 }
 
 /// The gRPC listener.
@@ -268,6 +292,7 @@ mod tests {
         assert_eq!(config.traffic_control.mode, TrafficMode::Enforce);
         assert_eq!(config.hsm.root_label, default_root_label());
         assert!(config.admin.is_some());
+        assert_eq!(config.store, StoreConfig::Redb);
         assert_eq!(config.hsm.cipher, CipherConfig::default());
         assert_eq!((config.hsm.renew_after, config.hsm.sm4), (kms_hsm::DEFAULT_RENEW_AFTER, None));
         let with_sm4: Config = toml::from_str(&SAMPLE.replace("# [hsm.sm4]", "[hsm.sm4]").replace("#= ", ""))
@@ -296,6 +321,16 @@ mod tests {
         let settings = config.expect("the sample parses").hsm.cipher.settings();
         let expected = Settings { aes_256: Scheme::InHsm, sm4: Scheme::DerivedKey, in_hsm_budget: 7 };
         assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn the_store_is_one_of_two() {
+        let store = |name: &str| {
+            toml::from_str::<Config>(&SAMPLE.replace("store = \"redb\"", name)).map(|config| config.store)
+        };
+        assert_eq!(store("store = \"sled\""), Ok(StoreConfig::Sled));
+        assert_eq!(store(""), Ok(StoreConfig::Redb));
+        store("store = \"sqlite\"").expect_err("no such store");
     }
 
     #[test]

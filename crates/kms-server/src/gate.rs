@@ -5,24 +5,34 @@ use std::{sync::Arc, time::Duration};
 use kms_core::{
     Call, Error, Recorded, Refused, RequestId, Service,
     error::Unauthenticated,
-    identity::{Origin, Stranger},
+    identity::{Caller, Origin, Stranger},
     operation::OperationName,
     ops::Operation,
     ports::Clock,
+};
+use tokio::{
+    runtime::Handle,
+    sync::mpsc::{Receiver, channel},
+    task::spawn_blocking,
 };
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::{
+    backup::copy::{self, Part},
     identity::{Claims, Identities},
     metrics::Metrics,
     peer::Peer,
     rotation::Rotation,
     traffic::{Passage, TrafficControl},
+    upkeep::Upkeep,
 };
 
 /// How long the HSM may keep a call waiting, unless its client allows less.
 pub(crate) const HSM_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many parts of a backup may wait for a slow client.
+const PARTS_IN_FLIGHT: usize = 4;
 
 /// Everything that a transport needs to answer calls.
 #[allow(missing_debug_implementations, reason = "holds the service, which has nothing to show")]
@@ -37,6 +47,8 @@ pub(crate) struct Gate {
     pub metrics: Metrics,
     /// What carries rotations of the root key out.
     pub rotation: Arc<Rotation>,
+    /// What does what falls due.
+    pub upkeep: Arc<Upkeep>,
     /// The machine's clock, whatever clock the keys go by: a call takes as long as it takes, and a certificate is what
     /// its authority made for the real world. In dev mode a tester may let years pass, and must not lock himself out.
     pub clock: Arc<dyn Clock>,
@@ -71,24 +83,7 @@ impl Gate {
         claims: Result<Claims<'_>, Unauthenticated>,
         operation: Result<O, Error>,
     ) -> Result<Recorded<O::Output>, Refused> {
-        let caller = claims.and_then(|claims| self.identities.caller(peer, claims, self.clock.now()));
-        let caller = match caller {
-            Ok(caller) => caller,
-            Err(why) => {
-                let certificate = peer.certificate.as_ref().map(|certificate| certificate.fingerprint);
-                let origin = Origin::Stranger(Stranger { source: peer.source, certificate });
-                let error = Error::Unauthenticated(why);
-                return Err(self.service.refuse(O::NAME, request_id, origin, error).await);
-            }
-        };
-        match self.traffic.check(&caller.user, O::NAME.info().traffic) {
-            Ok(Passage::Free) => {}
-            Ok(Passage::Reported) => self.metrics.over_limit(O::NAME),
-            Err(throttled) => {
-                let error = Error::Throttled(throttled);
-                return Err(self.service.refuse(O::NAME, request_id, Origin::Caller(caller), error).await);
-            }
-        }
+        let caller = self.caller(O::NAME, request_id, peer, claims).await?;
         let call = Call { request_id, caller, patience };
         let (call, operation) = if operation.as_ref().is_ok_and(Operation::may_change) {
             (call, operation)
@@ -102,6 +97,61 @@ impl Gate {
         let service = self.service.clone();
         let task = self.changes.spawn(async move { service.run(call, operation).await }.in_current_span());
         task.await.unwrap_or_else(|_| Err(Refused::task_died()))
+    }
+
+    /// Who calls, if he may call now: identity, then traffic control.
+    async fn caller(
+        &self,
+        name: OperationName,
+        request_id: RequestId,
+        peer: &Peer,
+        claims: Result<Claims<'_>, Unauthenticated>,
+    ) -> Result<Caller, Refused> {
+        let caller = claims.and_then(|claims| self.identities.caller(peer, claims, self.clock.now()));
+        let caller = match caller {
+            Ok(caller) => caller,
+            Err(why) => {
+                let certificate = peer.certificate.as_ref().map(|certificate| certificate.fingerprint);
+                let origin = Origin::Stranger(Stranger { source: peer.source, certificate });
+                let error = Error::Unauthenticated(why);
+                return Err(self.service.refuse(name, request_id, origin, error).await);
+            }
+        };
+        match self.traffic.check(&caller.user, name.info().traffic) {
+            Ok(Passage::Free) => {}
+            Ok(Passage::Reported) => self.metrics.over_limit(name),
+            Err(throttled) => {
+                let error = Error::Throttled(throttled);
+                return Err(self.service.refuse(name, request_id, Origin::Caller(caller), error).await);
+            }
+        }
+        Ok(caller)
+    }
+
+    /// Begins a backup of the key store, to its end whether or not its client still waits; answers its parts.
+    pub(crate) async fn back_up(
+        self: &Arc<Self>,
+        request_id: RequestId,
+        peer: &Peer,
+        claims: Result<Claims<'_>, Unauthenticated>,
+    ) -> Result<Receiver<Result<Part, Refused>>, Refused> {
+        let name = OperationName::CreateBackup;
+        let started = self.clock.monotonic();
+        let span = tracing::info_span!("call", %request_id, operation = name.info().name);
+        let begun = async {
+            let caller = self.caller(name, request_id, peer, claims).await?;
+            let (service, runtime) = (self.service.clone(), Handle::current());
+            // The store may take long for its snapshot.
+            let begin = move || runtime.block_on(service.begin_backup(request_id, caller));
+            spawn_blocking(begin).await.unwrap_or_else(|_| Err(Refused::task_died()))
+        };
+        let begun = begun.instrument(span.clone()).await;
+        let elapsed = self.clock.monotonic().saturating_sub(started);
+        span.in_scope(|| self.observe(name, begun.as_ref().err().map(Refused::error), elapsed));
+        let (begun, service) = (begun?, self.service.clone());
+        let (sender, parts) = channel(PARTS_IN_FLIGHT);
+        self.changes.spawn(async move { copy::produce(&service, begun, &sender).await }.instrument(span));
+        Ok(parts)
     }
 
     fn observe(&self, name: OperationName, error: Option<&Error>, elapsed: Duration) {

@@ -23,3 +23,4 @@ pub mod server;
 pub mod supervisor;
 mod tls;
 mod traffic;
+mod upkeep;

@@ -54,10 +54,12 @@ enum Command {
     /// The service must be stopped. Prints the backup's digest: tell it to whoever runs `dewpoint restore`, by another
     /// way than the file. Who holds the new token and this file has all keys.
     Backup(backup::BackupOptions),
-    /// Move to another token, step 3: make the new deployment's store of the backup
+    /// Make a store of a backup: of `dewctl backup`, or step 3 of a move to another token
     ///
-    /// Nothing is written unless the whole backup is what its maker told of, made for this token. Destroys the key
-    /// pair of step 1 at the end.
+    /// A backup of `dewctl backup` is for the same token: its seal, every value's authentication and every key, by an
+    /// unwrap in the HSM, are proved before anything can serve; what was found is printed, and --drill leaves it at
+    /// that. A backup of `dewpoint backup` moves to this token: nothing is written unless the whole backup is what
+    /// its maker told of, made for this token; the key pair of step 1 is destroyed at the end.
     Restore(backup::RestoreOptions),
 }
 

@@ -5,7 +5,7 @@ use std::{fs, io, path::Path, sync::Arc};
 use kms_audit::{FileLog, LogConfig};
 use kms_core::{Ports, key::BackingKind, ports::Clock};
 use kms_hsm::{Pkcs11Config, Pkcs11Hsm};
-use kms_store::RedbStore;
+use kms_store::EmbeddedStore;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -73,7 +73,11 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    pub(crate) fn of(hsm: Pkcs11Hsm, store: RedbStore, (log, opened): (FileLog, kms_audit::Opened)) -> Self {
+    pub(crate) fn of(
+        hsm: Pkcs11Hsm,
+        store: EmbeddedStore,
+        (log, opened): (FileLog, kms_audit::Opened),
+    ) -> Self {
         let machine = Arc::new(SystemClock::start());
         let (manual_clock, changes) = (None, TaskTracker::new());
         let adapters = Adapters { hsm: Arc::new(hsm), log: Arc::new(log), machine, manual_clock, changes };
@@ -110,7 +114,7 @@ pub(crate) fn open(config: &Config) -> Result<Opened, ServeError> {
         return Err(ServeError::LogLost);
     }
     let log = open_log(config)?;
-    let store = open_store(&config.data_dir.join("store"))?;
+    let store = open_store(config, &config.data_dir.join("store"))?;
     Opened::of(hsm, store, log).with_clock(config)
 }
 
@@ -145,9 +149,9 @@ pub(crate) fn open_log(config: &Config) -> Result<(FileLog, kms_audit::Opened), 
     Ok((log, opened))
 }
 
-pub(crate) fn open_store(directory: &Path) -> Result<RedbStore, ServeError> {
+pub(crate) fn open_store(config: &Config, directory: &Path) -> Result<EmbeddedStore, ServeError> {
     private_directory(directory)?;
-    Ok(RedbStore::open(directory)?)
+    Ok(EmbeddedStore::open(directory, config.store.into())?)
 }
 
 fn check_data_directory(path: &Path) -> Result<(), ServeError> {

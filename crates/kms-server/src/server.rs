@@ -27,6 +27,7 @@ use crate::{
     rotation::{self, Rotation},
     tls,
     traffic::TrafficControl,
+    upkeep,
 };
 pub use crate::{opening::initialise, serve_error::ServeError};
 
@@ -76,6 +77,7 @@ pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningSe
         traffic: TrafficControl::new(config.traffic_control.mode),
         metrics: Metrics::new(adapters.hsm.clone(), adapters.log.clone(), rotation.clone()),
         rotation,
+        upkeep: Arc::default(),
         clock: adapters.machine.clone(),
         changes: adapters.changes.clone(),
     });
@@ -104,6 +106,7 @@ async fn listen(
         )),
         tokio::spawn(tidy(gate.clone(), told_stop.clone())),
         carry_out_rotations(&gate, told_stop.clone()),
+        tokio::spawn(upkeep::drive(gate.upkeep.clone(), gate.service.clone(), told_stop.clone())),
     ];
     let mut admin = None;
     if let Some(listener) = listeners.admin {

@@ -1,4 +1,4 @@
-//! Measures the store on the disk of the directory that is given: `measure DIRECTORY [RECORDS]`.
+//! Measures the store on the disk of the directory that is given: `measure ENGINE DIRECTORY [RECORDS]`.
 
 use std::{
     env,
@@ -14,7 +14,7 @@ use std::{
 
 use futures_executor::block_on;
 use kms_core::ports::{KeyStore, MAX_MUTATIONS, Mutation, StoreError, StoreKey, Transaction};
-use kms_store::RedbStore;
+use kms_store::{EmbeddedStore, EngineKind};
 
 const RECORD: [u8; 600] = [7; 600];
 const PUTS: u64 = 20_000;
@@ -22,12 +22,15 @@ const READS: u64 = 200_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
-    let directory = arguments.next().ok_or("usage: measure DIRECTORY [RECORDS]")?;
+    let usage = "usage: measure redb|sled DIRECTORY [RECORDS]";
+    let named = arguments.next().ok_or(usage)?;
+    let engine = EngineKind::ALL.into_iter().find(|engine| engine.name() == named).ok_or(usage)?;
+    let directory = arguments.next().ok_or(usage)?;
     let records = arguments.next().map_or(Ok(100_000), |text| text.parse())?;
     let directory = Path::new(&directory);
     fs::create_dir_all(directory)?;
 
-    let store = RedbStore::open(directory)?;
+    let store = EmbeddedStore::open(directory, engine)?;
     load(&store, records)?;
     for writers in [1, 16, 64] {
         let puts = if writers == 1 { PUTS / 10 } else { PUTS };
@@ -36,8 +39,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (all, few) = (spread(records), spread(records.min(1000)));
     report("reads, most from the file", READS, || read(&store, &all))?;
     report("reads, most from the cache", READS, || read(&store, &few))?;
+    report("a snapshot of all", 1, || snapshot(&store))?;
     drop(store);
-    report("opening", 1, || RedbStore::open(directory).map(drop).map_err(Into::into))
+    report("opening", 1, || EmbeddedStore::open(directory, engine).map(drop).map_err(Into::into))
 }
 
 fn report(
@@ -62,7 +66,7 @@ fn put(number: u64) -> Mutation {
     Mutation::Put(key(number), RECORD.to_vec())
 }
 
-fn load(store: &RedbStore, records: u64) -> Result<(), StoreError> {
+fn load(store: &EmbeddedStore, records: u64) -> Result<(), StoreError> {
     let numbers: Vec<_> = (0..records).collect();
     for chunk in numbers.chunks(MAX_MUTATIONS * 100) {
         let commits: Vec<_> = chunk
@@ -77,7 +81,7 @@ fn load(store: &RedbStore, records: u64) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn write(store: &RedbStore, records: u64, puts: u64, writers: u64) -> Result<(), Box<dyn Error>> {
+fn write(store: &EmbeddedStore, records: u64, puts: u64, writers: u64) -> Result<(), Box<dyn Error>> {
     let next = AtomicU64::new(0);
     let work = || -> Result<(), StoreError> {
         loop {
@@ -97,10 +101,16 @@ fn write(store: &RedbStore, records: u64, puts: u64, writers: u64) -> Result<(),
     })
 }
 
-fn read(store: &RedbStore, keys: &[StoreKey]) -> Result<(), Box<dyn Error>> {
+fn read(store: &EmbeddedStore, keys: &[StoreKey]) -> Result<(), Box<dyn Error>> {
     for key in keys {
         block_on(store.get_many(slice::from_ref(key)))?;
     }
+    Ok(())
+}
+
+fn snapshot(store: &EmbeddedStore) -> Result<(), Box<dyn Error>> {
+    let mut snapshot = block_on(store.snapshot())?;
+    while !block_on(snapshot.page(1000))?.is_empty() {}
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::EngineKind;
+
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -36,6 +38,16 @@ pub enum OpenError {
         found: u64,
         /// The format number that this version reads.
         expected: u64,
+    },
+    /// The directory holds a database of another engine: the configuration names the wrong one.
+    #[error("{} is a database of {found}, and the store is to be {expected}", path.display())]
+    OtherEngine {
+        /// The database.
+        path: PathBuf,
+        /// Its engine.
+        found: EngineKind,
+        /// The engine that was asked for.
+        expected: EngineKind,
     },
     /// The writer's thread cannot be started.
     #[error("cannot start the store's writer: {source}")]

@@ -1,4 +1,5 @@
-//! The key-record store: redb behind the store port, with one writer thread that commits for all.
+//! The key-record store: an embedded database behind the store port, with one writer thread that
+//! commits for all.
 //!
 //! Three rules hold throughout, and the tests break the disk to see that they do:
 //! an acknowledged transaction survives a loss of power; an error says truthfully whether anything
@@ -13,5 +14,6 @@ mod queue;
 mod store;
 mod writer;
 
+pub use engine::EngineKind;
 pub use error::OpenError;
-pub use store::RedbStore;
+pub use store::EmbeddedStore;

@@ -8,8 +8,9 @@ use parking_lot::{Condvar, Mutex};
 
 /// The most transactions in one commit: bounds how long the first of them waits.
 const BATCH_COUNT: usize = 1024;
-/// The most bytes in one commit, give or take one transaction.
-const BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// The most bytes in one commit, give or take one transaction. sled's recovery rests on a bound: space that a commit
+/// frees must not be used again by the same one, and it is not before three segments (24 MiB) are written.
+const BATCH_BYTES: usize = 1024 * 1024;
 /// The most bytes that may wait: beyond it callers are refused instead of filling the memory.
 const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// What a queued transaction costs beyond the bytes of its keys and values.

@@ -6,13 +6,15 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use kms_core::ports::{BoxFuture, KeyStore, Revision, StoreError, StoreKey, Transaction, Versioned};
+use kms_core::ports::{
+    BoxFuture, KeyStore, Revision, Snapshot, StoreError, StoreKey, Transaction, Versioned,
+};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
     OpenError,
     cache::ReadCache,
-    engine::Engine,
+    engine::{Engine, EngineKind, Fault, guarded},
     files::Files,
     limits,
     queue::{Job, Queue},
@@ -22,37 +24,40 @@ use crate::{
 /// What callers and the writer's thread share.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    pub(crate) kind: EngineKind,
     pub(crate) files: Files,
     /// `None` after a failure, until it could be opened again. Readers hold the lock for the whole
     /// read, so that closing waits for them.
-    pub(crate) engine: RwLock<Option<Engine>>,
+    pub(crate) engine: RwLock<Option<Box<dyn Engine>>>,
     /// Locked after `engine` where both are held.
     pub(crate) cache: Mutex<ReadCache>,
     pub(crate) queue: Queue,
 }
 
-/// Key records in one redb file, `keys.redb`, in a directory that one process at a time may open.
+/// Key records in one embedded database, in a directory that one process at a time may open.
 ///
 /// One thread commits for all callers: what is queued while a commit runs becomes the next commit.
 /// Reads are answered on the calling thread, all keys of one call from one snapshot: from memory if
-/// they were read before, else from the file.
+/// they were read before, else from the database.
 ///
 /// After an I/O error the database is closed and opened again, at once, then with each transaction
 /// and every second; until that works, all calls answer [`StoreError::Unavailable`].
 ///
-/// Dropping the store commits what is queued and closes the file.
+/// Dropping the store commits what is queued and closes the database.
 #[derive(Debug)]
-pub struct RedbStore {
+pub struct EmbeddedStore {
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
 }
 
-impl RedbStore {
-    /// Opens the store in `directory`, which must exist; makes the file if there is none.
-    pub fn open(directory: &Path) -> Result<Self, OpenError> {
-        let files = Files::lock(directory)?;
-        let engine = Engine::create_or_open(&files)?;
+impl EmbeddedStore {
+    /// Opens the store in `directory`, which must exist; makes the database if there is none. One of
+    /// another kind is refused.
+    pub fn open(directory: &Path, kind: EngineKind) -> Result<Self, OpenError> {
+        let files = Files::lock(directory, kind)?;
+        let engine = kind.create_or_open(&files)?;
         let shared = Arc::new(Shared {
+            kind,
             files,
             engine: RwLock::new(None),
             cache: Mutex::new(ReadCache::new()),
@@ -77,15 +82,15 @@ impl RedbStore {
         })
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Engine) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+    fn read<T>(&self, read: impl FnOnce(&dyn Engine) -> Result<T, Fault>) -> Result<T, StoreError> {
         let engine = self.shared.engine.read();
         let Some(engine) = engine.as_ref() else {
             return Err(StoreError::Unavailable { detail: "closed after an I/O error".into() });
         };
-        read(engine).map_err(|error| {
+        guarded(|| read(&**engine)).map_err(|error| {
             tracing::error!(%error, "a read from the key store failed");
             // Reopening helps against a disk that failed, not against damage.
-            if !matches!(error, redb::Error::Corrupted(_)) {
+            if !matches!(error, Fault::Damaged(_)) {
                 self.shared.queue.request_reopen();
             }
             StoreError::Unavailable { detail: error.to_string() }
@@ -93,7 +98,7 @@ impl RedbStore {
     }
 }
 
-impl KeyStore for RedbStore {
+impl KeyStore for EmbeddedStore {
     fn get_many<'a>(
         &'a self,
         keys: &'a [StoreKey],
@@ -110,6 +115,10 @@ impl KeyStore for RedbStore {
         Box::pin(async move { self.read(|engine| engine.read_range(prefix, after, limit)) })
     }
 
+    fn snapshot(&self) -> BoxFuture<'_, Result<Box<dyn Snapshot>, StoreError>> {
+        Box::pin(async move { self.read(|engine| engine.snapshot(&self.shared.files)) })
+    }
+
     fn transact(&self, transaction: Transaction) -> BoxFuture<'_, Result<Revision, StoreError>> {
         let queued = limits::check(&transaction).and_then(|()| {
             let (job, answer) = Job::new(transaction);
@@ -123,7 +132,7 @@ impl KeyStore for RedbStore {
     }
 }
 
-impl Drop for RedbStore {
+impl Drop for EmbeddedStore {
     fn drop(&mut self) {
         self.shared.queue.close();
         let Some(writer) = self.writer.take() else { return };

@@ -7,7 +7,6 @@ use kms_core::ports::{Mutation, Revision, StoreError};
 use crate::{
     OpenError,
     engine::{Batch, Engine, Failure},
-    files::from_redb,
     queue::{Job, Work},
     store::Shared,
 };
@@ -27,7 +26,7 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// A writer on `engine`.
-    pub(crate) fn start(shared: Arc<Shared>, engine: Engine) -> Result<Self, OpenError> {
+    pub(crate) fn start(shared: Arc<Shared>, engine: Box<dyn Engine>) -> Result<Self, OpenError> {
         let mut writer = Self { shared, durable: 0, closed: None };
         writer.install(engine)?;
         Ok(writer)
@@ -56,7 +55,10 @@ impl Writer {
                 tracing::error!("the key store's file was deleted or replaced");
                 return refuse(jobs, "the file was deleted or replaced");
             }
-            Some(engine) => engine.commit(jobs.iter().map(|job| &job.transaction)),
+            Some(engine) => {
+                let transactions: Vec<_> = jobs.iter().map(|job| &job.transaction).collect();
+                engine.commit(&transactions)
+            }
             None => return refuse(jobs, self.closed.as_deref().unwrap_or("closed")),
         };
         match result {
@@ -119,13 +121,13 @@ impl Writer {
 
     fn try_reopen(&mut self) -> Result<(), OpenError> {
         self.shared.files.settle()?;
-        let engine = Engine::open(&self.shared.files)?;
+        let engine = self.shared.kind.open(&self.shared.files)?;
         self.install(engine)
     }
 
-    fn install(&mut self, engine: Engine) -> Result<(), OpenError> {
+    fn install(&mut self, engine: Box<dyn Engine>) -> Result<(), OpenError> {
         let path = self.shared.files.path();
-        let revision = engine.last_revision().map_err(|error| from_redb(path, error))?;
+        let revision = engine.last_revision().map_err(|fault| fault.at(path))?;
         if revision < self.durable {
             let detail = format!("it ends at revision {revision}, after {} was acknowledged", self.durable);
             return Err(OpenError::Damaged { path: path.into(), detail });

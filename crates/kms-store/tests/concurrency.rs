@@ -7,17 +7,24 @@ use std::{
 
 use futures_executor::block_on;
 use kms_core::ports::{Condition, KeyStore, Mutation, StoreError, StoreKey, Transaction, Versioned};
-use kms_store::RedbStore;
+use kms_store::{EmbeddedStore, EngineKind};
 use tempfile::TempDir;
 
 mod support;
-use support::{key, open, put, read};
+use support::{key, on_every_engine, open, put, read};
+
+on_every_engine!(
+    a_read_sees_what_was_acknowledged_before_it_began_and_no_half_of_it,
+    a_deleted_value_does_not_come_back,
+    threads_that_compare_and_set_one_counter_lose_no_increment,
+    dropping_the_store_commits_what_is_queued,
+);
 
 const READERS: usize = 2;
 
-fn store() -> (TempDir, RedbStore) {
+fn store(engine: EngineKind) -> (TempDir, EmbeddedStore) {
     let directory = TempDir::new().expect("a temporary directory");
-    let store = open(directory.path());
+    let store = open(directory.path(), engine);
     (directory, store)
 }
 
@@ -25,7 +32,7 @@ fn number(versioned: &Versioned) -> u64 {
     u64::from_be_bytes(versioned.value.as_ref().try_into().expect("8 bytes were written"))
 }
 
-fn commit(store: &RedbStore, mutations: Vec<Mutation>) {
+fn commit(store: &EmbeddedStore, mutations: Vec<Mutation>) {
     block_on(store.transact(Transaction { conditions: vec![], mutations })).expect("the store works");
 }
 
@@ -55,10 +62,9 @@ fn while_reading(read: impl Fn() + Sync, write: impl FnOnce()) {
     });
 }
 
-#[test]
-fn a_read_sees_what_was_acknowledged_before_it_began_and_no_half_of_it() {
+fn a_read_sees_what_was_acknowledged_before_it_began_and_no_half_of_it(engine: EngineKind) {
     const KEYS: usize = 50;
-    let (_directory, store) = store();
+    let (_directory, store) = store(engine);
     let acknowledged = AtomicU64::new(0);
     let keys: Vec<_> = (0..KEYS).map(|number| key(&number.to_string())).collect();
     let write = |number: u64| {
@@ -86,9 +92,8 @@ fn a_read_sees_what_was_acknowledged_before_it_began_and_no_half_of_it() {
     );
 }
 
-#[test]
-fn a_deleted_value_does_not_come_back() {
-    let (_directory, store) = store();
+fn a_deleted_value_does_not_come_back(engine: EngineKind) {
+    let (_directory, store) = store(engine);
     let with_absent = [key("key"), key("absent")];
     while_reading(
         || {
@@ -105,11 +110,10 @@ fn a_deleted_value_does_not_come_back() {
     );
 }
 
-#[test]
-fn threads_that_compare_and_set_one_counter_lose_no_increment() {
+fn threads_that_compare_and_set_one_counter_lose_no_increment(engine: EngineKind) {
     const WRITERS: u64 = 8;
     const INCREMENTS: u64 = 50;
-    let (_directory, store) = store();
+    let (_directory, store) = store(engine);
     put(&store, "counter", &0_u64.to_be_bytes()).expect("the store works");
     thread::scope(|scope| {
         for _ in 0..WRITERS {
@@ -120,7 +124,7 @@ fn threads_that_compare_and_set_one_counter_lose_no_increment() {
     assert_eq!(number(&counter), WRITERS * INCREMENTS);
 }
 
-fn increment(store: &RedbStore) {
+fn increment(store: &EmbeddedStore) {
     loop {
         let current = read(store, "counter").expect("the store works").expect("it is there");
         let conditions = vec![Condition::Revision(key("counter"), current.revision)];
@@ -134,14 +138,13 @@ fn increment(store: &RedbStore) {
     }
 }
 
-#[test]
-fn dropping_the_store_commits_what_is_queued() {
-    let (directory, store) = store();
+fn dropping_the_store_commits_what_is_queued(engine: EngineKind) {
+    let (directory, store) = store(engine);
     for number in 0..500 {
         let mutations = vec![Mutation::Put(key(&number.to_string()), vec![0; 100])];
         drop(store.transact(Transaction { conditions: vec![], mutations }));
     }
     drop(store);
-    let store = open(directory.path());
+    let store = open(directory.path(), engine);
     assert_eq!(block_on(store.range(b"", None, 1000)).expect("the store works").len(), 500);
 }

@@ -1,4 +1,4 @@
-//! The store port's contract, on the fake and on redb.
+//! The store port's contract, on the fake and on every engine.
 
 use std::{cell::Cell, fs};
 
@@ -7,26 +7,27 @@ use kms_core::{
     ports::{StoreError, Versioned},
     testing::store::{FakeKeyStore, key_store_contract},
 };
-use kms_store::RedbStore;
+use kms_store::{EmbeddedStore, EngineKind};
 use tempfile::TempDir;
 
 mod support;
-use support::{put, read};
+use support::{on_every_engine, put, read};
+
+on_every_engine!(the_engine_keeps_the_contract);
 
 #[test]
 fn the_fake_keeps_the_contract() {
     block_on(key_store_contract(async || FakeKeyStore::default()));
 }
 
-#[test]
-fn redb_keeps_the_contract() {
+fn the_engine_keeps_the_contract(engine: EngineKind) {
     let parent = TempDir::new().expect("a temporary directory");
     let count = Cell::new(0);
     block_on(key_store_contract(async || {
         count.set(count.get() + 1);
         let directory = parent.path().join(count.get().to_string());
         fs::create_dir(&directory).expect("a new directory");
-        RedbStore::open(&directory).expect("the store opens")
+        EmbeddedStore::open(&directory, engine).expect("the store opens")
     }));
 }
 

@@ -156,7 +156,7 @@ pub struct Tombstone {
     /// When it was destroyed.
     pub at: Timestamp,
     /// The newest generation of the root key that wrapped any of its material: while one up to it lives, old
-    /// pages and backups can still be opened.
+    /// pages and backups can still be opened. 0: it never had any.
     pub root_generation: u32,
 }
 
@@ -192,6 +192,29 @@ impl KeyRecord {
     /// Whether only its tombstone is left.
     pub fn is_destroyed(&self) -> bool {
         self.destroyed.is_some()
+    }
+
+    /// Takes its material away. What tells the same material again stays. The state is the caller's business.
+    pub(crate) fn drop_material(&mut self) {
+        self.versions.clear();
+        if let Some(import) = &mut self.import {
+            import.expires = None;
+        }
+    }
+
+    /// Makes a tombstone of it: what names it, whose it was, and what it takes until nothing can open its material any
+    /// more. `newest_root` is the generation that wraps new keys now.
+    pub(crate) fn bury(&mut self, at: Timestamp, newest_root: u32) {
+        let wrapping = self.versions.iter().map(|version| version.wrapped.root_generation).max();
+        // Imported material that was deleted before: some generation up to the newest wrapped it.
+        let deleted = self.import.is_some().then_some(newest_root);
+        let root_generation = wrapping.max(deleted).unwrap_or(0);
+        self.versions.clear();
+        self.aliases.clear();
+        self.tags.clear();
+        self.description.clear();
+        (self.deletion_due, self.rotation, self.import, self.replication) = (None, None, None, None);
+        self.destroyed = Some(Tombstone { at, root_generation });
     }
 
     /// Whether it has this name, as its first or as a further one.

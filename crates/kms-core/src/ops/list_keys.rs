@@ -30,6 +30,10 @@ impl PageSize {
             _ => Err(Error::invalid(Field::PageSize, "must be at most 1000")),
         }
     }
+
+    pub(crate) fn get(self) -> usize {
+        self.0
+    }
 }
 
 /// Where the page before ended. What it says is confined to the caller's own lists.

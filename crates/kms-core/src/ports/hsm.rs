@@ -48,9 +48,58 @@ pub enum HsmError {
         /// What is missing, as `SM4-GCM`.
         feature: &'static str,
     },
+    /// Key material or a public point that comes from outside is malformed, or of another kind than it should be.
+    #[error("key material is not what it should be: {problem}")]
+    InvalidMaterial {
+        /// What is wrong with it; never the material itself.
+        problem: &'static str,
+    },
     /// The answer did not come in time; the call may still be under way.
     #[error("the HSM did not answer in time")]
     TimedOut,
+}
+
+/// The hash that a signature is made over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum DigestAlgorithm {
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+impl DigestAlgorithm {
+    /// The length of its digests.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
+}
+
+/// How a private key signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SigningMechanism {
+    /// RSASSA-PKCS1-v1_5. RFC 8017 §8.2.
+    RsaPkcs1(DigestAlgorithm),
+    /// RSASSA-PSS; MGF1 with the same hash, and a salt as long as the digest. RFC 8017 §8.1.
+    RsaPss(DigestAlgorithm),
+    /// ECDSA over a digest of any hash; what is longer than the curve's order is cut. FIPS 186-5 §6.4.
+    Ecdsa,
+    /// Ed25519 over the message itself. RFC 8032 §5.1.
+    EdDsa,
+}
+
+/// A new key pair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPair {
+    /// The private key.
+    pub wrapped: WrappedKey,
+    /// The public key: a SubjectPublicKeyInfo in DER.
+    // RFC 5280 §4.1.2.7, with RFC 8017 (RSA), RFC 5480 (EC) and RFC 8410 (Ed25519).
+    pub public_key: Vec<u8>,
 }
 
 /// Work for one HSM session: plain synchronous code.
@@ -76,12 +125,16 @@ pub trait HsmSession {
 
     /// Makes a backing key inside the token, wraps it under the newest root key, proves that the
     /// wrapped form loads again and computes what the original computes, and destroys the extractable
-    /// original.
+    /// original. For all secret keys; pairs are made by [`generate_key_pair`](Self::generate_key_pair).
     fn generate_backing_key(&mut self, kind: BackingKind) -> Result<WrappedKey, HsmError>;
 
     /// The same key wrapped under the newest root key, proved to load as the same key. Inside the
     /// token it exists extractable for as long as this takes.
     fn rewrap_backing_key(&mut self, key: &BackingKey) -> Result<WrappedKey, HsmError>;
+
+    /// Proves that a wrapped key loads and computes. Nothing of what it computes is answered, and no budget of
+    /// uses is touched.
+    fn prove_backing_key(&mut self, key: &BackingKey) -> Result<(), HsmError>;
 
     /// HMAC-SHA256 of `input` under a backing key, computed inside the token. Loads the key as a
     /// private, sensitive, non-extractable session object if it is not loaded yet.
@@ -108,6 +161,53 @@ pub trait HsmSession {
         associated_data: &[u8],
         sealed: &[u8],
     ) -> Result<SecretBytes, HsmError>;
+
+    /// Whether the token makes, wraps, loads and uses keys of this kind. Found out once by doing it: the first
+    /// question may take as long as it takes to make such a key.
+    fn offers(&mut self, kind: BackingKind) -> Result<bool, HsmError>;
+
+    /// Makes a key pair inside the token, wraps the private key under the newest root key, proves that the
+    /// wrapped form loads and signs what the public key verifies, and destroys the extractable original.
+    fn generate_key_pair(&mut self, kind: BackingKind) -> Result<KeyPair, HsmError>;
+
+    /// Makes a key pair inside the token and hands both halves out: the private key as PKCS#8 in DER, and the
+    /// public key as SubjectPublicKeyInfo. The token keeps nothing of it.
+    fn generate_data_key_pair(&mut self, kind: BackingKind) -> Result<(SecretBytes, Vec<u8>), HsmError>;
+
+    /// Signs with a private key: `input` is the digest, or for [`SigningMechanism::EdDsa`] the message.
+    ///
+    /// The signature of an RSA key is as long as its modulus; ECDSA's is r and s, each as long as the curve's
+    /// order; Ed25519's has 64 bytes.
+    fn sign(
+        &mut self,
+        key: &BackingKey,
+        mechanism: SigningMechanism,
+        input: &[u8],
+    ) -> Result<Vec<u8>, HsmError>;
+
+    /// What an RSA key makes of a ciphertext as long as its modulus: the whole block, with its leading zeros.
+    /// The caller checks the padding. [`HsmError::NotAuthentic`] for a ciphertext that this key cannot take.
+    // RFC 8017 §5.1.2 (RSADP)
+    fn decrypt_rsa(&mut self, key: &BackingKey, ciphertext: &[u8]) -> Result<SecretBytes, HsmError>;
+
+    /// What a private key on a curve agrees on with a peer's uncompressed point: the x coordinate, as long as
+    /// the field's elements. [`HsmError::InvalidMaterial`] for what is no point of the curve.
+    // NIST SP 800-56A §5.7.1.2 (ECC CDH; these curves have the cofactor 1)
+    fn agree(&mut self, key: &BackingKey, peer: &[u8]) -> Result<SecretBytes, HsmError>;
+
+    /// The HMAC of `input` with the key's own hash: for [`BackingKind::HmacSha256`] and its siblings.
+    fn keyed_hash(&mut self, key: &BackingKey, input: &[u8]) -> Result<Vec<u8>, HsmError>;
+
+    /// Brings a secret key into the token, wraps it as [`generate_backing_key`](Self::generate_backing_key) does,
+    /// and leaves nothing else of it there. [`HsmError::InvalidMaterial`] if its length is another one.
+    fn import_backing_key(
+        &mut self,
+        kind: BackingKind,
+        material: &SecretBytes,
+    ) -> Result<WrappedKey, HsmError>;
+
+    /// The same for a private key, given as PKCS#8 in DER; tells the public key that belongs to it.
+    fn import_key_pair(&mut self, kind: BackingKind, private_key: &SecretBytes) -> Result<KeyPair, HsmError>;
 
     /// HMAC-SHA256 of `input` under the token's authentication key: the key from which the
     /// service's own keys are derived at start (record authentication, context hiding).

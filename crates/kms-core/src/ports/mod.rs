@@ -9,10 +9,10 @@ use std::{future::Future, pin::Pin};
 
 pub use audit::{Acknowledge, AuditError, AuditLog, Receipt};
 pub use clock::Clock;
-pub use hsm::{Hsm, HsmError, HsmJob, HsmSession, Mac};
+pub use hsm::{DigestAlgorithm, Hsm, HsmError, HsmJob, HsmSession, KeyPair, Mac, SigningMechanism};
 pub use store::{
-    Condition, KeyStore, MAX_KEY_BYTES, MAX_MUTATIONS, MAX_VALUE_BYTES, Mutation, Revision, StoreError,
-    StoreKey, Transaction, Versioned,
+    Condition, KeyStore, MAX_KEY_BYTES, MAX_MUTATIONS, MAX_VALUE_BYTES, Mutation, Revision, Snapshot,
+    StoreError, StoreKey, Transaction, Versioned,
 };
 
 /// A future behind a port: a trait object can give no other.

@@ -82,6 +82,15 @@ pub enum StoreError {
     },
 }
 
+/// All entries of a store at one revision, read once from the first to the last in bounded memory.
+pub trait Snapshot: Send {
+    /// The last transaction whose changes are in it.
+    fn revision(&self) -> Revision;
+
+    /// The next entries in key order, at most `limit`; none: there are no more.
+    fn page(&mut self, limit: usize) -> BoxFuture<'_, Result<Vec<(StoreKey, Versioned)>, StoreError>>;
+}
+
 /// Where key records live.
 ///
 /// `Ok` from [`transact`](Self::transact) means that the change survives a loss of power. A read
@@ -101,6 +110,10 @@ pub trait KeyStore: Send + Sync {
         after: Option<&'a [u8]>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<(StoreKey, Versioned)>, StoreError>>;
+
+    /// All entries at one revision, whatever is committed meanwhile. Making it may take as long as
+    /// reading them all, on the calling thread, and may hold commits up meanwhile; reads go on.
+    fn snapshot(&self) -> BoxFuture<'_, Result<Box<dyn Snapshot>, StoreError>>;
 
     /// Commits `transaction` durably, or changes nothing. Dropping the future does not undo it.
     fn transact(&self, transaction: Transaction) -> BoxFuture<'_, Result<Revision, StoreError>>;

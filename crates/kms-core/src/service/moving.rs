@@ -6,15 +6,14 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Deployment, Service};
+use super::{Deployment, Service, copying::spend_budgets};
 use crate::{
     directory::{DEPLOYMENT_PATH, Directory, commit_error, key_path, outbox_path, tampered},
     error::Error,
-    key::{BackingKey, KeyRecord, Scheme, WrappedKey},
+    key::{BackingKey, KeyRecord, WrappedKey},
     operation::OperationName,
     ports::{MAX_MUTATIONS, StoreKey, Transaction},
     record::{Phase, RequestId, Verdict},
-    settings::MAX_IN_HSM_BUDGET,
 };
 
 /// Where it is said which backup a store was made of.
@@ -91,9 +90,8 @@ impl Carried {
     /// Takes the budget of versions that seal in the HSM for spent: nobody knows how often the store that
     /// this comes from, or another copy of it, has used them since. Their next use makes a new version.
     pub fn spend_budgets(&mut self) {
-        let Content::Key(record) = &mut self.content else { return };
-        for version in record.versions.iter_mut().filter(|version| version.scheme == Scheme::InHsm) {
-            version.reserved_uses = MAX_IN_HSM_BUDGET;
+        if let Content::Key(record) = &mut self.content {
+            spend_budgets(record);
         }
     }
 }

@@ -112,7 +112,7 @@ impl Service {
     }
 
     /// Refuses a token that lacks a root key which the store's keys may need.
-    async fn check_roots(&self, token: &[u32]) -> Result<(), StartError> {
+    pub(super) async fn check_roots(&self, token: &[u32]) -> Result<(), StartError> {
         let root = self.directory.read::<RootRecord>(ROOT_PATH.to_vec()).await.map_err(StartError::Failed)?;
         match root.ok_or(StartError::HeadlessStore)?.value.missing_from(token) {
             Some(generation) => Err(StartError::RootMissing { generation }),

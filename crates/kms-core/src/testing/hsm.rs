@@ -2,6 +2,9 @@
 
 mod contract;
 mod fake;
+mod key_contract;
+mod software;
 
 pub use contract::{hsm_contract, on_session, sealing_contract};
 pub use fake::{FakeCalls, FakeHsm};
+pub use key_contract::{import_contract, key_pair_contract, keyed_hash_contract};

@@ -3,7 +3,7 @@
 mod contract;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map},
     future::ready,
     ops::Bound,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -13,7 +13,7 @@ pub use contract::key_store_contract;
 
 use crate::ports::{
     BoxFuture, Condition, KeyStore, MAX_KEY_BYTES, MAX_MUTATIONS, MAX_VALUE_BYTES, Mutation, Revision,
-    StoreError, StoreKey, Transaction, Versioned,
+    Snapshot, StoreError, StoreKey, Transaction, Versioned,
 };
 
 #[derive(Debug, Default)]
@@ -74,9 +74,32 @@ impl KeyStore for FakeKeyStore {
         })
     }
 
+    fn snapshot(&self) -> BoxFuture<'_, Result<Box<dyn Snapshot>, StoreError>> {
+        let copied = self.working().map(|state| {
+            let entries = state.entries.clone().into_iter();
+            Box::new(FakeSnapshot { revision: state.revision, entries }) as Box<dyn Snapshot>
+        });
+        Box::pin(ready(copied))
+    }
+
     fn transact(&self, transaction: Transaction) -> BoxFuture<'_, Result<Revision, StoreError>> {
         let result = self.working().and_then(|mut state| state.transact(transaction));
         Box::pin(ready(result))
+    }
+}
+
+struct FakeSnapshot {
+    revision: Revision,
+    entries: btree_map::IntoIter<StoreKey, Versioned>,
+}
+
+impl Snapshot for FakeSnapshot {
+    fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    fn page(&mut self, limit: usize) -> BoxFuture<'_, Result<Vec<(StoreKey, Versioned)>, StoreError>> {
+        Box::pin(ready(Ok(self.entries.by_ref().take(limit).collect())))
     }
 }
 

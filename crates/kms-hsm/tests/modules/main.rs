@@ -7,6 +7,7 @@ mod support;
 mod ceremony;
 mod faults;
 mod healing;
+mod key_pairs;
 mod moving;
 mod objects;
 mod opening;

@@ -27,6 +27,7 @@ pub(super) async fn run(options: &BackupOptions) -> Result<(), BackupError> {
         return Err(Problem::FileExists(options.out.clone()).into());
     }
     let site = Site::open(opening::open(&config)?, OperationName::CreateBackup).await?;
+    site.settle().await?;
     site.begin(None).await?;
     let ended = match write(&site, &key, options).await {
         Ok((file, digest)) => conclude(&site, file, digest).await,

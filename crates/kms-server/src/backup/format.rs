@@ -1,31 +1,25 @@
-//! The backup file: frames in a fixed order, written and read once through. `docs/backup-format.md`
-//! describes it for outsiders.
+//! The backup for another token: frames in a fixed order. `docs/backup-format.md` describes it for outsiders.
 
 use std::io::{self, Read, Write};
 
-use kms_core::{
-    Carried,
-    ports::{MAX_KEY_BYTES, MAX_VALUE_BYTES},
-};
+use kms_core::Carried;
 use kms_hsm::{PROOF_BYTES, Transport};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+pub(super) use super::frames::Digest;
+pub use super::frames::FormatError;
+use super::frames::{FrameReader, FrameWriter, counted, split_counted};
+
 /// Name and version.
-const MAGIC: &[u8] = b"dewpoint-backup 1\n";
+pub(super) const MAGIC: &[u8] = b"dewpoint-backup 1\n";
 const HEADER: u8 = b'H';
 const VALUE: u8 = b'V';
 const SEAL: u8 = b'S';
 const SEAL_BYTES: usize = 32;
-/// No frame is longer: a value, its store key, and a proof for each of its key versions, of which a value has
-/// room for fewer than two thousand.
-const MAX_FRAME_BYTES: usize = 2 * MAX_VALUE_BYTES + MAX_KEY_BYTES;
 /// Leads what the seal is computed of, so that no other use of HMAC gives a seal.
 const SEAL_LABEL: &[u8] = b"dewpoint/v1/backup-seal";
 
-/// SHA-256 of a file, or of its beginning.
-pub(super) type Digest = [u8; 32];
 pub(super) type Proof = [u8; PROOF_BYTES];
 
 /// What a backup says of itself, before its values.
@@ -102,11 +96,10 @@ pub(super) struct Value {
 
 impl Value {
     fn encode(&self) -> io::Result<Vec<u8>> {
-        let length = |count: usize| u16::try_from(count).map(u16::to_be_bytes).map_err(io::Error::other);
         let mut body = Vec::new();
-        body.extend(length(self.path.len())?);
+        body.extend(counted(self.path.len())?);
         body.extend(&self.path);
-        body.extend(length(self.proofs.len())?);
+        body.extend(counted(self.proofs.len())?);
         body.extend(self.proofs.as_flattened());
         body.extend(&self.payload);
         Ok(body)
@@ -120,59 +113,23 @@ impl Value {
     }
 }
 
-/// As many items of `size` bytes as the number before them says, and what follows them.
-fn split_counted(bytes: &[u8], size: usize) -> Option<(&[u8], &[u8])> {
-    let (count, rest) = bytes.split_first_chunk()?;
-    rest.split_at_checked(usize::from(u16::from_be_bytes(*count)) * size)
-}
-
-/// Why a file is no backup that can be used.
-#[derive(Debug, thiserror::Error)]
-pub enum FormatError {
-    /// It cannot be read.
-    #[error(transparent)]
-    Io(io::Error),
-    /// It begins otherwise.
-    #[error("it is no Dewpoint backup, or one of another version")]
-    NotABackup,
-    /// It ends early.
-    #[error("it is cut off")]
-    Truncated,
-    /// It is not what a backup is.
-    #[error("it is damaged: {0}")]
-    Damaged(&'static str),
-}
-
-impl From<io::Error> for FormatError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Truncated,
-            _ => Self::Io(error),
-        }
-    }
-}
-
 /// What the seal of a file is computed of, given the digest of all that comes before it.
 fn sealed_bytes(before: Digest) -> Vec<u8> {
     [SEAL_LABEL, &before].concat()
 }
 
 /// Writes a backup from its beginning to its end.
-pub(super) struct Writer<W> {
-    out: W,
-    digest: Sha256,
-}
+pub(super) struct Writer<W>(FrameWriter<W>);
 
 impl<W: Write> Writer<W> {
     pub(super) fn begin(out: W, header: &Header) -> io::Result<Self> {
-        let mut writer = Self { out, digest: Sha256::new() };
-        writer.write(MAGIC)?;
-        writer.frame(HEADER, &serde_json::to_vec(header)?)?;
-        Ok(writer)
+        let mut frames = FrameWriter::begin(out, MAGIC)?;
+        frames.frame(HEADER, &serde_json::to_vec(header)?)?;
+        Ok(Self(frames))
     }
 
     pub(super) fn value(&mut self, value: &Value) -> io::Result<()> {
-        self.frame(VALUE, &value.encode()?)
+        self.0.frame(VALUE, &value.encode()?)
     }
 
     /// Ends the file with what `seal` makes of all that came before; answers the digest of the whole file.
@@ -180,31 +137,15 @@ impl<W: Write> Writer<W> {
         mut self,
         seal: impl FnOnce(&[u8]) -> Result<[u8; SEAL_BYTES], E>,
     ) -> Result<(W, Digest), E> {
-        let before = self.digest.clone().finalize().into();
-        let seal = seal(&sealed_bytes(before))?;
-        self.frame(SEAL, &seal)?;
-        self.out.flush()?;
-        Ok((self.out, self.digest.finalize().into()))
-    }
-
-    fn frame(&mut self, kind: u8, body: &[u8]) -> io::Result<()> {
-        let too_long = || io::Error::other("a value is too long for a backup");
-        let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_FRAME_BYTES);
-        self.write(&[kind])?;
-        self.write(&length.ok_or_else(too_long)?.to_be_bytes())?;
-        self.write(body)
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.digest.update(bytes);
-        self.out.write_all(bytes)
+        let seal = seal(&sealed_bytes(self.0.digest()))?;
+        self.0.frame(SEAL, &seal)?;
+        Ok(self.0.finish()?)
     }
 }
 
 /// Reads a backup from its beginning to its end.
 pub(super) struct Reader<R> {
-    input: R,
-    digest: Sha256,
+    frames: FrameReader<R>,
     last_path: Option<Vec<u8>>,
 }
 
@@ -226,23 +167,19 @@ pub(super) enum Next {
 
 impl<R: Read> Reader<R> {
     pub(super) fn begin(input: R) -> Result<(Self, Header), FormatError> {
-        let mut reader = Self { input, digest: Sha256::new(), last_path: None };
-        let mut magic = [0; MAGIC.len()];
-        reader.read(&mut magic)?;
-        if magic != MAGIC {
-            return Err(FormatError::NotABackup);
-        }
-        let (kind, body) = reader.frame()?;
+        let mut frames = FrameReader::begin(input, MAGIC)?;
+        let (kind, body) = frames.frame()?;
         if kind != HEADER {
             return Err(FormatError::Damaged("it has no header"));
         }
         let header = serde_json::from_slice(&body);
+        let reader = Self { frames, last_path: None };
         Ok((reader, header.map_err(|_| FormatError::Damaged("its header cannot be read"))?))
     }
 
     pub(super) fn next(&mut self) -> Result<Next, FormatError> {
-        let before = self.digest.clone();
-        let (kind, body) = self.frame()?;
+        let before = self.frames.digest();
+        let (kind, body) = self.frames.frame()?;
         match kind {
             VALUE => self.value(&body).map(Next::Value),
             SEAL => self.end(before, &body).map(Next::End),
@@ -259,37 +196,17 @@ impl<R: Read> Reader<R> {
         Ok(value)
     }
 
-    fn end(&mut self, before: Sha256, body: &[u8]) -> Result<End, FormatError> {
+    fn end(&mut self, before: Digest, body: &[u8]) -> Result<End, FormatError> {
         let seal = body.try_into().map_err(|_| FormatError::Damaged("its seal has another length"))?;
-        if self.input.read(&mut [0])? != 0 {
-            return Err(FormatError::Damaged("something follows its end"));
-        }
-        let sealed_bytes = sealed_bytes(before.finalize().into());
-        Ok(End { sealed_bytes, seal, digest: self.digest.clone().finalize().into() })
-    }
-
-    fn frame(&mut self) -> Result<(u8, Vec<u8>), FormatError> {
-        let mut head = [0; 5];
-        self.read(&mut head)?;
-        let [kind, length @ ..] = head;
-        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-        if length > MAX_FRAME_BYTES {
-            return Err(FormatError::Damaged("a frame is longer than any is"));
-        }
-        let mut body = vec![0; length];
-        self.read(&mut body)?;
-        Ok((kind, body))
-    }
-
-    fn read(&mut self, bytes: &mut [u8]) -> Result<(), FormatError> {
-        self.input.read_exact(bytes)?;
-        self.digest.update(bytes);
-        Ok(())
+        self.frames.end()?;
+        Ok(End { sealed_bytes: sealed_bytes(before), seal, digest: self.frames.digest() })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest as _, Sha256};
+
     use super::*;
 
     fn header() -> Header {

@@ -1,17 +1,21 @@
-//! A store moves from one token to another: `dewpoint transfer-key`, `dewpoint backup`, `dewpoint restore`.
+//! Backups of two kinds. One for the same token is made while the service runs: `copy/`. By the other a store moves
+//! from one token to another: `dewpoint transfer-key`, `dewpoint backup`. `dewpoint restore` takes both.
 //!
-//! The service is stopped meanwhile. What the file holds is in `format.rs`, what moves in
+//! For a move the service is stopped. What the file holds is in `format.rs`, what moves in
 //! [`kms_core::Carried`], how keys pass from token to token in [`kms_hsm::Passage`].
 
+pub(crate) mod copy;
 mod create;
 mod files;
 mod format;
+mod frames;
 mod restore;
 mod site;
 mod transfer_key;
 
 use std::{
-    io::Write as _,
+    fs::File,
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -72,12 +76,22 @@ pub struct RestoreOptions {
     /// The backup
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
-    /// The digest that `dewpoint backup` printed, told by another way than the file
+    /// The digest that was printed when the backup was made, told by another way than the file; a backup for
+    /// another token (`dewpoint backup`) needs it
     #[arg(long, value_name = "HEX", value_parser = parse_digest)]
-    digest: format::Digest,
-    /// Keep the token's key pair, so that the backup can be restored once more
+    digest: Option<format::Digest>,
+    /// Keep the token's key pair, so that the backup of `dewpoint backup` can be restored once more
     #[arg(long)]
     keep_transfer_key: bool,
+    /// Prove that the backup of `dewctl backup` can be restored on this token, and leave nothing behind; the service
+    /// may be running
+    ///
+    /// Needs as much room in the directory for temporary files (TMPDIR) as the restored store.
+    #[arg(long, conflicts_with = "keep_transfer_key")]
+    drill: bool,
+    /// Restore what is whole of the backup of `dewctl backup`, and leave out the values that are named as faulty
+    #[arg(long, conflicts_with_all = ["keep_transfer_key", "drill"])]
+    leave_out_faulty: bool,
 }
 
 fn parse_digest(text: &str) -> Result<format::Digest, &'static str> {
@@ -141,6 +155,16 @@ enum Problem {
     OtherTransferKey(PathBuf),
     #[error("{} has the digest {found} and not the one that was given: it is another file", path.display())]
     OtherDigest { path: PathBuf, found: String },
+    #[error("a backup for another token needs --digest: what `dewpoint backup` printed")]
+    DigestNeeded,
+    #[error(
+        "--drill and --leave-out-faulty are for backups of `dewctl backup`; this one is for another token"
+    )]
+    NotForMoves,
+    #[error("{} is a backup of a deployment on another token", .0.display())]
+    OtherToken(PathBuf),
+    #[error("{}: {faults} of its values are faulty", path.display())]
+    Faulty { path: PathBuf, faults: u64 },
     #[error("{}: its seal is wrong: it was altered, or its keys are others than it says", .0.display())]
     WrongSeal(PathBuf),
     #[error("this token does not take the backup's keys: {0}")]
@@ -171,9 +195,24 @@ pub async fn create(options: &BackupOptions) -> Result<(), BackupError> {
     create::run(options).await
 }
 
-/// Makes the target's store of a backup.
+/// Makes a store of a backup of either kind.
 pub async fn restore(options: &RestoreOptions) -> Result<(), BackupError> {
-    restore::run(options).await
+    if is_copy(&options.from)? {
+        return copy::restore(options).await;
+    }
+    if options.drill || options.leave_out_faulty {
+        return Err(Problem::NotForMoves.into());
+    }
+    restore::run(options, options.digest.ok_or(Problem::DigestNeeded)?).await
+}
+
+/// Whether it is a backup for the same token, by the name at its beginning.
+fn is_copy(path: &Path) -> Result<bool, Problem> {
+    let mut begins = Vec::new();
+    let length = u64::try_from(copy::MAGIC.len()).unwrap_or(u64::MAX);
+    let read = File::open(path).and_then(|file| file.take(length).read_to_end(&mut begins));
+    read.map_err(|error| files::error(path, &error))?;
+    Ok(begins == copy::MAGIC)
 }
 
 /// The one result of a command, for standard output.

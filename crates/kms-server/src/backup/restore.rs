@@ -1,4 +1,4 @@
-//! `dewpoint restore`: the target's token takes every key over, into a store that begins with that.
+//! `dewpoint restore` of a move: the target's token takes every key over, into a store that begins with that.
 
 use std::{
     fs::{self, File},
@@ -12,7 +12,7 @@ use kms_hsm::{MovedKey, Passage, Pkcs11Hsm};
 
 use super::{
     BackupError, Problem, Progress, RestoreOptions, Site, VALUES_AT_A_TIME, files,
-    format::{Counts, End, Header, Next, Proof, Reader, Value},
+    format::{Counts, Digest, End, Header, Next, Proof, Reader, Value},
     site, transfer_key, unfinished_store,
 };
 use crate::{
@@ -20,11 +20,11 @@ use crate::{
     opening::{self, log_exists, store_exists},
 };
 
-pub(super) async fn run(options: &RestoreOptions) -> Result<(), BackupError> {
+pub(super) async fn run(options: &RestoreOptions, digest: Digest) -> Result<(), BackupError> {
     let config = Config::load(&options.config)?;
     refuse_what_exists(&config.data_dir)?;
     let hsm = opening::open_hsm(&config, false)?;
-    let passage = check(&hsm, options)?;
+    let passage = check(&hsm, options, digest)?;
 
     // From here on the data directory changes. The log is locked before what a killed restore left is removed.
     let (log, opened) = opening::open_log(&config)?;
@@ -35,12 +35,13 @@ pub(super) async fn run(options: &RestoreOptions) -> Result<(), BackupError> {
         }
         _ => {}
     }
-    let store = opening::open_store(&unfinished)?;
+    let store = opening::open_store(&config, &unfinished)?;
     let opened = opening::Opened::of(hsm, store, (log, opened));
     let site = Site::open(opened, OperationName::RestoreBackup).await?;
-    site.begin(Some(options.digest)).await?;
-    let ended = match fill(&site, &passage, options).await {
-        Ok(counts) => conclude(&site, &config.data_dir, options).await.map(|()| counts),
+    site.settle().await?;
+    site.begin(Some(digest)).await?;
+    let ended = match fill(&site, &passage, options, digest).await {
+        Ok(counts) => conclude(&site, &config.data_dir, digest).await.map(|()| counts),
         Err(error) => site.end(None).await.and(Err(error)),
     };
     drop(passage);
@@ -77,7 +78,7 @@ fn refuse_what_exists(data_dir: &Path) -> Result<(), BackupError> {
 
 /// Reads the whole backup and opens its keys: it is the one that its maker told of, whole, made for this
 /// token, and this token takes all that is in it. Changes nothing.
-fn check(hsm: &Pkcs11Hsm, options: &RestoreOptions) -> Result<Passage, BackupError> {
+fn check(hsm: &Pkcs11Hsm, options: &RestoreOptions, digest: Digest) -> Result<Passage, BackupError> {
     let transfer = hsm.transfer()?;
     let key = transfer.key()?.ok_or(Problem::TransferKeyMissing)?;
     let (mut reader, header) = open(&options.from)?;
@@ -96,7 +97,7 @@ fn check(hsm: &Pkcs11Hsm, options: &RestoreOptions) -> Result<Passage, BackupErr
             Next::End(end) => break end,
         }
     };
-    refuse_wrong_end(&end, &passage, options)?;
+    refuse_wrong_end(&end, &passage, options, digest)?;
     if counts != header.counts {
         return Err(damaged(options, "it holds another number of values than it says"));
     }
@@ -106,8 +107,13 @@ fn check(hsm: &Pkcs11Hsm, options: &RestoreOptions) -> Result<Passage, BackupErr
     Ok(passage)
 }
 
-fn refuse_wrong_end(end: &End, passage: &Passage, options: &RestoreOptions) -> Result<(), BackupError> {
-    if end.digest != options.digest {
+fn refuse_wrong_end(
+    end: &End,
+    passage: &Passage,
+    options: &RestoreOptions,
+    digest: Digest,
+) -> Result<(), BackupError> {
+    if end.digest != digest {
         let (path, found) = (options.from.clone(), hex::encode(end.digest));
         return Err(Problem::OtherDigest { path, found }.into());
     }
@@ -129,7 +135,12 @@ fn refusals(value: &Carried, passage: &Passage) -> Vec<String> {
 }
 
 /// Puts all values into the store.
-async fn fill(site: &Site, passage: &Passage, options: &RestoreOptions) -> Result<Counts, BackupError> {
+async fn fill(
+    site: &Site,
+    passage: &Passage,
+    options: &RestoreOptions,
+    digest: Digest,
+) -> Result<Counts, BackupError> {
     let (mut reader, header) = open(&options.from)?;
     let mut progress = Progress::of(header.counts.key_versions);
     let mut values = Vec::new();
@@ -147,8 +158,8 @@ async fn fill(site: &Site, passage: &Passage, options: &RestoreOptions) -> Resul
         }
         if let Some(end) = ended {
             // It is still the file that was checked.
-            refuse_wrong_end(&end, passage, options)?;
-            site.service.seal_arrival(site.request, header.source.deployment, options.digest).await?;
+            refuse_wrong_end(&end, passage, options, digest)?;
+            site.service.seal_arrival(site.request, header.source.deployment, digest).await?;
             return Ok(header.counts);
         }
     }
@@ -156,11 +167,11 @@ async fn fill(site: &Site, passage: &Passage, options: &RestoreOptions) -> Resul
 
 /// The store gets its name, and then the log says so. If a crash comes between, the next start finds the trace
 /// in the store and says it.
-async fn conclude(site: &Site, data_dir: &Path, options: &RestoreOptions) -> Result<(), BackupError> {
+async fn conclude(site: &Site, data_dir: &Path, digest: Digest) -> Result<(), BackupError> {
     let store = data_dir.join("store");
     fs::rename(unfinished_store(data_dir), &store).map_err(|error| files::error(&store, &error))?;
     files::sync_directory_of(&store)?;
-    site.end(Some(options.digest)).await
+    site.end(Some(digest)).await
 }
 
 fn take_over(

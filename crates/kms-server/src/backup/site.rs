@@ -1,6 +1,6 @@
 //! A deployment that is opened for a move, and that no service runs on meanwhile.
 
-use kms_core::{RequestId, Service, Settings, operation::OperationName};
+use kms_core::{OpenIntent, RequestId, Service, Settings, operation::OperationName};
 use kms_hsm::Transfer;
 use uuid::Uuid;
 
@@ -10,39 +10,47 @@ use crate::{
     serve_error::ServeError,
 };
 
-/// Store, log and token, with what a crash left put in order.
-pub(super) struct Site {
-    pub(super) service: Service,
+/// Store, log and token.
+pub(in crate::backup) struct Site {
+    pub(in crate::backup) service: Service,
     adapters: Adapters,
     /// The id of the move in the log.
-    pub(super) request: RequestId,
+    pub(in crate::backup) request: RequestId,
     operation: OperationName,
+    open_intents: Vec<OpenIntent>,
 }
 
 impl Site {
-    pub(super) async fn open(opened: Opened, operation: OperationName) -> Result<Self, BackupError> {
+    pub(in crate::backup) async fn open(
+        opened: Opened,
+        operation: OperationName,
+    ) -> Result<Self, BackupError> {
         let Opened { ports, adapters, open_intents } = opened;
         let service = Service::start(ports, Settings::default()).await.map_err(ServeError::Start)?;
-        service.reconcile(&open_intents).await?;
-        Ok(Self { service, adapters, request: Uuid::new_v4(), operation })
+        Ok(Self { service, adapters, request: Uuid::new_v4(), operation, open_intents })
     }
 
-    pub(super) fn transfer(&self) -> Result<Transfer, BackupError> {
+    /// Puts in order what a crash left.
+    pub(in crate::backup) async fn settle(&self) -> Result<(), BackupError> {
+        Ok(self.service.reconcile(&self.open_intents).await?)
+    }
+
+    pub(in crate::backup) fn transfer(&self) -> Result<Transfer, BackupError> {
         Ok(self.adapters.hsm.transfer()?)
     }
 
     /// The log says that the move begins.
-    pub(super) async fn begin(&self, backup: Option<Digest>) -> Result<(), BackupError> {
+    pub(in crate::backup) async fn begin(&self, backup: Option<Digest>) -> Result<(), BackupError> {
         Ok(self.service.record_begin_of_move(self.operation, self.request, backup).await?)
     }
 
     /// The log says how it ended; nobody hears of a success before that.
-    pub(super) async fn end(&self, backup: Option<Digest>) -> Result<(), BackupError> {
+    pub(in crate::backup) async fn end(&self, backup: Option<Digest>) -> Result<(), BackupError> {
         Ok(self.service.record_end_of_move(self.operation, self.request, backup).await?)
     }
 
     /// Writes out the log and leaves the token in order.
-    pub(super) fn close(self) {
+    pub(in crate::backup) fn close(self) {
         drop(self.service);
         self.adapters.hsm.shut_down();
         self.adapters.log.shutdown();
@@ -50,7 +58,7 @@ impl Site {
 }
 
 /// A failure with one key names it.
-pub(super) fn with_key(
+pub(in crate::backup) fn with_key(
     key: kms_core::key::KeyId,
     version: u32,
 ) -> impl FnOnce(kms_core::ports::HsmError) -> BackupError {

@@ -20,7 +20,8 @@ use serde_json::json;
 
 use crate::{
     config::{
-        AdminConfig, CipherConfig, CipherPlace, ClockKind, Config, GrpcConfig, HsmConfig, TrafficConfig,
+        AdminConfig, CipherConfig, CipherPlace, ClockKind, Config, GrpcConfig, HsmConfig, StoreConfig,
+        TrafficConfig,
     },
     manual_clock::ManualClock,
     server::{self, RunningServer, ServeError},
@@ -53,6 +54,9 @@ pub struct DevOptions {
     /// Port of metrics and health on loopback (plain HTTP); 0: any free one; not given: none
     #[arg(long, value_name = "PORT")]
     admin_port: Option<u16>,
+    /// Database of the key store; one that exists keeps its own
+    #[arg(long, value_enum, default_value_t = StoreConfig::Redb)]
+    store: StoreConfig,
     /// What happens to calls over DEW's traffic limits
     #[arg(long, value_enum, default_value_t = TrafficMode::Enforce)]
     traffic_control: TrafficMode,
@@ -199,6 +203,7 @@ fn configuration(
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     Ok(Config {
         data_dir: directory.to_owned(),
+        store: options.store,
         identity_file,
         grpc: GrpcConfig {
             listen: loopback(options.grpc_port),

@@ -12,15 +12,19 @@ use kms_core::{
     key::{KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage, KeyVersion, Scheme},
     ops::{
         Alias, CancelKeyDeletion, CreateKey, DataKeyLength, DecryptDataKey, DescribeKey, Description,
-        DisableKey, EnableKey, EncryptDataKey, GenerateDataKey, GenerateDataKeyWithoutPlaintext,
-        GenerateRandom, IdempotencyToken, KeySelector, ListKeys, PageSize, PageToken, PendingDays,
-        RotateRoot, ScheduleKeyDeletion, UpdateKeyAlias, UpdateKeyDescription,
+        DestroyedKey, DestroyedKeyPage, DisableKey, EnableKey, EncryptDataKey, GenerateDataKey,
+        GenerateDataKeyWithoutPlaintext, GenerateRandom, IdempotencyToken, KeySelector, ListDestroyedKeys,
+        ListKeys, PageSize, PageToken, PendingDays, RotateRoot, ScheduleKeyDeletion, UpdateKeyAlias,
+        UpdateKeyDescription,
     },
     root::RootRecord,
 };
 use kms_proto::v1;
 
-use crate::rotation::Rotation;
+use crate::{
+    backup::copy::{Counts, Part},
+    rotation::Rotation,
+};
 
 pub(crate) fn create_key(request: v1::CreateKeyRequest) -> Result<CreateKey, Error> {
     let token = request.idempotency_token;
@@ -140,6 +144,30 @@ pub(crate) fn root(root: RootRecord, rotation: &Rotation) -> v1::Root {
     }
 }
 
+pub(crate) fn list_destroyed_keys(request: v1::ListDestroyedKeysRequest) -> Result<ListDestroyedKeys, Error> {
+    let after = Some(request.page_token).filter(|token| !token.is_empty());
+    let after = after.map(|token| token.parse()).transpose().map_err(|_| {
+        Error::invalid(Field::PageToken, "must be empty or the next_page_token of a page before")
+    })?;
+    Ok(ListDestroyedKeys { size: PageSize::parse(request.page_size)?, after })
+}
+
+pub(crate) fn destroyed_keys(page: DestroyedKeyPage) -> v1::ListDestroyedKeysResponse {
+    let keys = page.keys.into_iter().filter_map(|DestroyedKey { record, is_final }| {
+        let tombstone = record.destroyed?;
+        Some(v1::DestroyedKey {
+            key_id: record.id.to_string(),
+            domain_id: record.account.to_string(),
+            alias: record.alias,
+            destroyed_at: Some(time(tombstone.at)),
+            root_generation: tombstone.root_generation,
+            r#final: is_final,
+        })
+    });
+    let next_page_token = page.next.map_or_else(String::new, |id| id.to_string());
+    v1::ListDestroyedKeysResponse { keys: keys.collect(), next_page_token }
+}
+
 /// A key as it is shown; `budget` is how often a version may seal in the HSM.
 pub(crate) fn key(record: KeyRecord, budget: u64) -> v1::Key {
     let protection = record.current_version().map(|version| protection(version, budget));
@@ -216,6 +244,15 @@ fn generate(
         Err(_) => Some(DataKeyLength::parse(usize::MAX)?),
     };
     Ok(GenerateDataKey { key: required_key(key)?, length, encryption_context: context(pairs)? })
+}
+
+pub(crate) fn backup_part(Part { bytes, counts, digest }: Part) -> v1::BackUpResponse {
+    let Counts { values, keys, key_versions, tombstones, grants, unreadable } = counts;
+    v1::BackUpResponse {
+        data: bytes.into(),
+        contents: Some(v1::BackupContents { values, keys, key_versions, tombstones, grants, unreadable }),
+        digest: digest.map(|digest| digest.to_vec().into()).unwrap_or_default(),
+    }
 }
 
 pub(crate) fn required_key(reference: Option<v1::KeyReference>) -> Result<KeySelector, Error> {

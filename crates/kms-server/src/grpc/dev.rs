@@ -1,9 +1,9 @@
 //! The service of testers: a clock that they advance.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use kms_core::{
-    Timestamp,
+    Error, Timestamp,
     ops::{AdvanceClock, ReadClock},
     ports::Clock as _,
 };
@@ -11,8 +11,8 @@ use kms_proto::v1::{self, dev_service_server::DevService};
 use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 
-use super::{Grpc, convert};
-use crate::manual_clock::ManualClock;
+use super::{Grpc, convert, status};
+use crate::{gate::Gate, manual_clock::ManualClock};
 
 /// Dev mode's own service.
 pub(crate) struct DevGrpc {
@@ -27,12 +27,21 @@ impl DevGrpc {
         Self { grpc, clock, passing: Mutex::default() }
     }
 
-    /// Lets time pass.
-    async fn advance_by(&self, by: Duration) -> io::Result<Timestamp> {
+    /// Lets time pass, from one thing that falls due to the next, each done before the clock goes on.
+    async fn advance_by(&self, by: Duration) -> Result<Timestamp, String> {
+        let Gate { service, upkeep, .. } = &*self.grpc.gate;
         let _passing = self.passing.lock().await;
         let target = self.clock.now().plus(by);
-        self.clock.advance_to(target)?;
-        Ok(target)
+        loop {
+            upkeep.settle().await?;
+            let now = self.clock.now();
+            if now == target {
+                return Ok(now);
+            }
+            let next = service.next_due().await.map_err(|error| operator_text(&error))?;
+            let next = next.filter(|next| *next > now).map_or(target, |next| next.min(target));
+            self.clock.advance_to(next).map_err(|error| format!("the clock's file: {error}"))?;
+        }
     }
 }
 
@@ -44,8 +53,10 @@ impl DevService for DevGrpc {
     ) -> Result<Response<v1::AdvanceResponse>, Status> {
         let admitted = self.grpc.answer(request, parse, |by| by).await?;
         let (metadata, by, extensions) = admitted.into_parts();
-        let now =
-            self.advance_by(by).await.map_err(|error| Status::internal(format!("the clock: {error}")))?;
+        let now = self.advance_by(by).await.map_err(|problem| {
+            let stands = self.clock.now();
+            status::due_work_failed(format!("{problem}; the clock stands at {stands}"), metadata.clone())
+        })?;
         let now = Some(convert::time(now));
         Ok(Response::from_parts(metadata, v1::AdvanceResponse { now }, extensions))
     }
@@ -56,6 +67,11 @@ impl DevService for DevGrpc {
     }
 }
 
-fn parse(request: v1::AdvanceRequest) -> Result<AdvanceClock, kms_core::Error> {
+/// For an operator, who may know everything.
+fn operator_text(error: &Error) -> String {
+    error.operator_detail().unwrap_or_else(|| error.to_string())
+}
+
+fn parse(request: v1::AdvanceRequest) -> Result<AdvanceClock, Error> {
     AdvanceClock::parse(request.by.and_then(|by| by.try_into().ok()))
 }

@@ -1,10 +1,15 @@
-//! The service of operators: the root keys.
+//! The service of operators: the root keys, and backups.
+
+use std::{pin::Pin, sync::Arc};
 
 use kms_core::ops::{DescribeRoot, RetireRoot};
 use kms_proto::v1::{self, operator_service_server::OperatorService};
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
-use super::{Grpc, convert};
+use super::{Grpc, convert, status};
+use crate::peer::Peer;
 
 #[tonic::async_trait]
 impl OperatorService for Grpc {
@@ -54,5 +59,33 @@ impl OperatorService for Grpc {
             },
         )
         .await
+    }
+
+    type BackUpStream = Pin<Box<dyn Stream<Item = Result<v1::BackUpResponse, Status>> + Send>>;
+
+    async fn back_up(
+        &self,
+        request: Request<v1::BackUpRequest>,
+    ) -> Result<Response<Self::BackUpStream>, Status> {
+        let request_id = Uuid::new_v4();
+        let (metadata, extensions, _) = request.into_parts();
+        let Some(peer) = extensions.get::<Arc<Peer>>() else {
+            return Err(Status::internal("the connection has no peer"));
+        };
+        let parts = self.gate.back_up(request_id, peer, super::claims(&metadata)).await;
+        let parts = parts.map_err(|refused| status::of(&refused, request_id))?;
+        let rendered = ReceiverStream::new(parts).map(move |part| {
+            part.map(convert::backup_part).map_err(|refused| status::of(&refused, request_id))
+        });
+        let mut response: Response<Self::BackUpStream> = Response::new(Box::pin(rendered));
+        status::name_request(response.metadata_mut(), request_id);
+        Ok(response)
+    }
+
+    async fn list_destroyed_keys(
+        &self,
+        request: Request<v1::ListDestroyedKeysRequest>,
+    ) -> Result<Response<v1::ListDestroyedKeysResponse>, Status> {
+        self.answer(request, convert::list_destroyed_keys, convert::destroyed_keys).await
     }
 }

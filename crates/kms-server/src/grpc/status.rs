@@ -42,6 +42,14 @@ pub(crate) fn of(refused: &Refused, request_id: RequestId) -> Status {
     status
 }
 
+/// The answer of a clock that could not go on; for operators only. `metadata` names the request.
+pub(crate) fn due_work_failed(problem: String, metadata: MetadataMap) -> Status {
+    let details = ErrorDetails::with_error_info("DUE_WORK_FAILED", DOMAIN, HashMap::new());
+    let mut status = Status::with_error_details(Code::Unavailable, problem, details);
+    *status.metadata_mut() = metadata;
+    status
+}
+
 /// Tells the caller under which id the log keeps the call.
 pub(crate) fn name_request(metadata: &mut MetadataMap, request_id: RequestId) {
     let mut buffer = uuid::Uuid::encode_buffer();

@@ -1,16 +1,38 @@
 //! What the tests of the store share.
 #![allow(dead_code, reason = "each test program uses a part of this module")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use futures_executor::block_on;
 use kms_core::ports::{
     Condition, KeyStore, Mutation, Revision, StoreError, StoreKey, Transaction, Versioned,
 };
-use kms_store::RedbStore;
+use kms_store::{EmbeddedStore, EngineKind};
 
-pub(crate) fn open(directory: &Path) -> RedbStore {
-    RedbStore::open(directory).expect("the store opens")
+/// Makes of each function a test on every engine.
+macro_rules! on_every_engine {
+    ($($test:ident),+ $(,)?) => {
+        mod redb {
+            $(#[test] fn $test() { super::$test(kms_store::EngineKind::Redb); })+
+        }
+        mod sled {
+            $(#[test] fn $test() { super::$test(kms_store::EngineKind::Sled); })+
+        }
+    };
+}
+#[allow(unused_imports, reason = "each test program uses a part of this module")]
+pub(crate) use on_every_engine;
+
+pub(crate) fn open(directory: &Path, engine: EngineKind) -> EmbeddedStore {
+    EmbeddedStore::open(directory, engine).expect("the store opens")
+}
+
+/// The file in a store's directory that holds the records.
+pub(crate) fn data_file(directory: &Path, engine: EngineKind) -> PathBuf {
+    match engine {
+        EngineKind::Redb => directory.join("keys.redb"),
+        EngineKind::Sled => directory.join("keys.sled/db"),
+    }
 }
 
 pub(crate) fn key(name: &str) -> StoreKey {

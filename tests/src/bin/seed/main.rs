@@ -25,7 +25,7 @@ use kms_core::{
     ops::{Alias, CreateKey, Description},
 };
 use kms_hsm::{Pkcs11Config, Pkcs11Hsm};
-use kms_store::RedbStore;
+use kms_store::{EmbeddedStore, EngineKind};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -52,7 +52,7 @@ async fn seed(data: &Path, module: PathBuf, pin_file: PathBuf, count: usize) {
     let ports = Ports {
         keystores: std::collections::BTreeMap::new(),
         hsm: hsm.clone(),
-        store: Arc::new(RedbStore::open(&store).expect("the store opens")),
+        store: Arc::new(EmbeddedStore::open(&store, EngineKind::Redb).expect("the store opens")),
         audit: log.clone(),
         clock: Arc::new(MachineClock::start()),
     };

@@ -36,6 +36,7 @@ pub fn hsm_contract(hsm: &dyn Hsm) {
     keys_differ(hsm);
     the_authentication_key_is_no_backing_key(hsm);
     altered_keys_are_refused(hsm);
+    only_whole_keys_are_proved(hsm);
     a_missing_root_is_named(hsm);
     a_name_with_another_blob_is_another_key(hsm);
     evicted_keys_load_again(hsm);
@@ -172,6 +173,21 @@ fn altered_keys_are_refused(hsm: &dyn Hsm) {
     }
 }
 
+fn only_whole_keys_are_proved(hsm: &dyn Hsm) {
+    let key = new_key(hsm);
+    let prove = |key: &BackingKey| {
+        let key = key.clone();
+        on_session(hsm, move |session| session.prove_backing_key(&key))
+    };
+    prove(&key).expect("a whole key");
+    let mut altered = key.clone();
+    altered.wrapped.blob[12] ^= 1;
+    assert!(matches!(prove(&altered), Err(HsmError::WrappedKeyRefused { .. })), "an altered key is refused");
+    let mut of_another = key;
+    of_another.wrapped.root_generation += 40;
+    assert!(matches!(prove(&of_another), Err(HsmError::RootMissing { .. })), "its root key is not there");
+}
+
 fn a_missing_root_is_named(hsm: &dyn Hsm) {
     let mut key = new_key(hsm);
     mac(hsm, &key, b"input").expect("a mac");
@@ -207,7 +223,7 @@ fn the_self_test_passes(hsm: &dyn Hsm) {
     }
 }
 
-fn rewrap(hsm: &dyn Hsm, key: &BackingKey) -> Result<WrappedKey, HsmError> {
+pub(super) fn rewrap(hsm: &dyn Hsm, key: &BackingKey) -> Result<WrappedKey, HsmError> {
     let key = key.clone();
     on_session(hsm, move |session| session.rewrap_backing_key(&key))
 }
@@ -331,7 +347,7 @@ fn threads_get_their_own_answers(hsm: &dyn Hsm) {
     });
 }
 
-fn new_material() -> MaterialId {
+pub(super) fn new_material() -> MaterialId {
     MaterialId::of(KeyId::from_uuid(Uuid::new_v4()))
 }
 

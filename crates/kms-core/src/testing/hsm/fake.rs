@@ -11,7 +11,7 @@ use aes_gcm::{
     aead::{Aead, Payload, consts::U12},
 };
 use hmac::{Hmac, Mac as _};
-use sha2::Sha256;
+use sha2::{Sha256, Sha384, Sha512};
 use sm4::Sm4;
 
 use uuid::Uuid;
@@ -19,9 +19,11 @@ use zeroize::Zeroizing;
 
 use crate::{
     key::{BackingKey, BackingKind, MaterialId, WrappedKey},
-    ports::{Hsm, HsmError, HsmJob, HsmSession, Mac},
+    ports::{Hsm, HsmError, HsmJob, HsmSession, KeyPair, Mac, SigningMechanism},
     secret::SecretBytes,
 };
+
+use super::software;
 
 const WORKERS: usize = 2;
 const NONCE_BYTES: usize = 12;
@@ -43,7 +45,15 @@ pub struct FakeCalls {
     pub mac: u64,
     /// [`HsmSession::seal`] and [`HsmSession::open`].
     pub cipher: u64,
-    /// Calls for root keys and for the self-test.
+    /// [`HsmSession::generate_key_pair`] and [`HsmSession::generate_data_key_pair`].
+    pub generate_pair: u64,
+    /// [`HsmSession::sign`], [`HsmSession::decrypt_rsa`] and [`HsmSession::agree`].
+    pub private_key: u64,
+    /// [`HsmSession::keyed_hash`].
+    pub keyed_hash: u64,
+    /// [`HsmSession::import_backing_key`] and [`HsmSession::import_key_pair`].
+    pub import: u64,
+    /// Calls for root keys, for the self-test and for what the HSM offers.
     pub administration: u64,
     /// [`HsmSession::authentication_mac`].
     pub authentication_mac: u64,
@@ -73,6 +83,7 @@ struct State {
     held: bool,
     loses_next: bool,
     closed: bool,
+    lacks: Vec<BackingKind>,
     failures: VecDeque<HsmError>,
     calls: FakeCalls,
 }
@@ -93,6 +104,11 @@ impl FakeHsm {
     /// The next call on a session answers `error`; several of these answer in turn.
     pub fn fail_next(&self, error: HsmError) {
         self.shared.state().failures.push_back(error);
+    }
+
+    /// Lets this HSM lack keys of a kind, as if no token offered them.
+    pub fn lack(&self, kind: BackingKind) {
+        self.shared.state().lacks.push(kind);
     }
 
     /// Drops the next job unrun, as if it had panicked.
@@ -261,6 +277,41 @@ impl FakeSession<'_> {
         *count(&mut state.calls) += 1;
         state.failures.pop_front().map_or(Ok(()), Err)
     }
+
+    fn require(&self, kind: BackingKind) -> Result<(), HsmError> {
+        let lacks = self.shared.state().lacks.contains(&kind);
+        if lacks { Err(HsmError::NotOffered { feature: "keys of this kind" }) } else { Ok(()) }
+    }
+
+    /// Works with a private key, once the call was counted; `None` from `work` is of no such key.
+    fn with_private_key<T>(
+        &self,
+        key: &BackingKey,
+        otherwise: HsmError,
+        work: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, HsmError> {
+        self.begin(|calls| &mut calls.private_key)?;
+        let private_key = self.shared.unwrap(&key.wrapped)?;
+        let is_pair = secret_bytes(key.kind).is_none();
+        if is_pair && software::public_key(key.kind, &private_key).is_none() {
+            return Err(refused("the wrapped key is of another kind"));
+        }
+        work(&private_key).ok_or(otherwise)
+    }
+}
+
+const NO_SECRET_KEY: HsmError = HsmError::NotOffered { feature: "a key pair as one secret key" };
+const NO_KEY_PAIR: HsmError = HsmError::NotOffered { feature: "a secret key as a key pair" };
+
+/// The length of a secret key; `None` for key pairs.
+const fn secret_bytes(kind: BackingKind) -> Option<usize> {
+    match kind {
+        BackingKind::Sm4 => Some(16),
+        BackingKind::Mac | BackingKind::Aes256 | BackingKind::HmacSha256 => Some(32),
+        BackingKind::HmacSha384 => Some(48),
+        BackingKind::HmacSha512 => Some(64),
+        _ => None,
+    }
 }
 
 impl HsmSession for FakeSession<'_> {
@@ -275,14 +326,20 @@ impl HsmSession for FakeSession<'_> {
 
     fn generate_backing_key(&mut self, kind: BackingKind) -> Result<WrappedKey, HsmError> {
         self.begin(|calls| &mut calls.generate)?;
-        let length = if kind == BackingKind::Sm4 { 16 } else { 32 };
-        self.shared.wrap(&random_key()[..length])
+        self.require(kind)?;
+        let length = secret_bytes(kind).ok_or(NO_SECRET_KEY)?;
+        self.shared.wrap(&[*random_key(), *random_key()].concat()[..length])
     }
 
     fn rewrap_backing_key(&mut self, key: &BackingKey) -> Result<WrappedKey, HsmError> {
         self.begin(|calls| &mut calls.rewrap)?;
         let material = self.shared.unwrap(&key.wrapped)?;
         self.shared.wrap(&material)
+    }
+
+    fn prove_backing_key(&mut self, key: &BackingKey) -> Result<(), HsmError> {
+        self.begin(|calls| &mut calls.mac)?;
+        self.shared.unwrap(&key.wrapped).map(drop)
     }
 
     fn mac(&mut self, key: &BackingKey, input: &[u8]) -> Result<Mac, HsmError> {
@@ -322,6 +379,93 @@ impl HsmSession for FakeSession<'_> {
             |cipher| cipher.decrypt(&(*iv).into(), payload()),
         );
         opened.map(SecretBytes::new)
+    }
+
+    fn offers(&mut self, kind: BackingKind) -> Result<bool, HsmError> {
+        self.begin(|calls| &mut calls.administration)?;
+        Ok(self.require(kind).is_ok())
+    }
+
+    fn generate_key_pair(&mut self, kind: BackingKind) -> Result<KeyPair, HsmError> {
+        let (private_key, public_key) = self.generate_data_key_pair(kind)?;
+        Ok(KeyPair { wrapped: self.shared.wrap(private_key.expose_secret())?, public_key })
+    }
+
+    fn generate_data_key_pair(&mut self, kind: BackingKind) -> Result<(SecretBytes, Vec<u8>), HsmError> {
+        self.begin(|calls| &mut calls.generate_pair)?;
+        self.require(kind)?;
+        let private_key = software::generate(kind).ok_or(NO_KEY_PAIR)?;
+        let public_key = software::public_key(kind, private_key.expose_secret()).ok_or(NO_KEY_PAIR)?;
+        Ok((private_key, public_key))
+    }
+
+    fn sign(
+        &mut self,
+        key: &BackingKey,
+        mechanism: SigningMechanism,
+        input: &[u8],
+    ) -> Result<Vec<u8>, HsmError> {
+        let otherwise = HsmError::NotOffered { feature: "such a signature with this key" };
+        self.with_private_key(key, otherwise, |private_key| {
+            software::sign(key.kind, private_key, mechanism, input)
+        })
+    }
+
+    fn decrypt_rsa(&mut self, key: &BackingKey, ciphertext: &[u8]) -> Result<SecretBytes, HsmError> {
+        let is_rsa = software::modulus_bits(key.kind).is_some();
+        let otherwise = if is_rsa { HsmError::NotAuthentic } else { NO_KEY_PAIR };
+        self.with_private_key(key, otherwise, |private_key| {
+            software::decrypt(key.kind, private_key, ciphertext)
+        })
+    }
+
+    fn agree(&mut self, key: &BackingKey, peer: &[u8]) -> Result<SecretBytes, HsmError> {
+        let otherwise = match key.kind {
+            BackingKind::EcP256 | BackingKind::EcP384 | BackingKind::EcSecp256k1 => {
+                HsmError::InvalidMaterial { problem: "no point of the curve" }
+            }
+            _ => HsmError::NotOffered { feature: "key agreement with this key" },
+        };
+        self.with_private_key(key, otherwise, |private_key| software::agree(key.kind, private_key, peer))
+    }
+
+    fn keyed_hash(&mut self, key: &BackingKey, input: &[u8]) -> Result<Vec<u8>, HsmError> {
+        self.begin(|calls| &mut calls.keyed_hash)?;
+        let hash: fn(&[u8], &[u8]) -> Vec<u8> = match key.kind {
+            BackingKind::HmacSha256 => hmac::<Sha256>,
+            BackingKind::HmacSha384 => hmac::<Sha384>,
+            BackingKind::HmacSha512 => hmac::<Sha512>,
+            _ => return Err(HsmError::NotOffered { feature: "an HMAC with this key" }),
+        };
+        let material = self.shared.unwrap(&key.wrapped)?;
+        if Some(material.len()) != secret_bytes(key.kind) {
+            return Err(refused("the wrapped key has another size"));
+        }
+        Ok(hash(&material, input))
+    }
+
+    fn import_backing_key(
+        &mut self,
+        kind: BackingKind,
+        material: &SecretBytes,
+    ) -> Result<WrappedKey, HsmError> {
+        self.begin(|calls| &mut calls.import)?;
+        self.require(kind)?;
+        if secret_bytes(kind).ok_or(NO_SECRET_KEY)? != material.len() {
+            return Err(HsmError::InvalidMaterial { problem: "another length than such a key" });
+        }
+        self.shared.wrap(material.expose_secret())
+    }
+
+    fn import_key_pair(&mut self, kind: BackingKind, private_key: &SecretBytes) -> Result<KeyPair, HsmError> {
+        self.begin(|calls| &mut calls.import)?;
+        self.require(kind)?;
+        if secret_bytes(kind).is_some() {
+            return Err(NO_KEY_PAIR);
+        }
+        let public_key = software::public_key(kind, private_key.expose_secret())
+            .ok_or(HsmError::InvalidMaterial { problem: "no PKCS#8 of such a key" })?;
+        Ok(KeyPair { wrapped: self.shared.wrap(private_key.expose_secret())?, public_key })
     }
 
     fn authentication_mac(&mut self, input: &[u8]) -> Result<Mac, HsmError> {
@@ -372,8 +516,20 @@ fn hmac_sha256(key: &[u8], input: &[u8]) -> Mac {
     Zeroizing::new(mac.finalize().into_bytes().into())
 }
 
+/// The HMAC of `input` with any hash.
+pub(super) fn hmac<H>(key: &[u8], input: &[u8]) -> Vec<u8>
+where
+    H: hmac::EagerHash,
+    Hmac<H>: KeyInit + hmac::Mac,
+{
+    let mut mac = <Hmac<H> as KeyInit>::new_from_slice(key)
+        .unwrap_or_else(|_| unreachable!("HMAC takes keys of every length"));
+    mac.update(input);
+    mac.finalize().into_bytes().to_vec()
+}
+
 /// 32 random bytes out of the only source that this crate has: 4 random UUIDs, hashed together.
-fn random_key() -> Zeroizing<[u8; 32]> {
+pub(super) fn random_key() -> Zeroizing<[u8; 32]> {
     let mut seed = Zeroizing::new([0; 64]);
     for part in seed.chunks_exact_mut(16) {
         part.copy_from_slice(Uuid::new_v4().as_bytes());
@@ -383,12 +539,29 @@ fn random_key() -> Zeroizing<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{hsm_contract, on_session};
+    use super::super::{hsm_contract, import_contract, key_pair_contract, keyed_hash_contract, on_session};
     use super::*;
 
     #[test]
     fn the_fake_keeps_the_contract() {
         hsm_contract(&FakeHsm::new());
+    }
+
+    #[test]
+    fn the_fake_keeps_the_contract_of_keys_of_every_kind() {
+        use BackingKind::{
+            EcP256, EcP384, EcSecp256k1, Ed25519, HmacSha256, HmacSha384, HmacSha512, Rsa2048,
+        };
+        let hsm = FakeHsm::new();
+        for kind in [Rsa2048, EcP256, EcP384, EcSecp256k1, Ed25519] {
+            assert!(key_pair_contract(&hsm, kind), "{kind:?}");
+        }
+        for kind in [HmacSha256, HmacSha384, HmacSha512] {
+            keyed_hash_contract(&hsm, kind);
+        }
+        import_contract(&hsm);
+        hsm.lack(EcP256);
+        assert!(!key_pair_contract(&hsm, EcP256));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::ports::{
-    Condition, KeyStore, MAX_KEY_BYTES, MAX_MUTATIONS, MAX_VALUE_BYTES, Mutation, Revision, StoreError,
-    StoreKey, Transaction, Versioned,
+    Condition, KeyStore, MAX_KEY_BYTES, MAX_MUTATIONS, MAX_VALUE_BYTES, Mutation, Revision, Snapshot,
+    StoreError, StoreKey, Transaction, Versioned,
 };
 
 /// Runs the whole suite; `make` gives a new, empty store for each rule.
@@ -36,6 +36,8 @@ pub async fn key_store_contract<S: KeyStore>(make: impl AsyncFn() -> S) {
     what_exceeds_the_limits_is_refused(&make().await).await;
     a_dropped_future_does_not_undo(&make().await).await;
     concurrent_writers_lose_no_increment(&make().await).await;
+    a_snapshot_is_of_one_revision(&make().await).await;
+    snapshots_do_not_disturb_one_another(&make().await).await;
 }
 
 async fn what_was_put_is_read(store: &impl KeyStore) {
@@ -262,6 +264,48 @@ async fn concurrent_writers_lose_no_increment(store: &impl KeyStore) {
     all(&mut writers).await;
     let counter = read(store, "counter").await.expect("the counter is there");
     assert_eq!(*counter.value, (WRITERS * INCREMENTS).to_be_bytes(), "each increment counts once");
+}
+
+async fn a_snapshot_is_of_one_revision(store: &impl KeyStore) {
+    let empty = store.snapshot().await.expect("a snapshot of nothing");
+    assert_eq!(all_of(empty, 3).await, [], "nothing is there before");
+    fill(store, &[b"", b"a", b"b", b"c", b"\xff"]).await;
+    let kept = range(store, b"", None, 10).await;
+    let revision = put(store, "b", b"last before").await;
+    let snapshot = store.snapshot().await.expect("a snapshot");
+    assert_eq!(snapshot.revision(), revision, "it names the last change in it");
+    commit(store, vec![Mutation::Delete(key("a")), Mutation::Put(key("d"), vec![1])]).await;
+    put(store, "c", b"after").await;
+
+    let mut expected = kept;
+    expected[2].1 = versioned(revision, b"last before");
+    assert_eq!(all_of(snapshot, 2).await, expected, "what is committed later is not in it");
+    let now = store.snapshot().await.expect("another snapshot");
+    assert_eq!(all_of(now, 100).await, range(store, b"", None, 10).await, "a later one has it");
+}
+
+async fn snapshots_do_not_disturb_one_another(store: &impl KeyStore) {
+    fill(store, &[b"a", b"b"]).await;
+    let mut first = store.snapshot().await.expect("a snapshot");
+    let page = first.page(1).await.expect("a page");
+    put(store, "c", b"value").await;
+    let second = store.snapshot().await.expect("a second one");
+    drop(page);
+    assert_eq!(all_of(second, 2).await.len(), 3, "the second has all");
+    assert_eq!(all_of(first, 2).await.len(), 1, "the first goes on after its first page");
+}
+
+/// All pages of a snapshot, of this length.
+async fn all_of(mut snapshot: Box<dyn Snapshot>, limit: usize) -> Vec<(StoreKey, Versioned)> {
+    let mut entries = Vec::new();
+    loop {
+        let page = snapshot.page(limit).await.expect("a page");
+        assert!(page.len() <= limit, "a page is limited");
+        if page.is_empty() {
+            return entries;
+        }
+        entries.extend(page);
+    }
 }
 
 async fn increment(store: &impl KeyStore) {

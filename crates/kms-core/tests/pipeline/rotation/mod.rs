@@ -5,3 +5,4 @@ mod moving;
 mod operators;
 mod races;
 mod support;
+mod tombstones;

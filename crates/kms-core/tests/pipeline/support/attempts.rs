@@ -15,7 +15,7 @@ use kms_core::{
 use super::{World, context, create, generate};
 
 /// Operations that no user can call: parts of other calls, the service's own, and the operators'.
-const NO_CALLS_OF_USERS: &[OperationName] = &[
+pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
     OperationName::CreateDefaultKey,
     OperationName::RotateKey,
     OperationName::ReserveKeyUses,
@@ -27,13 +27,14 @@ const NO_CALLS_OF_USERS: &[OperationName] = &[
     OperationName::RewrapKey,
     OperationName::ForgetRoots,
     OperationName::DestroyRoots,
+    OperationName::ListDestroyedKeys,
     OperationName::AdvanceClock,
     OperationName::ReadClock,
     OperationName::CreateBackup,
     OperationName::RestoreBackup,
 ];
 /// Operations that are named but not built.
-const NOT_BUILT_YET: &[OperationName] = &[
+pub(crate) const NOT_BUILT_YET: &[OperationName] = &[
     OperationName::CreateAlias,
     OperationName::AssociateAlias,
     OperationName::DeleteAlias,
@@ -90,12 +91,27 @@ type Run = dyn Fn(&World, &Caller) -> Result<(), Error>;
 pub(crate) struct Attempt {
     pub(crate) name: OperationName,
     run: Box<Run>,
+    first: Vec<Box<Run>>,
 }
 
 impl Attempt {
     fn of<O: Operation + Clone>(operation: O) -> Self {
         let run = move |world: &World, caller: &Caller| world.run(caller, operation.clone()).map(drop);
-        Self { name: O::NAME, run: Box::new(run) }
+        Self { name: O::NAME, run: Box::new(run), first: Vec::new() }
+    }
+
+    /// Makes it one that only succeeds when the enabled key was prepared by `operation`.
+    #[allow(dead_code, reason = "for operations that come with changes of their own")]
+    fn after<O: Operation + Clone>(mut self, operation: O) -> Self {
+        self.first.push(Self::of(operation).run);
+        self
+    }
+
+    /// Does to the enabled key what the operation needs to succeed.
+    pub(crate) fn prepare(&self, world: &World, caller: &Caller) {
+        for run in &self.first {
+            run(world, caller).expect("nothing is in the way");
+        }
     }
 
     pub(crate) fn run(&self, world: &World, caller: &Caller) -> Result<(), Error> {

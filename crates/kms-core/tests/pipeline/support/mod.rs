@@ -26,7 +26,7 @@ use kms_core::{
 };
 use uuid::Uuid;
 
-pub(crate) use attempts::{Attempt, attempts};
+pub(crate) use attempts::{Attempt, NO_CALLS_OF_USERS, NOT_BUILT_YET, attempts};
 pub(crate) use store::SpyStore;
 
 /// 2026-11-24, in microseconds.

@@ -10,7 +10,9 @@ use std::{
 };
 
 use kms_core::{
-    ports::{BoxFuture, KeyStore, Mutation, Revision, StoreError, StoreKey, Transaction, Versioned},
+    ports::{
+        BoxFuture, KeyStore, Mutation, Revision, Snapshot, StoreError, StoreKey, Transaction, Versioned,
+    },
     testing::store::FakeKeyStore,
 };
 
@@ -29,6 +31,7 @@ pub(crate) struct SpyStore {
     commits: AtomicUsize,
     instead: Mutex<VecDeque<Instead>>,
     watch: Mutex<Option<(StoreKey, Watch)>>,
+    no_snapshot: Mutex<Option<StoreError>>,
 }
 
 impl SpyStore {
@@ -40,6 +43,11 @@ impl SpyStore {
     /// How often a commit was tried.
     pub(crate) fn commits(&self) -> usize {
         self.commits.load(Ordering::SeqCst)
+    }
+
+    /// The next snapshot fails with this.
+    pub(crate) fn instead_of_snapshot(&self, error: StoreError) {
+        *self.no_snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
     /// The next commit is what `instead` does; several of these take their turns.
@@ -123,6 +131,13 @@ impl KeyStore for SpyStore {
     ) -> BoxFuture<'a, Result<Vec<(StoreKey, Versioned)>, StoreError>> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         self.inner.range(prefix, after, limit)
+    }
+
+    fn snapshot(&self) -> BoxFuture<'_, Result<Box<dyn Snapshot>, StoreError>> {
+        if let Some(error) = self.no_snapshot.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.inner.fail_next(error);
+        }
+        self.inner.snapshot()
     }
 
     fn transact(&self, transaction: Transaction) -> BoxFuture<'_, Result<Revision, StoreError>> {

@@ -1,0 +1,123 @@
+//! What the commands read: keys, contexts, bytes.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use kms_client::{KeyReference, SecretBytes};
+
+use crate::output::Failure;
+
+/// The most bytes that a command reads: more than any call takes.
+const MAX_INPUT_BYTES: u64 = 64 * 1024;
+
+/// A key: its id, an alias, or a service's default key as `obs/default`.
+pub(crate) fn key_reference(text: &str) -> KeyReference {
+    let is_id = text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    if is_id { KeyReference::KeyId(text.to_owned()) } else { KeyReference::Alias(text.to_owned()) }
+}
+
+/// A pair `NAME=VALUE`.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// An encryption context.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ContextOptions {
+    /// A pair of the encryption context; may be given several times
+    #[arg(long = "context", value_name = "NAME=VALUE", value_parser = pair)]
+    pairs: Vec<(String, String)>,
+}
+
+impl ContextOptions {
+    /// Refuses a name that is given twice.
+    pub(crate) fn pairs(&self) -> Result<HashMap<String, String>, Failure> {
+        let pairs: HashMap<_, _> = self.pairs.iter().cloned().collect();
+        if pairs.len() == self.pairs.len() {
+            Ok(pairs)
+        } else {
+            Err(Failure::Usage("--context gives a name twice".to_owned()))
+        }
+    }
+}
+
+/// Bytes that a command takes: from a file, from stdin, or as text.
+#[derive(Debug, Clone, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct BytesOptions {
+    /// Read the bytes from this file; `-`: from stdin
+    #[arg(long = "in", value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The bytes in base64. Others can see the arguments of a command: for secrets, use --in
+    #[arg(long, value_name = "TEXT")]
+    base64: Option<String>,
+}
+
+impl BytesOptions {
+    pub(crate) fn read(&self) -> Result<SecretBytes, Failure> {
+        match (&self.file, &self.base64) {
+            (Some(path), _) => read_file(path),
+            (None, Some(text)) => from_base64(text).map(SecretBytes::from),
+            (None, None) => Err(Failure::Usage("give --in or --base64".to_owned())),
+        }
+    }
+}
+
+/// Reads base64 text.
+pub(crate) fn from_base64(text: &str) -> Result<Vec<u8>, Failure> {
+    STANDARD.decode(text.trim()).map_err(|error| Failure::Usage(format!("no base64: {error}")))
+}
+
+/// Bytes as they are shown.
+pub(crate) fn to_base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// Reads a whole file, or stdin for `-`.
+pub(crate) fn read_file(path: &Path) -> Result<SecretBytes, Failure> {
+    let failed = |error: io::Error| Failure::Usage(format!("{}: {error}", path.display()));
+    let mut bytes = Vec::with_capacity(1024);
+    let read = if path.as_os_str() == "-" {
+        io::stdin().lock().take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes)
+    } else {
+        fs::File::open(path).and_then(|file| file.take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes))
+    };
+    let length = read.map_err(failed)?;
+    let bytes = SecretBytes::from(bytes);
+    if u64::try_from(length).is_ok_and(|length| length <= MAX_INPUT_BYTES) {
+        Ok(bytes)
+    } else {
+        Err(Failure::Usage(format!("{}: longer than any call takes (64 KiB)", path.display())))
+    }
+}
+
+/// Writes a result into a new file that only its owner can read; an existing one is not replaced.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let written =
+        options.open(path).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    written.map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_pairs_are_told_apart() {
+        let id = "0198a0f0-0000-7000-8000-000000000000";
+        assert_eq!(key_reference(id), KeyReference::KeyId(id.to_owned()));
+        assert_eq!(key_reference("obs/default"), KeyReference::Alias("obs/default".to_owned()));
+        assert_eq!(pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        pair("a").expect_err("no value");
+        from_base64("*").expect_err("no base64");
+    }
+}

@@ -1,0 +1,264 @@
+//! `dewpoint restore` of a backup for the same token: value by value and key by key into a store that serves
+//! nobody before all of it is proved; or, as a drill, into one that is removed again.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, DirBuilder, File},
+    io::{self, BufReader},
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use kms_core::{
+    Content, Ports, Record, Service, Settings, StartError,
+    operation::OperationName,
+    ports::{Acknowledge, AuditLog, Receipt, StoreKey},
+};
+use uuid::Uuid;
+
+use super::{
+    Counts,
+    format::{End, Header, Next, Reader},
+};
+use crate::{
+    backup::{
+        BackupError, Problem, RestoreOptions, VALUES_AT_A_TIME, files, print, site::Site, unfinished_store,
+    },
+    clock::SystemClock,
+    config::Config,
+    opening::{self, store_exists},
+    serve_error::ServeError,
+};
+
+/// How many faults are named.
+const FAULTS_NAMED: u64 = 100;
+/// How often progress is told, in values.
+const PROGRESS_STEP: u64 = 100_000;
+
+pub(in crate::backup) async fn run(options: &RestoreOptions) -> Result<(), BackupError> {
+    let config = Config::load(&options.config)?;
+    let (header, end) = check_file(options)?;
+    let report = if options.drill {
+        drill(&config, options, &header).await?
+    } else {
+        restore(&config, options, &header, &end).await?
+    };
+    print(&report.sentences());
+    match report.counts.unreadable {
+        0 => Ok(()),
+        _ if options.leave_out_faulty && !options.drill => Ok(()),
+        faults => Err(Problem::Faulty { path: options.from.clone(), faults }.into()),
+    }
+}
+
+/// Reads the whole file: it is whole, and the one that was meant, if that was said. Whose it is, its seal tells
+/// later.
+fn check_file(options: &RestoreOptions) -> Result<(Header, End), BackupError> {
+    let (mut reader, header) = open(&options.from)?;
+    let end = loop {
+        if let Next::End(end) = next(&mut reader, &options.from)? {
+            break end;
+        }
+    };
+    if options.digest.is_some_and(|digest| digest != end.digest) {
+        let (path, found) = (options.from.clone(), hex::encode(end.digest));
+        return Err(Problem::OtherDigest { path, found }.into());
+    }
+    Ok((header, end))
+}
+
+/// What was found.
+struct Report {
+    counts: Counts,
+    drill: bool,
+}
+
+impl Report {
+    fn sentences(&self) -> String {
+        let Counts { values, keys, key_versions, tombstones, grants, unreadable } = self.counts;
+        let result = if self.drill { "drill" } else { "restored" };
+        format!(
+            "{result}: {values} values\nkeys: {keys} with {key_versions} versions\ntombstones: {tombstones}\n\
+             grants: {grants}\nunreadable: {unreadable}"
+        )
+    }
+}
+
+/// All of the work of a restore, and nothing left of it. Not recorded: it answers nothing of any key, and the
+/// log belongs to the service, which may be running.
+async fn drill(config: &Config, options: &RestoreOptions, header: &Header) -> Result<Report, BackupError> {
+    let hsm = Arc::new(opening::open_hsm(config, true)?);
+    let place = PassingDirectory::make()?;
+    let store = opening::open_store(config, &place.0)?;
+    let ports = Ports {
+        hsm: hsm.clone(),
+        keystores: BTreeMap::new(),
+        store: Arc::new(store),
+        audit: Arc::new(NoLog),
+        clock: Arc::new(SystemClock::start()),
+    };
+    let service = Service::start(ports, Settings::default()).await.map_err(ServeError::Start)?;
+    let counts = fill(&service, options, header).await;
+    drop(service);
+    hsm.shut_down();
+    Ok(Report { counts: counts?, drill: true })
+}
+
+async fn restore(
+    config: &Config,
+    options: &RestoreOptions,
+    header: &Header,
+    end: &End,
+) -> Result<Report, BackupError> {
+    if store_exists(&config.data_dir) {
+        return Err(Problem::StoreExists(config.data_dir.clone()).into());
+    }
+    let hsm = opening::open_hsm(config, true)?;
+    // The log is locked before what a killed restore left is removed.
+    let (log, opened) = opening::open_log(config)?;
+    let unfinished = unfinished_store(&config.data_dir);
+    remove(&unfinished)?;
+    let store = opening::open_store(config, &unfinished)?;
+    let opened = opening::Opened::of(hsm, store, (log, opened));
+    let site = Site::open(opened, OperationName::RestoreBackup).await?;
+    site.begin(Some(end.digest)).await?;
+    let ended = match take_all(&site, options, header, end).await {
+        Ok(counts) => conclude(&site, &config.data_dir, end).await.map(|()| counts),
+        Err(error) => site.end(None).await.and(Err(error)),
+    };
+    site.close();
+    if ended.is_err() {
+        remove(&unfinished)?;
+    }
+    Ok(Report { counts: ended?, drill: false })
+}
+
+async fn take_all(
+    site: &Site,
+    options: &RestoreOptions,
+    header: &Header,
+    end: &End,
+) -> Result<Counts, BackupError> {
+    let counts = fill(&site.service, options, header).await?;
+    if counts.unreadable > 0 && !options.leave_out_faulty {
+        let (path, faults) = (options.from.clone(), counts.unreadable);
+        return Err(Problem::Faulty { path, faults }.into());
+    }
+    site.service.seal_arrival(site.request, header.deployment, end.digest).await?;
+    Ok(counts)
+}
+
+/// The store gets its name, and then the log says so. If a crash comes between, the next start finds the trace
+/// in the store and says it. What the log was told before the store was lost, that start settles, too.
+async fn conclude(site: &Site, data_dir: &Path, end: &End) -> Result<(), BackupError> {
+    let store = data_dir.join("store");
+    fs::rename(unfinished_store(data_dir), &store).map_err(|error| files::error(&store, &error))?;
+    files::sync_directory_of(&store)?;
+    site.end(Some(end.digest)).await
+}
+
+/// Proves all values and puts them into the store, but for faulty ones. Their number is in the counts.
+async fn fill(service: &Service, options: &RestoreOptions, header: &Header) -> Result<Counts, BackupError> {
+    if service.deployment().await? != header.deployment {
+        return Err(Problem::OtherToken(options.from.clone()).into());
+    }
+    let (mut reader, found) = open(&options.from)?;
+    let (mut counts, mut values) = (Counts::default(), Vec::new());
+    loop {
+        let ended = match next(&mut reader, &options.from)? {
+            Next::Value(path, value) => {
+                if prove(service, &path, &value, &mut counts).await {
+                    values.push((path, value));
+                }
+                None
+            }
+            Next::End(end) => Some(end),
+        };
+        if values.len() >= VALUES_AT_A_TIME || ended.is_some() {
+            service.put_back(std::mem::take(&mut values)).await?;
+        }
+        if let Some(end) = ended {
+            // What is proved by this: nothing is left out, and it is still the file that was checked.
+            let whole = service.is_backup_seal(&end.sealed, &end.seal) && end.counts.values == counts.values;
+            if !whole || found != *header {
+                return Err(Problem::WrongSeal(options.from.clone()).into());
+            }
+            service.check_root_keys().await.map_err(|error: StartError| ServeError::Start(error))?;
+            return Ok(counts);
+        }
+    }
+}
+
+/// Whether a value is authentic and, if it is a key, each of its versions works.
+async fn prove(service: &Service, path: &StoreKey, value: &[u8], counts: &mut Counts) -> bool {
+    let content = service.content(path, value);
+    counts.add(content.as_ref().ok());
+    if counts.values.is_multiple_of(PROGRESS_STEP) {
+        eprintln!("dewpoint: {} values, {} key versions so far", counts.values, counts.key_versions);
+    }
+    let fault = match content {
+        Err(error) => error.operator_detail().unwrap_or_else(|| error.to_string()),
+        Ok(Content::Key(record)) => match service.prove_key(&record).await {
+            Ok(()) => return true,
+            Err((version, error)) => {
+                counts.unreadable += 1;
+                let detail = error.operator_detail().unwrap_or_else(|| error.to_string());
+                format!("key {}, version {version}: {detail}", record.id)
+            }
+        },
+        Ok(_) => return true,
+    };
+    if counts.unreadable <= FAULTS_NAMED {
+        eprintln!("dewpoint: faulty: {fault}");
+    }
+    false
+}
+
+/// Takes what a drill would record, which is nothing.
+struct NoLog;
+
+impl AuditLog for NoLog {
+    fn append(&self, _: Record, acknowledge: Acknowledge) {
+        acknowledge(Ok(Receipt::durable(0)));
+    }
+}
+
+/// A directory of a name of its own, removed with all that is in it.
+struct PassingDirectory(PathBuf);
+
+impl PassingDirectory {
+    fn make() -> Result<Self, Problem> {
+        let path = std::env::temp_dir().join(format!("dewpoint-drill-{}", Uuid::new_v4()));
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| files::error(&path, &error))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for PassingDirectory {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("dewpoint: {} cannot be removed: {error}", self.0.display());
+        }
+    }
+}
+
+fn remove(directory: &Path) -> Result<(), Problem> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(files::error(directory, &error)),
+        _ => Ok(()),
+    }
+}
+
+type FileReader = Reader<BufReader<File>>;
+
+fn open(path: &Path) -> Result<(FileReader, Header), BackupError> {
+    let file = File::open(path).map_err(|error| files::error(path, &error))?;
+    let begun = Reader::begin(BufReader::new(file));
+    begun.map_err(|error| Problem::Format { path: path.to_owned(), error }.into())
+}
+
+fn next(reader: &mut FileReader, path: &Path) -> Result<Next, BackupError> {
+    reader.next().map_err(|error| Problem::Format { path: path.to_owned(), error }.into())
+}

@@ -1,0 +1,77 @@
+//! `dewctl` with keys and data keys, for people and for programs.
+
+use std::fs;
+
+use dewpoint_tests::Dev;
+
+#[test]
+fn keys_live_their_life_by_commands() {
+    let dev = Dev::start();
+    let made =
+        dev.ctl(&["--json", "key", "create", "orders", "--spec", "SM4", "--description", "all orders"]);
+    let key = made.json();
+    assert_eq!((&key["state"], &key["key_spec"]), (&"ENABLED".into(), &"SM4".into()));
+    let id = key["key_id"].as_str().expect("an id");
+
+    let table = dev.ctl(&["key", "list"]).stdout;
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].starts_with("KEY ID"), "{table}");
+    assert!(lines[1].starts_with(id) && lines[1].contains("orders") && lines[1].contains("SM4"), "{table}");
+    assert_eq!(dev.ctl(&["--json", "key", "list", "--spec", "AES_256"]).json(), serde_json::json!([]));
+    assert_eq!(dev.ctl(&["--json", "key", "describe", "orders"]).json()["key_id"], id);
+
+    for (command, state) in [
+        (vec!["disable", id], "DISABLED"),
+        (vec!["enable", id], "ENABLED"),
+        (vec!["schedule-deletion", id, "--days", "7"], "PENDING_DELETION"),
+        (vec!["cancel-deletion", id], "DISABLED"),
+    ] {
+        let arguments = [vec!["--json", "key"], command].concat();
+        assert_eq!(dev.ctl(&arguments).json()["state"], state, "{arguments:?}");
+    }
+    assert_eq!(dev.ctl(&["--json", "key", "set-alias", id, "purchases"]).json()["alias"], "purchases");
+    let described = dev.ctl(&["key", "set-description", id, "bought"]).stdout;
+    assert!(described.lines().any(|line| line == "description       bought"), "{described}");
+}
+
+#[test]
+fn data_keys_come_back_as_they_went() {
+    let dev = Dev::start();
+    let made = dev.ctl(&["--json", "data-key", "generate", "obs/default", "--context", "object=a/b"]).json();
+    let (sealed, plaintext) = (made["ciphertext"].as_str().expect("text"), &made["plaintext"]);
+    let open = ["--json", "data-key", "decrypt", "--base64", sealed];
+    assert_eq!(&dev.ctl(&[&open[..], &["--context", "object=a/b"]].concat()).json()["plaintext"], plaintext);
+    let refused = dev.ctl(&open);
+    assert_eq!(refused.refusal(), "CANNOT_DECRYPT");
+
+    // Secrets go through files, which only their owner can read and nobody overwrites.
+    let file = dev.directory().join("secret");
+    let path = file.to_str().expect("text");
+    assert_eq!(dev.ctl(&["random", "32", "--out", path]).stdout, "\n");
+    assert_eq!(fs::read(&file).expect("written").len(), 32);
+    assert_eq!(dev.ctl(&["random", "32", "--out", path]).code, Some(2));
+    let sealed = dev.ctl(&["--json", "data-key", "encrypt", "obs/default", "--in", path]).json();
+    let sealed = sealed["ciphertext"].as_str().expect("text");
+    let back = file.with_extension("back");
+    let to = back.to_str().expect("text");
+    let opened = dev.ctl(&["data-key", "decrypt", "--base64", sealed, "--plaintext-out", to]);
+    assert_eq!(opened.code, Some(0), "{opened:?}");
+    assert_eq!(fs::read(&back).expect("written"), fs::read(&file).expect("written"));
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    let dev = Dev::start();
+    let refused = dev.ctl(&["key", "describe", "nothing"]);
+    assert_eq!(refused.refusal(), "KEY_NOT_FOUND");
+    assert!(refused.stderr.contains("dewctl key list") && refused.stdout.is_empty(), "{refused:?}");
+    let refused = dev.ctl(&["--user", "nobody", "key", "list"]);
+    assert_eq!(refused.refusal(), "PERMISSION_DENIED");
+    let unknown = dev.ctl(&["--user", "somebody", "key", "list"]);
+    assert_eq!(unknown.code, Some(2));
+    assert!(unknown.stderr.contains("names no user somebody"), "{unknown:?}");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = dev.ctl(&["completions", shell]);
+        assert!(script.code == Some(0) && script.stdout.contains("schedule-deletion"), "{shell}");
+    }
+}
