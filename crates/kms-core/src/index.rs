@@ -16,10 +16,7 @@ use crate::{
 };
 
 /// How many bytes of a tag's hash lead to it.
-pub(crate) const TAG_HASH_BYTES: usize = 16;
-
-/// A tag, as the index by pairs keeps it.
-pub(crate) type TagPair = (String, String);
+const TAG_HASH_BYTES: usize = 16;
 
 /// All entries of `record`: their store keys, and what lies there, encoded.
 pub(crate) fn entries(record: &KeyRecord) -> Result<BTreeMap<StoreKey, Vec<u8>>, Error> {
@@ -46,17 +43,17 @@ pub(crate) fn entries(record: &KeyRecord) -> Result<BTreeMap<StoreKey, Vec<u8>>,
 }
 
 /// All keys that have a tag of this name are listed under this prefix, in the order of their ids.
-pub(crate) fn tag_key_prefix(account: &AccountId, region: &Region, key: &str) -> StoreKey {
+fn tag_key_prefix(account: &AccountId, region: &Region, key: &str) -> StoreKey {
     [&tags_of_region(account, region, "k")[..], &tag_hash(key)].concat()
 }
 
 /// All keys that have this tag are listed under this prefix, in the order of their ids.
-pub(crate) fn tag_prefix(account: &AccountId, region: &Region, key: &str, value: &str) -> StoreKey {
+fn tag_prefix(account: &AccountId, region: &Region, key: &str, value: &str) -> StoreKey {
     [&all_tags_prefix(account, region)[..], &tag_hash(key), &tag_hash(value)].concat()
 }
 
 /// All tags of an account in a region are listed under this prefix, those of one name side by side.
-pub(crate) fn all_tags_prefix(account: &AccountId, region: &Region) -> StoreKey {
+fn all_tags_prefix(account: &AccountId, region: &Region) -> StoreKey {
     tags_of_region(account, region, "v")
 }
 

@@ -65,7 +65,7 @@ pub(crate) use rewrap_key::RewrapKey;
 pub use rotate_key::{RotateKey, RotationCause};
 pub use rotate_root::RotateRoot;
 pub use schedule_key_deletion::{PendingDays, ScheduleKeyDeletion};
-pub use selector::{Alias, KeySelector, SERVICES};
+pub use selector::{Alias, AliasUrn, KeySelector, SERVICES};
 pub use update_key_alias::UpdateKeyAlias;
 pub use update_key_description::{Description, UpdateKeyDescription};
 

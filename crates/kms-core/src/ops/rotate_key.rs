@@ -43,7 +43,7 @@ impl Operation for RotateKey {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<()>, Error> {
         let root = scope.directory().root().await?;
-        let (mut record, mut change) = stored_key(self.key_id, scope, draft).await?;
+        let (mut record, mut change) = stored_key(&self.key_id.into(), scope, draft).await?;
         record.check(Self::NAME)?;
         if record.current_version().is_none_or(|version| version.number != self.version) {
             draft.overtaken();

@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::{
     draft::Draft,
     error::{Error, Field},
-    key::{KeyId, KeyRecord, PENDING_DAYS},
+    key::{KeyRecord, PENDING_DAYS},
     operation::OperationName,
-    ops::{Operation, Prepared, manage::manage},
+    ops::{KeySelector, Operation, Prepared, manage::manage},
     service::Scope,
     states,
 };
@@ -30,10 +30,10 @@ impl PendingDays {
 }
 
 /// To pending deletion.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ScheduleKeyDeletion {
     /// Which key.
-    pub key_id: KeyId,
+    pub key: KeySelector,
     /// How long from now.
     pub pending: PendingDays,
 }
@@ -44,7 +44,7 @@ impl Operation for ScheduleKeyDeletion {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
         let due = scope.now.plus(DAY * self.pending.0);
-        manage(self.key_id, scope, draft, |record, _| {
+        manage(&self.key, scope, draft, |record, _| {
             record.state = states::after(Self::NAME, record.state)?;
             record.deletion_due = Some(due);
             Ok(())

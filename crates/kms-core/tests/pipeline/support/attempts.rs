@@ -151,17 +151,17 @@ pub(crate) fn attempts(key_id: KeyId, ciphertext: &[u8]) -> Vec<Attempt> {
         Attempt::of(create("another")),
         Attempt::of(DescribeKey { key: key.clone() }),
         Attempt::of(ListKeys { size, token: None, state: None, spec: None }),
-        Attempt::of(DisableKey { key_id }),
-        Attempt::of(EnableKey { key_id }),
-        Attempt::of(UpdateKeyAlias { key_id, alias }),
-        Attempt::of(UpdateKeyDescription { key_id, description }),
+        Attempt::of(DisableKey { key: key_id.into() }),
+        Attempt::of(EnableKey { key: key_id.into() }),
+        Attempt::of(UpdateKeyAlias { key: key_id.into(), alias }),
+        Attempt::of(UpdateKeyDescription { key: key_id.into(), description }),
         Attempt::of(generate(key.clone())),
         Attempt::of(GenerateDataKeyWithoutPlaintext(generate(key))),
         Attempt::of(encrypt),
         Attempt::of(decrypt),
         Attempt::of(GenerateRandom::new(32).expect("a length")),
-        Attempt::of(ScheduleKeyDeletion { key_id, pending }),
-        Attempt::of(CancelKeyDeletion { key_id }),
+        Attempt::of(ScheduleKeyDeletion { key: key_id.into(), pending }),
+        Attempt::of(CancelKeyDeletion { key: key_id.into() }),
     ];
     let tried: Vec<OperationName> = attempts.iter().map(|attempt| attempt.name).collect();
     let elsewhere = [NO_CALLS_OF_USERS, NOT_BUILT_YET].concat();
