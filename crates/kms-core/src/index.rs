@@ -35,9 +35,9 @@ pub(crate) fn entries(record: &KeyRecord) -> Result<BTreeMap<StoreKey, Vec<u8>>,
     }
     entries.insert(index_path(account, region, record.id), nothing.clone());
     for (key, value) in &record.tags {
-        entries.insert(with_id(tag_key_prefix(account, region, key), record.id), nothing.clone());
+        entries.insert(with_id(&tag_key_prefix(account, region, key), record.id), nothing.clone());
         let pair = Directory::encode(&(key, value))?;
-        entries.insert(with_id(tag_prefix(account, region, key, value), record.id), pair);
+        entries.insert(with_id(&tag_prefix(account, region, key, value), record.id), pair);
     }
     Ok(entries)
 }
@@ -68,6 +68,6 @@ fn tag_hash(text: &str) -> [u8; TAG_HASH_BYTES] {
     hash
 }
 
-fn with_id(prefix: StoreKey, id: KeyId) -> StoreKey {
-    [&prefix[..], id.as_bytes()].concat()
+fn with_id(prefix: &[u8], id: KeyId) -> StoreKey {
+    [prefix, &id.as_bytes()[..]].concat()
 }
