@@ -46,7 +46,7 @@ fn key_in(world: &World, state: KeyState, number: usize) -> Option<(KeyId, Attem
     match state {
         KeyState::Enabled | KeyState::PendingImport => {}
         KeyState::Disabled => {
-            drop(world.run(&owner(), DisableKey { key: key_id.into() }).expect("enabled before"))
+            drop(world.run(&owner(), DisableKey { key: key_id.into() }).expect("enabled before"));
         }
         KeyState::PendingDeletion => schedule(world, key_id),
     }
