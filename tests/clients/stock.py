@@ -172,7 +172,7 @@ def rotation(user, key):
     assert (status["interval_days"], status["rotations"]) == (30, 1)
     user.call("RotationService/DisableKeyRotation", by_id)
     usage = user.call("KeyService/DescribeKeyUsage", named)
-    assert usage["versions"], "uses are counted"
+    assert usage["usage"]["versions"][0]["data_keys"], "uses are counted"
     user.call("CampaignService/StartCampaign", by_id)
     item = {"id": 7, "ciphertext_blob": first["ciphertext_blob"]}
     moved = user.stream("CampaignService/Rewrap", [item])
