@@ -4,6 +4,8 @@
 
 mod algorithm;
 mod digest;
+#[cfg(test)]
+mod known_answers;
 mod public_key;
 mod secret_key;
 mod sm2_dsa;

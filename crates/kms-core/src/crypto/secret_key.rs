@@ -176,8 +176,12 @@ impl SecretKey {
 /// How long a key of this kind is; `None` for kinds that are never in software.
 const fn key_bytes(spec: KeySpec) -> Option<usize> {
     match spec {
-        KeySpec::EcP256 | KeySpec::Secp256k1 | KeySpec::Sm2 | KeySpec::Ed25519 => Some(32),
-        KeySpec::Hmac256 | KeySpec::HmacSm3 => Some(32),
+        KeySpec::EcP256
+        | KeySpec::Secp256k1
+        | KeySpec::Sm2
+        | KeySpec::Ed25519
+        | KeySpec::Hmac256
+        | KeySpec::HmacSm3 => Some(32),
         KeySpec::EcP384 | KeySpec::Hmac384 => Some(48),
         KeySpec::Hmac512 => Some(64),
         _ => None,
