@@ -11,6 +11,13 @@
 //! | `x/` key id (16 bytes) | nothing: the list of destroyed keys |
 //! | `h/` keystore id | the keystore: a token that an account has taken for its keys |
 //! | `g/` key id (16 bytes) `/` grant id (hex) | the grant |
+//! | `g/` key id | how many grants the key has |
+//! | `n/` grant id (hex) | id of the grant's key |
+//! | `p/` `u` or `a` `/` user or account | how many grants it holds |
+//! | `p/` `u` or `a` `/` user or account `/h/` key id `/` grant id (hex) | what the grant that it holds allows |
+//! | `p/` `u` or `a` `/` user or account `/r/` region `/` key id `/` grant id (hex) | nothing: a grant that it may retire |
+//! | `y/` account `/` region `/k/` hash of a tag's key, key id | nothing: the keys with such a tag |
+//! | `y/` account `/` region `/v/` hashes of a tag's key and value, key id | the tag |
 //! | `r/` material id `/` region | id of the replica that is valid in the region |
 //! | `o/` request id | the change's digest: the change is committed, its outcome perhaps not recorded |
 //! | `m/deployment` | which token this store belongs to |
@@ -25,7 +32,7 @@
 //! derives: whoever can write the store but not use the HSM can neither make nor move a value.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -36,6 +43,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     error::Error,
     identity::{AccountId, Caller, KeystoreId, Region, ServiceName},
+    index::entries,
     key::{DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord},
     keystore::KeystoreRecord,
     ports::{Condition, KeyStore, Mac, Mutation, Revision, StoreError, StoreKey, Versioned},
@@ -251,16 +259,22 @@ impl Directory {
         Ok(payload)
     }
 
-    /// Puts `after` in the place of `before`: the record, and what the store says besides of what falls due for it.
+    /// Puts `after` in the place of `before`: the record, and all entries that follow from it.
     pub(crate) fn put_key(&self, before: Option<&KeyRecord>, after: &KeyRecord) -> Result<PutKey, Error> {
         let put = self.put(key_path(after.id), after)?;
-        let (digest, mut mutations) = (digest(&put), vec![put]);
-        let (old, new) = (before.map(entries).unwrap_or_default(), entries(after));
-        mutations.extend(old.difference(&new).cloned().map(Mutation::Delete));
-        for path in new.difference(&old) {
-            mutations.push(self.put(path.clone(), &())?);
+        let (digest, mut mutations, mut conditions) = (digest(&put), vec![put], Vec::new());
+        let old = before.map_or_else(|| Ok(BTreeMap::new()), entries)?;
+        let new = entries(after)?;
+        let gone = old.keys().filter(|path| !new.contains_key(*path));
+        mutations.extend(gone.cloned().map(Mutation::Delete));
+        for (path, payload) in new.iter().filter(|(path, _)| !old.contains_key(*path)) {
+            // A name has one key. All other entries are a key's own.
+            if path.starts_with(ALIAS_PREFIX) {
+                conditions.push(absent(path.clone()));
+            }
+            mutations.push(self.put_payload(path.clone(), payload));
         }
-        Ok(PutKey { mutations, digest })
+        Ok(PutKey { conditions, mutations, digest })
     }
 
     /// Decodes what [`encode`](Self::encode) gave, and was authenticated since.
@@ -296,6 +310,8 @@ impl Directory {
 
 /// A key record on its way to the store, with all entries that follow from it.
 pub(crate) struct PutKey {
+    /// That no other key has the names that it takes.
+    pub(crate) conditions: Vec<Condition>,
     pub(crate) mutations: Vec<Mutation>,
     /// SHA-256 of the record as it is stored.
     pub(crate) digest: [u8; 32],
@@ -307,12 +323,6 @@ pub(crate) fn digest(mutation: &Mutation) -> [u8; 32] {
         Mutation::Put(_, value) => Sha256::digest(value).into(),
         Mutation::Delete(_) => Sha256::digest([]).into(),
     }
-}
-
-/// Where it is listed what falls due for a key, or that it is destroyed.
-fn entries(record: &KeyRecord) -> BTreeSet<StoreKey> {
-    let due = record.due().into_iter().map(|entry| entry.path());
-    due.chain(record.is_destroyed().then(|| destroyed_path(record.id))).collect()
 }
 
 /// The commit of a change failed: nothing was changed, unless the store cannot tell.
@@ -403,6 +413,7 @@ const KEY_PREFIX: &[u8] = b"k/";
 const KEYSTORE_PREFIX: &[u8] = b"h/";
 /// More tokens are not configured by anyone.
 const MAX_KEYSTORES: usize = 1000;
+const ALIAS_PREFIX: &[u8] = b"a/";
 pub(crate) const DESTROYED_PREFIX: &[u8] = b"x/";
 pub(crate) const OUTBOX_PREFIX: &[u8] = b"o/";
 pub(crate) const DEPLOYMENT_PATH: &[u8] = b"m/deployment";

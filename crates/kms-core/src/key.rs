@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 pub use material::{BackingKey, BackingKind, KeyVersion, Scheme, WrappedKey};
 pub use record::{
-    Import, KeyOrigin, KeyRecord, KeyScope, KeyState, Replica, Replication, RotationPolicy, Tombstone,
+    AliasTimes, Import, KeyOrigin, KeyRecord, KeyScope, KeyState, Replica, Replication, RotationPolicy,
+    Tombstone,
 };
 pub use spec::{Cipher, KeyClass, KeySpec, KeyUsage};
 

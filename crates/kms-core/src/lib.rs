@@ -14,6 +14,7 @@ mod due;
 pub mod error;
 pub mod identity;
 mod import;
+mod index;
 pub mod key;
 pub mod keystore;
 pub mod operation;

@@ -1,6 +1,6 @@
 //! A CMK as it is stored, and what is known of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +54,7 @@ pub struct KeyRecord {
     /// Its name; unique in the account and region.
     pub alias: String,
     /// Further names, each unique in the account and region. DEW: the alias API.
-    pub aliases: BTreeSet<String>,
+    pub aliases: BTreeMap<String, AliasTimes>,
     /// Free text.
     pub description: String,
     /// Pairs of text that it can be found by.
@@ -83,6 +83,15 @@ pub struct KeyRecord {
     pub replication: Option<Replication>,
     /// Set once it is destroyed: what remains of it.
     pub destroyed: Option<Tombstone>,
+}
+
+/// When a further alias was made, and when it came to its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AliasTimes {
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it was last moved from one key to another; else when it was made.
+    pub updated: Timestamp,
 }
 
 /// Where the material of a key comes from.
@@ -164,7 +173,20 @@ impl KeyRecord {
     /// Whether the key exists for `caller` at `now`: it may see it, and its deletion is not due.
     // DEW: §4, from the deletion date on a key is not found.
     pub fn exists_for(&self, caller: &Caller, now: Timestamp) -> bool {
-        self.visible_to(caller) && !self.is_destroyed() && self.deletion_due.is_none_or(|due| due > now)
+        self.visible_to(caller) && self.exists_at(now)
+    }
+
+    /// Whether there is such a key at `now`, for whom it may be.
+    pub fn exists_at(&self, now: Timestamp) -> bool {
+        !self.is_destroyed() && self.deletion_due.is_none_or(|due| due > now)
+    }
+
+    /// The only region that a custom key is valid in.
+    pub fn region(&self) -> Option<&Region> {
+        match &self.scope {
+            KeyScope::Custom { region, .. } => Some(region),
+            KeyScope::Default { .. } => None,
+        }
     }
 
     /// Whether only its tombstone is left.
@@ -199,7 +221,7 @@ impl KeyRecord {
 
     /// Whether it has this name, as its first or as a further one.
     pub fn is_named(&self, alias: &str) -> bool {
-        self.alias == alias || self.aliases.contains(alias)
+        self.alias == alias || self.aliases.contains_key(alias)
     }
 
     /// Whether this is the default key of `service`.

@@ -44,7 +44,7 @@ impl Operation for CreateDefaultKey {
             let wrapped = root.accept(session.generate_backing_key(BackingKind::of(record.spec, scheme))?)?;
             record.add_version(record.created, scheme, wrapped);
             let by_service = default_path(&account, &service);
-            let PutKey { mut mutations, digest } = directory.put_key(None, &record)?;
+            let PutKey { mut mutations, digest, .. } = directory.put_key(None, &record)?;
             let conditions = vec![absent(key_path(record.id)), absent(by_service.clone()), root.unchanged()];
             mutations.push(directory.put(by_service, &record.id)?);
             let transaction = Transaction { conditions, mutations };

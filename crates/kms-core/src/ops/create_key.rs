@@ -1,17 +1,15 @@
 //! CreateKey: a custom key.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
 use crate::{
-    directory::{
-        Directory, PutKey, TokenUse, absent, alias_path, index_path, key_path, keystore_path, token_path,
-    },
+    directory::{PutKey, TokenUse, absent, key_path, keystore_path, token_path},
     draft::Draft,
     error::{Error, Field},
-    identity::{KeystoreId, Region},
+    identity::KeystoreId,
     key::{KeyClass, KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage, MaterialId, Scheme},
     operation::OperationName,
     ops::{Alias, Description, Operation, Plan, Prepared, version_key::make_version},
@@ -107,7 +105,6 @@ impl Operation for CreateKey {
             (token_path(caller, &token.0), used)
         });
         let (directory, scheme) = (scope.directory().clone(), self.scheme(scope));
-        let region = caller.region.clone();
         Ok(Prepared::change_by(self.keystore.clone(), move |session| {
             if let Some(keystore) = &keystore {
                 keystore.value.check_token(session)?;
@@ -116,8 +113,9 @@ impl Operation for CreateKey {
                 let created = record.created;
                 make_version(session, &root, &mut record, created, scheme)?;
             }
-            let (mut transaction, state_digest) = creation(&directory, &record, &region)?;
-            transaction.conditions.push(root.unchanged());
+            let PutKey { conditions, mutations, digest } = directory.put_key(None, &record)?;
+            let mut transaction = Transaction { conditions, mutations };
+            transaction.conditions.extend([absent(key_path(record.id)), root.unchanged()]);
             if let Some(keystore) = keystore {
                 // It must still be enabled: none is let go of under a key that is being made.
                 let path = keystore_path(&keystore.value.id);
@@ -127,7 +125,7 @@ impl Operation for CreateKey {
                 transaction.conditions.push(absent(path.clone()));
                 transaction.mutations.push(directory.put(path, &used)?);
             }
-            Ok(Plan { transaction, output: record, state_digest, evict: None })
+            Ok(Plan { transaction, output: record, state_digest: digest, evict: None })
         }))
     }
 }
@@ -223,7 +221,7 @@ pub(crate) async fn new_record(
         scope: scope_of_key,
         alias,
         description,
-        aliases: BTreeSet::new(),
+        aliases: BTreeMap::new(),
         tags: BTreeMap::new(),
         spec: kind.spec,
         usage: kind.usage,
@@ -241,20 +239,6 @@ pub(crate) async fn new_record(
         replication: None,
         destroyed: None,
     })
-}
-
-/// The commit of a new custom key of `region`: its record, its name and its place in the list; and the record's digest.
-pub(crate) fn creation(
-    directory: &Directory,
-    record: &KeyRecord,
-    region: &Region,
-) -> Result<(Transaction, [u8; 32]), Error> {
-    let by_alias = alias_path(&record.account, region, &record.alias);
-    let PutKey { mut mutations, digest } = directory.put_key(None, record)?;
-    let conditions = vec![absent(key_path(record.id)), absent(by_alias.clone())];
-    mutations.push(directory.put(by_alias, &record.id)?);
-    mutations.push(directory.put(index_path(&record.account, region, record.id), &())?);
-    Ok((Transaction { conditions, mutations }, digest))
 }
 
 /// A UUID of version 7: its leading bytes are the time, so that keys list in the order of creation.

@@ -22,7 +22,7 @@ impl Operation for DeleteImportedKeyMaterial {
     type Output = KeyRecord;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
-        manage(self.key_id, scope, draft, |record, _| {
+        manage(&self.key_id.into(), scope, draft, |record, _| {
             record.check_imported()?;
             // DEW: KMS.2702
             if !matches!(record.spec.class(), KeyClass::Symmetric | KeyClass::Mac) {

@@ -7,18 +7,17 @@
 use std::sync::Arc;
 
 use crate::{
-    directory::{Directory, alias_path, grants_prefix, index_path},
+    directory::{Directory, grants_prefix},
     draft::Draft,
     due::DueEntry,
     error::Error,
-    key::{KeyRecord, KeyScope},
     operation::OperationName,
     ops::{
         OwnOperation, Planned, Prepared,
         due_key::{DueKey, due_key},
         manage::plan,
     },
-    ports::{Mutation, StoreKey},
+    ports::Mutation,
 };
 
 /// How many grants one step deletes.
@@ -55,7 +54,6 @@ impl OwnOperation for DestroyKey {
         };
         let grants = directory.index(&grants_prefix(record.id), None, GRANTS_PER_STEP).await?;
         let ended = if grants.is_empty() {
-            change.mutations.extend(names(&record).into_iter().map(Mutation::Delete));
             record.bury(draft.time(), directory.root().await?.value.generation);
             Destruction::Ended
         } else {
@@ -65,12 +63,4 @@ impl OwnOperation for DestroyKey {
         };
         Ok(Prepared::Change(Planned::Ready(plan(directory, change, &record, ended)?)))
     }
-}
-
-/// Where a key is found by name or in lists. Default keys are never deleted.
-fn names(record: &KeyRecord) -> Vec<StoreKey> {
-    let KeyScope::Custom { region, .. } = &record.scope else { return Vec::new() };
-    let aliases = std::iter::once(&record.alias).chain(&record.aliases);
-    let by_alias = aliases.map(|alias| alias_path(&record.account, region, alias));
-    by_alias.chain([index_path(&record.account, region, record.id)]).collect()
 }

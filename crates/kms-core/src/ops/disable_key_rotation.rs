@@ -22,7 +22,7 @@ impl Operation for DisableKeyRotation {
     type Output = KeyRecord;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
-        manage(self.key_id, scope, draft, |record, _| {
+        manage(&self.key_id.into(), scope, draft, |record, _| {
             record.state = states::after(Self::NAME, record.state)?;
             record.check_rotatable()?;
             record.rotation.take().map(drop).ok_or(Error::RotationNotEnabled)

@@ -3,18 +3,18 @@
 use crate::{
     draft::Draft,
     error::Error,
-    key::{KeyId, KeyRecord},
+    key::KeyRecord,
     operation::OperationName,
-    ops::{Operation, Prepared, manage::manage},
+    ops::{KeySelector, Operation, Prepared, manage::manage},
     service::Scope,
     states,
 };
 
 /// Disabled to enabled.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct EnableKey {
     /// Which key.
-    pub key_id: KeyId,
+    pub key: KeySelector,
 }
 
 impl Operation for EnableKey {
@@ -22,7 +22,7 @@ impl Operation for EnableKey {
     type Output = KeyRecord;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
-        manage(self.key_id, scope, draft, |record, _| {
+        manage(&self.key, scope, draft, |record, _| {
             record.state = states::after(Self::NAME, record.state)?;
             Ok(())
         })

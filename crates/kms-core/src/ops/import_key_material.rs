@@ -36,7 +36,7 @@ impl Operation for ImportKeyMaterial {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
         let root = scope.directory().root().await?;
-        let (mut record, mut change) = stored_key(self.key_id, scope, draft).await?;
+        let (mut record, mut change) = stored_key(&self.key_id.into(), scope, draft).await?;
         record.check_imported()?;
         record.state = states::after(Self::NAME, record.state)?;
         // DEW: KMS.2602

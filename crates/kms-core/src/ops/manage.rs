@@ -6,21 +6,21 @@ use crate::{
     directory::{Directory, PutKey, key_path},
     draft::Draft,
     error::Error,
-    key::{KeyId, KeyRecord, KeyState},
-    ops::{Plan, Planned, Prepared},
+    key::{KeyRecord, KeyState},
+    ops::{KeySelector, Plan, Planned, Prepared},
     ports::{Condition, Mutation, Revision, Transaction},
     service::Scope,
 };
 
-/// Finds the custom key `id`, lets `change` alter its record, and plans the commit. `change` adds
+/// Finds the custom key that `key` names, lets `change` alter its record, and plans the commit. `change` adds
 /// what else is to be committed with it.
 pub(crate) async fn manage(
-    id: KeyId,
+    key: &KeySelector,
     scope: &Scope<'_>,
     draft: &mut Draft,
     change: impl FnOnce(&mut KeyRecord, &mut KeyChange) -> Result<(), Error> + Send,
 ) -> Result<Prepared<KeyRecord>, Error> {
-    let (mut record, mut key_change) = stored_key(id, scope, draft).await?;
+    let (mut record, mut key_change) = stored_key(key, scope, draft).await?;
     if record.is_default() {
         return Err(Error::DefaultKeyImmutable);
     }
@@ -29,16 +29,14 @@ pub(crate) async fn manage(
     Ok(Prepared::Change(Planned::Ready(plan)))
 }
 
-/// Any key that exists for the caller, and the change of it.
+/// Any key that exists for the caller, and the change of it. The names of a key are part of its record, so a change
+/// under the record's revision finds the name that led to it still there.
 pub(crate) async fn stored_key(
-    id: KeyId,
+    key: &KeySelector,
     scope: &Scope<'_>,
     draft: &mut Draft,
 ) -> Result<(KeyRecord, KeyChange), Error> {
-    let stored =
-        scope.directory().key(id).await?.filter(|stored| stored.value.exists_for(scope.caller(), scope.now));
-    let stored = stored.ok_or(Error::KeyNotFound)?;
-    draft.key(id, None);
+    let stored = scope.stored(key, draft).await?;
     Ok((KeyRecord::clone(&stored.value), KeyChange::of(stored.revision, stored.value)))
 }
 
@@ -66,9 +64,10 @@ pub(crate) fn plan<T>(
     record: &KeyRecord,
     output: T,
 ) -> Result<Plan<T>, Error> {
-    let PutKey { mut mutations, digest } = directory.put_key(Some(&change.before), record)?;
+    let PutKey { mut conditions, mut mutations, digest } = directory.put_key(Some(&change.before), record)?;
+    conditions.extend(change.conditions);
     mutations.extend(change.mutations);
-    let transaction = Transaction { conditions: change.conditions, mutations };
+    let transaction = Transaction { conditions, mutations };
     // A key that may not be used any more must not stay loaded.
     let evict = (record.state != KeyState::Enabled).then_some(record.material);
     Ok(Plan { transaction, output, state_digest: digest, evict })

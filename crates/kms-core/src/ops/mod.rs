@@ -121,7 +121,7 @@ pub use rotate_key::{RotateKey, RotationCause};
 pub use rotate_key_on_demand::RotateKeyOnDemand;
 pub use rotate_root::RotateRoot;
 pub use schedule_key_deletion::{PendingDays, ScheduleKeyDeletion};
-pub use selector::{Alias, KeySelector, SERVICES};
+pub use selector::{Alias, AliasUrn, KeySelector, SERVICES};
 pub use sign::{Sign, Signature};
 pub use start_campaign::StartCampaign;
 pub use switch_keystore::{DisableKeystore, EnableKeystore};

@@ -119,7 +119,7 @@ impl KeyRecord {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeMap;
 
     use uuid::Uuid;
 
@@ -128,8 +128,8 @@ mod tests {
         directory::Directory,
         identity::{AccountId, KeystoreId, ProjectId, Region, ServiceName},
         key::{
-            KeyId, KeyScope, KeySpec, KeyState, KeyUsage, MAX_TEXT_CHARACTERS, MaterialId, Replication,
-            RotationPolicy, WrappedKey,
+            AliasTimes, KeyId, KeyScope, KeySpec, KeyState, KeyUsage, MAX_TEXT_CHARACTERS, MaterialId,
+            Replication, RotationPolicy, WrappedKey,
         },
         ports::MAX_VALUE_BYTES,
     };
@@ -150,7 +150,9 @@ mod tests {
                 region: Region::parse(&name).expect("a name"),
             },
             alias: alias(0),
-            aliases: (1..=50).map(alias).collect::<BTreeSet<_>>(),
+            aliases: (1..=50)
+                .map(|number| (alias(number), AliasTimes { created: now, updated: now }))
+                .collect(),
             description: wide(MAX_TEXT_CHARACTERS),
             tags: (0..20).map(tag).collect::<BTreeMap<_, _>>(),
             spec: KeySpec::Aes256,

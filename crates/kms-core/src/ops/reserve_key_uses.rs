@@ -35,7 +35,7 @@ impl Operation for ReserveKeyUses {
     type Output = Option<ReservedUses>;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<Self::Output>, Error> {
-        let (mut record, change) = stored_key(self.key_id, scope, draft).await?;
+        let (mut record, change) = stored_key(&self.key_id.into(), scope, draft).await?;
         record.check(Self::NAME)?;
         draft.key(self.key_id, Some(self.version));
         let current = record.versions.last_mut().filter(|version| version.number == self.version);

@@ -41,7 +41,7 @@ impl OwnOperation for RewrapKey {
                     record.versions[index].wrapped = root.accept(moved)?;
                 }
             }
-            let PutKey { mutations, digest } = directory.put_key(Some(&before), &record)?;
+            let PutKey { mutations, digest, .. } = directory.put_key(Some(&before), &record)?;
             let transaction = Transaction { conditions, mutations };
             // Not evicted: a handle of the old wrapping is the same key, and is replaced at the next use.
             Ok(Plan { transaction, output: (), state_digest: digest, evict: None })

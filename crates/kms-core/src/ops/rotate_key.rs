@@ -42,7 +42,7 @@ impl Operation for RotateKey {
     type Output = ();
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<()>, Error> {
-        let (record, change) = stored_key(self.key_id, scope, draft).await?;
+        let (record, change) = stored_key(&self.key_id.into(), scope, draft).await?;
         record.check(Self::NAME)?;
         // DEW: KMS.0338
         if record.keystore.is_some() {

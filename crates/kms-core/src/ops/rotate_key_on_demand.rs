@@ -28,7 +28,7 @@ impl Operation for RotateKeyOnDemand {
     type Output = KeyRecord;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
-        let (record, change) = stored_key(self.key_id, scope, draft).await?;
+        let (record, change) = stored_key(&self.key_id.into(), scope, draft).await?;
         if record.is_default() {
             return Err(Error::DefaultKeyImmutable);
         }

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     draft::Draft,
     error::{Error, Field},
-    key::{KeyId, PENDING_DAYS},
+    key::PENDING_DAYS,
     operation::OperationName,
     ops::{
-        Operation, Planned, Prepared, UsedKey,
+        KeySelector, Operation, Planned, Prepared, UsedKey,
         manage::{plan, stored_key},
     },
     service::Scope,
@@ -33,10 +33,10 @@ impl PendingDays {
 }
 
 /// To pending deletion.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ScheduleKeyDeletion {
     /// Which key.
-    pub key_id: KeyId,
+    pub key: KeySelector,
     /// How long from now.
     pub pending: PendingDays,
 }
@@ -47,7 +47,7 @@ impl Operation for ScheduleKeyDeletion {
     type Output = UsedKey;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<UsedKey>, Error> {
-        let (mut record, change) = stored_key(self.key_id, scope, draft).await?;
+        let (mut record, change) = stored_key(&self.key, scope, draft).await?;
         if record.is_default() {
             return Err(Error::DefaultKeyImmutable);
         }

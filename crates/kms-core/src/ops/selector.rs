@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use crate::{
+    directory::{Stored, alias_path, default_path},
     draft::Draft,
     error::{Error, Field},
-    identity::ServiceName,
+    identity::{AccountId, Caller, Region, ServiceName},
     key::{Cipher, DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord, MAX_TEXT_CHARACTERS},
     operation::{Action, OperationName},
     ops::CreateDefaultKey,
+    ports::StoreKey,
     service::Scope,
     states,
 };
@@ -16,6 +18,9 @@ use crate::{
 /// The services that have default keys.
 // DEW: §5, known default key aliases.
 pub const SERVICES: [&str; 7] = ["obs", "evs", "ims", "sfs", "rds", "dds", "csms"];
+
+/// How often a name is looked up anew when it goes from key to key meanwhile.
+const MAX_LOOKS: usize = 16;
 
 /// The alias of a custom key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +48,33 @@ impl Alias {
     }
 }
 
+/// An alias and where it is valid: `kms:<region>:<account>:alias:<alias>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliasUrn {
+    region: Region,
+    account: AccountId,
+    alias: Alias,
+}
+
+impl AliasUrn {
+    /// DEW: alias_urn. `None`: the text has not this form.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(5, ':');
+        let mut part = || parts.next();
+        let (service, region, account, kind, alias) = (part()?, part()?, part()?, part()?, part()?);
+        if (service, kind) != ("kms", "alias") {
+            return None;
+        }
+        let (region, account) = (Region::parse(region)?, AccountId::parse(account)?);
+        Some(Self { region, account, alias: Alias::parse(alias).ok()? })
+    }
+
+    /// The URN as text.
+    pub fn of(region: &Region, account: &AccountId, alias: &str) -> String {
+        format!("kms:{region}:{account}:alias:{alias}")
+    }
+}
+
 /// Names a key in a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySelector {
@@ -50,13 +82,27 @@ pub enum KeySelector {
     Id(KeyId),
     /// By the alias of a custom key in the caller's region.
     Alias(Alias),
+    /// By the URN of such an alias.
+    Urn(AliasUrn),
     /// The account's default key of a service.
     Service(ServiceName),
 }
 
 impl KeySelector {
-    /// By alias: a custom key's, or `<service>/default`.
+    /// By whatever a `key_id` of a request may be: a key's id, an alias, or the URN of an alias.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        if uuid::Uuid::try_parse(text).is_ok() {
+            return text.parse().map(Self::Id);
+        }
+        let malformed = Error::invalid(Field::KeyId, "must be a key's id, an alias, or the URN of an alias");
+        Self::alias(text).map_err(|_| malformed)
+    }
+
+    /// By alias: a custom key's, its URN, or `<service>/default`.
     pub fn alias(text: &str) -> Result<Self, Error> {
+        if let Some(urn) = AliasUrn::parse(text) {
+            return Ok(Self::Urn(urn));
+        }
         match text.strip_suffix(DEFAULT_ALIAS_SUFFIX) {
             Some(service) => Self::service(service)
                 .map_err(|_| Error::invalid(Field::Alias, "names the default key of an unknown service")),
@@ -72,9 +118,25 @@ impl KeySelector {
             .ok_or(Error::invalid(Field::Service, "must be one of obs, evs, ims, sfs, rds, dds, csms"))
     }
 
+    /// Whether `record` has the name that this names a key by.
+    fn names(&self, record: &KeyRecord) -> bool {
+        match self {
+            Self::Id(id) => *id == record.id,
+            Self::Alias(alias) => record.is_named(alias.as_str()),
+            Self::Urn(urn) => record.is_named(urn.alias.as_str()),
+            Self::Service(service) => record.is_default_of(service),
+        }
+    }
+
     /// Whether using this selector may make a default key.
     pub(crate) fn may_make(&self) -> bool {
         matches!(self, Self::Service(_))
+    }
+}
+
+impl From<KeyId> for KeySelector {
+    fn from(id: KeyId) -> Self {
+        Self::Id(id)
     }
 }
 
@@ -85,24 +147,50 @@ impl Scope<'_> {
         selector: &KeySelector,
         draft: &mut Draft,
     ) -> Result<Arc<KeyRecord>, Error> {
-        let (account, directory) = (&self.caller().account, self.directory());
-        let id = match selector {
-            KeySelector::Id(id) => Some(*id),
-            KeySelector::Alias(alias) => directory.alias(self.caller(), alias.as_str()).await?,
-            KeySelector::Service(service) => directory.default_key(account, service).await?,
+        Ok(self.stored(selector, draft).await?.value)
+    }
+
+    /// The same, with the revision that a change of it must name.
+    pub(crate) async fn stored(
+        &self,
+        selector: &KeySelector,
+        draft: &mut Draft,
+    ) -> Result<Stored<Arc<KeyRecord>>, Error> {
+        let Some(path) = self.name_path(selector)? else {
+            return match selector {
+                KeySelector::Id(id) => self.visible(*id, draft).await,
+                _ => Err(Error::KeyNotFound),
+            };
         };
-        let record = self.visible_key(id.ok_or(Error::KeyNotFound)?, draft).await?;
-        // An index entry that names a key by an alias that is not its own has been moved there.
-        let named = match selector {
-            KeySelector::Id(_) => true,
-            KeySelector::Alias(alias) => record.is_named(alias.as_str()),
-            KeySelector::Service(service) => record.is_default_of(service),
-        };
-        if named {
-            Ok(record)
-        } else {
-            Err(crate::directory::tampered("an alias points to a key of another name"))
+        for _ in 0..MAX_LOOKS {
+            let entry = self.directory().read::<KeyId>(path.clone()).await?.ok_or(Error::KeyNotFound)?;
+            let stored = self.visible(entry.value, draft).await?;
+            if selector.names(&stored.value) {
+                return Ok(stored);
+            }
+            // A name and its record change together, but are read one after the other: the name may have gone to
+            // another key in between. An entry that names a key by a name that is not its own has been moved there.
+            let now = self.directory().read::<KeyId>(path.clone()).await?;
+            if now.is_some_and(|now| now.revision == entry.revision) {
+                return Err(crate::directory::tampered("an alias points to a key of another name"));
+            }
         }
+        Err(Error::Contention)
+    }
+
+    /// Where the store says which key has this name; `None`: nowhere.
+    fn name_path(&self, selector: &KeySelector) -> Result<Option<StoreKey>, Error> {
+        let Caller { account, region, .. } = self.caller();
+        Ok(match selector {
+            KeySelector::Id(_) => None,
+            KeySelector::Alias(alias) => Some(alias_path(account, region, alias.as_str())),
+            // The names of other accounts and regions are none for this caller.
+            KeySelector::Urn(urn) if (&urn.account, &urn.region) != (account, region) => {
+                return Err(Error::KeyNotFound);
+            }
+            KeySelector::Urn(urn) => Some(alias_path(account, region, urn.alias.as_str())),
+            KeySelector::Service(service) => Some(default_path(account, service)),
+        })
     }
 
     /// The same, and a default key that does not exist yet is made.
@@ -127,13 +215,16 @@ impl Scope<'_> {
 
     /// The key with this id, if it exists for the caller.
     pub(crate) async fn visible_key(&self, id: KeyId, draft: &mut Draft) -> Result<Arc<KeyRecord>, Error> {
+        Ok(self.visible(id, draft).await?.value)
+    }
+
+    async fn visible(&self, id: KeyId, draft: &mut Draft) -> Result<Stored<Arc<KeyRecord>>, Error> {
         let stored = self.directory().key(id).await?;
-        let record =
-            stored.map(|stored| stored.value).filter(|record| record.exists_for(self.caller(), self.now));
         // A key of another account or region looks the same as one that does not exist.
-        let record = record.ok_or(Error::KeyNotFound)?;
-        draft.key(record.id, None);
-        Ok(record)
+        let stored = stored.filter(|stored| stored.value.exists_for(self.caller(), self.now));
+        let stored = stored.ok_or(Error::KeyNotFound)?;
+        draft.key(id, None);
+        Ok(stored)
     }
 }
 
@@ -166,6 +257,24 @@ mod tests {
         }
         for text in ["a", "alias/my-key", "A:b_c/d-9", "obs/default/x", "default", &"a".repeat(255)] {
             assert_eq!(Alias::parse(text).expect(text).as_str(), text);
+        }
+    }
+
+    #[test]
+    fn a_key_id_of_a_request_is_an_id_an_alias_or_a_urn() {
+        let id = "0193a000-0000-7000-8000-000000000000";
+        assert_eq!(KeySelector::parse(id), id.parse().map(KeySelector::Id));
+        assert_eq!(KeySelector::parse("alias/x"), Alias::parse("alias/x").map(KeySelector::Alias));
+        assert_eq!(KeySelector::parse("obs/default"), KeySelector::service("obs"));
+        let (region, account) = (Region::parse("cn-north-4"), AccountId::parse("acme"));
+        let urn = AliasUrn::of(&region.expect("a name"), &account.expect("a name"), "alias/a:b");
+        assert_eq!(urn, "kms:cn-north-4:acme:alias:alias/a:b");
+        let Ok(KeySelector::Urn(parsed)) = KeySelector::parse(&urn) else { panic!("{urn} is a URN") };
+        assert_eq!(parsed.alias.as_str(), "alias/a:b");
+        for text in ["", "no id", "0193A000-0000-7000-8000-000000000000", "s3/default", &id.replace('-', "")]
+        {
+            let error = KeySelector::parse(text).expect_err(text);
+            assert!(matches!(error, Error::InvalidField { field: Field::KeyId, .. }), "{text}: {error:?}");
         }
     }
 

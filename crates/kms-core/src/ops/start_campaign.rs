@@ -24,7 +24,7 @@ impl Operation for StartCampaign {
     type Output = CampaignStatus;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<CampaignStatus>, Error> {
-        let (record, change) = stored_key(self.key_id, scope, draft).await?;
+        let (record, change) = stored_key(&self.key_id.into(), scope, draft).await?;
         record.check(Self::NAME)?;
         let target = record.current_version().ok_or(Error::KeyPendingImport)?.number;
         let path = campaign_path(self.key_id, target);

@@ -1,13 +1,11 @@
 //! UpdateKeyAlias: a new name.
 
 use crate::{
-    directory::{absent, alias_path},
     draft::Draft,
     error::Error,
-    key::{KeyId, KeyRecord},
+    key::KeyRecord,
     operation::OperationName,
-    ops::{Alias, Operation, Prepared, manage::manage},
-    ports::Mutation,
+    ops::{Alias, KeySelector, Operation, Prepared, manage::manage},
     service::Scope,
     states,
 };
@@ -16,7 +14,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct UpdateKeyAlias {
     /// Which key.
-    pub key_id: KeyId,
+    pub key: KeySelector,
     /// The new alias.
     pub alias: Alias,
 }
@@ -27,22 +25,17 @@ impl Operation for UpdateKeyAlias {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
         let holder = scope.directory().alias(scope.caller(), self.alias.as_str()).await?;
-        let caller = scope.caller();
-        let put = scope
-            .directory()
-            .put(alias_path(&caller.account, &caller.region, self.alias.as_str()), &self.key_id)?;
-        manage(self.key_id, scope, draft, |record, transaction| {
+        manage(&self.key, scope, draft, |record, _| {
             record.state = states::after(Self::NAME, record.state)?;
-            let old = std::mem::replace(&mut record.alias, self.alias.as_str().to_owned());
+            let alias = self.alias.as_str();
             // The record decides, for it is what the commit is conditional on; `holder` was read before
             // it and may be stale.
-            if old != self.alias.as_str() {
-                if holder.is_some_and(|holder| holder != record.id) {
+            if record.alias != alias {
+                let further = record.aliases.contains_key(alias);
+                if further || holder.is_some_and(|holder| holder != record.id) {
                     return Err(Error::AliasExists);
                 }
-                let path = |alias: &str| alias_path(&caller.account, &caller.region, alias);
-                transaction.conditions.push(absent(path(self.alias.as_str())));
-                transaction.mutations.extend([Mutation::Delete(path(&old)), put]);
+                alias.clone_into(&mut record.alias);
             }
             Ok(())
         })

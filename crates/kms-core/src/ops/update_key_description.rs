@@ -3,9 +3,9 @@
 use crate::{
     draft::Draft,
     error::{Error, Field},
-    key::{KeyId, KeyRecord, MAX_TEXT_CHARACTERS},
+    key::{KeyRecord, MAX_TEXT_CHARACTERS},
     operation::OperationName,
-    ops::{Operation, Prepared, manage::manage},
+    ops::{KeySelector, Operation, Prepared, manage::manage},
     service::Scope,
     states,
 };
@@ -34,7 +34,7 @@ impl Description {
 #[derive(Debug, Clone)]
 pub struct UpdateKeyDescription {
     /// Which key.
-    pub key_id: KeyId,
+    pub key: KeySelector,
     /// The new description.
     pub description: Description,
 }
@@ -44,7 +44,7 @@ impl Operation for UpdateKeyDescription {
     type Output = KeyRecord;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
-        manage(self.key_id, scope, draft, |record, _| {
+        manage(&self.key, scope, draft, |record, _| {
             record.state = states::after(Self::NAME, record.state)?;
             self.description.as_str().clone_into(&mut record.description);
             Ok(())

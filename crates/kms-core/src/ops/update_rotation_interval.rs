@@ -24,7 +24,7 @@ impl Operation for UpdateRotationInterval {
     type Output = KeyRecord;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
-        manage(self.key_id, scope, draft, |record, _| {
+        manage(&self.key_id.into(), scope, draft, |record, _| {
             record.state = states::after(Self::NAME, record.state)?;
             record.check_rotatable()?;
             let policy = record.rotation.as_mut().ok_or(Error::RotationNotEnabled)?;

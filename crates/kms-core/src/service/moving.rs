@@ -18,9 +18,10 @@ use crate::{
 
 /// Where it is said which backup a store was made of.
 const ORIGIN_PATH: &[u8] = b"m/origin";
-/// What a backup holds: keys, aliases, default keys, keystores, the list of custom keys, idempotency tokens, what
-/// falls due, grants, replicas, the list of destroyed keys.
-const CARRIED: [&[u8]; 10] = [b"a/", b"d/", b"g/", b"h/", b"i/", b"k/", b"r/", b"s/", b"t/", b"x/"];
+/// What a backup holds: keys, aliases, default keys, keystores, the list of custom keys, idempotency tokens, what falls due,
+/// grants, replicas, the lists of destroyed keys and of tags.
+const CARRIED: [&[u8]; 13] =
+    [b"a/", b"d/", b"g/", b"h/", b"i/", b"k/", b"n/", b"p/", b"r/", b"s/", b"t/", b"x/", b"y/"];
 /// What belongs to one deployment on one token, and is made anew on another.
 const LEFT_BEHIND: [&[u8]; 5] = [b"c/", b"m/", b"o/", b"u/", b"w/"];
 

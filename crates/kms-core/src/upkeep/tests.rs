@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     Call, Ports, Settings, Timestamp,
     identity::{AccountId, Caller, ProjectId, Region, UserId},
-    key::{Import, KeyId, KeyOrigin, KeyRecord, KeySpec, KeyState},
+    key::{AliasTimes, Import, KeyId, KeyOrigin, KeyRecord, KeySpec, KeyState},
     operation::Permissions,
     ops::{Alias, CancelKeyDeletion, CreateKey, Operation, PendingDays, ScheduleKeyDeletion},
     ports::Transaction,
@@ -104,12 +104,12 @@ fn material_expires_while_its_key_waits_for_its_deletion() {
     let world = World::new();
     let key_id = world.imported("key", Some(START.plus(DAY)));
     let pending = PendingDays::parse(7).expect("a waiting time");
-    world.run(ScheduleKeyDeletion { key_id, pending });
+    world.run(ScheduleKeyDeletion { key: key_id.into(), pending });
     world.clock.advance(DAY);
     assert_eq!(world.carry_out_due(), 1);
     let record = world.record(key_id);
     assert_eq!((record.state, record.versions.len()), (KeyState::PendingDeletion, 0));
-    let cancelled = world.run(CancelKeyDeletion { key_id });
+    let cancelled = world.run(CancelKeyDeletion { key: key_id.into() });
     assert_eq!(cancelled.state, KeyState::PendingImport, "DEW: without material it waits for it");
 }
 
@@ -126,7 +126,7 @@ fn a_tombstone_counts_the_root_keys_of_material_that_was_deleted_before() {
     assert_eq!(world.carry_out_due(), 1);
     let pending = PendingDays::parse(7).expect("a waiting time");
     for key_id in [expired, never] {
-        world.run(ScheduleKeyDeletion { key_id, pending });
+        world.run(ScheduleKeyDeletion { key: key_id.into(), pending });
     }
     world.clock.advance(7 * DAY);
     assert_eq!(world.carry_out_due(), 2);
@@ -135,19 +135,21 @@ fn a_tombstone_counts_the_root_keys_of_material_that_was_deleted_before() {
 }
 
 #[test]
-fn a_key_with_all_its_aliases_goes_in_one_transaction() {
+fn a_key_with_all_its_aliases_and_tags_goes_in_one_transaction() {
     let world = World::new();
     let alias = Alias::parse("first").expect("an alias");
     let before = world.run(CreateKey::new(alias, KeySpec::Aes256));
     let mut after = before.clone();
-    after.aliases = (0..50).map(|number| format!("further-{number}")).collect();
+    let times = AliasTimes { created: before.created, updated: before.created };
+    after.aliases = (0..50).map(|number| (format!("further-{number}"), times)).collect();
+    after.tags = (0..20).map(|number| (format!("tag-{number}"), "value".to_owned())).collect();
     world.replace(&before, &after);
     // Many finished changes, whose traces would be cleared with the next one.
     for number in 0..60 {
         world.service.note_finished(Uuid::from_u128(number));
     }
     let pending = PendingDays::parse(7).expect("a waiting time");
-    world.run(ScheduleKeyDeletion { key_id: before.id, pending });
+    world.run(ScheduleKeyDeletion { key: (before.id).into(), pending });
     for number in 0..60 {
         world.service.note_finished(Uuid::from_u128(number));
     }

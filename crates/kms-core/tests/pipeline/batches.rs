@@ -74,7 +74,7 @@ fn nothing_is_answered_if_one_record_is_lost() {
 fn a_refused_batch_leaves_one_record() {
     let world = World::new();
     let key = world.key(&owner(), "key").id;
-    world.run(&owner(), kms_core::ops::DisableKey { key_id: key }).expect("enabled");
+    world.run(&owner(), kms_core::ops::DisableKey { key: (key).into() }).expect("enabled");
     let (refused, records) = world.records_of(|| world.run(&owner(), batch(key, 10, true)));
     assert_eq!(refused.expect_err("disabled"), Error::KeyDisabled);
     let [record] = &records[..] else { panic!("one record, not {}", records.len()) };

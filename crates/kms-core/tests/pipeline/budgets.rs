@@ -327,7 +327,7 @@ fn a_disabled_key_reserves_nothing() {
     let mut running = world.begin(&owner(), generate(KeySelector::Id(key_id)));
     assert!(poll(&mut running).is_pending());
     world.audit.release();
-    world.sibling().run(&owner(), DisableKey { key_id }).expect("enabled before");
+    world.sibling().run(&owner(), DisableKey { key: key_id.into() }).expect("enabled before");
     assert_eq!(finish(running).expect_err("disabled meanwhile"), Error::KeyDisabled);
     assert_eq!(reserved(&world, key_id), [0]);
 }

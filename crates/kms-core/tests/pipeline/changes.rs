@@ -2,7 +2,7 @@
 
 use kms_core::{
     Error, Phase, Verdict,
-    key::KeyState,
+    key::{KeyId, KeyState},
     operation::{OperationClass, Permissions},
     ops::{CreateKey, DisableKey, EnableKey, IdempotencyToken, UpdateKeyAlias},
     ports::HsmError,
@@ -97,7 +97,7 @@ fn an_alias_belongs_to_one_key_until_it_is_given_up() {
     let first = world.key(&owner(), "first").id;
     let second = world.key(&owner(), "second").id;
     assert_eq!(world.run(&owner(), create("first")), Err(Error::AliasExists));
-    let rename = |key_id, text| UpdateKeyAlias { key_id, alias: create(text).alias };
+    let rename = |key_id: KeyId, text| UpdateKeyAlias { key: key_id.into(), alias: create(text).alias };
     assert_eq!(world.run(&owner(), rename(second, "first")), Err(Error::AliasExists));
     assert_eq!(world.run(&owner(), rename(first, "first")).expect("its own name").alias, "first");
     world.run(&owner(), rename(first, "moved")).expect("a free name");
@@ -111,9 +111,9 @@ fn an_alias_belongs_to_one_key_until_it_is_given_up() {
 fn a_key_that_may_not_be_used_any_more_is_evicted() {
     let world = World::new();
     let key_id = world.key(&owner(), "key").id;
-    world.run(&owner(), DisableKey { key_id }).expect("enabled before");
+    world.run(&owner(), DisableKey { key: key_id.into() }).expect("enabled before");
     assert_eq!(world.hsm.calls().evict, 1);
-    let enabled = world.run(&owner(), EnableKey { key_id }).expect("disabled before");
+    let enabled = world.run(&owner(), EnableKey { key: key_id.into() }).expect("disabled before");
     assert_eq!((enabled.state, world.hsm.calls().evict), (KeyState::Enabled, 1));
 }
 
@@ -122,8 +122,8 @@ fn a_change_clears_the_trace_of_the_one_before() {
     let world = World::new();
     let key_id = world.key(&owner(), "key").id;
     for _ in 0..3 {
-        world.run(&owner(), DisableKey { key_id }).expect("enabled before");
-        world.run(&owner(), EnableKey { key_id }).expect("disabled before");
+        world.run(&owner(), DisableKey { key: key_id.into() }).expect("enabled before");
+        world.run(&owner(), EnableKey { key: key_id.into() }).expect("disabled before");
         assert_eq!(world.store.under(b"o/").len(), 1);
     }
 }

@@ -19,11 +19,12 @@ fn a_change_that_met_another_one_loses_neither() {
     let rival = world.sibling();
     world.store.instead_of_commit(move |store, transaction| {
         let description = Description::parse("by another").expect("short");
-        now(rival.begin(&owner(), UpdateKeyDescription { key_id, description })).expect("nobody is faster");
+        now(rival.begin(&owner(), UpdateKeyDescription { key: key_id.into(), description }))
+            .expect("nobody is faster");
         now(store.transact(transaction))
     });
     let commits = world.store.commits();
-    let changed = world.run(&owner(), DisableKey { key_id }).expect("tried again");
+    let changed = world.run(&owner(), DisableKey { key: key_id.into() }).expect("tried again");
     assert_eq!((changed.state, changed.description.as_str()), (KeyState::Disabled, "by another"));
     assert_eq!(world.run(&owner(), DescribeKey { key: KeySelector::Id(key_id) }), Ok(changed));
     assert_eq!(world.store.commits() - commits, 3, "the rival's, the conflict, the second try");
@@ -38,7 +39,7 @@ fn a_change_is_tried_again_as_often_as_is_bearable() {
             world.store.touch_before_commit(key_path(key_id));
         }
         let (commits, stored) = (world.store.commits(), world.store.value(&key_path(key_id)));
-        let (result, records) = world.records_of(|| world.run(&owner(), DisableKey { key_id }));
+        let (result, records) = world.records_of(|| world.run(&owner(), DisableKey { key: key_id.into() }));
         assert_eq!(world.store.commits() - commits, ATTEMPTS);
         let told: Vec<_> =
             records.iter().map(|record| (record.phase, record.verdict, record.reason)).collect();
@@ -65,7 +66,7 @@ fn a_commit_without_an_answer_is_looked_up() {
             }
             Err(StoreError::Unknown { detail: "time-out".to_owned() })
         });
-        let (result, records) = world.records_of(|| world.run(&owner(), DisableKey { key_id }));
+        let (result, records) = world.records_of(|| world.run(&owner(), DisableKey { key: key_id.into() }));
         let outcome = records.last().expect("a record");
         assert_eq!(outcome.phase, Phase::Outcome);
         if committed {
@@ -86,12 +87,12 @@ fn a_store_that_fails_is_told_to_the_operator_only() {
     let world = World::new();
     let key_id = world.key(&owner(), "key").id;
     world.store.instead_of_commit(|_, _| Err(StoreError::Unavailable { detail: "disk full".to_owned() }));
-    let error = world.run(&owner(), DisableKey { key_id }).expect_err("not committed");
+    let error = world.run(&owner(), DisableKey { key: key_id.into() }).expect_err("not committed");
     assert_eq!(
         (error.code(), error.to_string()),
         ("STORE_UNAVAILABLE", "the key store is unavailable".to_owned())
     );
     assert!(error.operator_detail().expect("for the operator").contains("disk full"));
-    let changed = world.run(&owner(), DisableKey { key_id }).expect("the store works again");
+    let changed = world.run(&owner(), DisableKey { key: key_id.into() }).expect("the store works again");
     assert_eq!(changed.state, KeyState::Disabled);
 }

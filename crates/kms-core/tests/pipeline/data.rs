@@ -184,11 +184,11 @@ fn nothing_is_sealed_anew_without_the_right_to_both_keys_and_the_right_context()
     };
     assert_eq!(run(Some(KeySelector::Id(to)), context()), Error::CannotDecrypt);
     assert_eq!(run(None, no_context()), Error::CannotDecrypt);
-    world.run(&owner(), DisableKey { key_id: to }).expect("enabled");
+    world.run(&owner(), DisableKey { key: (to).into() }).expect("enabled");
     let (refused, records) = world.records_of(|| world.run(&owner(), re_encrypt(&data_key, to, context())));
     assert_eq!(refused.expect_err("disabled"), Error::KeyDisabled);
     assert_eq!((records[0].key_id, records[0].source_key_id), (Some(to), Some(from)));
-    world.run(&owner(), DisableKey { key_id: from }).expect("enabled");
+    world.run(&owner(), DisableKey { key: (from).into() }).expect("enabled");
     let other = world.run(&owner(), CreateKey { spec: KeySpec::Sm4, ..create("other") }).expect("made").id;
     let refused = world.run(&owner(), re_encrypt(&data_key, other, context()));
     assert_eq!(refused.expect_err("disabled"), Error::KeyDisabled);

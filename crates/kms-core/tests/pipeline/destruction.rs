@@ -19,7 +19,9 @@ const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 fn doomed(world: &World, name: &str) -> KeyId {
     let key_id = world.key(&owner(), name).id;
     let pending = PendingDays::parse(7).expect("a waiting time");
-    world.run(&owner(), ScheduleKeyDeletion { key_id, pending }).expect("it waits for nothing yet");
+    world
+        .run(&owner(), ScheduleKeyDeletion { key: key_id.into(), pending })
+        .expect("it waits for nothing yet");
     key_id
 }
 
@@ -56,7 +58,7 @@ fn of_a_destroyed_key_a_tombstone_is_left_and_nothing_else() {
     let sealed = world.run(&owner(), generate(alias("name"))).expect("enabled").sealed;
     let record_with_material = world.store.value(&key_path(data_key.id)).len();
     let pending = PendingDays::parse(7).expect("a waiting time");
-    world.run(&owner(), ScheduleKeyDeletion { key_id: data_key.id, pending }).expect("enabled");
+    world.run(&owner(), ScheduleKeyDeletion { key: (data_key.id).into(), pending }).expect("enabled");
     world.clock.advance(WEEK.saturating_sub(Duration::from_micros(1)));
     assert!(due(&world).is_empty());
     world.clock.advance(Duration::from_micros(1));
@@ -97,7 +99,7 @@ fn a_deletion_that_was_cancelled_at_the_last_moment_is_not_carried_out() {
     let late = world.sibling();
     late.clock.advance(WEEK); // its clock is ahead of the one that takes the cancellation
     let [entry] = due(&late)[..] else { panic!("one entry") };
-    world.run(&owner(), CancelKeyDeletion { key_id }).expect("not due by this clock");
+    world.run(&owner(), CancelKeyDeletion { key: key_id.into() }).expect("not due by this clock");
     let (done, records) = late.records_of(|| block_on(late.service.carry_out(entry)));
     done.expect("nothing is in the way");
     assert!(records.iter().any(|record| record.reason == Some("OVERTAKEN")), "{records:?}");
@@ -115,7 +117,7 @@ fn a_cancellation_and_a_destruction_at_once_do_one_of_both() {
     let [entry] = due(&late)[..] else { panic!("one entry") };
     let (store, other) = (world.store.clone(), world.sibling());
     store.instead_of_commit(move |_, _| {
-        let cancelled = now(other.begin(&owner(), CancelKeyDeletion { key_id }));
+        let cancelled = now(other.begin(&owner(), CancelKeyDeletion { key: key_id.into() }));
         cancelled.expect("not due by this clock");
         Err(StoreError::Conflict { index: 0 })
     });

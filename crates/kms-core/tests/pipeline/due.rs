@@ -13,7 +13,9 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn schedule(world: &World, key_id: KeyId, days: u32) {
     let pending = PendingDays::parse(days).expect("a waiting time");
-    world.run(&owner(), ScheduleKeyDeletion { key_id, pending }).expect("it waits for nothing yet");
+    world
+        .run(&owner(), ScheduleKeyDeletion { key: key_id.into(), pending })
+        .expect("it waits for nothing yet");
 }
 
 /// Where the deletion of a key is listed that is due after so many days from the clock's time.
@@ -35,13 +37,13 @@ fn a_scheduled_deletion_is_listed_until_it_is_cancelled() {
         |world: &World| world.store.under(b"s/").into_iter().map(|(path, _)| path).collect::<Vec<_>>();
     assert_eq!(listed(&world), [entry(7, other), entry(30, key_id)], "in the order of time");
 
-    world.run(&owner(), CancelKeyDeletion { key_id }).expect("it waits");
+    world.run(&owner(), CancelKeyDeletion { key: key_id.into() }).expect("it waits");
     assert_eq!(listed(&world), [entry(7, other)]);
     world.clock.advance(DAY);
     schedule(&world, key_id, 7);
     assert_eq!(listed(&world), [entry(7, other), entry(8, key_id)]);
-    world.run(&owner(), CancelKeyDeletion { key_id: other }).expect("it waits");
+    world.run(&owner(), CancelKeyDeletion { key: (other).into() }).expect("it waits");
     let description = Description::parse("described").expect("a description");
-    world.run(&owner(), UpdateKeyDescription { key_id: other, description }).expect("disabled");
+    world.run(&owner(), UpdateKeyDescription { key: (other).into(), description }).expect("disabled");
     assert_eq!(listed(&world), [entry(8, key_id)]);
 }

@@ -39,9 +39,9 @@ fn only_keys_that_wait_for_material_are_given_any() {
 
     let key = external(&world, "key");
     assert_eq!(delete(key), Some(Error::KeyPendingImport));
-    assert_eq!(world.run(&owner(), DisableKey { key_id: key }).err(), Some(Error::KeyNotEnabled));
+    assert_eq!(world.run(&owner(), DisableKey { key: (key).into() }).err(), Some(Error::KeyNotEnabled));
     let pending = PendingDays::parse(7).expect("a waiting time");
-    let waits = world.run(&owner(), ScheduleKeyDeletion { key_id: key, pending }).expect("waits");
+    let waits = world.run(&owner(), ScheduleKeyDeletion { key: (key).into(), pending }).expect("waits");
     assert_eq!(waits.record.state, KeyState::PendingDeletion);
     assert_eq!(parameters(&world, key).err(), Some(Error::KeyNotPendingImport));
     assert_eq!(import(&world, key, Vec::new()), Error::KeyNotPendingImport);

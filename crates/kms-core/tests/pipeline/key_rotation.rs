@@ -139,23 +139,23 @@ fn a_year_that_was_slept_through_is_made_up_for_by_one_rotation() {
 fn a_key_that_is_not_enabled_is_rotated_once_it_is_again() {
     let world = World::new();
     let key_id = rotated(&world, 30);
-    world.run(&owner(), DisableKey { key_id }).expect("enabled");
+    world.run(&owner(), DisableKey { key: key_id.into() }).expect("enabled");
     world.clock.advance(DAY * 31);
     due(&world);
     assert_eq!(versions(&world, key_id), 1);
-    world.run(&owner(), EnableKey { key_id }).expect("disabled");
+    world.run(&owner(), EnableKey { key: key_id.into() }).expect("disabled");
     due(&world);
     assert_eq!(versions(&world, key_id), 2);
 
     let pending = PendingDays::parse(90).expect("a waiting time");
-    world.run(&owner(), ScheduleKeyDeletion { key_id, pending }).expect("enabled");
+    world.run(&owner(), ScheduleKeyDeletion { key: key_id.into(), pending }).expect("enabled");
     world.clock.advance(DAY * 31);
     due(&world);
     assert_eq!(versions(&world, key_id), 2);
-    world.run(&owner(), CancelKeyDeletion { key_id }).expect("pending");
+    world.run(&owner(), CancelKeyDeletion { key: key_id.into() }).expect("pending");
     due(&world);
     assert_eq!(versions(&world, key_id), 2, "disabled now");
-    world.run(&owner(), EnableKey { key_id }).expect("disabled");
+    world.run(&owner(), EnableKey { key: key_id.into() }).expect("disabled");
     due(&world);
     assert_eq!(versions(&world, key_id), 3);
 }

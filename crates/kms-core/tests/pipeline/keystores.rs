@@ -119,7 +119,7 @@ fn only_a_disabled_and_empty_keystore_is_let_go() {
     disable(&world, VAULT);
     assert_eq!(delete(&world, VAULT), Some(Error::KeystoreNotEmpty));
     let pending = PendingDays::parse(7).expect("a waiting time");
-    world.run(&owner(), ScheduleKeyDeletion { key_id: key.id, pending }).expect("enabled");
+    world.run(&owner(), ScheduleKeyDeletion { key: (key.id).into(), pending }).expect("enabled");
     assert_eq!(delete(&world, VAULT), Some(Error::KeystoreNotEmpty), "its deletion can be cancelled");
 
     world.run(&owner(), create_keystore(SPARE)).expect("the token is free");

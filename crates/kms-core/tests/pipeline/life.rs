@@ -140,15 +140,15 @@ fn act(world: &mut World, model: &mut Model, event: Event) -> Result<(), &'stati
             model.keys.push(known);
             Ok(())
         }
-        Event::Enable(key) => run(world.run(&owner(), EnableKey { key_id: id(key) }).map(drop)),
-        Event::Disable(key) => run(world.run(&owner(), DisableKey { key_id: id(key) }).map(drop)),
+        Event::Enable(key) => run(world.run(&owner(), EnableKey { key: (id(key)).into() }).map(drop)),
+        Event::Disable(key) => run(world.run(&owner(), DisableKey { key: (id(key)).into() }).map(drop)),
         Event::Schedule(key, days) => {
             let pending = PendingDays::parse(days).expect("a waiting time");
-            run(world.run(&owner(), ScheduleKeyDeletion { key_id: id(key), pending }).map(drop))
+            run(world.run(&owner(), ScheduleKeyDeletion { key: (id(key)).into(), pending }).map(drop))
         }
-        Event::Cancel(key) => run(world.run(&owner(), CancelKeyDeletion { key_id: id(key) }).map(drop)),
+        Event::Cancel(key) => run(world.run(&owner(), CancelKeyDeletion { key: (id(key)).into() }).map(drop)),
         Event::Rename(key, alias) => {
-            run(world.run(&owner(), UpdateKeyAlias { key_id: id(key), alias: name(alias) }).map(drop))
+            run(world.run(&owner(), UpdateKeyAlias { key: (id(key)).into(), alias: name(alias) }).map(drop))
         }
         Event::Seal(key) => {
             let made =

@@ -44,7 +44,7 @@ fn fill(world: &World, keys: &[Made], services: &[&str]) -> Vec<(KeyId, KeyState
         let key_id = world.run(caller, request).expect("a free name").id;
         let mut state = KeyState::Enabled;
         if key.disabled {
-            state = world.run(caller, DisableKey { key_id }).expect("enabled before").state;
+            state = world.run(caller, DisableKey { key: key_id.into() }).expect("enabled before").state;
         }
         if key.whose == 0 {
             visible.push((key_id, state, key.spec));

@@ -107,7 +107,7 @@ fn many_threads_get_one_default_key_and_one_alias() {
 fn two_renames_of_one_key_leave_one_name_that_leads_to_it() {
     let [world, rival] = two_services();
     let key = world.key(&owner(), "x").id;
-    let rename = |alias: &str| UpdateKeyAlias { key_id: key, alias: create(alias).alias };
+    let rename = |alias: &str| UpdateKeyAlias { key: (key).into(), alias: create(alias).alias };
     let away = rename("y");
     // The rival renames the key after its alias was read, and before its record is.
     world.store.before_read(b"k/", move || {
@@ -117,4 +117,37 @@ fn two_renames_of_one_key_leave_one_name_that_leads_to_it() {
     world.run(&owner(), rename("x")).expect("renamed back");
     let named = |name: &str| world.run(&owner(), DescribeKey { key: alias(name) }).map(|found| found.id);
     assert_eq!((named("x"), named("y")), (Ok(key), Err(Error::KeyNotFound)));
+}
+
+#[test]
+fn a_name_that_goes_to_another_key_during_its_use_is_no_alarm() {
+    let [world, rival] = two_services();
+    let (first, second) = (world.key(&owner(), "x").id, world.key(&owner(), "other").id);
+    let rename =
+        |id: kms_core::key::KeyId, name: &str| UpdateKeyAlias { key: id.into(), alias: create(name).alias };
+    let moves = [rename(first, "y"), rename(second, "x")];
+    // The rival moves the name after it was looked up, and before the key's record is read.
+    world.store.before_read(b"k/", move || {
+        let moved = thread::spawn(move || moves.map(|rename| rival.run(&owner(), rename).map(|_| ())));
+        assert_eq!(moved.join().expect("no panic"), [Ok(()), Ok(())]);
+    });
+    let found = world.run(&owner(), DescribeKey { key: alias("x") });
+    assert_eq!(found.map(|key| key.id), Ok(second));
+}
+
+#[test]
+fn management_takes_aliases_and_urns_of_the_callers_own() {
+    let world = World::new();
+    let id = world.key(&owner(), "x").id;
+    let disable = |text: &str| kms_core::ops::DisableKey {
+        key: kms_core::ops::KeySelector::parse(text).expect("a name"),
+    };
+    for foreign in ["kms:cn-east-3:acme:alias:x", "kms:cn-north-4:zeta:alias:x", "y"] {
+        assert_eq!(world.run(&owner(), disable(foreign)), Err(Error::KeyNotFound), "{foreign}");
+    }
+    assert_eq!(world.run(&owner(), disable("kms:cn-north-4:acme:alias:x")).map(|key| key.id), Ok(id));
+    assert_eq!(world.run(&owner(), disable("x")), Err(Error::KeyNotEnabled));
+    assert_eq!(world.run(&owner(), disable("obs/default")), Err(Error::KeyNotFound));
+    world.run(&owner(), generate(obs())).expect("made on first use");
+    assert_eq!(world.run(&owner(), disable("obs/default")), Err(Error::DefaultKeyImmutable));
 }

@@ -21,7 +21,7 @@ fn state(world: &World, id: KeyId) -> KeyState {
 /// Begins to disable a key and stops when the intent is durable and nothing is changed yet.
 fn begun(world: &World, key_id: KeyId) -> crate::support::Running<'_, DisableKey> {
     world.audit.hold();
-    let mut running = world.begin(&owner(), DisableKey { key_id });
+    let mut running = world.begin(&owner(), DisableKey { key: key_id.into() });
     assert!(poll(&mut running).is_pending(), "went on without a durable intent");
     assert_eq!(state_of_store(world, key_id), KeyState::Enabled);
     world.audit.release();
@@ -100,7 +100,7 @@ fn a_commit_that_nobody_can_tell_of_is_settled_at_the_next_start() {
             store.fail_next(StoreError::Unavailable { detail: "the line is dead".to_owned() });
             Err(StoreError::Unknown { detail: "time-out".to_owned() })
         });
-        let error = world.run(&owner(), DisableKey { key_id }).expect_err("nobody knows");
+        let error = world.run(&owner(), DisableKey { key: key_id.into() }).expect_err("nobody knows");
         assert_eq!(error, Error::OutcomeUnknown { detail: "time-out".to_owned() });
         let (open, restarted) = (world.open_intents(), world.sibling());
         assert_eq!(open.len(), 1, "the intent stays open");

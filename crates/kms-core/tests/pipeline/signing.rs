@@ -137,7 +137,7 @@ fn wrong_kinds_usages_and_states_are_refused_each_with_its_reason() {
     assert_eq!(sign(agrees), Err(Error::KeyUsageMismatch));
     let signs = key(&world, KeySpec::Sm2, KeyUsage::SignVerify).expect("a key").id;
     assert_eq!(sign(signs), Ok(()));
-    world.run(&owner(), DisableKey { key_id: signs }).expect("is enabled");
+    world.run(&owner(), DisableKey { key: (signs).into() }).expect("is enabled");
     assert_eq!(sign(signs), Err(Error::KeyDisabled));
 }
 

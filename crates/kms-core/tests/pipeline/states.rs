@@ -22,7 +22,9 @@ const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 fn schedule(world: &World, key_id: KeyId) {
     let pending = PendingDays::parse(7).expect("a waiting time");
-    world.run(&owner(), ScheduleKeyDeletion { key_id, pending }).expect("it waits for nothing yet");
+    world
+        .run(&owner(), ScheduleKeyDeletion { key: key_id.into(), pending })
+        .expect("it waits for nothing yet");
 }
 
 fn list(world: &World) -> Vec<KeyId> {
@@ -47,7 +49,9 @@ fn key_in(world: &World, state: KeyState, number: usize) -> Option<(KeyId, Attem
     attempt.prepare(world, &owner());
     match state {
         KeyState::Enabled | KeyState::PendingImport => {}
-        KeyState::Disabled => drop(world.run(&owner(), DisableKey { key_id }).expect("enabled before")),
+        KeyState::Disabled => {
+            drop(world.run(&owner(), DisableKey { key: key_id.into() }).expect("enabled before"));
+        }
         KeyState::PendingDeletion => schedule(world, key_id),
     }
     Some((key_id, attempt))
@@ -128,7 +132,7 @@ fn a_key_that_never_had_material_waits_for_it_again_when_its_deletion_is_cancell
     let world = World::new();
     let key_id = world.run(&owner(), external("key")).expect("nothing is in the way").id;
     schedule(&world, key_id);
-    let key = world.run(&owner(), CancelKeyDeletion { key_id }).expect("it waits");
+    let key = world.run(&owner(), CancelKeyDeletion { key: key_id.into() }).expect("it waits");
     assert_eq!((key.state, key.deletion_due), (KeyState::PendingImport, None));
 }
 
@@ -197,7 +201,7 @@ fn a_cancelled_deletion_is_forgotten() {
     let world = World::new();
     let key_id = world.key(&owner(), "key").id;
     schedule(&world, key_id);
-    let key = world.run(&owner(), CancelKeyDeletion { key_id }).expect("it waits");
+    let key = world.run(&owner(), CancelKeyDeletion { key: key_id.into() }).expect("it waits");
     assert_eq!((key.state, key.deletion_due), (KeyState::Disabled, None));
     world.clock.advance(2 * WEEK);
     assert_eq!(list(&world), [key_id]);

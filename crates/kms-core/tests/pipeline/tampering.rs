@@ -23,7 +23,7 @@ fn assert_refused(world: &World, key_id: KeyId, what: &str) {
     let answers = [
         world.run(&owner(), generate(key.clone())).map(drop),
         world.run(&owner(), DescribeKey { key }).map(drop),
-        world.run(&owner(), DisableKey { key_id }).map(drop),
+        world.run(&owner(), DisableKey { key: key_id.into() }).map(drop),
         world.run(&owner(), ListKeys { size, token: None, state: None, spec: None }).map(drop),
     ];
     for answer in answers {
@@ -102,7 +102,7 @@ fn an_alias_that_was_given_up_cannot_be_put_back() {
     let world = World::new();
     let key_id = world.key(&owner(), "old").id;
     let entry = world.store.value(&alias_path("old"));
-    world.run(&owner(), UpdateKeyAlias { key_id, alias: create("new").alias }).expect("renamed");
+    world.run(&owner(), UpdateKeyAlias { key: key_id.into(), alias: create("new").alias }).expect("renamed");
     world.store.overwrite(&alias_path("old"), entry);
     let error = world.run(&owner(), generate(alias("old"))).expect_err("authentic, but of another time");
     assert_eq!(error.code(), "RECORD_TAMPERED");

@@ -151,7 +151,7 @@ fn who_deletes_a_key_is_told_how_it_was_used() {
     seal(&world, key_id);
     rotate(&world, key_id);
     let pending = PendingDays::parse(7).expect("a waiting time");
-    let told = world.run(&owner(), ScheduleKeyDeletion { key_id, pending }).expect("enabled");
+    let told = world.run(&owner(), ScheduleKeyDeletion { key: key_id.into(), pending }).expect("enabled");
     assert_eq!((told.usage.version(1).data_keys, told.usage.version(2).data_keys), (1, 0));
     assert_eq!(told.usage.last_used(), Some(told.record.created));
 }

@@ -144,7 +144,7 @@ impl Seed {
         let told = |error: Error| said(&error);
         run(service, &caller, create).await.map_err(told)?;
         if self.state == SeedState::Disabled {
-            let made = run(service, &caller, DisableKey { key_id }).await.map_err(told)?;
+            let made = run(service, &caller, DisableKey { key: key_id.into() }).await.map_err(told)?;
             debug_assert_eq!(made.state, KeyState::Disabled);
         }
         Ok(())

@@ -68,35 +68,35 @@ pub(crate) fn list_keys(request: v1::ListKeysRequest) -> Result<ListKeys, Error>
 }
 
 pub(crate) fn enable_key(request: v1::EnableKeyRequest) -> Result<EnableKey, Error> {
-    Ok(EnableKey { key_id: request.key_id.parse()? })
+    Ok(EnableKey { key: KeySelector::parse(&request.key_id)? })
 }
 
 pub(crate) fn disable_key(request: v1::DisableKeyRequest) -> Result<DisableKey, Error> {
-    Ok(DisableKey { key_id: request.key_id.parse()? })
+    Ok(DisableKey { key: KeySelector::parse(&request.key_id)? })
 }
 
 pub(crate) fn schedule_key_deletion(
     request: v1::ScheduleKeyDeletionRequest,
 ) -> Result<ScheduleKeyDeletion, Error> {
     Ok(ScheduleKeyDeletion {
-        key_id: request.key_id.parse()?,
+        key: KeySelector::parse(&request.key_id)?,
         pending: PendingDays::parse(request.pending_days)?,
     })
 }
 
 pub(crate) fn cancel_key_deletion(request: v1::CancelKeyDeletionRequest) -> Result<CancelKeyDeletion, Error> {
-    Ok(CancelKeyDeletion { key_id: request.key_id.parse()? })
+    Ok(CancelKeyDeletion { key: KeySelector::parse(&request.key_id)? })
 }
 
 pub(crate) fn update_key_alias(request: v1::UpdateKeyAliasRequest) -> Result<UpdateKeyAlias, Error> {
-    Ok(UpdateKeyAlias { key_id: request.key_id.parse()?, alias: Alias::parse(&request.alias)? })
+    Ok(UpdateKeyAlias { key: KeySelector::parse(&request.key_id)?, alias: Alias::parse(&request.alias)? })
 }
 
 pub(crate) fn update_key_description(
     request: v1::UpdateKeyDescriptionRequest,
 ) -> Result<UpdateKeyDescription, Error> {
     let description = Description::parse(&request.description)?;
-    Ok(UpdateKeyDescription { key_id: request.key_id.parse()?, description })
+    Ok(UpdateKeyDescription { key: KeySelector::parse(&request.key_id)?, description })
 }
 
 pub(crate) fn generate_data_key(request: v1::GenerateDataKeyRequest) -> Result<GenerateDataKey, Error> {
@@ -207,7 +207,7 @@ pub(crate) fn key(record: KeyRecord, budget: u64) -> v1::Key {
             KeyOrigin::External => v1::KeyOrigin::External,
         }
         .into(),
-        aliases: record.aliases.into_iter().collect(),
+        aliases: record.aliases.into_keys().collect(),
         tags: record.tags.into_iter().collect(),
         keystore_id: record.keystore.map_or_else(String::new, |keystore| keystore.to_string()),
         rotation_enabled: record.rotation.is_some(),

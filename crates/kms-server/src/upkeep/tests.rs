@@ -62,7 +62,7 @@ impl World {
         let alias = Alias::parse(&format!("k{number}")).expect("an alias");
         let key_id = self.run(user(), CreateKey::new(alias, KeySpec::Aes256)).await.id;
         let pending = PendingDays::parse(days).expect("a waiting time");
-        self.run(user(), ScheduleKeyDeletion { key_id, pending }).await;
+        self.run(user(), ScheduleKeyDeletion { key: key_id.into(), pending }).await;
         key_id
     }
 
@@ -129,7 +129,7 @@ async fn in_a_year_each_deletion_is_carried_out_when_it_is_due_and_not_before() 
         doomed.push(world.doomed(number, number + 7).await);
     }
     let kept = world.doomed(400, 30).await;
-    world.run(user(), CancelKeyDeletion { key_id: kept }).await;
+    world.run(user(), CancelKeyDeletion { key: (kept).into() }).await;
     let driving = world.drive();
     for day in 0_usize..=365 {
         world.upkeep.settle().await.expect("nothing is in the way");

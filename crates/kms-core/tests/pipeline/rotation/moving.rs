@@ -48,9 +48,9 @@ fn keys_that_may_not_be_used_move_too() {
     let keys = Keys::make(&world);
     start(&world);
     carry_out(&world);
-    world.run(&owner(), CancelKeyDeletion { key_id: keys.pending }).expect("pending still");
+    world.run(&owner(), CancelKeyDeletion { key: (keys.pending).into() }).expect("pending still");
     for key_id in [keys.disabled, keys.pending] {
-        world.run(&owner(), EnableKey { key_id }).expect("disabled still");
+        world.run(&owner(), EnableKey { key: key_id.into() }).expect("disabled still");
     }
     for (caller, _, data_key) in &keys.sealed {
         assert_opens(&world, caller, data_key);

@@ -82,7 +82,9 @@ fn a_change_of_a_key_and_its_rewrapping_lose_neither() {
     start(&world);
     before_commit(&world, move |rival| {
         let description = kms_core::ops::Description::parse("by another").expect("short");
-        rival.run(&owner(), UpdateKeyDescription { key_id, description }).expect("nobody is faster");
+        rival
+            .run(&owner(), UpdateKeyDescription { key: key_id.into(), description })
+            .expect("nobody is faster");
     });
     rewrap(&world, key_id).expect("tried again");
     let key = describe(&world, &owner(), key_id);

@@ -90,9 +90,11 @@ impl Keys {
         for key in [disabled, pending] {
             sealed.push(seal(world, owner(), KeySelector::Id(key)));
         }
-        world.run(&owner(), DisableKey { key_id: disabled }).expect("enabled before");
+        world.run(&owner(), DisableKey { key: (disabled).into() }).expect("enabled before");
         let days = PendingDays::parse(7).expect("a waiting time");
-        world.run(&owner(), ScheduleKeyDeletion { key_id: pending, pending: days }).expect("enabled before");
+        world
+            .run(&owner(), ScheduleKeyDeletion { key: (pending).into(), pending: days })
+            .expect("enabled before");
         for (caller, record, _) in &mut sealed {
             *record = describe(world, caller, record.id);
         }

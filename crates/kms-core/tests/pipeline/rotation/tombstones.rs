@@ -21,7 +21,7 @@ fn destroy(world: &World, names: &[&str]) -> Vec<KeyId> {
     let pending = PendingDays::parse(7).expect("a waiting time");
     let schedule = |name: &&str| {
         let key_id = world.key(&owner(), name).id;
-        world.run(&owner(), ScheduleKeyDeletion { key_id, pending }).expect("enabled");
+        world.run(&owner(), ScheduleKeyDeletion { key: key_id.into(), pending }).expect("enabled");
         world.clock.advance(Duration::from_millis(1)); // ids rise with time
         key_id
     };
@@ -64,7 +64,7 @@ fn a_key_that_moved_before_its_end_needs_the_newer_root_key_destroyed_too() {
     start(&world);
     carry_out(&world);
     let pending = PendingDays::parse(7).expect("a waiting time");
-    world.run(&owner(), ScheduleKeyDeletion { key_id, pending }).expect("enabled");
+    world.run(&owner(), ScheduleKeyDeletion { key: key_id.into(), pending }).expect("enabled");
     destroy(&world, &[]);
     assert_eq!(finals(&world), [(2, false)]);
 }
