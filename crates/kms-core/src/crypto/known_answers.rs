@@ -97,57 +97,61 @@ fn check_mac(algorithm: MacAlgorithm, key: &[u8], message: &[u8], expected: &str
     assert_eq!(hex::encode(mac), expected, "{algorithm:?} of {message:?}");
 }
 
+const COUNTED: [u8; 25] =
+    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25];
+
+/// Key, message, and the MACs with SHA-256, SHA-384 and SHA-512.
+// RFC 4231 §4.2 to §4.5
+const HMACS: [(&[u8], &[u8], [&str; 3]); 4] = [
+    (
+        &[0x0b; 20],
+        b"Hi There",
+        [
+            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
+            "afd03944d84895626b0825f4ab46907f15f9dadbe4101ec682aa034c7cebc59cfaea9ea9076ede7f\
+            4af152e8b2fa9cb6",
+            "87aa7cdea5ef619d4ff0b4241a1d6cb02379f4e2ce4ec2787ad0b30545e17cdedaa833b7d6b8a702\
+            038b274eaea3f4e4be9d914eeb61f1702e696c203a126854",
+        ],
+    ),
+    (
+        b"Jefe",
+        b"what do ya want for nothing?",
+        [
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e8e2240ca5e69e2c7\
+            8b3239ecfab21649",
+            "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a\
+            6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737",
+        ],
+    ),
+    (
+        &[0xaa; 20],
+        &[0xdd; 50],
+        [
+            "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe",
+            "88062608d3e6ad8a0aa2ace014c8a86f0aa635d947ac9febe83ef4e55966144b2a5ab39dc13814b9\
+            4e3ab6e101a34f27",
+            "fa73b0089d56a284efb0f0756c890be9b1b5dbdd8ee81a3655f83e33b2279d39bf3e848279a722c8\
+            06b485a47e67c807b946a337bee8942674278859e13292fb",
+        ],
+    ),
+    (
+        &COUNTED,
+        &[0xcd; 50],
+        [
+            "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b",
+            "3e8a69b7783c25851933ab6290af6ca77a9981480850009cc5577c6e1f573b4e6801dd23c4a7d679\
+            ccf8a386c674cffb",
+            "b0ba465637458c6990e5a8c5f61d4af7e576d97ff94b872de76f8050361ee3dba91ca5c11aa25eb4\
+            d679275cc5788063a5f19741120c4f2de2adebeb10a298dd",
+        ],
+    ),
+];
+
 #[test]
 fn hmacs() {
-    let counted: Vec<u8> = (1..=25).collect();
-    // RFC 4231 §4.2 to §4.5
-    let cases: [(&[u8], &[u8], [&str; 3]); 4] = [
-        (
-            &[0x0b; 20],
-            b"Hi There",
-            [
-                "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
-                "afd03944d84895626b0825f4ab46907f15f9dadbe4101ec682aa034c7cebc59cfaea9ea9076ede7f\
-                4af152e8b2fa9cb6",
-                "87aa7cdea5ef619d4ff0b4241a1d6cb02379f4e2ce4ec2787ad0b30545e17cdedaa833b7d6b8a702\
-                038b274eaea3f4e4be9d914eeb61f1702e696c203a126854",
-            ],
-        ),
-        (
-            b"Jefe",
-            b"what do ya want for nothing?",
-            [
-                "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
-                "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e8e2240ca5e69e2c7\
-                8b3239ecfab21649",
-                "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a\
-                6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737",
-            ],
-        ),
-        (
-            &[0xaa; 20],
-            &[0xdd; 50],
-            [
-                "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe",
-                "88062608d3e6ad8a0aa2ace014c8a86f0aa635d947ac9febe83ef4e55966144b2a5ab39dc13814b9\
-                4e3ab6e101a34f27",
-                "fa73b0089d56a284efb0f0756c890be9b1b5dbdd8ee81a3655f83e33b2279d39bf3e848279a722c8\
-                06b485a47e67c807b946a337bee8942674278859e13292fb",
-            ],
-        ),
-        (
-            &counted,
-            &[0xcd; 50],
-            [
-                "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b",
-                "3e8a69b7783c25851933ab6290af6ca77a9981480850009cc5577c6e1f573b4e6801dd23c4a7d679\
-                ccf8a386c674cffb",
-                "b0ba465637458c6990e5a8c5f61d4af7e576d97ff94b872de76f8050361ee3dba91ca5c11aa25eb4\
-                d679275cc5788063a5f19741120c4f2de2adebeb10a298dd",
-            ],
-        ),
-    ];
-    for (key, message, [sha256, sha384, sha512]) in cases {
+    for (key, message, [sha256, sha384, sha512]) in HMACS {
         check_mac(MacAlgorithm::HmacSha256, key, message, sha256);
         check_mac(MacAlgorithm::HmacSha384, key, message, sha384);
         check_mac(MacAlgorithm::HmacSha512, key, message, sha512);
