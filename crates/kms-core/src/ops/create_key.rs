@@ -128,10 +128,10 @@ impl Operation for CreateKey {
 }
 
 impl CreateKey {
-    /// What the idempotency token stands for once the key is made.
+    /// What remembers that the call's idempotency token made this key, and where; `None` without a token.
     fn token_use(&self, caller: &Caller, key_id: KeyId) -> Option<(StoreKey, TokenUse)> {
-        let used = TokenUse { request_digest: self.digest(), key_id };
-        self.idempotency_token.as_ref().map(|token| (token_path(caller, &token.0), used))
+        let token = self.idempotency_token.as_ref()?;
+        Some((token_path(caller, &token.0), TokenUse { request_digest: self.digest(), key_id }))
     }
 
     /// What an earlier request with the same idempotency token made.

@@ -180,6 +180,7 @@ pub(crate) fn decrypt_data(ciphertext: &[u8], context: EncryptionContext) -> Res
 
 /// All operations on an enabled key, in an order in which its owner succeeds with each. `sealed` was sealed by the
 /// key.
+#[allow(clippy::too_many_lines, reason = "one line for each operation")]
 pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
     let ciphertext = &sealed.data_key[..];
     let key = KeySelector::Id(key_id);
