@@ -140,7 +140,7 @@ impl Serve {
             "data_dir = {data:?}\nidentity_file = {identity:?}\n\
              [grpc]\nlisten = \"127.0.0.1:0\"\ncertificate = {certificate:?}\nprivate_key = {private_key:?}\n\
              client_ca = {ca:?}\n[hsm]\nmodule = {module:?}\ntoken_label = \"dewpoint\"\npin_file = {pin:?}\n\
-             {hsm}[traffic_control]\nmode = \"off\"\n",
+             {hsm}[quotas]\ncustom_keys = 100000\n[traffic_control]\nmode = \"off\"\n",
             data = path.join("data"),
             identity = path.join("identity.toml"),
             ca = authority.certificate(),

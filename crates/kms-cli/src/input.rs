@@ -9,7 +9,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use kms_client::{KeyReference, SecretBytes};
+use kms_client::{KeyReference, SecretBytes, proto};
 
 use crate::output::Failure;
 
@@ -22,29 +22,69 @@ pub(crate) fn key_reference(text: &str) -> KeyReference {
     if is_id { KeyReference::KeyId(text.to_owned()) } else { KeyReference::Alias(text.to_owned()) }
 }
 
+/// A key as requests name it.
+pub(crate) fn named_key(text: &str) -> proto::KeyReference {
+    proto::KeyReference { reference: Some(key_reference(text)) }
+}
+
 /// A pair `NAME=VALUE`.
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// An encryption context.
+/// What a ciphertext is bound to.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ContextOptions {
     /// A pair of the encryption context; may be given several times
     #[arg(long = "context", value_name = "NAME=VALUE", value_parser = pair)]
     pairs: Vec<(String, String)>,
+    /// Additional authenticated data in base64, in place of a context
+    #[arg(long, value_name = "TEXT", conflicts_with = "pairs")]
+    aad: Option<String>,
 }
 
 impl ContextOptions {
     /// Refuses a name that is given twice.
     pub(crate) fn pairs(&self) -> Result<HashMap<String, String>, Failure> {
-        let pairs: HashMap<_, _> = self.pairs.iter().cloned().collect();
-        if pairs.len() == self.pairs.len() {
-            Ok(pairs)
-        } else {
-            Err(Failure::Usage("--context gives a name twice".to_owned()))
-        }
+        unique(&self.pairs)
+    }
+
+    /// The additional authenticated data; empty if there is none.
+    pub(crate) fn aad(&self) -> Result<Vec<u8>, Failure> {
+        from_base64(self.aad.as_deref().unwrap_or_default())
+    }
+}
+
+/// What a ciphertext is bound to once it is sealed anew.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct TargetContextOptions {
+    /// A pair of the new encryption context; may be given several times. Without it, the new one is empty
+    #[arg(long = "to-context", value_name = "NAME=VALUE", value_parser = pair)]
+    to_pairs: Vec<(String, String)>,
+    /// The new additional authenticated data in base64, in place of a context
+    #[arg(long, value_name = "TEXT", conflicts_with = "to_pairs")]
+    to_aad: Option<String>,
+}
+
+impl TargetContextOptions {
+    /// Refuses a name that is given twice.
+    pub(crate) fn pairs(&self) -> Result<HashMap<String, String>, Failure> {
+        unique(&self.to_pairs)
+    }
+
+    /// The additional authenticated data; empty if there is none.
+    pub(crate) fn aad(&self) -> Result<Vec<u8>, Failure> {
+        from_base64(self.to_aad.as_deref().unwrap_or_default())
+    }
+}
+
+fn unique(given: &[(String, String)]) -> Result<HashMap<String, String>, Failure> {
+    let pairs: HashMap<_, _> = given.iter().cloned().collect();
+    if pairs.len() == given.len() {
+        Ok(pairs)
+    } else {
+        Err(Failure::Usage("a context gives a name twice".to_owned()))
     }
 }
 

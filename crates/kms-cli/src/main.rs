@@ -6,9 +6,12 @@ mod connection;
 mod data_key;
 mod destroyed;
 mod dev;
+mod encryption;
 mod hsm;
+mod import;
 mod input;
 mod key;
+mod keystore;
 mod moment;
 mod output;
 mod root;
@@ -51,6 +54,16 @@ enum Command {
     /// Data keys: make, seal, open
     #[command(subcommand)]
     DataKey(data_key::DataKeyCommand),
+    /// Encrypt small data under a key itself
+    Encrypt(encryption::EncryptOptions),
+    /// Decrypt small data
+    Decrypt(encryption::DecryptOptions),
+    /// Key material from outside
+    #[command(subcommand)]
+    Import(import::ImportCommand),
+    /// HSMs that the account has for keys of its own
+    #[command(subcommand)]
+    Keystore(keystore::KeystoreCommand),
     /// The rotation of master keys
     #[command(subcommand)]
     Rotation(rotation::RotationCommand),
@@ -91,6 +104,10 @@ fn main() -> ExitCode {
         Command::Rotation(command) => block_on(rotation::run(command, connection, as_json)),
         Command::Campaign(command) => block_on(campaign::run(command, connection, as_json)),
         Command::DataKey(command) => block_on(data_key::run(command, connection, as_json)),
+        Command::Encrypt(options) => block_on(encryption::encrypt(options, connection, as_json)),
+        Command::Decrypt(options) => block_on(encryption::decrypt(options, connection, as_json)),
+        Command::Import(command) => block_on(import::run(command, connection, as_json)),
+        Command::Keystore(command) => block_on(keystore::run(command, connection, as_json)),
         Command::Random(options) => block_on(data_key::random(options, connection, as_json)),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Arguments::command(), "dewctl", &mut std::io::stdout());

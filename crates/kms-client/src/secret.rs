@@ -15,7 +15,7 @@ impl SecretBytes {
     }
 
     /// Moves a plaintext out of a transport's buffer, and wipes it there if nobody else holds that buffer.
-    pub(crate) fn take(received: Bytes) -> Self {
+    pub fn take(received: Bytes) -> Self {
         let secret = Self::from(received.to_vec());
         if let Ok(mut unshared) = received.try_into_mut() {
             unshared.zeroize();
@@ -24,7 +24,7 @@ impl SecretBytes {
     }
 
     /// Takes the secret for a request: the buffer is wiped when the last reader lets go of it.
-    pub(crate) fn into_request(self) -> Bytes {
+    pub fn into_request(self) -> Bytes {
         Bytes::from_owner(self)
     }
 }

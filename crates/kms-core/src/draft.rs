@@ -13,6 +13,7 @@ use crate::{
     key::KeyId,
     operation::OperationName,
     ports::{Clock, Mac},
+    quotas::Place,
     record::{Moved, Phase, Record, RequestId, Verdict},
 };
 
@@ -57,6 +58,8 @@ pub struct Draft {
     record: Record,
     /// The calls that this one stands for: what each is, with its key and version.
     parts: Vec<(OperationName, KeyId, u32)>,
+    /// The place that is kept for the key that the operation makes.
+    pub(crate) place: Option<Place>,
     started: Duration,
     clock: Arc<dyn Clock>,
 }
@@ -97,7 +100,7 @@ impl Draft {
             latency: Duration::ZERO,
             count: 1,
         };
-        Self { record, parts: Vec::new(), started: clock.monotonic(), clock }
+        Self { record, place: None, parts: Vec::new(), started: clock.monotonic(), clock }
     }
 
     /// When the call arrived.
@@ -159,6 +162,13 @@ impl Draft {
     /// Says which ciphertext is moved.
     pub(crate) fn moved(&mut self, moved: Moved) {
         self.record.moved = Some(moved);
+    }
+
+    /// Says whether the key that has a place may be committed from now on.
+    pub(crate) fn committing(&mut self, committing: bool) {
+        if let Some(place) = &mut self.place {
+            place.committing(committing);
+        }
     }
 
     pub(crate) fn state_digest(&mut self, digest: [u8; 32]) {

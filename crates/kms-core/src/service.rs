@@ -36,6 +36,7 @@ use crate::{
         AuditError, AuditLog, Clock, Hsm, HsmError, HsmSession, KeyStore, MAX_MUTATIONS, Mutation, Receipt,
         StoreError, StoreKey, Transaction,
     },
+    quotas::Quotas,
     record::{Phase, Record, RequestId},
     settings::Settings,
     usage::{Usage, Use},
@@ -108,6 +109,7 @@ pub struct Service {
     context_hash: ContextHash,
     settings: Settings,
     uses: Uses,
+    quotas: Arc<Quotas>,
     usage: Arc<Usage>,
     /// How often the service was asked whether it works.
     probes: AtomicU64,
@@ -209,6 +211,10 @@ impl Service {
 
     pub(crate) fn ports(&self) -> &Ports {
         &self.ports
+    }
+
+    pub(crate) fn quotas(&self) -> &Arc<Quotas> {
+        &self.quotas
     }
 
     pub(crate) fn uses(&self) -> &Uses {
@@ -398,7 +404,11 @@ impl Service {
                 Ok(plan) => plan,
                 Err(error) => return self.conclude(draft, phase, Held::new(Err(error))).await,
             };
-            match self.commit(request_id, transaction, state_digest).await {
+            draft.committing(true);
+            let committed = self.commit(request_id, transaction, state_digest).await;
+            let unknown = matches!(committed, Err(Error::OutcomeUnknown { .. }));
+            draft.committing(committed.is_ok() || unknown);
+            match committed {
                 Ok(()) => {
                     if let Some(material) = evict {
                         self.ports.evict(material);

@@ -8,6 +8,8 @@ pub const MAX_IN_HSM_BUDGET: u64 = u32::MAX as u64;
 /// The budget without a decision: half of the bound, so that a store that was restored from a
 /// backup, and has forgotten uses, is not over it at once.
 pub const DEFAULT_IN_HSM_BUDGET: u64 = 1 << 31;
+/// How many custom keys an account may have in a region, without a decision. DEW: limit.
+pub const DEFAULT_CUSTOM_KEYS: u64 = 100;
 /// The most uses that one reservation takes, and so the most that a restart forfeits.
 const MAX_BLOCK: u64 = 65_536;
 
@@ -20,11 +22,18 @@ pub struct Settings {
     pub sm4: Scheme,
     /// How often one version of [`Scheme::InHsm`] may seal: 1 to [`MAX_IN_HSM_BUDGET`].
     pub in_hsm_budget: u64,
+    /// How many custom keys an account may have in a region.
+    pub custom_keys: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { aes_256: Scheme::DerivedKey, sm4: Scheme::DerivedKey, in_hsm_budget: DEFAULT_IN_HSM_BUDGET }
+        Self {
+            aes_256: Scheme::DerivedKey,
+            sm4: Scheme::DerivedKey,
+            in_hsm_budget: DEFAULT_IN_HSM_BUDGET,
+            custom_keys: DEFAULT_CUSTOM_KEYS,
+        }
     }
 }
 

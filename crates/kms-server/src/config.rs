@@ -36,6 +36,9 @@ pub struct Config {
     /// Further tokens that keys can live on.
     #[serde(default)]
     pub keystores: Vec<KeystoreConfig>,
+    /// Limits on what accounts have.
+    #[serde(default)]
+    pub quotas: QuotasConfig,
     /// Limits on calls.
     #[serde(default)]
     pub traffic_control: TrafficConfig,
@@ -225,7 +228,26 @@ impl CipherConfig {
             CipherPlace::Service => Scheme::DerivedKey,
             CipherPlace::Hsm => Scheme::InHsm,
         };
-        Settings { aes_256: scheme(self.aes_256), sm4: scheme(self.sm4), in_hsm_budget: self.budget }
+        Settings {
+            aes_256: scheme(self.aes_256),
+            sm4: scheme(self.sm4),
+            in_hsm_budget: self.budget,
+            ..Settings::default()
+        }
+    }
+}
+
+/// Limits on what accounts have.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuotasConfig {
+    /// How many custom keys an account may have in a region.
+    pub custom_keys: u64,
+}
+
+impl Default for QuotasConfig {
+    fn default() -> Self {
+        Self { custom_keys: kms_core::DEFAULT_CUSTOM_KEYS }
     }
 }
 
@@ -254,6 +276,11 @@ impl FileError {
 }
 
 impl Config {
+    /// What the operator decided, as the domain says it.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings { custom_keys: self.quotas.custom_keys, ..self.hsm.cipher.settings() }
+    }
+
     /// Reads and checks the file.
     pub fn load(path: &Path) -> Result<Self, FileError> {
         let config: Self = parse(path)?;
@@ -325,6 +352,7 @@ mod tests {
     #[test]
     fn the_documented_sample_is_valid_and_shows_every_field() {
         let config: Config = toml::from_str(SAMPLE).expect("the sample parses");
+        assert_eq!(config.settings(), Settings::default());
         assert_eq!(config.traffic_control.mode, TrafficMode::Enforce);
         assert_eq!(config.hsm.root_label, default_root_label());
         assert!(config.admin.is_some());
@@ -379,7 +407,12 @@ mod tests {
         let config = SAMPLE.replace("aes_256 = \"service\"", "aes_256 = \"hsm\"");
         let config = toml::from_str::<Config>(&config.replace("budget = 2147483648", "budget = 7"));
         let settings = config.expect("the sample parses").hsm.cipher.settings();
-        let expected = Settings { aes_256: Scheme::InHsm, sm4: Scheme::DerivedKey, in_hsm_budget: 7 };
+        let expected = Settings {
+            aes_256: Scheme::InHsm,
+            sm4: Scheme::DerivedKey,
+            in_hsm_budget: 7,
+            ..Settings::default()
+        };
         assert_eq!(settings, expected);
     }
 

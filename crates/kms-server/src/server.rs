@@ -95,7 +95,7 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let Opened { ports, adapters, open_intents } = tokio::task::spawn_blocking(move || open(&opened))
         .await
         .map_err(|error| ServeError::Grpc(error.to_string()))??;
-    let service = Arc::new(Service::start(ports, config.hsm.cipher.settings()).await?);
+    let service = Arc::new(Service::start(ports, config.settings()).await?);
     service.reconcile(&open_intents).await.map_err(|error| {
         ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))
     })?;

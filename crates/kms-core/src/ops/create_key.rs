@@ -77,15 +77,12 @@ impl Operation for CreateKey {
     type Output = KeyRecord;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
-        if let Some(first) = self.earlier_result(scope, draft).await? {
+        let kind = self.kind()?;
+        if let Some(first) = self.earlier_or_room(scope, draft).await? {
             draft.existed();
             return Ok(Prepared::Answer(first));
         }
         let caller = scope.caller();
-        if scope.directory().alias(caller, self.alias.as_str()).await?.is_some() {
-            return Err(Error::AliasExists);
-        }
-        let kind = self.kind()?;
         if let Some(id) = self.fixed_id {
             draft.key(id, None);
         }
@@ -127,11 +124,42 @@ impl Operation for CreateKey {
     }
 }
 
+impl Scope<'_> {
+    /// Keeps a place for one more custom key until the operation has ended; again after a conflict, the same.
+    async fn reserve_key(&self, draft: &mut Draft) -> Result<(), Error> {
+        if draft.place.is_none() {
+            let owner = (self.caller().account.clone(), self.caller().region.clone());
+            let limit = self.service.settings().custom_keys;
+            draft.place = Some(self.service.quotas().reserve(self.directory(), owner, limit).await?);
+        }
+        Ok(())
+    }
+}
+
 impl CreateKey {
     /// What remembers that the call's idempotency token made this key, and where; `None` without a token.
     fn token_use(&self, caller: &Caller, key_id: KeyId) -> Option<(StoreKey, TokenUse)> {
         let token = self.idempotency_token.as_ref()?;
         Some((token_path(caller, &token.0), TokenUse { request_digest: self.digest(), key_id }))
+    }
+
+    /// What an earlier request made; without one, a place is kept for the key.
+    async fn earlier_or_room(
+        &self,
+        scope: &Scope<'_>,
+        draft: &mut Draft,
+    ) -> Result<Option<KeyRecord>, Error> {
+        if let Some(first) = self.earlier_result(scope, draft).await? {
+            return Ok(Some(first));
+        }
+        if scope.directory().alias(scope.caller(), self.alias.as_str()).await?.is_some() {
+            return Err(Error::AliasExists);
+        }
+        match scope.reserve_key(draft).await {
+            Ok(()) => Ok(None),
+            // It may have waited for the very request that it repeats, which took the last place.
+            Err(refused) => self.earlier_result(scope, draft).await?.map(Some).ok_or(refused),
+        }
     }
 
     /// What an earlier request with the same idempotency token made.

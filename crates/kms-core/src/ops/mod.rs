@@ -5,6 +5,7 @@
 
 mod advance_clock;
 mod cancel_key_deletion;
+mod count_keys;
 mod counted_use;
 mod create_default_key;
 mod create_key;
@@ -73,6 +74,7 @@ use std::{future::Future, sync::Arc};
 
 pub use advance_clock::AdvanceClock;
 pub use cancel_key_deletion::CancelKeyDeletion;
+pub use count_keys::{CountKeys, DescribeQuotas, Quotas};
 pub use create_default_key::CreateDefaultKey;
 pub use create_key::{CreateKey, IdempotencyToken};
 pub use create_keystore::CreateKeystore;

@@ -76,6 +76,7 @@ impl Service {
             ports,
             settings,
             uses: Uses::default(),
+            quotas: Arc::default(),
             usage: Arc::default(),
             probes: AtomicU64::new(0),
             ailing: AtomicBool::new(false),

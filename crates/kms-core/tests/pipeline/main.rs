@@ -17,6 +17,7 @@ mod keystores;
 mod life;
 mod moving;
 mod paging;
+mod quotas;
 mod races;
 mod recording;
 mod recovery;

@@ -22,8 +22,8 @@ use serde_json::json;
 
 use crate::{
     config::{
-        AdminConfig, CipherConfig, CipherPlace, ClockKind, Config, GrpcConfig, HsmConfig, StoreConfig,
-        TrafficConfig,
+        AdminConfig, CipherConfig, CipherPlace, ClockKind, Config, GrpcConfig, HsmConfig, QuotasConfig,
+        StoreConfig, TrafficConfig,
     },
     listeners::Inherited,
     manual_clock::ManualClock,
@@ -36,6 +36,8 @@ use seed::{SeedError, Seeds};
 /// The one way a token is made; also used by compose and by tests.
 const INIT_TOKEN: &str = include_str!("../../../../softhsm-config/init-token.sh");
 const TOKEN_LABEL: &str = "dewpoint";
+/// How many custom keys an account may have: more than any test makes.
+const DEV_CUSTOM_KEYS: u64 = 100_000;
 /// Names the token to SoftHSM2.
 const SOFTHSM2_CONF: &str = "SOFTHSM2_CONF";
 /// Where distributions put SoftHSM2.
@@ -244,6 +246,7 @@ fn configuration(
             sm4: None,
         },
         keystores: options.keystore.iter().map(|name| keystores::configuration(directory, name)).collect(),
+        quotas: QuotasConfig { custom_keys: DEV_CUSTOM_KEYS },
         traffic_control: TrafficConfig { mode: options.traffic_control },
         clock: options.clock,
     })

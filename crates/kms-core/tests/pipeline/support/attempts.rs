@@ -7,13 +7,14 @@ use kms_core::{
     key::{KeyId, KeySpec},
     operation::OperationName,
     ops::{
-        Alias, BatchSize, CancelKeyDeletion, DataKeyPairSpec, DecryptData, DecryptDataKey, DeleteKeystore,
-        DescribeKey, DescribeKeyUsage, DescribeKeystore, Description, DisableKey, DisableKeyRotation,
-        DisableKeystore, EnableKey, EnableKeyRotation, EnableKeystore, EncryptData, EncryptDataKey,
-        EncryptionAlgorithm, GenerateDataKeyPair, GenerateDataKeyWithoutPlaintext, GenerateDataKeys,
-        GenerateRandom, GetCampaign, GetRotationStatus, KeySelector, ListCampaigns, ListKeys, ListKeystores,
-        ListWindow, Operation, PageSize, PendingDays, ReEncrypt, Rewrap, RotateKeyOnDemand, RotationInterval,
-        ScheduleKeyDeletion, StartCampaign, UpdateKeyAlias, UpdateKeyDescription, UpdateRotationInterval,
+        Alias, BatchSize, CancelKeyDeletion, CountKeys, DataKeyPairSpec, DecryptData, DecryptDataKey,
+        DeleteKeystore, DescribeKey, DescribeKeyUsage, DescribeKeystore, DescribeQuotas, Description,
+        DisableKey, DisableKeyRotation, DisableKeystore, EnableKey, EnableKeyRotation, EnableKeystore,
+        EncryptData, EncryptDataKey, EncryptionAlgorithm, GenerateDataKeyPair,
+        GenerateDataKeyWithoutPlaintext, GenerateDataKeys, GenerateRandom, GetCampaign, GetRotationStatus,
+        KeySelector, ListCampaigns, ListKeys, ListKeystores, ListWindow, Operation, PageSize, PendingDays,
+        ReEncrypt, Rewrap, RotateKeyOnDemand, RotationInterval, ScheduleKeyDeletion, StartCampaign,
+        UpdateKeyAlias, UpdateKeyDescription, UpdateRotationInterval,
     },
 };
 
@@ -59,8 +60,6 @@ pub(crate) const NOT_BUILT_YET: &[OperationName] = &[
     OperationName::ReplicateKey,
     OperationName::UpdatePrimaryRegion,
     OperationName::ListSupportedRegions,
-    OperationName::DescribeQuotas,
-    OperationName::CountKeys,
 ];
 
 /// Operations on keys that do not seal: `signing.rs` tries them.
@@ -115,12 +114,14 @@ impl Attempt {
     /// Whether it names the key; the others work without one.
     pub(crate) fn needs_key(&self) -> bool {
         use OperationName::{
-            CreateKey, CreateKeystore, DeleteKeystore, DescribeKeystore, DisableKeystore, EnableKeystore,
-            GenerateRandom, ListKeys, ListKeystores,
+            CountKeys, CreateKey, CreateKeystore, DeleteKeystore, DescribeKeystore, DescribeQuotas,
+            DisableKeystore, EnableKeystore, GenerateRandom, ListKeys, ListKeystores,
         };
         !matches!(
             self.name,
             CreateKey
+                | CountKeys
+                | DescribeQuotas
                 | GenerateRandom
                 | ListKeys
                 | CreateKeystore
@@ -237,6 +238,8 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         Attempt::of(ScheduleKeyDeletion { key: key_id.into(), pending }),
         Attempt::of(CancelKeyDeletion { key: key_id.into() }),
         Attempt::of(create_keystore(SPARE)),
+        Attempt::of(CountKeys),
+        Attempt::of(DescribeQuotas),
         Attempt::of(ListKeystores { window: ListWindow::parse(0, 0).expect("a window") }),
         Attempt::of(DescribeKeystore { keystore_id: keystore(VAULT) }),
         Attempt::of(EnableKeystore { keystore_id: keystore(VAULT) }),

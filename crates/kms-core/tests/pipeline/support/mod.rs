@@ -66,7 +66,9 @@ impl World {
 
     /// A service with a new log on a given token and store: after a crash, or a second one.
     pub(crate) fn on(hsm: Arc<FakeHsm>, store: Arc<SpyStore>) -> Result<Self, StartError> {
-        Self::start(hsm, Default::default(), store, Settings::default())
+        // Room for tests with many keys; `quotas.rs` tries the limit.
+        let settings = Settings { custom_keys: 10_000, ..Settings::default() };
+        Self::start(hsm, Default::default(), store, settings)
     }
 
     pub(crate) fn start(

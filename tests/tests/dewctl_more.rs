@@ -1,0 +1,106 @@
+//! `dewctl` with pairs, small data, keystores and imported material.
+
+use std::fs;
+
+use dewpoint_tests::{Dev, DevOptions, Module};
+use serde_json::Value;
+
+fn text<'a>(object: &'a Value, field: &str) -> &'a str {
+    object[field].as_str().expect("text")
+}
+
+#[test]
+fn data_keys_are_made_at_once_and_moved() {
+    let dev = Dev::start();
+    let bound = ["--context", "object=a"];
+    let many = [&["--json", "data-key", "generate-many", "obs/default", "3"][..], &bound].concat();
+    let made = dev.ctl(&many).json();
+    let made = made.as_array().expect("several");
+    assert_eq!(made.len(), 3);
+    assert_ne!(made[0]["plaintext"], made[1]["plaintext"]);
+    let sealed = [&many[..], &["--without-plaintext"]].concat();
+    assert_eq!(dev.ctl(&sealed).json()[2]["plaintext"], Value::Null);
+
+    dev.ctl(&["--json", "key", "create", "orders"]).json();
+    let old = text(&made[0], "ciphertext");
+    let re_encrypt = ["--json", "data-key", "re-encrypt", "orders", "--base64", old];
+    assert_eq!(dev.ctl(&[&re_encrypt[..], &["--aad", "AAEC"]].concat()).refusal(), "CANNOT_DECRYPT");
+    let target = ["--to-aad", "AwQ="];
+    let moved = dev.ctl(&[&re_encrypt[..], &bound, &target].concat()).json();
+    assert_eq!(text(&moved, "source_key_id"), text(&made[0], "key_id"));
+    let open = ["--json", "data-key", "decrypt", "--base64", text(&moved, "ciphertext")];
+    let opened = dev.ctl(&[&open[..], &["--aad", "AwQ="]].concat()).json();
+    assert_eq!(opened["plaintext"], made[0]["plaintext"]);
+    assert_eq!(dev.ctl(&[&open[..], &bound].concat()).refusal(), "CANNOT_DECRYPT");
+
+    let path = dev.directory().join("private.der");
+    let file = path.to_str().expect("text");
+    let pair = ["--json", "data-key", "pair", "orders", "--spec", "EC_P256"];
+    let pair = dev.ctl(&[&pair[..], &["--plaintext-out", file]].concat()).json();
+    assert!(text(&pair, "public_key").starts_with("MFkwEwYHKoZIzj0C"), "{pair}");
+    let opened = ["--json", "data-key", "decrypt", "--base64", text(&pair, "ciphertext")];
+    let again = dev.directory().join("again.der");
+    let to = again.to_str().expect("text");
+    dev.ctl(&[&opened[..], &["--plaintext-out", to]].concat()).json();
+    assert_eq!(fs::read(&path).expect("written"), fs::read(&again).expect("written"));
+}
+
+#[test]
+fn small_data_comes_back() {
+    let dev = Dev::start();
+    dev.ctl(&["--json", "key", "create", "orders"]).json();
+    let encrypt = ["--json", "encrypt", "orders", "--base64", "aGVsbG8="];
+    let bound = ["--context", "object=a", "--algorithm", "SYMMETRIC_DEFAULT"];
+    let sealed = dev.ctl(&[&encrypt[..], &bound].concat()).json();
+    let decrypt = ["--json", "decrypt", "--base64", text(&sealed, "ciphertext")];
+    assert_eq!(text(&dev.ctl(&[&decrypt[..], &bound].concat()).json(), "plaintext"), "aGVsbG8=");
+    assert_eq!(dev.ctl(&decrypt).refusal(), "CANNOT_DECRYPT");
+    let wrong = dev.ctl(&[&encrypt[..], &["--algorithm", "ROT13"]].concat());
+    assert_eq!(wrong.code, Some(2), "{wrong:?}");
+}
+
+#[test]
+fn material_is_imported_by_one_command() {
+    let dev = Dev::start();
+    let key = dev.ctl(&["--json", "key", "create", "mine", "--external"]).json();
+    let id = text(&key, "key_id");
+    assert_eq!(text(&key, "state"), "PENDING_IMPORT");
+    let given = dev.ctl(&["--json", "import", "parameters", id]).json();
+    assert!(!text(&given, "import_token").is_empty() && !text(&given, "public_key").is_empty(), "{given}");
+
+    let path = dev.directory().join("material");
+    let file = path.to_str().expect("text");
+    fs::write(&path, [7; 32]).expect("written");
+    let import = ["--json", "import", "material", id, "--in", file];
+    let key = dev.ctl(&[&import[..], &["--expires", "2099-01-31T00:00:00Z"]].concat()).json();
+    assert_eq!((text(&key, "state"), text(&key, "origin")), ("ENABLED", "EXTERNAL"));
+    assert_eq!(text(&key, "material_expires_at"), "2099-01-31T00:00:00Z");
+    let sealed = dev.ctl(&["--json", "encrypt", id, "--base64", "aGVsbG8="]).json();
+
+    assert_eq!(text(&dev.ctl(&["--json", "import", "delete", id]).json(), "state"), "PENDING_IMPORT");
+    let decrypt = ["--json", "decrypt", "--base64", text(&sealed, "ciphertext")];
+    assert_eq!(dev.ctl(&decrypt).refusal(), "KEY_PENDING_IMPORT");
+    assert_eq!(text(&dev.ctl(&import).json(), "state"), "ENABLED");
+    assert_eq!(text(&dev.ctl(&decrypt).json(), "plaintext"), "aGVsbG8=");
+}
+
+#[test]
+fn keystores_are_taken_and_given_up() {
+    if Module::chosen() != Module::SoftHsm2 {
+        return; // dev mode makes tokens of SoftHSM2 only
+    }
+    let arguments = ["--keystore", "vault"].map(str::to_owned).to_vec();
+    let dev = Dev::start_with(DevOptions { arguments, ..DevOptions::default() });
+    let state = |arguments: &[&str]| {
+        let keystore = dev.ctl(&[&["--json", "keystore"], arguments].concat()).json();
+        text(&keystore, "state").to_owned()
+    };
+    assert_eq!(state(&["create", "vault", "the-vault"]), "DISABLED");
+    assert_eq!(state(&["enable", "vault"]), "ENABLED");
+    assert_eq!(state(&["describe", "vault"]), "ENABLED");
+    let listed = dev.ctl(&["--json", "keystore", "list"]).json();
+    assert_eq!((listed.as_array().map(Vec::len), text(&listed[0], "alias")), (Some(1), "the-vault"));
+    assert_eq!(state(&["disable", "vault"]), "DISABLED");
+    assert_eq!(dev.ctl(&["--json", "keystore", "delete", "vault"]).json()["deleted"], "vault");
+    assert_eq!(dev.ctl(&["--json", "keystore", "describe", "vault"]).refusal(), "KEYSTORE_NOT_FOUND");
+}
