@@ -6,7 +6,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: [&str; 8] = [
+const CONTRACT: [&str; 9] = [
+    "../../proto/kms/v1/aliases.proto",
     "../../proto/kms/v1/campaign.proto",
     "../../proto/kms/v1/encryption.proto",
     "../../proto/kms/v1/import.proto",

@@ -126,6 +126,22 @@ def data_keys(user, key):
     assert len(base64.b64decode(user.call("DataKeyService/GenerateRandom", {"length": 48})["random"])) == 48
 
 
+def aliases(user, key):
+    by_id = {"key_id": key["key_id"]}
+    other = user.call("KeyService/CreateKey", {"alias": "stock-other"})["key"]
+    made = user.call("AliasService/CreateAlias", {**by_id, "alias": "alias/stock"})["alias"]
+    assert made["key_id"] == key["key_id"]
+    named = user.call("KeyService/DescribeKey", {"key": {"alias": made["alias_urn"]}})["key"]
+    assert named["key_id"] == key["key_id"] and named["aliases"] == ["alias/stock"]
+    target = {"alias": "alias/stock", "target_key_id": other["key_id"]}
+    moved = user.call("AliasService/AssociateAlias", target)["alias"]
+    assert moved["key_id"] == other["key_id"]
+    assert user.call("AliasService/ListAliases")["aliases"] == [moved]
+    gone = {"key_id": other["key_id"], "aliases": ["alias/stock"]}
+    assert user.call("AliasService/DeleteAlias", gone)["key"] == other
+    assert user.call("AliasService/ListAliases", by_id) == {}
+
+
 def root_keys(operator):
     assert operator.call("OperatorService/DescribeRoot")["token_generations"]
     parts = operator.stream("OperatorService/BackUp", [{}])
@@ -147,6 +163,7 @@ def main(path):
     operator = Client(dev, dev["operators"][0])
     key = life_cycle(admin)
     data_keys(admin, key)
+    aliases(admin, key)
     clock(operator)
     root_keys(operator)
     named = set(admin.methods())

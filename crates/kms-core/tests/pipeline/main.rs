@@ -1,5 +1,6 @@
 //! The pipeline as its callers see it: `Service` on the fakes of all four ports.
 
+mod aliases;
 mod batches;
 mod budgets;
 mod changes;

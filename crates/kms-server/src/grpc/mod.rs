@@ -1,5 +1,6 @@
 //! The gRPC transport: requests to operations, recorded answers to responses.
 
+mod aliases;
 mod campaigns;
 pub(crate) mod convert;
 mod data_keys;
@@ -17,11 +18,12 @@ use std::{sync::Arc, time::Duration};
 
 use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
 use kms_proto::v1::{
-    self, campaign_service_server::CampaignServiceServer, data_key_service_server::DataKeyServiceServer,
-    dev_service_server::DevServiceServer, encryption_service_server::EncryptionServiceServer,
-    import_service_server::ImportServiceServer, key_service_server::KeyServiceServer,
-    keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
-    rotation_service_server::RotationServiceServer, signing_service_server::SigningServiceServer,
+    self, alias_service_server::AliasServiceServer, campaign_service_server::CampaignServiceServer,
+    data_key_service_server::DataKeyServiceServer, dev_service_server::DevServiceServer,
+    encryption_service_server::EncryptionServiceServer, import_service_server::ImportServiceServer,
+    key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
+    operator_service_server::OperatorServiceServer, rotation_service_server::RotationServiceServer,
+    signing_service_server::SigningServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap, service::Routes};
 use uuid::Uuid;
@@ -55,6 +57,7 @@ pub(crate) fn routes(gate: Arc<Gate>) -> Routes {
     }
     serve!(
         KeyServiceServer,
+        AliasServiceServer,
         DataKeyServiceServer,
         EncryptionServiceServer,
         ImportServiceServer,

@@ -7,13 +7,14 @@ use kms_core::{
     key::{KeyId, KeySpec},
     operation::OperationName,
     ops::{
-        Alias, BatchSize, CancelKeyDeletion, DataKeyPairSpec, DecryptData, DecryptDataKey, DeleteKeystore,
-        DescribeKey, DescribeKeyUsage, DescribeKeystore, Description, DisableKey, DisableKeyRotation,
-        DisableKeystore, EnableKey, EnableKeyRotation, EnableKeystore, EncryptData, EncryptDataKey,
-        EncryptionAlgorithm, GenerateDataKeyPair, GenerateDataKeyWithoutPlaintext, GenerateDataKeys,
-        GenerateRandom, GetCampaign, GetRotationStatus, KeySelector, ListCampaigns, ListKeys, ListKeystores,
-        ListWindow, Operation, PageSize, PendingDays, ReEncrypt, Rewrap, RotateKeyOnDemand, RotationInterval,
-        ScheduleKeyDeletion, StartCampaign, UpdateKeyAlias, UpdateKeyDescription, UpdateRotationInterval,
+        Alias, AssociateAlias, BatchSize, CancelKeyDeletion, CreateAlias, DataKeyPairSpec, DecryptData,
+        DecryptDataKey, DeleteAlias, DeleteKeystore, DescribeKey, DescribeKeyUsage, DescribeKeystore,
+        Description, DisableKey, DisableKeyRotation, DisableKeystore, EnableKey, EnableKeyRotation,
+        EnableKeystore, EncryptData, EncryptDataKey, EncryptionAlgorithm, FurtherAlias, GenerateDataKeyPair,
+        GenerateDataKeyWithoutPlaintext, GenerateDataKeys, GenerateRandom, GetCampaign, GetRotationStatus,
+        KeySelector, ListAliases, ListCampaigns, ListKeys, ListKeystores, ListWindow, Operation, PageSize,
+        PendingDays, ReEncrypt, Rewrap, RotateKeyOnDemand, RotationInterval, ScheduleKeyDeletion,
+        StartCampaign, UpdateKeyAlias, UpdateKeyDescription, UpdateRotationInterval,
     },
 };
 
@@ -40,10 +41,6 @@ pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
 ];
 /// Operations that are named but not built.
 pub(crate) const NOT_BUILT_YET: &[OperationName] = &[
-    OperationName::CreateAlias,
-    OperationName::AssociateAlias,
-    OperationName::DeleteAlias,
-    OperationName::ListAliases,
     OperationName::CreateTag,
     OperationName::DeleteTag,
     OperationName::BatchCreateTags,
@@ -192,6 +189,8 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
     let size = PageSize::parse(0).expect("a size");
     let interval = RotationInterval::parse(30).expect("an interval");
     let pending = PendingDays::parse(7).expect("a waiting time");
+    let named = CreateAlias { key: key.clone(), alias: further("alias/further") };
+    let unnamed = DeleteAlias::new(key.clone(), vec![named.alias.clone()]).expect("an alias");
     let attempts = vec![
         Attempt::of(create("another")),
         Attempt::of(DescribeKey { key: key.clone() }),
@@ -200,6 +199,10 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         Attempt::of(EnableKey { key: key_id.into() }),
         Attempt::of(UpdateKeyAlias { key: key_id.into(), alias }),
         Attempt::of(UpdateKeyDescription { key: key_id.into(), description }),
+        Attempt::of(named.clone()),
+        Attempt::of(AssociateAlias { alias: named.alias.clone(), target: key.clone() }).after(named.clone()),
+        Attempt::of(ListAliases { key: Some(key.clone()), size, after: None }),
+        Attempt::of(unnamed).after(named),
         Attempt::of(generate(key.clone())),
         Attempt::of(GenerateDataKeyWithoutPlaintext(generate(key.clone()))),
         Attempt::of(GenerateDataKeys {
@@ -250,6 +253,10 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         );
     }
     attempts
+}
+
+pub(crate) fn further(alias: &str) -> FurtherAlias {
+    FurtherAlias::parse(alias).expect("a further alias")
 }
 
 impl World {
