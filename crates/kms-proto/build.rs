@@ -6,7 +6,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: [&str; 9] = [
+const CONTRACT: [&str; 10] = [
     "../../proto/kms/v1/aliases.proto",
     "../../proto/kms/v1/campaign.proto",
     "../../proto/kms/v1/encryption.proto",
@@ -16,6 +16,7 @@ const CONTRACT: [&str; 9] = [
     "../../proto/kms/v1/operator.proto",
     "../../proto/kms/v1/rotation.proto",
     "../../proto/kms/v1/signing.proto",
+    "../../proto/kms/v1/tags.proto",
 ];
 /// What dev mode serves besides.
 const DEV: &str = "../../proto/kms/v1/dev.proto";

@@ -142,6 +142,21 @@ def aliases(user, key):
     assert user.call("AliasService/ListAliases", by_id) == {}
 
 
+def tags(user, key):
+    by_id = {"key_id": key["key_id"]}
+    team, stage = {"key": "team", "value": "stock"}, {"key": "stage", "value": "test"}
+    user.call("TagService/CreateTag", {**by_id, "tag": team})
+    user.call("TagService/BatchCreateTags", {**by_id, "tags": [stage]})
+    assert user.call("TagService/ListTags", by_id)["tags"] == [stage, team]
+    named = [{"key": "stage", "values": ["test"]}, {"key": "team", "values": ["stock"]}]
+    assert user.call("TagService/ListProjectTags")["tags"] == named
+    found = user.call("TagService/ListKeysByTags", {"tags": named})
+    assert [one["key_id"] for one in found["keys"]] == [key["key_id"]] and found["total"] == 1
+    user.call("TagService/DeleteTag", {**by_id, "tag_key": "team"})
+    left = user.call("TagService/BatchDeleteTags", {**by_id, "tag_keys": ["stage"]})["key"]
+    assert "tags" not in left
+
+
 def root_keys(operator):
     assert operator.call("OperatorService/DescribeRoot")["token_generations"]
     parts = operator.stream("OperatorService/BackUp", [{}])
@@ -164,6 +179,7 @@ def main(path):
     key = life_cycle(admin)
     data_keys(admin, key)
     aliases(admin, key)
+    tags(admin, key)
     clock(operator)
     root_keys(operator)
     named = set(admin.methods())

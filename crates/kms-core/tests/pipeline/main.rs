@@ -25,5 +25,6 @@ mod rotation;
 mod signing;
 mod states;
 mod support;
+mod tags;
 mod tampering;
 mod usage;

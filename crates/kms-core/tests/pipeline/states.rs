@@ -157,6 +157,10 @@ fn default_keys_serve_and_cannot_be_managed() {
                 | Name::CreateAlias
                 | Name::AssociateAlias
                 | Name::DeleteAlias
+                | Name::CreateTag
+                | Name::DeleteTag
+                | Name::BatchCreateTags
+                | Name::BatchDeleteTags
                 | Name::EnableKeyRotation
                 | Name::UpdateRotationInterval
                 | Name::RotateKeyOnDemand

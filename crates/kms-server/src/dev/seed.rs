@@ -16,7 +16,7 @@ use kms_core::{
     identity::{AccountId, Caller, ProjectId, Region, UserId},
     key::{KeyId, KeySpec, KeyState, KeyUsage},
     operation::Permissions,
-    ops::{Alias, CreateKey, DescribeKey, Description, DisableKey, KeySelector, Operation},
+    ops::{Alias, CreateKey, DescribeKey, Description, DisableKey, KeySelector, Operation, Tags},
 };
 use serde::Deserialize;
 use uuid::Uuid;
@@ -163,7 +163,8 @@ impl Seed {
         Ok(CreateKey {
             description: Description::parse(&self.description).map_err(told)?,
             usage,
-            tags: self.tags.clone(),
+            tags: Tags::parse(self.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())))
+                .map_err(told)?,
             fixed_id: Some(key_id),
             ..CreateKey::new(Alias::parse(&self.alias).map_err(told)?, spec)
         })

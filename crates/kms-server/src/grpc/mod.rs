@@ -13,6 +13,7 @@ mod keystores;
 mod operators;
 mod signing;
 mod status;
+mod tags;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +24,7 @@ use kms_proto::v1::{
     encryption_service_server::EncryptionServiceServer, import_service_server::ImportServiceServer,
     key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
     operator_service_server::OperatorServiceServer, rotation_service_server::RotationServiceServer,
-    signing_service_server::SigningServiceServer,
+    signing_service_server::SigningServiceServer, tag_service_server::TagServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap, service::Routes};
 use uuid::Uuid;
@@ -58,6 +59,7 @@ pub(crate) fn routes(gate: Arc<Gate>) -> Routes {
     serve!(
         KeyServiceServer,
         AliasServiceServer,
+        TagServiceServer,
         DataKeyServiceServer,
         EncryptionServiceServer,
         ImportServiceServer,

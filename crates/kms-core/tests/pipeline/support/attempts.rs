@@ -7,14 +7,16 @@ use kms_core::{
     key::{KeyId, KeySpec},
     operation::OperationName,
     ops::{
-        Alias, AssociateAlias, BatchSize, CancelKeyDeletion, CreateAlias, DataKeyPairSpec, DecryptData,
-        DecryptDataKey, DeleteAlias, DeleteKeystore, DescribeKey, DescribeKeyUsage, DescribeKeystore,
-        Description, DisableKey, DisableKeyRotation, DisableKeystore, EnableKey, EnableKeyRotation,
-        EnableKeystore, EncryptData, EncryptDataKey, EncryptionAlgorithm, FurtherAlias, GenerateDataKeyPair,
-        GenerateDataKeyWithoutPlaintext, GenerateDataKeys, GenerateRandom, GetCampaign, GetRotationStatus,
-        KeySelector, ListAliases, ListCampaigns, ListKeys, ListKeystores, ListWindow, Operation, PageSize,
-        PendingDays, ReEncrypt, Rewrap, RotateKeyOnDemand, RotationInterval, ScheduleKeyDeletion,
-        StartCampaign, UpdateKeyAlias, UpdateKeyDescription, UpdateRotationInterval,
+        Alias, AssociateAlias, BatchCreateTags, BatchDeleteTags, BatchSize, CancelKeyDeletion, CreateAlias,
+        CreateTag, DataKeyPairSpec, DecryptData, DecryptDataKey, DeleteAlias, DeleteKeystore, DeleteTag,
+        DescribeKey, DescribeKeyUsage, DescribeKeystore, Description, DisableKey, DisableKeyRotation,
+        DisableKeystore, EnableKey, EnableKeyRotation, EnableKeystore, EncryptData, EncryptDataKey,
+        EncryptionAlgorithm, FurtherAlias, GenerateDataKeyPair, GenerateDataKeyWithoutPlaintext,
+        GenerateDataKeys, GenerateRandom, GetCampaign, GetRotationStatus, KeySelector, ListAliases,
+        ListCampaigns, ListKeys, ListKeysByTags, ListKeystores, ListProjectTags, ListTags, ListWindow,
+        Operation, PageSize, PendingDays, ReEncrypt, Rewrap, RotateKeyOnDemand, RotationInterval,
+        ScheduleKeyDeletion, StartCampaign, TagKey, Tags, UpdateKeyAlias, UpdateKeyDescription,
+        UpdateRotationInterval,
     },
 };
 
@@ -41,13 +43,6 @@ pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
 ];
 /// Operations that are named but not built.
 pub(crate) const NOT_BUILT_YET: &[OperationName] = &[
-    OperationName::CreateTag,
-    OperationName::DeleteTag,
-    OperationName::BatchCreateTags,
-    OperationName::BatchDeleteTags,
-    OperationName::ListTags,
-    OperationName::ListProjectTags,
-    OperationName::ListKeysByTags,
     OperationName::CreateGrant,
     OperationName::ListGrants,
     OperationName::ListRetirableGrants,
@@ -113,7 +108,7 @@ impl Attempt {
     pub(crate) fn needs_key(&self) -> bool {
         use OperationName::{
             CreateKey, CreateKeystore, DeleteKeystore, DescribeKeystore, DisableKeystore, EnableKeystore,
-            GenerateRandom, ListKeys, ListKeystores,
+            GenerateRandom, ListKeys, ListKeysByTags, ListKeystores, ListProjectTags,
         };
         !matches!(
             self.name,
@@ -126,6 +121,8 @@ impl Attempt {
                 | DisableKeystore
                 | EnableKeystore
                 | ListKeystores
+                | ListProjectTags
+                | ListKeysByTags
         )
     }
 
@@ -191,6 +188,10 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
     let pending = PendingDays::parse(7).expect("a waiting time");
     let named = CreateAlias { key: key.clone(), alias: further("alias/further") };
     let unnamed = DeleteAlias::new(key.clone(), vec![named.alias.clone()]).expect("an alias");
+    let tag_key = TagKey::parse("team").expect("a key");
+    let tagged = CreateTag::new(key.clone(), "team", "shop").expect("a tag");
+    let tags = Tags::parse([("team", "shop")]).expect("a tag");
+    let all_tagged = BatchCreateTags::new(key.clone(), tags).expect("a tag");
     let attempts = vec![
         Attempt::of(create("another")),
         Attempt::of(DescribeKey { key: key.clone() }),
@@ -203,6 +204,13 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         Attempt::of(AssociateAlias { alias: named.alias.clone(), target: key.clone() }).after(named.clone()),
         Attempt::of(ListAliases { key: Some(key.clone()), size, after: None }),
         Attempt::of(unnamed).after(named),
+        Attempt::of(tagged.clone()),
+        Attempt::of(ListTags { key: key.clone() }),
+        Attempt::of(ListProjectTags { size, token: None }),
+        Attempt::of(ListKeysByTags::new(Vec::new(), String::new(), None).expect("a search")),
+        Attempt::of(DeleteTag { key: key.clone(), tag_key: tag_key.clone() }).after(tagged),
+        Attempt::of(all_tagged.clone()),
+        Attempt::of(BatchDeleteTags::new(key.clone(), vec![tag_key]).expect("a tag")).after(all_tagged),
         Attempt::of(generate(key.clone())),
         Attempt::of(GenerateDataKeyWithoutPlaintext(generate(key.clone()))),
         Attempt::of(GenerateDataKeys {
