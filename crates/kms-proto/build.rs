@@ -6,8 +6,9 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: [&str; 9] = [
+const CONTRACT: [&str; 11] = [
     "../../proto/kms/v1/account.proto",
+    "../../proto/kms/v1/aliases.proto",
     "../../proto/kms/v1/campaign.proto",
     "../../proto/kms/v1/encryption.proto",
     "../../proto/kms/v1/import.proto",
@@ -16,6 +17,7 @@ const CONTRACT: [&str; 9] = [
     "../../proto/kms/v1/operator.proto",
     "../../proto/kms/v1/rotation.proto",
     "../../proto/kms/v1/signing.proto",
+    "../../proto/kms/v1/tags.proto",
 ];
 /// What dev mode serves besides.
 const DEV: &str = "../../proto/kms/v1/dev.proto";

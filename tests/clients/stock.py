@@ -255,6 +255,43 @@ def keystores(user):
     user.call("KeystoreService/DeleteKeystore", vault)
 
 
+def aliases(user, key):
+    by_id = {"key_id": key["key_id"]}
+    other = user.call("KeyService/CreateKey", {"alias": "stock-other"})["key"]
+    made = user.call("AliasService/CreateAlias", {**by_id, "alias": "alias/stock"})["alias"]
+    assert made["key_id"] == key["key_id"]
+    named = user.call("KeyService/DescribeKey", {"key": {"alias": made["alias_urn"]}})["key"]
+    assert named["key_id"] == key["key_id"] and named["aliases"] == ["alias/stock"]
+    target = {"alias": "alias/stock", "target_key_id": other["key_id"]}
+    moved = user.call("AliasService/AssociateAlias", target)["alias"]
+    assert moved["key_id"] == other["key_id"]
+    assert user.call("AliasService/ListAliases")["aliases"] == [moved]
+    gone = {"key_id": other["key_id"], "aliases": ["alias/stock"]}
+    assert user.call("AliasService/DeleteAlias", gone)["key"] == other
+    assert user.call("AliasService/ListAliases", by_id) == {}
+
+
+def tags(user, key):
+    by_id = {"key_id": key["key_id"]}
+    team, stage = {"key": "team", "value": "stock"}, {"key": "stage", "value": "test"}
+    user.call("TagService/CreateTag", {**by_id, "tag": team})
+    user.call("TagService/BatchCreateTags", {**by_id, "tags": [stage]})
+    assert user.call("TagService/ListTags", by_id)["tags"] == [stage, team]
+    named = [{"key": "stage", "values": ["test"]}, {"key": "team", "values": ["stock"]}]
+    assert user.call("TagService/ListProjectTags")["tags"] == named
+    found = user.call("TagService/ListKeysByTags", {"tags": named})
+    assert [one["key_id"] for one in found["keys"]] == [key["key_id"]] and found["total"] == 1
+    user.call("TagService/DeleteTag", {**by_id, "tag_key": "team"})
+    left = user.call("TagService/BatchDeleteTags", {**by_id, "tag_keys": ["stage"]})["key"]
+    assert "tags" not in left
+
+
+def account(user):
+    quotas = user.call("AccountService/DescribeQuotas")
+    assert quotas, "quotas are told"
+    user.call("AccountService/CountKeys")
+
+
 def root_keys(operator):
     assert operator.call("OperatorService/DescribeRoot")["token_generations"]
     parts = operator.stream("OperatorService/BackUp", [{}])
@@ -282,6 +319,9 @@ def main(path):
     signing(admin)
     imports(admin)
     keystores(admin)
+    account(admin)
+    aliases(admin, key)
+    tags(admin, key)
     clock(operator)
     root_keys(operator)
     named = set(admin.methods())

@@ -1,5 +1,6 @@
 //! The `dewctl` command: every operation of the service, and what operators do.
 
+mod alias;
 mod backup;
 mod campaign;
 mod connection;
@@ -16,6 +17,7 @@ mod moment;
 mod output;
 mod root;
 mod rotation;
+mod tag;
 
 use std::process::ExitCode;
 
@@ -46,6 +48,12 @@ enum Command {
     /// Master keys and their life cycle
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Further names of master keys
+    #[command(subcommand)]
+    Alias(alias::AliasCommand),
+    /// Tags of master keys, and keys by their tags
+    #[command(subcommand)]
+    Tag(tag::TagCommand),
     /// What remains of keys whose deletion was due, of all accounts; for operators
     ///
     /// A destruction is final when the root keys that wrapped the material are destroyed, too: until then, who has the
@@ -101,6 +109,8 @@ fn main() -> ExitCode {
         Command::Hsm(command) => hsm::run(command, as_json),
         Command::Root(command) => block_on(root::run(command, connection, as_json)),
         Command::Key(command) => block_on(key::run(command, connection, as_json)),
+        Command::Alias(command) => block_on(alias::run(command, connection, as_json)),
+        Command::Tag(command) => block_on(tag::run(command, connection, as_json)),
         Command::Rotation(command) => block_on(rotation::run(command, connection, as_json)),
         Command::Campaign(command) => block_on(campaign::run(command, connection, as_json)),
         Command::DataKey(command) => block_on(data_key::run(command, connection, as_json)),

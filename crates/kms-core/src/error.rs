@@ -12,6 +12,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of the contract, which explains them")]
 pub enum Field {
+    Action,
     Alias,
     Algorithm,
     AliasList,
@@ -64,6 +65,7 @@ impl Field {
     /// The name in the gRPC contract.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Action => "action",
             Self::Alias => "alias",
             Self::Algorithm => "algorithm",
             Self::AliasList => "aliases",

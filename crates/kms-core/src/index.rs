@@ -17,6 +17,8 @@ use crate::{
 
 /// How many bytes of a tag's hash lead to it.
 const TAG_HASH_BYTES: usize = 16;
+/// How many bytes lead to a tag's key and value.
+pub(crate) const TAG_PAIR_BYTES: usize = 2 * TAG_HASH_BYTES;
 
 /// All entries of `record`: their store keys, and what lies there, encoded.
 pub(crate) fn entries(record: &KeyRecord) -> Result<BTreeMap<StoreKey, Vec<u8>>, Error> {
@@ -43,17 +45,17 @@ pub(crate) fn entries(record: &KeyRecord) -> Result<BTreeMap<StoreKey, Vec<u8>>,
 }
 
 /// All keys that have a tag of this name are listed under this prefix, in the order of their ids.
-fn tag_key_prefix(account: &AccountId, region: &Region, key: &str) -> StoreKey {
+pub(crate) fn tag_key_prefix(account: &AccountId, region: &Region, key: &str) -> StoreKey {
     [&tags_of_region(account, region, "k")[..], &tag_hash(key)].concat()
 }
 
 /// All keys that have this tag are listed under this prefix, in the order of their ids.
-fn tag_prefix(account: &AccountId, region: &Region, key: &str, value: &str) -> StoreKey {
+pub(crate) fn tag_prefix(account: &AccountId, region: &Region, key: &str, value: &str) -> StoreKey {
     [&all_tags_prefix(account, region)[..], &tag_hash(key), &tag_hash(value)].concat()
 }
 
 /// All tags of an account in a region are listed under this prefix, those of one name side by side.
-fn all_tags_prefix(account: &AccountId, region: &Region) -> StoreKey {
+pub(crate) fn all_tags_prefix(account: &AccountId, region: &Region) -> StoreKey {
     tags_of_region(account, region, "v")
 }
 

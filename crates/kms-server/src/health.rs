@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use kms_audit::FileLog;
 use kms_proto::v1::{
-    account_service_server::AccountServiceServer, campaign_service_server::CampaignServiceServer,
-    data_key_service_server::DataKeyServiceServer, encryption_service_server::EncryptionServiceServer,
-    import_service_server::ImportServiceServer, key_service_server::KeyServiceServer,
-    keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
-    rotation_service_server::RotationServiceServer, signing_service_server::SigningServiceServer,
+    account_service_server::AccountServiceServer, alias_service_server::AliasServiceServer,
+    campaign_service_server::CampaignServiceServer, data_key_service_server::DataKeyServiceServer,
+    encryption_service_server::EncryptionServiceServer, import_service_server::ImportServiceServer,
+    key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
+    operator_service_server::OperatorServiceServer, rotation_service_server::RotationServiceServer,
+    signing_service_server::SigningServiceServer, tag_service_server::TagServiceServer,
 };
 use tokio::{
     sync::watch,
@@ -24,9 +25,11 @@ pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the HSM and the store may take to prove that they work.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// What health checking answers for: all of it, and each service.
-const HEALTH_NAMES: [&str; 11] = [
+const HEALTH_NAMES: [&str; 13] = [
     "",
     KeyServiceServer::<Grpc>::NAME,
+    AliasServiceServer::<Grpc>::NAME,
+    TagServiceServer::<Grpc>::NAME,
     DataKeyServiceServer::<Grpc>::NAME,
     EncryptionServiceServer::<Grpc>::NAME,
     SigningServiceServer::<Grpc>::NAME,

@@ -12,7 +12,7 @@ use crate::{
     identity::{Caller, KeystoreId},
     key::{KeyClass, KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage, MaterialId, Scheme},
     operation::OperationName,
-    ops::{Alias, Description, Operation, Plan, Prepared, version_key::make_version},
+    ops::{Alias, Description, Operation, Plan, Prepared, Tags, version_key::make_version},
     ports::{Condition, StoreKey, Transaction},
     service::Scope,
 };
@@ -48,7 +48,7 @@ pub struct CreateKey {
     /// The token that it lives on.
     pub keystore: Option<KeystoreId>,
     /// Its tags.
-    pub tags: BTreeMap<String, String>,
+    pub tags: Tags,
     /// Makes a retry safe.
     pub idempotency_token: Option<IdempotencyToken>,
     /// The id that it gets, in place of a fresh one. Only seeds say it: no transport does.
@@ -65,7 +65,7 @@ impl CreateKey {
             usage: None,
             origin: KeyOrigin::Kms,
             keystore: None,
-            tags: BTreeMap::new(),
+            tags: Tags::default(),
             idempotency_token: None,
             fixed_id: None,
         }
@@ -95,7 +95,7 @@ impl Operation for CreateKey {
             KeyScope::Custom { project: caller.project.clone(), region: caller.region.clone() };
         let (alias, description) = (self.alias.as_str().to_owned(), self.description.as_str().to_owned());
         let mut record = new_record(scope, draft, scope_of_key, alias, description, kind).await?;
-        record.tags.clone_from(&self.tags);
+        record.tags.clone_from(self.tags.pairs());
         record.keystore.clone_from(&self.keystore);
         let token = self.token_use(caller, record.id);
         let (directory, scheme) = (scope.directory().clone(), self.scheme(scope));
@@ -206,7 +206,7 @@ impl CreateKey {
             self.origin.name(),
             keystore,
         ];
-        let tags = self.tags.iter().flat_map(|(key, value)| [key.as_str(), value.as_str()]);
+        let tags = self.tags.pairs().iter().flat_map(|(key, value)| [key.as_str(), value.as_str()]);
         for part in fixed.into_iter().chain(tags) {
             hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             hash.update(part);

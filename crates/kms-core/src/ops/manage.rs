@@ -20,13 +20,23 @@ pub(crate) async fn manage(
     draft: &mut Draft,
     change: impl FnOnce(&mut KeyRecord, &mut KeyChange) -> Result<(), Error> + Send,
 ) -> Result<Prepared<KeyRecord>, Error> {
-    let (mut record, mut key_change) = stored_key(key, scope, draft).await?;
-    if record.is_default() {
-        return Err(Error::DefaultKeyImmutable);
-    }
+    let (mut record, mut key_change) = custom_key(key, scope, draft).await?;
     change(&mut record, &mut key_change)?;
     let plan = plan(scope.directory(), key_change, &record, record.clone())?;
     Ok(Prepared::Change(Planned::Ready(plan)))
+}
+
+/// The custom key that `key` names, and the change of it.
+pub(crate) async fn custom_key(
+    key: &KeySelector,
+    scope: &Scope<'_>,
+    draft: &mut Draft,
+) -> Result<(KeyRecord, KeyChange), Error> {
+    let (record, change) = stored_key(key, scope, draft).await?;
+    if record.is_default() {
+        return Err(Error::DefaultKeyImmutable);
+    }
+    Ok((record, change))
 }
 
 /// Any key that exists for the caller, and the change of it. The names of a key are part of its record, so a change
@@ -54,6 +64,11 @@ impl KeyChange {
     pub(crate) fn of(revision: Revision, before: Arc<KeyRecord>) -> Self {
         let conditions = vec![Condition::Revision(key_path(before.id), revision)];
         Self { before, conditions, mutations: Vec::new() }
+    }
+
+    /// The record as it was read.
+    pub(crate) fn before(&self) -> &KeyRecord {
+        &self.before
     }
 }
 

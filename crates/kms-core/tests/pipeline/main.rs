@@ -1,5 +1,6 @@
 //! The pipeline as its callers see it: `Service` on the fakes of all four ports.
 
+mod aliases;
 mod batches;
 mod budgets;
 mod changes;
@@ -25,5 +26,6 @@ mod rotation;
 mod signing;
 mod states;
 mod support;
+mod tags;
 mod tampering;
 mod usage;

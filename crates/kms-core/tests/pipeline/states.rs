@@ -39,10 +39,11 @@ fn key_in(world: &World, state: KeyState, number: usize) -> Option<(KeyId, Attem
         let key_id = world.run(&owner(), external("key")).expect("nothing is in the way").id;
         let ciphertext = as_if_sealed_by(world, key_id);
         world.run(&owner(), create_keystore(VAULT)).expect("the token is free");
-        return attempts(key_id, &Sealed::forged(ciphertext))
-            .into_iter()
-            .nth(number)
-            .map(|attempt| (key_id, attempt));
+        let attempt = attempts(key_id, &Sealed::forged(ciphertext)).into_iter().nth(number)?;
+        if !matches!(states::effect(attempt.name, state), Some(Effect::Refused(_))) {
+            attempt.prepare(world, &owner());
+        }
+        return Some((key_id, attempt));
     }
     let (key_id, attempts) = world.key_with_attempts(&owner());
     let attempt = attempts.into_iter().nth(number)?;
@@ -153,6 +154,13 @@ fn default_keys_serve_and_cannot_be_managed() {
                 | Name::CancelKeyDeletion
                 | Name::UpdateKeyAlias
                 | Name::UpdateKeyDescription
+                | Name::CreateAlias
+                | Name::AssociateAlias
+                | Name::DeleteAlias
+                | Name::CreateTag
+                | Name::DeleteTag
+                | Name::BatchCreateTags
+                | Name::BatchDeleteTags
                 | Name::EnableKeyRotation
                 | Name::UpdateRotationInterval
                 | Name::RotateKeyOnDemand

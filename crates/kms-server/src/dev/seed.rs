@@ -20,7 +20,7 @@ use kms_core::{
     operation::Permissions,
     ops::{
         Alias, CreateKey, DescribeKey, Description, DisableKey, GetParametersForImport, ImportKeyMaterial,
-        KeySelector, Operation, WrappingAlgorithm,
+        KeySelector, Operation, Tags, WrappingAlgorithm,
     },
 };
 use rsa::{Oaep, PublicKey, pkcs8::DecodePublicKey as _, rand_core::UnwrapErr};
@@ -205,7 +205,8 @@ impl Seed {
             description: Description::parse(&self.description).map_err(told)?,
             usage,
             origin: if self.material.is_some() { KeyOrigin::External } else { KeyOrigin::Kms },
-            tags: self.tags.clone(),
+            tags: Tags::parse(self.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())))
+                .map_err(told)?,
             fixed_id: Some(key_id),
             ..CreateKey::new(Alias::parse(&self.alias).map_err(told)?, spec)
         })

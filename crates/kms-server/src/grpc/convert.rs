@@ -17,7 +17,7 @@ use kms_core::{
         Alias, CancelKeyDeletion, CreateKey, DataKeyLength, DecryptDataKey, DescribeKey, Description,
         DestroyedKey, DestroyedKeyPage, DisableKey, EnableKey, EncryptDataKey, GenerateDataKey,
         GenerateDataKeyWithoutPlaintext, GenerateRandom, IdempotencyToken, KeySelector, ListDestroyedKeys,
-        ListKeys, PageSize, PageToken, PendingDays, RotateRoot, ScheduleKeyDeletion, UpdateKeyAlias,
+        ListKeys, PageSize, PageToken, PendingDays, RotateRoot, ScheduleKeyDeletion, Tags, UpdateKeyAlias,
         UpdateKeyDescription,
     },
     root::RootRecord,
@@ -48,7 +48,7 @@ pub(crate) fn create_key(request: v1::CreateKeyRequest) -> Result<CreateKey, Err
             Err(_) => return Err(Error::invalid(Field::Origin, "must be an origin of the contract")),
         },
         keystore: keystore(&request.keystore_id)?,
-        tags: BTreeMap::from_iter(request.tags),
+        tags: Tags::parse(request.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())))?,
         idempotency_token: if token.is_empty() { None } else { Some(IdempotencyToken::parse(&token)?) },
         fixed_id: None,
     })

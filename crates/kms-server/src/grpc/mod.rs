@@ -1,6 +1,7 @@
 //! The gRPC transport: requests to operations, recorded answers to responses.
 
 mod account;
+mod aliases;
 mod campaigns;
 pub(crate) mod convert;
 mod data_keys;
@@ -13,17 +14,19 @@ mod keystores;
 mod operators;
 mod signing;
 mod status;
+mod tags;
 
 use std::{sync::Arc, time::Duration};
 
 use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
 use kms_proto::v1::{
-    self, account_service_server::AccountServiceServer, campaign_service_server::CampaignServiceServer,
-    data_key_service_server::DataKeyServiceServer, dev_service_server::DevServiceServer,
-    encryption_service_server::EncryptionServiceServer, import_service_server::ImportServiceServer,
-    key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
-    operator_service_server::OperatorServiceServer, rotation_service_server::RotationServiceServer,
-    signing_service_server::SigningServiceServer,
+    self, account_service_server::AccountServiceServer, alias_service_server::AliasServiceServer,
+    campaign_service_server::CampaignServiceServer, data_key_service_server::DataKeyServiceServer,
+    dev_service_server::DevServiceServer, encryption_service_server::EncryptionServiceServer,
+    import_service_server::ImportServiceServer, key_service_server::KeyServiceServer,
+    keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
+    rotation_service_server::RotationServiceServer, signing_service_server::SigningServiceServer,
+    tag_service_server::TagServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap, service::Routes};
 use uuid::Uuid;
@@ -57,6 +60,8 @@ pub(crate) fn routes(gate: Arc<Gate>) -> Routes {
     }
     serve!(
         KeyServiceServer,
+        AliasServiceServer,
+        TagServiceServer,
         DataKeyServiceServer,
         EncryptionServiceServer,
         ImportServiceServer,

@@ -7,14 +7,16 @@ use kms_core::{
     key::{KeyId, KeySpec},
     operation::OperationName,
     ops::{
-        Alias, BatchSize, CancelKeyDeletion, CountKeys, DataKeyPairSpec, DecryptData, DecryptDataKey,
-        DeleteKeystore, DescribeKey, DescribeKeyUsage, DescribeKeystore, DescribeQuotas, Description,
-        DisableKey, DisableKeyRotation, DisableKeystore, EnableKey, EnableKeyRotation, EnableKeystore,
-        EncryptData, EncryptDataKey, EncryptionAlgorithm, GenerateDataKeyPair,
+        Alias, AssociateAlias, BatchCreateTags, BatchDeleteTags, BatchSize, CancelKeyDeletion, CountKeys,
+        CreateAlias, CreateTag, DataKeyPairSpec, DecryptData, DecryptDataKey, DeleteAlias, DeleteKeystore,
+        DeleteTag, DescribeKey, DescribeKeyUsage, DescribeKeystore, DescribeQuotas, Description, DisableKey,
+        DisableKeyRotation, DisableKeystore, EnableKey, EnableKeyRotation, EnableKeystore, EncryptData,
+        EncryptDataKey, EncryptionAlgorithm, FurtherAlias, GenerateDataKeyPair,
         GenerateDataKeyWithoutPlaintext, GenerateDataKeys, GenerateRandom, GetCampaign, GetRotationStatus,
-        KeySelector, ListCampaigns, ListKeys, ListKeystores, ListWindow, Operation, PageSize, PendingDays,
-        ReEncrypt, Rewrap, RotateKeyOnDemand, RotationInterval, ScheduleKeyDeletion, StartCampaign,
-        UpdateKeyAlias, UpdateKeyDescription, UpdateRotationInterval,
+        KeySelector, ListAliases, ListCampaigns, ListKeys, ListKeysByTags, ListKeystores, ListProjectTags,
+        ListTags, ListWindow, Operation, PageSize, PendingDays, ReEncrypt, Rewrap, RotateKeyOnDemand,
+        RotationInterval, ScheduleKeyDeletion, StartCampaign, TagKey, Tags, UpdateKeyAlias,
+        UpdateKeyDescription, UpdateRotationInterval,
     },
 };
 
@@ -41,17 +43,6 @@ pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
 ];
 /// Operations that are named but not built.
 pub(crate) const NOT_BUILT_YET: &[OperationName] = &[
-    OperationName::CreateAlias,
-    OperationName::AssociateAlias,
-    OperationName::DeleteAlias,
-    OperationName::ListAliases,
-    OperationName::CreateTag,
-    OperationName::DeleteTag,
-    OperationName::BatchCreateTags,
-    OperationName::BatchDeleteTags,
-    OperationName::ListTags,
-    OperationName::ListProjectTags,
-    OperationName::ListKeysByTags,
     OperationName::CreateGrant,
     OperationName::ListGrants,
     OperationName::ListRetirableGrants,
@@ -115,7 +106,8 @@ impl Attempt {
     pub(crate) fn needs_key(&self) -> bool {
         use OperationName::{
             CountKeys, CreateKey, CreateKeystore, DeleteKeystore, DescribeKeystore, DescribeQuotas,
-            DisableKeystore, EnableKeystore, GenerateRandom, ListKeys, ListKeystores,
+            DisableKeystore, EnableKeystore, GenerateRandom, ListKeys, ListKeysByTags, ListKeystores,
+            ListProjectTags,
         };
         !matches!(
             self.name,
@@ -130,6 +122,8 @@ impl Attempt {
                 | DisableKeystore
                 | EnableKeystore
                 | ListKeystores
+                | ListProjectTags
+                | ListKeysByTags
         )
     }
 
@@ -194,6 +188,12 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
     let size = PageSize::parse(0).expect("a size");
     let interval = RotationInterval::parse(30).expect("an interval");
     let pending = PendingDays::parse(7).expect("a waiting time");
+    let named = CreateAlias { key: key.clone(), alias: further("alias/further") };
+    let unnamed = DeleteAlias::new(key.clone(), vec![named.alias.clone()]).expect("an alias");
+    let tag_key = TagKey::parse("team").expect("a key");
+    let tagged = CreateTag::new(key.clone(), "team", "shop").expect("a tag");
+    let tags = Tags::parse([("team", "shop")]).expect("a tag");
+    let all_tagged = BatchCreateTags::new(key.clone(), tags).expect("a tag");
     let attempts = vec![
         Attempt::of(create("another")),
         Attempt::of(DescribeKey { key: key.clone() }),
@@ -202,6 +202,17 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         Attempt::of(EnableKey { key: key_id.into() }),
         Attempt::of(UpdateKeyAlias { key: key_id.into(), alias }),
         Attempt::of(UpdateKeyDescription { key: key_id.into(), description }),
+        Attempt::of(named.clone()),
+        Attempt::of(AssociateAlias { alias: named.alias.clone(), target: key.clone() }).after(named.clone()),
+        Attempt::of(ListAliases { key: Some(key.clone()), size, after: None }),
+        Attempt::of(unnamed).after(named),
+        Attempt::of(tagged.clone()),
+        Attempt::of(ListTags { key: key.clone() }),
+        Attempt::of(ListProjectTags { size, token: None }),
+        Attempt::of(ListKeysByTags::new(Vec::new(), String::new(), None).expect("a search")),
+        Attempt::of(DeleteTag { key: key.clone(), tag_key: tag_key.clone() }).after(tagged),
+        Attempt::of(all_tagged.clone()),
+        Attempt::of(BatchDeleteTags::new(key.clone(), vec![tag_key]).expect("a tag")).after(all_tagged),
         Attempt::of(generate(key.clone())),
         Attempt::of(GenerateDataKeyWithoutPlaintext(generate(key.clone()))),
         Attempt::of(GenerateDataKeys {
@@ -255,6 +266,10 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         );
     }
     attempts
+}
+
+pub(crate) fn further(alias: &str) -> FurtherAlias {
+    FurtherAlias::parse(alias).expect("a further alias")
 }
 
 impl World {

@@ -1,0 +1,86 @@
+//! ListProjectTags: all tags of the account's keys in the region, by pages.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use crate::{
+    draft::Draft,
+    error::{Error, Field},
+    index::{TAG_PAIR_BYTES, all_tags_prefix},
+    operation::OperationName,
+    ops::{Operation, PageSize, Prepared},
+    service::Scope,
+};
+
+/// Comes after every key id.
+const AFTER_ALL_IDS: [u8; 16] = [0xff; 16];
+
+/// Which tag the page before ended with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TagPageToken([u8; TAG_PAIR_BYTES]);
+
+impl TagPageToken {
+    /// Reads what [`encode`](Self::encode) wrote; `None` for the empty text.
+    pub fn parse(text: &str) -> Result<Option<Self>, Error> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let decoded = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+        let malformed =
+            Error::invalid(Field::PageToken, "must be empty or the next_page_token of a page before");
+        decoded.map(|pair| Some(Self(pair))).ok_or(malformed)
+    }
+
+    /// As text, opaque to the caller.
+    pub fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+}
+
+/// Reads which tags keys have: pairs of a key and a value, each once, however many keys have it.
+#[derive(Debug, Clone, Copy)]
+pub struct ListProjectTags {
+    /// The most pairs of the page.
+    pub size: PageSize,
+    /// Where to begin.
+    pub token: Option<TagPageToken>,
+}
+
+/// A page of tags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagPage {
+    /// The values that the tags of each key have.
+    pub tags: BTreeMap<String, BTreeSet<String>>,
+    /// Where the next page begins, perhaps with more values of a key of this one; `None` on the last one.
+    pub next: Option<TagPageToken>,
+}
+
+impl Operation for ListProjectTags {
+    const NAME: OperationName = OperationName::ListProjectTags;
+    type Output = TagPage;
+
+    async fn prepare(&self, scope: &Scope<'_>, _: &mut Draft) -> Result<Prepared<TagPage>, Error> {
+        let (caller, directory) = (scope.caller(), scope.directory());
+        let prefix = all_tags_prefix(&caller.account, &caller.region);
+        let mut page = TagPage { tags: BTreeMap::new(), next: None };
+        let mut last = self.token;
+        for left in (0..=self.size.get()).rev() {
+            // Past all keys with the same tag.
+            let after = last.map(|TagPageToken(pair)| [&prefix[..], &pair, &AFTER_ALL_IDS].concat());
+            let entries = directory.index(&prefix, after.as_deref(), 1).await?;
+            let Some((path, value)) = entries.first() else { break };
+            if left == 0 {
+                page.next = last;
+                break;
+            }
+            let (key, value): (String, String) = directory.open(path, &value.value)?;
+            page.tags.entry(key).or_default().insert(value);
+            let pair = path.get(prefix.len()..prefix.len() + TAG_PAIR_BYTES);
+            let pair = pair.and_then(|pair| pair.try_into().ok());
+            let pair = pair.ok_or_else(|| crate::directory::tampered("a tag's entry is too short"))?;
+            last = Some(TagPageToken(pair));
+        }
+        Ok(Prepared::Answer(page))
+    }
+}
