@@ -246,10 +246,10 @@ def imports(user):
 
 def keystores(user):
     vault = {"keystore_id": "vault"}
-    made = user.call("KeystoreService/CreateKeystore", {**vault, "alias": "the vault"})["keystore"]
+    made = user.call("KeystoreService/CreateKeystore", {**vault, "alias": "the-vault"})["keystore"]
     assert made["state"] == "KEYSTORE_STATE_DISABLED"
     assert user.call("KeystoreService/EnableKeystore", vault)["keystore"]["state"] == "KEYSTORE_STATE_ENABLED"
-    assert user.call("KeystoreService/DescribeKeystore", vault)["keystore"]["alias"] == "the vault"
+    assert user.call("KeystoreService/DescribeKeystore", vault)["keystore"]["alias"] == "the-vault"
     assert user.call("KeystoreService/ListKeystores")["total"] == 1
     user.call("KeystoreService/DisableKeystore", vault)
     user.call("KeystoreService/DeleteKeystore", vault)
