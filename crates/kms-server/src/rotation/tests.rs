@@ -45,8 +45,11 @@ impl World {
             audit: audit.clone(),
             clock: clock.clone(),
         };
-        let service =
-            Arc::new(Service::start(ports, kms_core::Settings::default()).await.expect("fakes start"));
+        let service = Arc::new(
+            Service::start(ports, kms_core::Settings { custom_keys: 10_000, ..Default::default() })
+                .await
+                .expect("fakes start"),
+        );
         let stop = watch::channel(false).0;
         let rotation = Arc::new(Rotation::new(Duration::ZERO));
         let world = Self { hsm, store, audit, clock, service, rotation, stop };
