@@ -128,10 +128,10 @@ impl Operation for CreateKey {
 }
 
 impl CreateKey {
-    /// What remembers that the call's idempotency token made this key, and where; `None` without a token.
+    /// What the idempotency token stands for once the key is made.
     fn token_use(&self, caller: &Caller, key_id: KeyId) -> Option<(StoreKey, TokenUse)> {
-        let token = self.idempotency_token.as_ref()?;
-        Some((token_path(caller, &token.0), TokenUse { request_digest: self.digest(), key_id }))
+        let used = TokenUse { request_digest: self.digest(), key_id };
+        self.idempotency_token.as_ref().map(|token| (token_path(caller, &token.0), used))
     }
 
     /// What an earlier request with the same idempotency token made.
