@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -55,7 +55,8 @@ async fn seal(clients: &Clients, key_id: &str, lines: &mut String) -> Vec<Vec<u8
             "ciphertext_blob": STANDARD.encode(&made.ciphertext_blob),
             "encryption_context": {"bucket": "photos"},
         });
-        lines.push_str(&format!("{line}\n"));
+        lines.push_str(&line.to_string());
+        lines.push('\n');
         plaintexts.push(made.plaintext.to_vec());
     }
     plaintexts
@@ -75,9 +76,9 @@ fn lines(path: &Path) -> usize {
 /// Begins to move, and kills the client and the service when so many were moved.
 fn killed_after(dev: &mut Dev, input: &Path, output: &Path, moved: usize) {
     let mut client = rewrap(dev, input, output).spawn().expect("dewctl");
-    let patience = Instant::now() + Duration::from_secs(60);
+    let patience = tokio::time::Instant::now() + Duration::from_secs(60);
     while lines(output) < moved {
-        assert!(Instant::now() < patience, "nothing moves");
+        assert!(tokio::time::Instant::now() < patience, "nothing moves");
         sleep(Duration::from_millis(2));
     }
     dev.kill();
