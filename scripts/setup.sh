@@ -100,6 +100,7 @@ note_packages() {
         need_package has strace strace
         need_package has pkcs11-tool opensc
         need_package has p11tool gnutls-bin
+        need_package has openssl openssl
         need_package has_venv python3-venv
         # What Kryoptic is compiled with.
         need_package has pkg-config pkg-config

@@ -9,6 +9,8 @@ import json
 import sys
 
 import grpc
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
@@ -157,6 +159,133 @@ def tags(user, key):
     assert "tags" not in left
 
 
+def more_data_keys(user, key):
+    named = {"key_id": key["key_id"]}
+    batch = user.call("DataKeyService/GenerateDataKeys", {"key": named, "count": 3, "with_plaintext": True})
+    assert len(batch["data_keys"]) == 3
+    pair = user.call(
+        "DataKeyService/GenerateDataKeyPair",
+        {"key": named, "key_pair_spec": "KEY_SPEC_EC_P256", "with_plaintext": True},
+    )
+    private = serialization.load_der_private_key(base64.b64decode(pair["private_key_plaintext"]), None)
+    public = serialization.load_der_public_key(base64.b64decode(pair["public_key"]))
+    assert private.public_key() == public
+    other = user.call("KeyService/CreateKey", {"alias": "stock-sm4", "key_spec": "KEY_SPEC_SM4"})["key"]
+    moved = user.call(
+        "DataKeyService/ReEncrypt",
+        {
+            "ciphertext_blob": batch["data_keys"][0]["ciphertext_blob"],
+            "destination_key": {"key_id": other["key_id"]},
+        },
+    )
+    assert moved["key_id"] == other["key_id"]
+    opened = user.call("DataKeyService/DecryptDataKey", {"ciphertext_blob": moved["ciphertext_blob"]})
+    assert opened["plaintext"] == batch["data_keys"][0]["plaintext"]
+
+
+def small_data(user, key):
+    request = {"key": {"key_id": key["key_id"]}, "plaintext": text(b"small"), "encryption_context": {"a": "b"}}
+    sealed = user.call("EncryptionService/EncryptData", request)
+    opened = user.call(
+        "EncryptionService/DecryptData",
+        {"ciphertext_blob": sealed["ciphertext_blob"], "encryption_context": {"a": "b"}},
+    )
+    assert base64.b64decode(opened["plaintext"]) == b"small"
+
+
+def rotation(user, key):
+    by_id, named = {"key_id": key["key_id"]}, {"key": {"key_id": key["key_id"]}}
+    first = user.call("DataKeyService/GenerateDataKey", named)
+    user.call("RotationService/EnableKeyRotation", {**by_id, "interval_days": 90})
+    user.call("RotationService/UpdateRotationInterval", {**by_id, "interval_days": 30})
+    user.call("RotationService/RotateKeyOnDemand", by_id)
+    status = user.call("RotationService/GetRotationStatus", named)
+    assert (status["interval_days"], status["rotations"]) == (30, 1)
+    user.call("RotationService/DisableKeyRotation", by_id)
+    usage = user.call("KeyService/DescribeKeyUsage", named)
+    assert usage["usage"]["versions"][0]["data_keys"], "uses are counted"
+    user.call("CampaignService/StartCampaign", by_id)
+    item = {"id": 7, "ciphertext_blob": first["ciphertext_blob"]}
+    moved = user.stream("CampaignService/Rewrap", [item])
+    assert [answer["id"] for answer in moved] == ["7"] and moved[0]["item"]["to_version"] == 2
+    opened = user.call(
+        "DataKeyService/DecryptDataKey", {"ciphertext_blob": moved[0]["item"]["ciphertext_blob"]}
+    )
+    assert opened["plaintext"] == first["plaintext"]
+    user.call("CampaignService/GetCampaign", {**named, "target_version": 2})
+    assert len(user.call("CampaignService/ListCampaigns", named)["campaigns"]) == 1
+
+
+def signing(user):
+    pair = user.call("KeyService/CreateKey", {"alias": "stock-ec", "key_spec": "KEY_SPEC_EC_P256"})["key"]
+    named = {"key": {"key_id": pair["key_id"]}}
+    message = {**named, "algorithm": "SIGNING_ALGORITHM_ECDSA_SHA_256", "message_type": "MESSAGE_TYPE_RAW"}
+    signed = user.call("SigningService/Sign", {**message, "message": text(b"to sign")})
+    public = user.call("SigningService/GetPublicKey", named)
+    serialization.load_pem_public_key(public["public_key_pem"].encode()).verify(
+        base64.b64decode(signed["signature"]), b"to sign", ec.ECDSA(hashes.SHA256())
+    )
+    check = {**message, "message": text(b"to sign"), "signature": signed["signature"]}
+    assert user.call("SigningService/Verify", check)["valid"]
+    assert not user.call("SigningService/Verify", {**check, "message": text(b"another")}).get("valid")
+
+    mac_key = user.call("KeyService/CreateKey", {"alias": "stock-mac", "key_spec": "KEY_SPEC_HMAC_256"})["key"]
+    request = {"key": {"key_id": mac_key["key_id"]}, "algorithm": "MAC_ALGORITHM_HMAC_SHA_256", "message": text(b"m")}
+    mac = user.call("SigningService/GenerateMac", request)["mac"]
+    assert user.call("SigningService/VerifyMac", {**request, "mac": mac})["valid"]
+
+    agreeing = user.call(
+        "KeyService/CreateKey",
+        {"alias": "stock-ecdh", "key_spec": "KEY_SPEC_EC_P256", "key_usage": "KEY_USAGE_KEY_AGREEMENT"},
+    )["key"]
+    named = {"key": {"key_id": agreeing["key_id"]}}
+    ours = ec.generate_private_key(ec.SECP256R1())
+    peer = ours.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    derived = user.call(
+        "SigningService/DeriveSharedSecret",
+        {**named, "algorithm": "KEY_AGREEMENT_ALGORITHM_ECDH", "public_key": text(peer)},
+    )
+    theirs = serialization.load_der_public_key(
+        base64.b64decode(user.call("SigningService/GetPublicKey", named)["public_key_der"])
+    )
+    assert base64.b64decode(derived["shared_secret"]) == ours.exchange(ec.ECDH(), theirs)
+
+
+def imports(user):
+    key = user.call("KeyService/CreateKey", {"alias": "stock-import", "origin": "KEY_ORIGIN_EXTERNAL"})["key"]
+    assert key["state"] == "KEY_STATE_PENDING_IMPORT"
+    by_id = {"key_id": key["key_id"]}
+    parameters = user.call(
+        "ImportService/GetParametersForImport", {**by_id, "wrapping_algorithm": "RSAES_OAEP_SHA_256"}
+    )
+    wrapping = serialization.load_der_public_key(base64.b64decode(parameters["public_key"]))
+    oaep = padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=None)
+    imported = user.call(
+        "ImportService/ImportKeyMaterial",
+        {
+            **by_id,
+            "import_token": parameters["import_token"],
+            "wrapped_material": text(wrapping.encrypt(b"\x07" * 32, oaep)),
+        },
+    )
+    assert imported["key"]["state"] == "KEY_STATE_ENABLED"
+    gone = user.call("ImportService/DeleteImportedKeyMaterial", by_id)
+    assert gone["key"]["state"] == "KEY_STATE_PENDING_IMPORT"
+
+
+def keystores(user):
+    vault = {"keystore_id": "vault"}
+    made = user.call("KeystoreService/CreateKeystore", {**vault, "alias": "the-vault"})["keystore"]
+    assert made["state"] == "KEYSTORE_STATE_DISABLED"
+    assert user.call("KeystoreService/EnableKeystore", vault)["keystore"]["state"] == "KEYSTORE_STATE_ENABLED"
+    assert user.call("KeystoreService/DescribeKeystore", vault)["keystore"]["alias"] == "the-vault"
+    assert user.call("KeystoreService/ListKeystores")["total"] == 1
+    user.call("KeystoreService/DisableKeystore", vault)
+    user.call("KeystoreService/DeleteKeystore", vault)
+
+
 def root_keys(operator):
     assert operator.call("OperatorService/DescribeRoot")["token_generations"]
     parts = operator.stream("OperatorService/BackUp", [{}])
@@ -178,6 +307,12 @@ def main(path):
     operator = Client(dev, dev["operators"][0])
     key = life_cycle(admin)
     data_keys(admin, key)
+    more_data_keys(admin, key)
+    small_data(admin, key)
+    rotation(admin, key)
+    signing(admin)
+    imports(admin)
+    keystores(admin)
     aliases(admin, key)
     tags(admin, key)
     clock(operator)

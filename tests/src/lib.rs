@@ -10,6 +10,7 @@ mod calls;
 mod description;
 mod dewctl;
 mod log;
+mod openssl;
 mod process;
 mod rpc;
 mod serve;
@@ -23,6 +24,7 @@ pub use calls::{Clients, Identity, by_alias, by_id, by_service, reason, reflecte
 pub use description::{Account, Description, User};
 pub use dewpoint_test_tokens::{Module, inject};
 pub use log::{all_changes_ended, check_log, records, records_of};
+pub use openssl::Openssl;
 pub use process::{Dev, DevOptions, binary};
 pub use rpc::{Rpc, Subject};
 pub use serve::{ACCOUNT, ADMIN, Serve};

@@ -112,10 +112,17 @@ async fn ids_have_one_form_and_unknown_ones_do_not_exist() {
     ] {
         assert_eq!(malformed_field(admin.describe(by_id(wrong)).await), "key_id", "{wrong}");
         assert_eq!(malformed_field(admin.generate(by_id(wrong), Context::new()).await), "key_id", "{wrong}");
+    }
+    // Where a `key_id` may be an alias, too, what has the form of an id is one.
+    for wrong in ["", &key.to_uppercase(), &key.replace('-', ""), &format!("{{{key}}}"), &"é".repeat(18)] {
         let request = DisableKeyRequest { key_id: wrong.to_owned() };
         assert_eq!(malformed_field(admin.keys.disable_key(request).await), "key_id", "{wrong}");
     }
     let missing = (Code::NotFound, "KEY_NOT_FOUND".to_owned());
+    for alias in ["unknown", &key[..35], &format!("{key}0"), "kms:cn-east-3:d:alias:k"] {
+        let request = DisableKeyRequest { key_id: alias.to_owned() };
+        assert_eq!(refusal(admin.keys.disable_key(request).await), missing, "{alias}");
+    }
     assert_eq!(refusal(admin.describe(by_id(UNKNOWN)).await), missing);
     assert_eq!(refusal(admin.describe(by_alias("unknown")).await), missing);
     assert_eq!(refusal(admin.describe(by_service("obs")).await), missing, "not used yet");

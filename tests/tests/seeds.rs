@@ -22,6 +22,8 @@ fn seeded_keys_are_there_at_once_and_stay_what_tests_made_of_them() {
     assert_eq!((&orders["tags"]["team"], &orders["region"]), (&"shop".into(), &"cn-north-4".into()));
     let archive = dev.ctl(&["--json", "key", "describe", "archive"]).json();
     assert_eq!((&archive["state"], &archive["key_spec"]), (&"DISABLED".into(), &"SM4".into()));
+    let known = dev.ctl(&["--json", "key", "describe", "known"]).json();
+    assert_eq!((&known["state"], &known["origin"]), (&"ENABLED".into(), &"EXTERNAL".into()));
     let sealed = dev.ctl(&["--json", "data-key", "generate", "orders"]).json();
 
     dev.ctl(&["--json", "key", "disable", ORDERS]).json();
@@ -46,6 +48,8 @@ fn a_file_that_cannot_be_sown_is_told_of_and_starts_nothing() {
         (key("").replace("0a0a0a0a", "0A0A0A0A"), "must be a lower-case UUID"),
         (key("").replace("\"a\"", "\"a/default\""), "must not end in /default"),
         ([key(""), key("")].concat(), "is given twice"),
+        (key("material = \"AAAA\""), "the key material cannot be used"),
+        (key("material = \"*\""), "material must be base64"),
     ];
     for (text, says) in cases {
         let directory = tempfile::tempdir().expect("a directory");

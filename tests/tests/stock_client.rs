@@ -6,7 +6,8 @@ use dewpoint_tests::{Dev, DevOptions};
 
 #[test]
 fn a_stock_client_calls_every_operation_by_reflection() {
-    let arguments = vec!["--clock=manual".to_owned(), "--traffic-control=off".to_owned()];
+    let arguments = ["--clock=manual", "--traffic-control=off", "--keystore=vault"].map(str::to_owned);
+    let arguments = arguments.to_vec();
     let dev = Dev::start_with(DevOptions { arguments, ..DevOptions::default() });
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("../.tools/venv/bin/python");

@@ -1,6 +1,9 @@
 //! How keys come to be in the token: key pairs are made, and keys are brought that were made elsewhere.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use kms_core::{
     SecretBytes,
@@ -27,14 +30,23 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct Birth<'a> {
     /// It closes, and with it goes what it made, before another begins.
     pub(crate) session: TokenSession,
+    under_way: &'a AtomicBool,
     _one: MutexGuard<'a, ()>,
+}
+
+impl Drop for Birth<'_> {
+    fn drop(&mut self) {
+        self.under_way.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Token {
     /// Begins to make a key pair, beside the anchor: meanwhile keys go on being loaded.
     pub(crate) fn birth(&self) -> Result<Birth<'_>, Trouble> {
         let one = self.birth.try_lock_for(PATIENCE).ok_or(HsmError::Busy)?;
-        Ok(Birth { session: self.session()?, _one: one })
+        let (session, under_way) = (self.session()?, &self.lasting.gives_birth);
+        under_way.store(true, Ordering::Relaxed);
+        Ok(Birth { session, under_way, _one: one })
     }
 
     /// Makes a key pair, its private key wrapped under the newest root key and proved.

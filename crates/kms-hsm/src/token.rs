@@ -5,7 +5,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -41,6 +41,8 @@ use crate::{
 pub(crate) struct Lasting {
     pub(crate) evictions: Evictions,
     pub(crate) offered: Offered,
+    /// A key pair is being made, which takes seconds: see `watch.rs`.
+    pub(crate) gives_birth: AtomicBool,
 }
 
 /// What all workers share from one initialisation of the module to its end.

@@ -14,6 +14,9 @@ const HANGING: u32 = 8;
 /// The medic's calls take longer: it logs in, and tries keys out.
 const HANGING_MEDIC: u32 = 40;
 
+/// For so many rounds one worker may make a key pair: RSA keys of 4096 bits take a slow device a minute.
+const PATIENCE_FOR_A_BIRTH: u32 = 480;
+
 /// What was seen of one thread.
 #[derive(Clone, Copy, Default)]
 struct Sight {
@@ -37,17 +40,21 @@ impl Sight {
 /// Looks until the ward is closed.
 pub(crate) fn run(ward: &Arc<Ward>) {
     let mut workers = vec![Sight::default(); ward.places.len()];
-    let mut medic = Sight::default();
+    let (mut medic, mut birth) = (Sight::default(), 0);
     let closed = |condition: &Condition| matches!(condition, Condition::Closed);
     while !closed(&ward.wait_for(ROUND, closed)) {
         for (sight, place) in workers.iter_mut().zip(&ward.places) {
             sight.look(place);
         }
         medic.look(&ward.medic);
-        let hanging = workers.iter().filter(|sight| sight.hangs(HANGING)).count();
+        birth = if ward.lasting.gives_birth.load(Ordering::Relaxed) { birth + 1 } else { 0 };
+        // The worker that makes a key pair does not hang, whichever it is.
+        let excused = usize::from((1..PATIENCE_FOR_A_BIRTH).contains(&birth));
+        let hanging = workers.iter().filter(|sight| sight.hangs(HANGING)).count().saturating_sub(excused);
         // One that hangs leaves work to the others, but keeps a lost token from being opened anew.
         let works = ward.works.load(Ordering::Relaxed);
-        let stuck = hanging == workers.len() || (hanging > 0 && !works) || medic.hangs(HANGING_MEDIC);
+        let none_left = hanging + excused >= workers.len();
+        let stuck = (hanging > 0 && (none_left || !works)) || medic.hangs(HANGING_MEDIC);
         if ward.stuck.swap(stuck, Ordering::Relaxed) != stuck {
             if stuck {
                 tracing::error!(workers = hanging, "calls to the HSM do not return; new work is refused");

@@ -81,18 +81,4 @@ mod tests {
         let expected = "66c7f0f462eeedd9d1f2d46bdc10e4e24167c4875cf2f7a2297da02b8f4ba8e0";
         assert_eq!(hex::encode(sm3(b"abc")), expected);
     }
-
-    #[test]
-    fn hmacs_are_those_of_their_standard() {
-        // RFC 4231 §4.3, test case 2
-        let mac = |algorithm| {
-            hex::encode(hmac(algorithm, b"Jefe", b"what do ya want for nothing?").expect("a key"))
-        };
-        let sha256 = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
-        assert_eq!(mac(MacAlgorithm::HmacSha256), sha256);
-        let sha384 = "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e8e2240ca5e69e2c78b3239ecfab21649";
-        assert_eq!(mac(MacAlgorithm::HmacSha384), sha384);
-        let sha512 = "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737";
-        assert_eq!(mac(MacAlgorithm::HmacSha512), sha512);
-    }
 }

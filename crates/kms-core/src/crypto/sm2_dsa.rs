@@ -26,3 +26,36 @@ pub(super) fn digest(signer: &sm2::PublicKey, message: &[u8]) -> [u8; 32] {
         .finalize();
     Sm3::new().chain_update(z).chain_update(message).finalize().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        crypto::{MessageType, PublicKey, SecretKey, SigningAlgorithm, Statement, verify},
+        key::KeySpec,
+        secret::SecretBytes,
+    };
+
+    // GB/T 32918.5 §A.2
+    const PRIVATE: &str = "3945208f7b2144b13f36e38ac6d39f95889393692860b51a42fb81ef4df7c5b8";
+    const PUBLIC: &str = "0409f9df311e5421a150dd7d161e4bc5c672179fad1833fc076bb08ff356f35020\
+        ccea490ce26775a52dc6ea718cc1aa600aed05fbf35e084a6632f6072da9ad13";
+    const E: &str = "f0b43e94ba45accaace692ed534382eb17e6ab5a19ce7b31f4486fdfc0d28640";
+    const R: &str = "f5a03b0648d2c4630eeac513e1bb81a15944da3827d5b74143ac7eaceee720b3";
+    const S: &str = "b1b6aa29df212fd8763182bc0d421ca1bb9038fd1f7f42d4840b69c485bbc1aa";
+
+    #[test]
+    fn the_example_of_the_standard_is_verified_and_its_key_signs() {
+        let form = hex::decode(["01", PRIVATE].concat()).expect("hexadecimal digits");
+        let secret = SecretKey::open(KeySpec::Sm2, SecretBytes::new(form)).expect("a scalar");
+        let public = PublicKey::parse(KeySpec::Sm2, &secret.public_key_der()).expect("its public half");
+        assert_eq!(public.point().map(hex::encode).as_deref(), Some(PUBLIC));
+        let algorithm = SigningAlgorithm::Sm2Sm3;
+        let said = Statement::new(algorithm, MessageType::Raw, b"message digest".to_vec());
+        let input = said.expect("well-formed").input(&public);
+        assert_eq!(hex::encode(&input), E);
+        let der = hex::decode(["3046022100", R, "022100", S].concat()).expect("hexadecimal digits");
+        assert!(verify(&public, algorithm, &input, &der));
+        let own = secret.sign(algorithm, &input).expect("signs");
+        assert!(verify(&public, algorithm, &input, &own));
+    }
+}

@@ -3,8 +3,6 @@
 //! The wrapping key is a key pair that the HSM makes for one import. Its private half goes along in the import token,
 //! wrapped by the root key, so nothing of it is stored. The token is authenticated by the HSM.
 
-mod oaep;
-
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -13,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     Timestamp,
+    crypto::oaep_decode,
     error::Error,
     key::{
         BackingKey, BackingKind, KeyClass, KeyId, KeyOrigin, KeyRecord, KeySpec, MaterialId, Scheme,
@@ -125,7 +124,7 @@ impl ImportToken {
             HsmError::RootMissing { .. } => Error::ImportTokenExpired,
             error => error.into(),
         })?;
-        oaep::decode(&block).ok_or(Error::MaterialInvalid)
+        oaep_decode::<Sha256>(&block).ok_or(Error::MaterialInvalid)
     }
 }
 

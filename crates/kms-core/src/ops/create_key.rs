@@ -9,11 +9,11 @@ use crate::{
     directory::{PutKey, TokenUse, absent, key_path, keystore_path, token_path},
     draft::Draft,
     error::{Error, Field},
-    identity::KeystoreId,
+    identity::{Caller, KeystoreId},
     key::{KeyClass, KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage, MaterialId, Scheme},
     operation::OperationName,
     ops::{Alias, Description, Operation, Plan, Prepared, Tags, version_key::make_version},
-    ports::{Condition, Transaction},
+    ports::{Condition, StoreKey, Transaction},
     service::Scope,
 };
 
@@ -100,10 +100,7 @@ impl Operation for CreateKey {
         let mut record = new_record(scope, draft, scope_of_key, alias, description, kind).await?;
         record.tags.clone_from(self.tags.pairs());
         record.keystore.clone_from(&self.keystore);
-        let token = self.idempotency_token.as_ref().map(|token| {
-            let used = TokenUse { request_digest: self.digest(), key_id: record.id };
-            (token_path(caller, &token.0), used)
-        });
+        let token = self.token_use(caller, record.id);
         let (directory, scheme) = (scope.directory().clone(), self.scheme(scope));
         Ok(Prepared::change_by(self.keystore.clone(), move |session| {
             if let Some(keystore) = &keystore {
@@ -131,6 +128,12 @@ impl Operation for CreateKey {
 }
 
 impl CreateKey {
+    /// What remembers that the call's idempotency token made this key, and where; `None` without a token.
+    fn token_use(&self, caller: &Caller, key_id: KeyId) -> Option<(StoreKey, TokenUse)> {
+        let token = self.idempotency_token.as_ref()?;
+        Some((token_path(caller, &token.0), TokenUse { request_digest: self.digest(), key_id }))
+    }
+
     /// What an earlier request with the same idempotency token made.
     async fn earlier_result(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Option<KeyRecord>, Error> {
         let Some(token) = &self.idempotency_token else { return Ok(None) };

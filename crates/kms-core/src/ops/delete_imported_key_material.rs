@@ -3,18 +3,18 @@
 use crate::{
     draft::Draft,
     error::Error,
-    key::{KeyClass, KeyId, KeyRecord},
+    key::{KeyClass, KeyRecord},
     operation::OperationName,
-    ops::{Operation, Prepared, manage::manage},
+    ops::{KeySelector, Operation, Prepared, manage::manage},
     service::Scope,
     states,
 };
 
 /// Deletes imported material.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct DeleteImportedKeyMaterial {
     /// Which key's.
-    pub key_id: KeyId,
+    pub key: KeySelector,
 }
 
 impl Operation for DeleteImportedKeyMaterial {
@@ -22,7 +22,7 @@ impl Operation for DeleteImportedKeyMaterial {
     type Output = KeyRecord;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
-        manage(&self.key_id.into(), scope, draft, |record, _| {
+        manage(&self.key, scope, draft, |record, _| {
             record.check_imported()?;
             // DEW: KMS.2702
             if !matches!(record.spec.class(), KeyClass::Symmetric | KeyClass::Mac) {

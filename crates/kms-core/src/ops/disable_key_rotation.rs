@@ -3,18 +3,18 @@
 use crate::{
     draft::Draft,
     error::Error,
-    key::{KeyId, KeyRecord},
+    key::KeyRecord,
     operation::OperationName,
-    ops::{Operation, Prepared, manage::manage},
+    ops::{KeySelector, Operation, Prepared, manage::manage},
     service::Scope,
     states,
 };
 
 /// Ends the rotation by time. All versions stay.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct DisableKeyRotation {
     /// Which key.
-    pub key_id: KeyId,
+    pub key: KeySelector,
 }
 
 impl Operation for DisableKeyRotation {
@@ -22,7 +22,7 @@ impl Operation for DisableKeyRotation {
     type Output = KeyRecord;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
-        manage(&self.key_id.into(), scope, draft, |record, _| {
+        manage(&self.key, scope, draft, |record, _| {
             record.state = states::after(Self::NAME, record.state)?;
             record.check_rotatable()?;
             record.rotation.take().map(drop).ok_or(Error::RotationNotEnabled)

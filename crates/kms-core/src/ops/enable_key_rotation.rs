@@ -6,9 +6,9 @@ use crate::{
     Timestamp,
     draft::Draft,
     error::{Error, Field},
-    key::{KeyId, KeyRecord, ROTATION_DAYS, RotationPolicy},
+    key::{KeyRecord, ROTATION_DAYS, RotationPolicy},
     operation::OperationName,
-    ops::{Operation, Prepared, manage::manage},
+    ops::{KeySelector, Operation, Prepared, manage::manage},
     service::Scope,
     states,
 };
@@ -47,10 +47,10 @@ impl RotationPolicy {
 }
 
 /// Begins to rotate a key by time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct EnableKeyRotation {
     /// Which key.
-    pub key_id: KeyId,
+    pub key: KeySelector,
     /// How often.
     pub interval: RotationInterval,
 }
@@ -60,7 +60,7 @@ impl Operation for EnableKeyRotation {
     type Output = KeyRecord;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
-        manage(&self.key_id.into(), scope, draft, |record, _| {
+        manage(&self.key, scope, draft, |record, _| {
             record.state = states::after(Self::NAME, record.state)?;
             record.check_rotatable()?;
             if record.rotation.is_some() {

@@ -7,10 +7,10 @@ use crate::{
     draft::Draft,
     error::{Error, Field},
     import::{ImportToken, backing, check},
-    key::{Import, KeyId, KeyRecord},
+    key::{Import, KeyRecord},
     operation::OperationName,
     ops::{
-        Operation, Prepared,
+        KeySelector, Operation, Prepared,
         manage::{plan, stored_key},
     },
     service::Scope,
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct ImportKeyMaterial {
     /// Which key.
-    pub key_id: KeyId,
+    pub key: KeySelector,
     /// As [`GetParametersForImport`](crate::ops::GetParametersForImport) answered it.
     pub token: Vec<u8>,
     /// The material, wrapped under the public key that was answered with the token.
@@ -36,7 +36,7 @@ impl Operation for ImportKeyMaterial {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
         let root = scope.directory().root().await?;
-        let (mut record, mut change) = stored_key(&self.key_id.into(), scope, draft).await?;
+        let (mut record, mut change) = stored_key(&self.key, scope, draft).await?;
         record.check_imported()?;
         record.state = states::after(Self::NAME, record.state)?;
         // DEW: KMS.2602
@@ -46,7 +46,7 @@ impl Operation for ImportKeyMaterial {
         change.conditions.push(root.unchanged());
         let (directory, now, asked) = (scope.directory().clone(), scope.now, self.clone());
         Ok(Prepared::change_by(None, move |session| {
-            let token = ImportToken::open(session, &asked.token, asked.key_id, now)?;
+            let token = ImportToken::open(session, &asked.token, record.id, now)?;
             let material = token.unwrap(session, &asked.wrapped_material)?;
             let check = check(session, record.material, &material)?;
             let (scheme, kind, backing) = backing(record.spec, material)?;

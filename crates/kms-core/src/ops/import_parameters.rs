@@ -9,7 +9,7 @@ use crate::{
     import::ImportToken,
     key::KeyId,
     operation::OperationName,
-    ops::{Operation, Prepared},
+    ops::{KeySelector, Operation, Prepared},
     service::Scope,
 };
 
@@ -35,10 +35,10 @@ impl WrappingAlgorithm {
 }
 
 /// Answers what is needed to import material.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct GetParametersForImport {
     /// The key that waits for its material.
-    pub key_id: KeyId,
+    pub key: KeySelector,
     /// How the material will be wrapped.
     pub algorithm: WrappingAlgorithm,
 }
@@ -65,10 +65,10 @@ impl Operation for GetParametersForImport {
         scope: &Scope<'_>,
         draft: &mut Draft,
     ) -> Result<Prepared<ImportParameters>, Error> {
-        let record = scope.visible_key(self.key_id, draft).await?;
+        let record = scope.key(&self.key, draft).await?;
         record.check_imported()?;
         record.check(Self::NAME)?;
-        let (key_id, expires) = (self.key_id, scope.now.plus(VALIDITY));
+        let (key_id, expires) = (record.id, scope.now.plus(VALIDITY));
         Ok(Prepared::by_use(None, move |session, _| {
             let (token, public_key) = ImportToken::make(session, key_id, expires)?;
             Ok(ImportParameters { key_id, token: token.seal(session)?, public_key, expires })

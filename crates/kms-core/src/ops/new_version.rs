@@ -139,7 +139,7 @@ mod tests {
         let id = KeyId::from_uuid(Uuid::from_u128(7));
         let (name, wide) = ("n".repeat(64), |count| "\u{1F511}".repeat(count));
         let now = Timestamp::from_micros(1_795_526_645_000_000);
-        let alias = |number: usize| format!("{number:0>width$}", width = MAX_TEXT_CHARACTERS);
+        let alias = |number: usize| format!("{number:0>MAX_TEXT_CHARACTERS$}");
         let tag = |number: usize| (format!("{number:02}{}", wide(126)), wide(255));
         let mut record = KeyRecord {
             id,

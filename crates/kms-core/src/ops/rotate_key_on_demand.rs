@@ -3,10 +3,10 @@
 use crate::{
     draft::Draft,
     error::Error,
-    key::{KeyId, KeyRecord},
+    key::KeyRecord,
     operation::OperationName,
     ops::{
-        Operation, Prepared,
+        KeySelector, Operation, Prepared,
         manage::stored_key,
         new_version::{MAX_VERSIONS_BY_HAND, with_next_version},
     },
@@ -14,10 +14,10 @@ use crate::{
 };
 
 /// Makes the next version of a key now. When it is rotated by time stays as it is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RotateKeyOnDemand {
     /// Which key.
-    pub key_id: KeyId,
+    pub key: KeySelector,
     /// The version that is to be followed by a new one; `None`: whichever is current. Makes a retry safe: if
     /// another version is current, the key is answered as it is.
     pub from_version: Option<u32>,
@@ -28,7 +28,7 @@ impl Operation for RotateKeyOnDemand {
     type Output = KeyRecord;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
-        let (record, change) = stored_key(&self.key_id.into(), scope, draft).await?;
+        let (record, change) = stored_key(&self.key, scope, draft).await?;
         if record.is_default() {
             return Err(Error::DefaultKeyImmutable);
         }
@@ -40,7 +40,7 @@ impl Operation for RotateKeyOnDemand {
             return Ok(Prepared::Answer(record));
         }
         record.check_room(MAX_VERSIONS_BY_HAND)?;
-        draft.key(self.key_id, Some(current + 1));
+        draft.key(record.id, Some(current + 1));
         let scheme = scope.service.settings().scheme(record.spec);
         with_next_version(scope.directory(), record, change, scheme, scope.now, |record| record).await
     }

@@ -5,18 +5,17 @@ use crate::{
     directory::{Stored, absent, campaign_path, digest},
     draft::Draft,
     error::Error,
-    key::KeyId,
     operation::OperationName,
-    ops::{CampaignStatus, Operation, Plan, Planned, Prepared, manage::stored_key},
+    ops::{CampaignStatus, KeySelector, Operation, Plan, Planned, Prepared, manage::stored_key},
     ports::Transaction,
     service::Scope,
 };
 
 /// Begins a campaign to the current version of a key; one that was begun before is answered as it stands.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct StartCampaign {
     /// Which key.
-    pub key_id: KeyId,
+    pub key: KeySelector,
 }
 
 impl Operation for StartCampaign {
@@ -24,17 +23,17 @@ impl Operation for StartCampaign {
     type Output = CampaignStatus;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<CampaignStatus>, Error> {
-        let (record, change) = stored_key(&self.key_id.into(), scope, draft).await?;
+        let (record, change) = stored_key(&self.key, scope, draft).await?;
         record.check(Self::NAME)?;
         let target = record.current_version().ok_or(Error::KeyPendingImport)?.number;
-        let path = campaign_path(self.key_id, target);
+        let path = campaign_path(record.id, target);
         let directory = scope.directory();
         if let Some(Stored { value, .. }) = directory.read::<Campaign>(path.clone()).await? {
             draft.existed();
             return Ok(Prepared::Answer(CampaignStatus::of(value, &record, scope).await?));
         }
         let user = scope.caller().user.clone();
-        let campaign = Campaign { key_id: self.key_id, target, started: scope.now, started_by: user };
+        let campaign = Campaign { key_id: record.id, target, started: scope.now, started_by: user };
         let put = directory.put(path.clone(), &campaign)?;
         let output = CampaignStatus::of(campaign, &record, scope).await?;
         let state_digest = digest(&put);

@@ -3,18 +3,18 @@
 use crate::{
     draft::Draft,
     error::Error,
-    key::{KeyId, KeyRecord},
+    key::KeyRecord,
     operation::OperationName,
-    ops::{Operation, Prepared, RotationInterval, manage::manage},
+    ops::{KeySelector, Operation, Prepared, RotationInterval, manage::manage},
     service::Scope,
     states,
 };
 
 /// Changes how often a key is rotated; the next rotation is one new interval from now.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct UpdateRotationInterval {
     /// Which key.
-    pub key_id: KeyId,
+    pub key: KeySelector,
     /// How often.
     pub interval: RotationInterval,
 }
@@ -24,7 +24,7 @@ impl Operation for UpdateRotationInterval {
     type Output = KeyRecord;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
-        manage(&self.key_id.into(), scope, draft, |record, _| {
+        manage(&self.key, scope, draft, |record, _| {
             record.state = states::after(Self::NAME, record.state)?;
             record.check_rotatable()?;
             let policy = record.rotation.as_mut().ok_or(Error::RotationNotEnabled)?;

@@ -70,7 +70,11 @@ fn small_data_has_1_to_4096_bytes_and_the_algorithm_of_its_key() {
         assert_eq!(error.code(), "INVALID_FIELD");
     }
     for algorithm in [EncryptionAlgorithm::RsaesOaepSha256, EncryptionAlgorithm::Sm2Encrypt] {
-        assert_eq!(encrypt(1, algorithm).expect_err("another kind"), Error::AlgorithmMismatch);
+        let bound = encrypt(1, algorithm).expect_err("a context that nothing would bind");
+        assert_eq!(bound.code(), "INVALID_FIELD");
+        let data = SecretBytes::new(vec![7]);
+        let unbound = EncryptData::new(key.clone(), data, algorithm, no_context()).expect("well-formed");
+        assert_eq!(world.run(&owner(), unbound).expect_err("another kind"), Error::AlgorithmMismatch);
     }
 }
 

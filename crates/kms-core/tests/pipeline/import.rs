@@ -19,12 +19,15 @@ fn external(world: &World, alias: &str) -> KeyId {
 }
 
 fn parameters(world: &World, key_id: KeyId) -> Result<ImportParameters, Error> {
-    world.run(&owner(), GetParametersForImport { key_id, algorithm: WrappingAlgorithm::RsaesOaepSha256 })
+    world.run(
+        &owner(),
+        GetParametersForImport { key: key_id.into(), algorithm: WrappingAlgorithm::RsaesOaepSha256 },
+    )
 }
 
 fn import(world: &World, key_id: KeyId, token: Vec<u8>) -> Error {
     let wrapped_material = vec![0x17; 256];
-    let asked = ImportKeyMaterial { key_id, token, wrapped_material, expires: None };
+    let asked = ImportKeyMaterial { key: key_id.into(), token, wrapped_material, expires: None };
     world.run(&owner(), asked).expect_err("no such material was wrapped")
 }
 
@@ -34,7 +37,7 @@ fn only_keys_that_wait_for_material_are_given_any() {
     let own = world.key(&owner(), "own").id;
     assert_eq!(parameters(&world, own).err(), Some(Error::ExternalKeyRequired));
     assert_eq!(import(&world, own, Vec::new()), Error::ExternalKeyRequired);
-    let delete = |key_id| world.run(&owner(), DeleteImportedKeyMaterial { key_id }).err();
+    let delete = |key_id: KeyId| world.run(&owner(), DeleteImportedKeyMaterial { key: key_id.into() }).err();
     assert_eq!(delete(own), Some(Error::ExternalKeyRequired));
 
     let key = external(&world, "key");
@@ -82,6 +85,6 @@ fn material_cannot_expire_in_the_past() {
     let key_id = external(&world, "key");
     let token = parameters(&world, key_id).expect("it waits").token;
     let expires = Some(kms_core::ports::Clock::now(&*world.clock));
-    let asked = ImportKeyMaterial { key_id, token, wrapped_material: vec![1; 256], expires };
+    let asked = ImportKeyMaterial { key: key_id.into(), token, wrapped_material: vec![1; 256], expires };
     assert_eq!(world.run(&owner(), asked).expect_err("it is now").code(), "INVALID_FIELD");
 }

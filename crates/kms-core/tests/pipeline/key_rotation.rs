@@ -30,7 +30,9 @@ fn interval(days: u32) -> RotationInterval {
 /// A key that is rotated every `days`.
 fn rotated(world: &World, days: u32) -> KeyId {
     let key_id = world.key(&owner(), "key").id;
-    world.run(&owner(), EnableKeyRotation { key_id, interval: interval(days) }).expect("off before");
+    world
+        .run(&owner(), EnableKeyRotation { key: key_id.into(), interval: interval(days) })
+        .expect("off before");
     key_id
 }
 
@@ -61,7 +63,7 @@ fn seal(world: &World, key: KeyId) -> DataKey {
 }
 
 fn by_hand(world: &World, key_id: KeyId) -> Result<KeyRecord, Error> {
-    world.run(&owner(), RotateKeyOnDemand { key_id, from_version: None })
+    world.run(&owner(), RotateKeyOnDemand { key: key_id.into(), from_version: None })
 }
 
 #[test]
@@ -78,17 +80,17 @@ fn the_policy_is_set_changed_and_taken_away() {
     let key_id = rotated(&world, 30);
     let policy = status(&world, key_id).rotation.expect("enabled");
     assert_eq!((policy.interval_days, policy.next), (30, status(&world, key_id).created.plus(DAY * 30)));
-    let again = world.run(&owner(), EnableKeyRotation { key_id, interval: interval(30) });
+    let again = world.run(&owner(), EnableKeyRotation { key: key_id.into(), interval: interval(30) });
     assert_eq!(again, Err(Error::RotationAlreadyEnabled));
 
     world.clock.advance(DAY * 10);
-    let update = UpdateRotationInterval { key_id, interval: interval(90) };
-    let policy = world.run(&owner(), update).expect("enabled").rotation.expect("enabled");
+    let update = UpdateRotationInterval { key: key_id.into(), interval: interval(90) };
+    let policy = world.run(&owner(), update.clone()).expect("enabled").rotation.expect("enabled");
     assert_eq!((policy.interval_days, policy.next), (90, status(&world, key_id).created.plus(DAY * 100)));
 
-    let off = world.run(&owner(), DisableKeyRotation { key_id }).expect("enabled");
+    let off = world.run(&owner(), DisableKeyRotation { key: key_id.into() }).expect("enabled");
     assert_eq!(off.rotation, None);
-    let twice = world.run(&owner(), DisableKeyRotation { key_id });
+    let twice = world.run(&owner(), DisableKeyRotation { key: key_id.into() });
     assert_eq!(
         (twice, world.run(&owner(), update)),
         (Err(Error::RotationNotEnabled), Err(Error::RotationNotEnabled))
@@ -100,7 +102,7 @@ fn a_due_rotation_makes_one_version_and_old_ones_still_open() {
     let world = World::new();
     let key = rotated(&world, 30);
     let first = seal(&world, key);
-    world.clock.advance(DAY * 30 - Duration::from_micros(1));
+    world.clock.advance((DAY * 30).saturating_sub(Duration::from_micros(1)));
     due(&world);
     assert_eq!(versions(&world, key), 1, "not due yet");
 
@@ -165,7 +167,7 @@ fn a_rotation_that_was_turned_off_is_not_made() {
     let world = World::new();
     let key_id = rotated(&world, 30);
     world.clock.advance(DAY * 31);
-    world.run(&owner(), DisableKeyRotation { key_id }).expect("enabled");
+    world.run(&owner(), DisableKeyRotation { key: key_id.into() }).expect("enabled");
     assert_eq!((due(&world), versions(&world, key_id)), (0, 1));
 }
 
@@ -173,9 +175,9 @@ fn a_rotation_that_was_turned_off_is_not_made() {
 fn a_retry_by_hand_from_a_named_version_makes_no_second_one() {
     let world = World::new();
     let key_id = world.key(&owner(), "key").id;
-    let from_first = RotateKeyOnDemand { key_id, from_version: Some(1) };
+    let from_first = RotateKeyOnDemand { key: key_id.into(), from_version: Some(1) };
     for _ in 0..3 {
-        let key = world.run(&owner(), from_first).expect("enabled");
+        let key = world.run(&owner(), from_first.clone()).expect("enabled");
         assert_eq!(key.versions.len(), 2);
     }
     assert_eq!(by_hand(&world, key_id).expect("enabled").versions.len(), 3);

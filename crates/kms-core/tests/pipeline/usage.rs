@@ -32,7 +32,7 @@ fn seal(world: &World, key: KeyId) -> DataKey {
 }
 
 fn rotate(world: &World, key_id: KeyId) {
-    world.run(&owner(), RotateKeyOnDemand { key_id, from_version: None }).expect("enabled");
+    world.run(&owner(), RotateKeyOnDemand { key: key_id.into(), from_version: None }).expect("enabled");
 }
 
 fn rewrap(world: &World, ciphertext: &[u8]) -> Result<Rewrapped, Error> {
@@ -45,7 +45,7 @@ fn flush(world: &World) -> Result<(), Error> {
 }
 
 fn campaign(world: &World, key_id: KeyId) -> CampaignStatus {
-    world.run(&owner(), StartCampaign { key_id }).expect("enabled")
+    world.run(&owner(), StartCampaign { key: key_id.into() }).expect("enabled")
 }
 
 /// What a start reads in the log that `world` has written.

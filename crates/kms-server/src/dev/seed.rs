@@ -5,21 +5,29 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fmt, fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use getrandom::SysRng;
 use kms_core::{
-    Call, Error, Service,
+    Call, Error, SecretBytes, Service,
     identity::{AccountId, Caller, ProjectId, Region, UserId},
-    key::{KeyId, KeySpec, KeyState, KeyUsage},
+    key::{KeyId, KeyOrigin, KeySpec, KeyState, KeyUsage},
     operation::Permissions,
-    ops::{Alias, CreateKey, DescribeKey, Description, DisableKey, KeySelector, Operation, Tags},
+    ops::{
+        Alias, CreateKey, DescribeKey, Description, DisableKey, GetParametersForImport, ImportKeyMaterial,
+        KeySelector, Operation, Tags, WrappingAlgorithm,
+    },
 };
+use rsa::{Oaep, PublicKey, pkcs8::DecodePublicKey as _, rand_core::UnwrapErr};
 use serde::Deserialize;
+use sha2::Sha256;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::deployment::{self, Deployment};
 
@@ -61,6 +69,29 @@ struct Seed {
     state: SeedState,
     #[serde(default)]
     tags: BTreeMap<String, String>,
+    /// Its material in base64, where tests need to know it; the key is then one of imported material.
+    material: Option<Material>,
+}
+
+/// Key bytes of a seed file: for tests, and wiped all the same.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Material(SecretBytes);
+
+impl fmt::Debug for Material {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Material")
+    }
+}
+
+impl TryFrom<String> for Material {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let text = Zeroizing::new(text);
+        let decoded = STANDARD.decode(text.as_bytes());
+        decoded.map(|bytes| Self(SecretBytes::new(bytes))).map_err(|_| "material must be base64")
+    }
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -136,6 +167,13 @@ impl Seed {
         let create = self.operation(key_id)?;
         let describe = DescribeKey { key: KeySelector::Id(key_id) };
         match run(service, &caller, describe).await {
+            // An earlier start may have died before it imported the material.
+            Ok(found) if found.spec == create.spec && found.state == KeyState::PendingImport => {
+                return match &self.material {
+                    Some(material) => import(service, &caller, key_id, material).await,
+                    None => Ok(()),
+                };
+            }
             Ok(found) if found.spec == create.spec => return Ok(()),
             Ok(found) => return Err(format!("exists already, as a key of kind {}", found.spec.name())),
             Err(Error::KeyNotFound) => {}
@@ -143,6 +181,9 @@ impl Seed {
         }
         let told = |error: Error| said(&error);
         run(service, &caller, create).await.map_err(told)?;
+        if let Some(material) = &self.material {
+            import(service, &caller, key_id, material).await?;
+        }
         if self.state == SeedState::Disabled {
             let made = run(service, &caller, DisableKey { key: key_id.into() }).await.map_err(told)?;
             debug_assert_eq!(made.state, KeyState::Disabled);
@@ -163,6 +204,7 @@ impl Seed {
         Ok(CreateKey {
             description: Description::parse(&self.description).map_err(told)?,
             usage,
+            origin: if self.material.is_some() { KeyOrigin::External } else { KeyOrigin::Kms },
             tags: Tags::parse(self.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())))
                 .map_err(told)?,
             fixed_id: Some(key_id),
@@ -195,6 +237,27 @@ impl Seed {
             source: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         })
     }
+}
+
+/// Gives a key its material by the same ceremony as everyone's.
+async fn import(
+    service: &Service,
+    caller: &Caller,
+    key_id: KeyId,
+    material: &Material,
+) -> Result<(), String> {
+    let told = |error: Error| said(&error);
+    let algorithm = WrappingAlgorithm::RsaesOaepSha256;
+    let parameters =
+        run(service, caller, GetParametersForImport { key: key_id.into(), algorithm }).await.map_err(told)?;
+    let unusable = |_| "the wrapping key cannot be used".to_owned();
+    let wrapping = PublicKey::from_public_key_der(&parameters.public_key).map_err(unusable)?;
+    let random = &mut UnwrapErr(SysRng);
+    let wrapped = wrapping.encrypt(random, Oaep::<Sha256>::new(), material.0.expose_secret());
+    let wrapped_material = wrapped.map_err(|_| "material: too long to be wrapped".to_owned())?;
+    let import =
+        ImportKeyMaterial { key: key_id.into(), token: parameters.token, wrapped_material, expires: None };
+    run(service, caller, import).await.map(|_| ()).map_err(told)
 }
 
 async fn run<O: Operation>(service: &Service, caller: &Caller, operation: O) -> Result<O::Output, Error> {

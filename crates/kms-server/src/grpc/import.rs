@@ -3,7 +3,9 @@
 use kms_core::{
     Error, Timestamp,
     error::Field,
-    ops::{DeleteImportedKeyMaterial, GetParametersForImport, ImportKeyMaterial, WrappingAlgorithm},
+    ops::{
+        DeleteImportedKeyMaterial, GetParametersForImport, ImportKeyMaterial, KeySelector, WrappingAlgorithm,
+    },
 };
 use kms_proto::v1::{self, import_service_server::ImportService};
 use tonic::{Request, Response, Status};
@@ -18,7 +20,7 @@ impl ImportService for Grpc {
     ) -> Result<Response<v1::GetParametersForImportResponse>, Status> {
         let parse = |request: v1::GetParametersForImportRequest| {
             let algorithm = WrappingAlgorithm::parse(&request.wrapping_algorithm)?;
-            Ok(GetParametersForImport { key_id: request.key_id.parse()?, algorithm })
+            Ok(GetParametersForImport { key: KeySelector::parse(&request.key_id)?, algorithm })
         };
         self.answer(request, parse, |parameters| v1::GetParametersForImportResponse {
             key_id: parameters.key_id.to_string(),
@@ -35,7 +37,7 @@ impl ImportService for Grpc {
     ) -> Result<Response<v1::ImportKeyMaterialResponse>, Status> {
         let parse = |request: v1::ImportKeyMaterialRequest| {
             Ok(ImportKeyMaterial {
-                key_id: request.key_id.parse()?,
+                key: KeySelector::parse(&request.key_id)?,
                 token: request.import_token.into(),
                 wrapped_material: request.wrapped_material.into(),
                 expires: request.expires_at.map(expiry).transpose()?,
@@ -49,7 +51,7 @@ impl ImportService for Grpc {
         request: Request<v1::DeleteImportedKeyMaterialRequest>,
     ) -> Result<Response<v1::DeleteImportedKeyMaterialResponse>, Status> {
         let parse = |request: v1::DeleteImportedKeyMaterialRequest| {
-            Ok(DeleteImportedKeyMaterial { key_id: request.key_id.parse()? })
+            Ok(DeleteImportedKeyMaterial { key: KeySelector::parse(&request.key_id)? })
         };
         let render = |key| v1::DeleteImportedKeyMaterialResponse { key: Some(self.key(key)) };
         self.answer(request, parse, render).await

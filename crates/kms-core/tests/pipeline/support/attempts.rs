@@ -174,6 +174,7 @@ pub(crate) fn decrypt_data(ciphertext: &[u8], context: EncryptionContext) -> Res
 
 /// All operations on an enabled key, in an order in which its owner succeeds with each. `sealed` was sealed by the
 /// key.
+#[allow(clippy::too_many_lines, reason = "one line for each operation")]
 pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
     let ciphertext = &sealed.data_key[..];
     let key = KeySelector::Id(key_id);
@@ -232,17 +233,18 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         Attempt::of(encrypt),
         Attempt::of(decrypt),
         Attempt::of(GenerateRandom::new(32).expect("a length")),
-        Attempt::of(EnableKeyRotation { key_id, interval }),
-        Attempt::of(UpdateRotationInterval { key_id, interval })
-            .after(EnableKeyRotation { key_id, interval }),
+        Attempt::of(EnableKeyRotation { key: key_id.into(), interval }),
+        Attempt::of(UpdateRotationInterval { key: key_id.into(), interval })
+            .after(EnableKeyRotation { key: key_id.into(), interval }),
         Attempt::of(GetRotationStatus { key: key.clone() }),
         Attempt::of(DescribeKeyUsage { key: key.clone() }),
-        Attempt::of(StartCampaign { key_id }),
-        Attempt::of(GetCampaign { key: key.clone(), target: 1 }).after(StartCampaign { key_id }),
+        Attempt::of(StartCampaign { key: key_id.into() }),
+        Attempt::of(GetCampaign { key: key.clone(), target: 1 }).after(StartCampaign { key: key_id.into() }),
         Attempt::of(ListCampaigns { key: key.clone() }),
-        Attempt::of(RotateKeyOnDemand { key_id, from_version: None }),
-        Attempt::of(rewrap).after(RotateKeyOnDemand { key_id, from_version: Some(1) }),
-        Attempt::of(DisableKeyRotation { key_id }).after(EnableKeyRotation { key_id, interval }),
+        Attempt::of(RotateKeyOnDemand { key: key_id.into(), from_version: None }),
+        Attempt::of(rewrap).after(RotateKeyOnDemand { key: key_id.into(), from_version: Some(1) }),
+        Attempt::of(DisableKeyRotation { key: key_id.into() })
+            .after(EnableKeyRotation { key: key_id.into(), interval }),
         Attempt::of(ScheduleKeyDeletion { key: key_id.into(), pending }),
         Attempt::of(CancelKeyDeletion { key: key_id.into() }),
         Attempt::of(create_keystore(SPARE)),

@@ -3,7 +3,10 @@
 use kms_core::{
     Error,
     campaign::VersionProgress,
-    ops::{CampaignStatus, DescribeKeyUsage, GetCampaign, ListCampaigns, Rewrap, StartCampaign, UsedKey},
+    ops::{
+        CampaignStatus, DescribeKeyUsage, GetCampaign, KeySelector, ListCampaigns, Rewrap, StartCampaign,
+        UsedKey,
+    },
     usage::VersionUsage,
 };
 use kms_proto::v1;
@@ -40,7 +43,7 @@ pub(crate) fn usage(used: &UsedKey) -> v1::KeyUse {
 }
 
 pub(crate) fn start_campaign(request: v1::StartCampaignRequest) -> Result<StartCampaign, Error> {
-    Ok(StartCampaign { key_id: request.key_id.parse()? })
+    Ok(StartCampaign { key: KeySelector::parse(&request.key_id)? })
 }
 
 pub(crate) fn get_campaign(request: v1::GetCampaignRequest) -> Result<GetCampaign, Error> {

@@ -4,8 +4,8 @@ use kms_core::{
     Error,
     key::KeyRecord,
     ops::{
-        DisableKeyRotation, EnableKeyRotation, GetRotationStatus, RotateKeyOnDemand, RotationInterval,
-        UpdateRotationInterval,
+        DisableKeyRotation, EnableKeyRotation, GetRotationStatus, KeySelector, RotateKeyOnDemand,
+        RotationInterval, UpdateRotationInterval,
     },
 };
 use kms_proto::v1;
@@ -17,20 +17,20 @@ pub(crate) fn enable_key_rotation(request: v1::EnableKeyRotationRequest) -> Resu
         0 => RotationInterval::DEFAULT,
         days => RotationInterval::parse(days)?,
     };
-    Ok(EnableKeyRotation { key_id: request.key_id.parse()?, interval })
+    Ok(EnableKeyRotation { key: KeySelector::parse(&request.key_id)?, interval })
 }
 
 pub(crate) fn disable_key_rotation(
     request: v1::DisableKeyRotationRequest,
 ) -> Result<DisableKeyRotation, Error> {
-    Ok(DisableKeyRotation { key_id: request.key_id.parse()? })
+    Ok(DisableKeyRotation { key: KeySelector::parse(&request.key_id)? })
 }
 
 pub(crate) fn update_rotation_interval(
     request: v1::UpdateRotationIntervalRequest,
 ) -> Result<UpdateRotationInterval, Error> {
     let interval = RotationInterval::parse(request.interval_days)?;
-    Ok(UpdateRotationInterval { key_id: request.key_id.parse()?, interval })
+    Ok(UpdateRotationInterval { key: KeySelector::parse(&request.key_id)?, interval })
 }
 
 pub(crate) fn get_rotation_status(request: v1::GetRotationStatusRequest) -> Result<GetRotationStatus, Error> {
@@ -41,7 +41,7 @@ pub(crate) fn rotate_key_on_demand(
     request: v1::RotateKeyOnDemandRequest,
 ) -> Result<RotateKeyOnDemand, Error> {
     let from_version = (request.from_version != 0).then_some(request.from_version);
-    Ok(RotateKeyOnDemand { key_id: request.key_id.parse()?, from_version })
+    Ok(RotateKeyOnDemand { key: KeySelector::parse(&request.key_id)?, from_version })
 }
 
 /// When a key will be rotated by time.

@@ -1,24 +1,23 @@
-//! The padding of RSAES-OAEP with SHA-256 and an empty label, taken away in constant time.
+//! The padding of RSAES-OAEP with an empty label, taken away in constant time.
 
-use sha2::{Digest as _, Sha256};
+use hmac::digest::Digest;
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
 use crate::secret::SecretBytes;
 
-const HASH_BYTES: usize = 32;
-
 /// The message in a block that an RSA key opened. `None` does not tell what is wrong, nor how long it took.
 // RFC 8017 §7.1.2, step 3
-pub(super) fn decode(block: &SecretBytes) -> Option<SecretBytes> {
+pub(crate) fn decode<H: Digest>(block: &SecretBytes) -> Option<SecretBytes> {
+    let hash_bytes = <H as Digest>::output_size();
     let block = block.expose_secret();
-    if block.len() < 2 * HASH_BYTES + 2 {
+    if block.len() < 2 * hash_bytes + 2 {
         return None; // shorter than any key's block; not secret
     }
-    let (masked_seed, masked_data) = block[1..].split_at(HASH_BYTES);
-    let seed = masked(masked_seed, masked_data);
-    let data = masked(masked_data, seed.expose_secret());
-    let (hash, padded) = data.expose_secret().split_at(HASH_BYTES);
-    let mut valid = block[0].ct_eq(&0) & hash.ct_eq(&Sha256::digest(b""));
+    let (masked_seed, masked_data) = block[1..].split_at(hash_bytes);
+    let seed = masked::<H>(masked_seed, masked_data);
+    let data = masked::<H>(masked_data, seed.expose_secret());
+    let (hash, padded) = data.expose_secret().split_at(hash_bytes);
+    let mut valid = block[0].ct_eq(&0) & hash.ct_eq(&H::digest(b""));
     let (mut looking, mut end) = (Choice::from(1), 0u32);
     for (place, byte) in (0u32..).zip(padded) {
         let (zero, one) = (byte.ct_eq(&0), byte.ct_eq(&1));
@@ -37,10 +36,10 @@ pub(super) fn decode(block: &SecretBytes) -> Option<SecretBytes> {
 
 /// `bytes`, combined with the mask that `seed` gives.
 // RFC 8017 §B.2.1 (MGF1)
-fn masked(bytes: &[u8], seed: &[u8]) -> SecretBytes {
+fn masked<H: Digest>(bytes: &[u8], seed: &[u8]) -> SecretBytes {
     let mut out = SecretBytes::new(bytes.to_vec());
-    for (counter, chunk) in (0u32..).zip(out.expose_secret_mut().chunks_mut(HASH_BYTES)) {
-        let mask = Sha256::new().chain_update(seed).chain_update(counter.to_be_bytes()).finalize();
+    for (counter, chunk) in (0u32..).zip(out.expose_secret_mut().chunks_mut(<H as Digest>::output_size())) {
+        let mask = H::new().chain_update(seed).chain_update(counter.to_be_bytes()).finalize();
         chunk.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
     }
     out
@@ -48,14 +47,17 @@ fn masked(bytes: &[u8], seed: &[u8]) -> SecretBytes {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use sha2::Sha256;
+
     use super::*;
 
+    const HASH_BYTES: usize = 32;
     const BLOCK: usize = 256;
 
     fn encode(data: &[u8]) -> Vec<u8> {
         let seed = [0x5a; HASH_BYTES];
-        let masked_data = masked(data, &seed);
-        let masked_seed = masked(&seed, masked_data.expose_secret());
+        let masked_data = masked::<Sha256>(data, &seed);
+        let masked_seed = masked::<Sha256>(&seed, masked_data.expose_secret());
         [&[0], masked_seed.expose_secret(), masked_data.expose_secret()].concat()
     }
 
@@ -65,7 +67,7 @@ pub(crate) mod tests {
     }
 
     fn opened(block: Vec<u8>) -> Option<Vec<u8>> {
-        decode(&SecretBytes::new(block)).map(|message| message.expose_secret().to_vec())
+        decode::<Sha256>(&SecretBytes::new(block)).map(|message| message.expose_secret().to_vec())
     }
 
     #[test]
