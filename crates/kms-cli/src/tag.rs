@@ -149,12 +149,11 @@ fn wanted(tags: &[String]) -> Vec<proto::TagValues> {
         let (key, value) =
             tag.split_once('=').map_or((tag.as_str(), None), |(key, value)| (key, Some(value)));
         let value = value.map(str::to_owned);
-        match wanted.iter_mut().find(|known| known.key == key) {
-            Some(known) => known.values.extend(value),
-            None => {
-                let values = value.into_iter().collect();
-                wanted.push(proto::TagValues { key: key.to_owned(), values });
-            }
+        if let Some(known) = wanted.iter_mut().find(|known| known.key == key) {
+            known.values.extend(value);
+        } else {
+            let values = value.into_iter().collect();
+            wanted.push(proto::TagValues { key: key.to_owned(), values });
         }
     }
     wanted
