@@ -3,16 +3,18 @@
 use kms_core::{
     Error, SecretBytes,
     context::EncryptionContext,
+    grant::{GrantId, GrantName, GrantOperation, GrantOperations, Principal},
     identity::Caller,
     key::{KeyId, KeySpec},
     operation::OperationName,
     ops::{
-        Alias, BatchSize, CancelKeyDeletion, DataKeyPairSpec, DecryptData, DecryptDataKey, DeleteKeystore,
-        DescribeKey, DescribeKeyUsage, DescribeKeystore, Description, DisableKey, DisableKeyRotation,
-        DisableKeystore, EnableKey, EnableKeyRotation, EnableKeystore, EncryptData, EncryptDataKey,
-        EncryptionAlgorithm, GenerateDataKeyPair, GenerateDataKeyWithoutPlaintext, GenerateDataKeys,
-        GenerateRandom, GetCampaign, GetRotationStatus, KeySelector, ListCampaigns, ListKeys, ListKeystores,
-        ListWindow, Operation, PageSize, PendingDays, ReEncrypt, Rewrap, RotateKeyOnDemand, RotationInterval,
+        Alias, BatchSize, CancelKeyDeletion, CreateGrant, DataKeyPairSpec, DecryptData, DecryptDataKey,
+        DeleteKeystore, DescribeKey, DescribeKeyUsage, DescribeKeystore, Description, DisableKey,
+        DisableKeyRotation, DisableKeystore, EnableKey, EnableKeyRotation, EnableKeystore, EncryptData,
+        EncryptDataKey, EncryptionAlgorithm, GenerateDataKeyPair, GenerateDataKeyWithoutPlaintext,
+        GenerateDataKeys, GenerateRandom, GetCampaign, GetRotationStatus, KeySelector, ListCampaigns,
+        ListGrants, ListKeys, ListKeystores, ListRetirableGrants, ListWindow, Operation, PageSize,
+        PendingDays, ReEncrypt, RetireGrant, RevokeGrant, Rewrap, RotateKeyOnDemand, RotationInterval,
         ScheduleKeyDeletion, StartCampaign, UpdateKeyAlias, UpdateKeyDescription, UpdateRotationInterval,
     },
 };
@@ -51,11 +53,6 @@ pub(crate) const NOT_BUILT_YET: &[OperationName] = &[
     OperationName::ListTags,
     OperationName::ListProjectTags,
     OperationName::ListKeysByTags,
-    OperationName::CreateGrant,
-    OperationName::ListGrants,
-    OperationName::ListRetirableGrants,
-    OperationName::RetireGrant,
-    OperationName::RevokeGrant,
     OperationName::ReplicateKey,
     OperationName::UpdatePrimaryRegion,
     OperationName::ListSupportedRegions,
@@ -101,6 +98,16 @@ impl Attempt {
         self
     }
 
+    /// One on the key's first grant, or on one that does not exist.
+    fn on_grant<O: Operation>(key: KeyId, operation: impl Fn(GrantId) -> O + 'static) -> Self {
+        let run = move |world: &World, caller: &Caller| {
+            let grant_id = world.grants_of(key).first().copied();
+            let unknown = || GrantId::parse(&"0".repeat(64)).expect("an id");
+            world.run(caller, operation(grant_id.unwrap_or_else(unknown))).map(drop)
+        };
+        Self { name: O::NAME, run: Box::new(run), first: Vec::new() }
+    }
+
     /// Does to the enabled key what the operation needs to succeed.
     pub(crate) fn prepare(&self, world: &World, caller: &Caller) {
         for run in &self.first {
@@ -116,7 +123,7 @@ impl Attempt {
     pub(crate) fn needs_key(&self) -> bool {
         use OperationName::{
             CreateKey, CreateKeystore, DeleteKeystore, DescribeKeystore, DisableKeystore, EnableKeystore,
-            GenerateRandom, ListKeys, ListKeystores,
+            GenerateRandom, ListKeys, ListKeystores, ListRetirableGrants,
         };
         !matches!(
             self.name,
@@ -129,6 +136,7 @@ impl Attempt {
                 | DisableKeystore
                 | EnableKeystore
                 | ListKeystores
+                | ListRetirableGrants
         )
     }
 
@@ -178,6 +186,19 @@ pub(crate) fn decrypt_data(ciphertext: &[u8], context: EncryptionContext) -> Res
     DecryptData::new(ciphertext, None, EncryptionAlgorithm::SymmetricDefault, context)
 }
 
+/// Lets another account use a key.
+pub(crate) fn grant(key: KeyId) -> CreateGrant {
+    let operations = GrantOperations::parse([GrantOperation::EncryptDatakey, GrantOperation::RetireGrant]);
+    CreateGrant {
+        key: key.into(),
+        grantee: Principal::account("zeta").expect("an account"),
+        operations: operations.expect("two operations"),
+        name: GrantName::default(),
+        retiring_principal: None,
+        idempotency_token: None,
+    }
+}
+
 /// All operations on an enabled key, in an order in which its owner succeeds with each. `sealed` was sealed by the
 /// key.
 pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
@@ -196,6 +217,14 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         Attempt::of(create("another")),
         Attempt::of(DescribeKey { key: key.clone() }),
         Attempt::of(ListKeys { size, token: None, state: None, spec: None }),
+        Attempt::of(grant(key_id)),
+        Attempt::of(ListGrants { key: key.clone(), size, token: None }),
+        Attempt::of(ListRetirableGrants { size, token: None }),
+        Attempt::on_grant(key_id, move |grant_id| RetireGrant { key: key_id.into(), grant_id })
+            .after(grant(key_id)),
+        Attempt::of(grant(key_id)),
+        Attempt::on_grant(key_id, move |grant_id| RevokeGrant { key: key_id.into(), grant_id })
+            .after(grant(key_id)),
         Attempt::of(DisableKey { key: key_id.into() }),
         Attempt::of(EnableKey { key: key_id.into() }),
         Attempt::of(UpdateKeyAlias { key: key_id.into(), alias }),
@@ -253,6 +282,13 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
 }
 
 impl World {
+    /// The ids of all grants of a key, as the store has them.
+    pub(crate) fn grants_of(&self, key: KeyId) -> Vec<GrantId> {
+        let prefix = [b"g/", &key.as_bytes()[..], b"/"].concat();
+        let id = |path: &[u8]| GrantId::parse(std::str::from_utf8(&path[prefix.len()..]).expect("hex"));
+        self.store.under(&prefix).iter().map(|(path, _)| id(path).expect("an id")).collect()
+    }
+
     /// A key of `caller` and all operations on it.
     pub(crate) fn key_with_attempts(&self, caller: &Caller) -> (KeyId, Vec<Attempt>) {
         let key = self.key(caller, "key").id;
