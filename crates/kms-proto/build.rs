@@ -6,9 +6,10 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: [&str; 8] = [
+const CONTRACT: [&str; 9] = [
     "../../proto/kms/v1/campaign.proto",
     "../../proto/kms/v1/encryption.proto",
+    "../../proto/kms/v1/grants.proto",
     "../../proto/kms/v1/import.proto",
     "../../proto/kms/v1/kms.proto",
     "../../proto/kms/v1/keystores.proto",

@@ -6,6 +6,7 @@ mod connection;
 mod data_key;
 mod destroyed;
 mod dev;
+mod grant;
 mod hsm;
 mod input;
 mod key;
@@ -48,6 +49,9 @@ enum Command {
     /// A destruction is final when the root keys that wrapped the material are destroyed, too: until then, who has the
     /// token and an old backup can open it. `dewctl root rotate` ends that.
     Destroyed,
+    /// Grants of keys to users and accounts: kept and listed, not consulted yet
+    #[command(subcommand)]
+    Grant(grant::GrantCommand),
     /// Data keys: make, seal, open
     #[command(subcommand)]
     DataKey(data_key::DataKeyCommand),
@@ -90,6 +94,7 @@ fn main() -> ExitCode {
         Command::Key(command) => block_on(key::run(command, connection, as_json)),
         Command::Rotation(command) => block_on(rotation::run(command, connection, as_json)),
         Command::Campaign(command) => block_on(campaign::run(command, connection, as_json)),
+        Command::Grant(command) => block_on(grant::run(command, connection, as_json)),
         Command::DataKey(command) => block_on(data_key::run(command, connection, as_json)),
         Command::Random(options) => block_on(data_key::random(options, connection, as_json)),
         Command::Completions { shell } => {

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use kms_audit::FileLog;
 use kms_proto::v1::{
     campaign_service_server::CampaignServiceServer, data_key_service_server::DataKeyServiceServer,
-    encryption_service_server::EncryptionServiceServer, import_service_server::ImportServiceServer,
-    key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
-    operator_service_server::OperatorServiceServer, rotation_service_server::RotationServiceServer,
-    signing_service_server::SigningServiceServer,
+    encryption_service_server::EncryptionServiceServer, grant_service_server::GrantServiceServer,
+    import_service_server::ImportServiceServer, key_service_server::KeyServiceServer,
+    keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
+    rotation_service_server::RotationServiceServer, signing_service_server::SigningServiceServer,
 };
 use tokio::{
     sync::watch,
@@ -24,12 +24,13 @@ pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the HSM and the store may take to prove that they work.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// What health checking answers for: all of it, and each service.
-const HEALTH_NAMES: [&str; 10] = [
+const HEALTH_NAMES: [&str; 11] = [
     "",
     KeyServiceServer::<Grpc>::NAME,
     DataKeyServiceServer::<Grpc>::NAME,
     EncryptionServiceServer::<Grpc>::NAME,
     SigningServiceServer::<Grpc>::NAME,
+    GrantServiceServer::<Grpc>::NAME,
     ImportServiceServer::<Grpc>::NAME,
     KeystoreServiceServer::<Grpc>::NAME,
     RotationServiceServer::<Grpc>::NAME,

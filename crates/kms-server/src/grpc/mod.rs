@@ -5,6 +5,7 @@ pub(crate) mod convert;
 mod data_keys;
 mod dev;
 mod encryption;
+mod grants;
 mod import;
 mod key_rotation;
 mod keys;
@@ -19,9 +20,10 @@ use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
 use kms_proto::v1::{
     self, campaign_service_server::CampaignServiceServer, data_key_service_server::DataKeyServiceServer,
     dev_service_server::DevServiceServer, encryption_service_server::EncryptionServiceServer,
-    import_service_server::ImportServiceServer, key_service_server::KeyServiceServer,
-    keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
-    rotation_service_server::RotationServiceServer, signing_service_server::SigningServiceServer,
+    grant_service_server::GrantServiceServer, import_service_server::ImportServiceServer,
+    key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
+    operator_service_server::OperatorServiceServer, rotation_service_server::RotationServiceServer,
+    signing_service_server::SigningServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap, service::Routes};
 use uuid::Uuid;
@@ -57,6 +59,7 @@ pub(crate) fn routes(gate: Arc<Gate>) -> Routes {
         KeyServiceServer,
         DataKeyServiceServer,
         EncryptionServiceServer,
+        GrantServiceServer,
         ImportServiceServer,
         KeystoreServiceServer,
         SigningServiceServer,
