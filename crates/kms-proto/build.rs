@@ -6,11 +6,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: [&str; 11] = [
+const CONTRACT: [&str; 12] = [
     "../../proto/kms/v1/account.proto",
     "../../proto/kms/v1/aliases.proto",
     "../../proto/kms/v1/campaign.proto",
     "../../proto/kms/v1/encryption.proto",
+    "../../proto/kms/v1/grants.proto",
     "../../proto/kms/v1/import.proto",
     "../../proto/kms/v1/kms.proto",
     "../../proto/kms/v1/keystores.proto",

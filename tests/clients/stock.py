@@ -292,6 +292,21 @@ def account(user):
     user.call("AccountService/CountKeys")
 
 
+def grants(user, key):
+    named = {"key_id": key["key_id"]}
+    request = {
+        **named,
+        "grantee": {"user_id": "somebody"},
+        "operations": ["GRANT_OPERATION_DECRYPT_DATAKEY", "GRANT_OPERATION_RETIRE_GRANT"],
+    }
+    for end in ["RetireGrant", "RevokeGrant"]:
+        grant = user.call("GrantService/CreateGrant", request)["grant"]
+        assert user.call("GrantService/ListGrants", named) == {"grants": [grant], "total": 1}
+        assert grant in user.call("GrantService/ListRetirableGrants")["grants"]
+        user.call(f"GrantService/{end}", {**named, "grant_id": grant["grant_id"]})
+        assert user.call("GrantService/ListGrants", named) == {}
+
+
 def root_keys(operator):
     assert operator.call("OperatorService/DescribeRoot")["token_generations"]
     parts = operator.stream("OperatorService/BackUp", [{}])
@@ -322,6 +337,7 @@ def main(path):
     account(admin)
     aliases(admin, key)
     tags(admin, key)
+    grants(admin, key)
     clock(operator)
     root_keys(operator)
     named = set(admin.methods())

@@ -8,6 +8,7 @@ mod data_key;
 mod destroyed;
 mod dev;
 mod encryption;
+mod grant;
 mod hsm;
 mod import;
 mod input;
@@ -59,6 +60,9 @@ enum Command {
     /// A destruction is final when the root keys that wrapped the material are destroyed, too: until then, who has the
     /// token and an old backup can open it. `dewctl root rotate` ends that.
     Destroyed,
+    /// Grants of keys to users and accounts: kept and listed, not consulted yet
+    #[command(subcommand)]
+    Grant(grant::GrantCommand),
     /// Data keys: make, seal, open
     #[command(subcommand)]
     DataKey(data_key::DataKeyCommand),
@@ -113,6 +117,7 @@ fn main() -> ExitCode {
         Command::Tag(command) => block_on(tag::run(command, connection, as_json)),
         Command::Rotation(command) => block_on(rotation::run(command, connection, as_json)),
         Command::Campaign(command) => block_on(campaign::run(command, connection, as_json)),
+        Command::Grant(command) => block_on(grant::run(command, connection, as_json)),
         Command::DataKey(command) => block_on(data_key::run(command, connection, as_json)),
         Command::Encrypt(options) => block_on(encryption::encrypt(options, connection, as_json)),
         Command::Decrypt(options) => block_on(encryption::decrypt(options, connection, as_json)),

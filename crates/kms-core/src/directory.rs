@@ -14,7 +14,6 @@
 //! | `g/` key id | how many grants the key has |
 //! | `n/` grant id (hex) | id of the grant's key |
 //! | `p/` `u` or `a` `/` user or account | how many grants it holds |
-//! | `p/` `u` or `a` `/` user or account `/h/` key id `/` grant id (hex) | what the grant that it holds allows |
 //! | `p/` `u` or `a` `/` user or account `/r/` region `/` key id `/` grant id (hex) | nothing: a grant that it may retire |
 //! | `y/` account `/` region `/k/` hash of a tag's key, key id | nothing: the keys with such a tag |
 //! | `y/` account `/` region `/v/` hashes of a tag's key and value, key id | the tag |

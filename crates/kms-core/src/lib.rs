@@ -12,6 +12,7 @@ mod directory;
 mod draft;
 mod due;
 pub mod error;
+pub mod grant;
 pub mod identity;
 mod import;
 mod index;

@@ -6,10 +6,11 @@ use kms_audit::FileLog;
 use kms_proto::v1::{
     account_service_server::AccountServiceServer, alias_service_server::AliasServiceServer,
     campaign_service_server::CampaignServiceServer, data_key_service_server::DataKeyServiceServer,
-    encryption_service_server::EncryptionServiceServer, import_service_server::ImportServiceServer,
-    key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
-    operator_service_server::OperatorServiceServer, rotation_service_server::RotationServiceServer,
-    signing_service_server::SigningServiceServer, tag_service_server::TagServiceServer,
+    encryption_service_server::EncryptionServiceServer, grant_service_server::GrantServiceServer,
+    import_service_server::ImportServiceServer, key_service_server::KeyServiceServer,
+    keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
+    rotation_service_server::RotationServiceServer, signing_service_server::SigningServiceServer,
+    tag_service_server::TagServiceServer,
 };
 use tokio::{
     sync::watch,
@@ -25,7 +26,7 @@ pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the HSM and the store may take to prove that they work.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// What health checking answers for: all of it, and each service.
-const HEALTH_NAMES: [&str; 13] = [
+const HEALTH_NAMES: [&str; 14] = [
     "",
     KeyServiceServer::<Grpc>::NAME,
     AliasServiceServer::<Grpc>::NAME,
@@ -33,6 +34,7 @@ const HEALTH_NAMES: [&str; 13] = [
     DataKeyServiceServer::<Grpc>::NAME,
     EncryptionServiceServer::<Grpc>::NAME,
     SigningServiceServer::<Grpc>::NAME,
+    GrantServiceServer::<Grpc>::NAME,
     ImportServiceServer::<Grpc>::NAME,
     KeystoreServiceServer::<Grpc>::NAME,
     RotationServiceServer::<Grpc>::NAME,

@@ -30,6 +30,10 @@ impl IdempotencyToken {
             Err(Error::invalid(Field::IdempotencyToken, "must be at most 64 printable ASCII characters"))
         }
     }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// Makes a custom key in the caller's project.

@@ -7,21 +7,24 @@
 use std::sync::Arc;
 
 use crate::{
-    directory::{Directory, grants_prefix},
+    directory::{Directory, Stored, grants_prefix},
     draft::Draft,
     due::DueEntry,
     error::Error,
+    grant::Grant,
+    key::KeyId,
     operation::OperationName,
     ops::{
         OwnOperation, Planned, Prepared,
         due_key::{DueKey, due_key},
+        granting::{GrantChange, remove_grants},
         manage::plan,
     },
-    ports::Mutation,
+    ports::{Mutation, StoreKey, Versioned},
 };
 
-/// How many grants one step deletes.
-const GRANTS_PER_STEP: usize = 50;
+/// How many grants one step deletes: each has up to six entries, and a transaction bears a hundred.
+const GRANTS_PER_STEP: usize = 12;
 
 /// One step of the destruction of a key.
 #[derive(Debug, Clone, Copy)]
@@ -58,9 +61,30 @@ impl OwnOperation for DestroyKey {
             Destruction::Ended
         } else {
             draft.cause("GRANTS_DELETED");
-            change.mutations.extend(grants.into_iter().map(|(path, _)| Mutation::Delete(path)));
+            let GrantChange { conditions, mutations } = removal(directory, record.id, grants).await?;
+            change.conditions.extend(conditions);
+            change.mutations.extend(mutations);
             Destruction::GoesOn
         };
         Ok(Prepared::Change(Planned::Ready(plan(directory, change, &record, ended)?)))
     }
+}
+
+/// The change that removes these grants of a key. One that is not authentic goes by itself: it leads to nothing, and
+/// must not keep the key from its end.
+async fn removal(
+    directory: &Directory,
+    key: KeyId,
+    grants: Vec<(StoreKey, Versioned)>,
+) -> Result<GrantChange, Error> {
+    let (mut authentic, mut others) = (Vec::new(), Vec::new());
+    for (path, Versioned { revision, value }) in grants {
+        match directory.open::<Grant>(&path, &value) {
+            Ok(value) => authentic.push(Stored { revision, value }),
+            Err(_) => others.push(Mutation::Delete(path)),
+        }
+    }
+    let mut change = remove_grants(directory, key, &authentic).await?;
+    change.mutations.extend(others);
+    Ok(change)
 }

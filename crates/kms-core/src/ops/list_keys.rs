@@ -68,6 +68,16 @@ impl PageToken {
         Ok(Some(Self { list, after: after.to_vec() }))
     }
 
+    /// Behind the entry `after` of an answer's one list, or of the second of two.
+    pub(crate) fn at(second: bool, after: &[u8]) -> Self {
+        Self { list: if second { List::Custom } else { List::Default }, after: after.to_vec() }
+    }
+
+    /// Whether it is in the second list, and the entry that it is behind.
+    pub(crate) fn place(&self) -> (bool, &[u8]) {
+        (self.list == List::Custom, &self.after)
+    }
+
     /// As text, opaque to the caller.
     pub fn encode(&self) -> String {
         let list = match self.list {

@@ -90,7 +90,8 @@ impl Service {
         let payload = self.directory.authentic(path, value)?;
         match path {
             [b'k', b'/', ..] => key_of(path, payload).map(|record| Content::Key(Box::new(record))),
-            [b'g', b'/', ..] => Ok(Content::Grant),
+            // What has a key's id and no more counts its grants.
+            [b'g', b'/', rest @ ..] if rest.len() > 16 => Ok(Content::Grant),
             _ => Ok(Content::Other),
         }
     }

@@ -5,24 +5,35 @@ use std::time::Duration;
 use futures_executor::block_on;
 use kms_core::{
     DueEntry, Error, Phase, Verdict,
+    grant::Principal,
+    identity::UserId,
     key::{KeyId, KeyState},
     operation::OperationName,
-    ops::{CancelKeyDeletion, DecryptDataKey, DescribeKey, KeySelector, PendingDays, ScheduleKeyDeletion},
-    ports::{MAX_MUTATIONS, StoreError},
+    ops::{
+        CancelKeyDeletion, CreateGrant, DecryptDataKey, DescribeKey, KeySelector, PendingDays,
+        ScheduleKeyDeletion,
+    },
+    ports::StoreError,
 };
 
-use crate::support::{World, alias, caller, context, create, finish, generate, key_path, now, owner, poll};
+use crate::support::{
+    World, alias, caller, context, create, finish, generate, grant, key_path, now, owner, poll,
+};
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A key whose deletion falls due in a week.
 fn doomed(world: &World, name: &str) -> KeyId {
     let key_id = world.key(&owner(), name).id;
+    doom(world, key_id);
+    key_id
+}
+
+fn doom(world: &World, key_id: KeyId) {
     let pending = PendingDays::parse(7).expect("a waiting time");
     world
         .run(&owner(), ScheduleKeyDeletion { key: key_id.into(), pending })
         .expect("it waits for nothing yet");
-    key_id
 }
 
 fn due(world: &World) -> Vec<DueEntry> {
@@ -149,28 +160,48 @@ fn an_entry_that_was_never_true_destroys_nothing() {
 #[test]
 fn the_grants_of_a_key_go_before_it_in_steps_that_the_store_bears() {
     let world = World::new();
-    let (key_id, other) = (doomed(&world, "key"), world.key(&owner(), "other").id);
-    let grant = |key: KeyId, number: u32| [b"g/", &key.as_bytes()[..], b"/", &number.to_be_bytes()].concat();
-    for number in 0..120 {
-        world.store.overwrite(&grant(key_id, number), vec![1]);
+    let key_id = world.key(&owner(), "key").id;
+    let other = world.key(&owner(), "other").id;
+    for number in 0..100 {
+        // Three may retire each: its creator, its own retiring principal, and its own grantee.
+        let grantee = Principal::user(&format!("grantee-{number}")).expect("a name");
+        let retiring_principal = UserId::parse(&format!("retirer-{number}"));
+        let granted = CreateGrant { grantee, retiring_principal, ..grant(key_id) };
+        world.run(&owner(), granted).expect("there is room for a hundred");
     }
-    world.store.overwrite(&grant(other, 0), vec![1]);
+    let kept = world.run(&owner(), grant(other)).expect("it is enabled");
+    doom(&world, key_id);
     world.clock.advance(WEEK);
     let commits = world.store.commits();
     assert_eq!(carry_out(&world), [Ok(())]);
-    assert_eq!(world.store.commits() - commits, 120_usize.div_ceil(MAX_MUTATIONS / 2) + 1);
+    assert_eq!(world.store.commits() - commits, 100_usize.div_ceil(12) + 1);
     assert!(is_destroyed(&world, key_id) && traces(&world, key_id).is_empty());
-    assert_eq!(world.store.under(b"g/").len(), 1, "another key's grant stays");
+    assert_eq!(world.grants_of(other), [kept.id], "another key's grant stays");
+    let entries = [("g/", 2), ("n/", 1), ("p/", 3)]; // each with a count
+    for (prefix, left) in entries {
+        assert_eq!(world.store.under(prefix.as_bytes()).len(), left, "{prefix}");
+    }
+}
+
+#[test]
+fn a_grant_that_is_not_authentic_does_not_keep_its_key_from_the_end() {
+    let world = World::new();
+    let key_id = doomed(&world, "key");
+    world.store.overwrite(&[b"g/", &key_id.as_bytes()[..], b"/?"].concat(), vec![1]);
+    world.clock.advance(WEEK);
+    assert_eq!(carry_out(&world), [Ok(())]);
+    assert!(is_destroyed(&world, key_id) && traces(&world, key_id).is_empty());
 }
 
 #[test]
 fn a_crash_at_any_step_leaves_what_the_next_start_finishes() {
     for crash_before in 0..4 {
         let world = World::new();
-        let key_id = doomed(&world, "key");
-        for number in 0..80_u8 {
-            world.store.overwrite(&[b"g/", &key_id.as_bytes()[..], b"/", &[number]].concat(), vec![1]);
+        let key_id = world.key(&owner(), "key").id;
+        for _ in 0..20 {
+            world.run(&owner(), grant(key_id)).expect("it is enabled");
         }
+        doom(&world, key_id);
         world.clock.advance(WEEK);
         let mut dying = Box::pin(world.service.carry_out(due(&world)[0]));
         // Three steps: each has an intent and an outcome in the log. It dies when one of these is held.

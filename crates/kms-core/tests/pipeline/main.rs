@@ -10,6 +10,7 @@ mod copying;
 mod data;
 mod destruction;
 mod due;
+mod grants;
 mod import;
 mod in_hsm;
 mod isolation;

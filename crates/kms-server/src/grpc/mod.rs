@@ -7,6 +7,7 @@ pub(crate) mod convert;
 mod data_keys;
 mod dev;
 mod encryption;
+mod grants;
 mod import;
 mod key_rotation;
 mod keys;
@@ -23,10 +24,10 @@ use kms_proto::v1::{
     self, account_service_server::AccountServiceServer, alias_service_server::AliasServiceServer,
     campaign_service_server::CampaignServiceServer, data_key_service_server::DataKeyServiceServer,
     dev_service_server::DevServiceServer, encryption_service_server::EncryptionServiceServer,
-    import_service_server::ImportServiceServer, key_service_server::KeyServiceServer,
-    keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
-    rotation_service_server::RotationServiceServer, signing_service_server::SigningServiceServer,
-    tag_service_server::TagServiceServer,
+    grant_service_server::GrantServiceServer, import_service_server::ImportServiceServer,
+    key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
+    operator_service_server::OperatorServiceServer, rotation_service_server::RotationServiceServer,
+    signing_service_server::SigningServiceServer, tag_service_server::TagServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap, service::Routes};
 use uuid::Uuid;
@@ -64,6 +65,7 @@ pub(crate) fn routes(gate: Arc<Gate>) -> Routes {
         TagServiceServer,
         DataKeyServiceServer,
         EncryptionServiceServer,
+        GrantServiceServer,
         ImportServiceServer,
         KeystoreServiceServer,
         SigningServiceServer,

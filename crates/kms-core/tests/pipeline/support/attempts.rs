@@ -3,20 +3,22 @@
 use kms_core::{
     Error, SecretBytes,
     context::EncryptionContext,
+    grant::{GrantId, GrantName, GrantOperation, GrantOperations, Principal},
     identity::Caller,
     key::{KeyId, KeySpec},
     operation::OperationName,
     ops::{
         Alias, AssociateAlias, BatchCreateTags, BatchDeleteTags, BatchSize, CancelKeyDeletion, CountKeys,
-        CreateAlias, CreateTag, DataKeyPairSpec, DecryptData, DecryptDataKey, DeleteAlias, DeleteKeystore,
-        DeleteTag, DescribeKey, DescribeKeyUsage, DescribeKeystore, DescribeQuotas, Description, DisableKey,
-        DisableKeyRotation, DisableKeystore, EnableKey, EnableKeyRotation, EnableKeystore, EncryptData,
-        EncryptDataKey, EncryptionAlgorithm, FurtherAlias, GenerateDataKeyPair,
+        CreateAlias, CreateGrant, CreateTag, DataKeyPairSpec, DecryptData, DecryptDataKey, DeleteAlias,
+        DeleteKeystore, DeleteTag, DescribeKey, DescribeKeyUsage, DescribeKeystore, DescribeQuotas,
+        Description, DisableKey, DisableKeyRotation, DisableKeystore, EnableKey, EnableKeyRotation,
+        EnableKeystore, EncryptData, EncryptDataKey, EncryptionAlgorithm, FurtherAlias, GenerateDataKeyPair,
         GenerateDataKeyWithoutPlaintext, GenerateDataKeys, GenerateRandom, GetCampaign, GetRotationStatus,
-        KeySelector, ListAliases, ListCampaigns, ListKeys, ListKeysByTags, ListKeystores, ListProjectTags,
-        ListTags, ListWindow, Operation, PageSize, PendingDays, ReEncrypt, Rewrap, RotateKeyOnDemand,
-        RotationInterval, ScheduleKeyDeletion, StartCampaign, TagKey, Tags, UpdateKeyAlias,
-        UpdateKeyDescription, UpdateRotationInterval,
+        KeySelector, ListAliases, ListCampaigns, ListGrants, ListKeys, ListKeysByTags, ListKeystores,
+        ListProjectTags, ListRetirableGrants, ListTags, ListWindow, Operation, PageSize, PendingDays,
+        ReEncrypt, RetireGrant, RevokeGrant, Rewrap, RotateKeyOnDemand, RotationInterval,
+        ScheduleKeyDeletion, StartCampaign, TagKey, Tags, UpdateKeyAlias, UpdateKeyDescription,
+        UpdateRotationInterval,
     },
 };
 
@@ -42,16 +44,8 @@ pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
     OperationName::RestoreBackup,
 ];
 /// Operations that are named but not built.
-pub(crate) const NOT_BUILT_YET: &[OperationName] = &[
-    OperationName::CreateGrant,
-    OperationName::ListGrants,
-    OperationName::ListRetirableGrants,
-    OperationName::RetireGrant,
-    OperationName::RevokeGrant,
-    OperationName::ReplicateKey,
-    OperationName::UpdatePrimaryRegion,
-    OperationName::ListSupportedRegions,
-];
+pub(crate) const NOT_BUILT_YET: &[OperationName] =
+    &[OperationName::ReplicateKey, OperationName::UpdatePrimaryRegion, OperationName::ListSupportedRegions];
 
 /// Operations on keys that do not seal: `signing.rs` tries them.
 pub(crate) const ON_OTHER_KEYS: &[OperationName] = &[
@@ -91,6 +85,16 @@ impl Attempt {
         self
     }
 
+    /// One on the key's first grant, or on one that does not exist.
+    fn on_grant<O: Operation>(key: KeyId, operation: impl Fn(GrantId) -> O + 'static) -> Self {
+        let run = move |world: &World, caller: &Caller| {
+            let grant_id = world.grants_of(key).first().copied();
+            let unknown = || GrantId::parse(&"0".repeat(64)).expect("an id");
+            world.run(caller, operation(grant_id.unwrap_or_else(unknown))).map(drop)
+        };
+        Self { name: O::NAME, run: Box::new(run), first: Vec::new() }
+    }
+
     /// Does to the enabled key what the operation needs to succeed.
     pub(crate) fn prepare(&self, world: &World, caller: &Caller) {
         for run in &self.first {
@@ -107,7 +111,7 @@ impl Attempt {
         use OperationName::{
             CountKeys, CreateKey, CreateKeystore, DeleteKeystore, DescribeKeystore, DescribeQuotas,
             DisableKeystore, EnableKeystore, GenerateRandom, ListKeys, ListKeysByTags, ListKeystores,
-            ListProjectTags,
+            ListProjectTags, ListRetirableGrants,
         };
         !matches!(
             self.name,
@@ -124,6 +128,7 @@ impl Attempt {
                 | ListKeystores
                 | ListProjectTags
                 | ListKeysByTags
+                | ListRetirableGrants
         )
     }
 
@@ -173,6 +178,19 @@ pub(crate) fn decrypt_data(ciphertext: &[u8], context: EncryptionContext) -> Res
     DecryptData::new(ciphertext, None, EncryptionAlgorithm::SymmetricDefault, context)
 }
 
+/// Lets another account use a key.
+pub(crate) fn grant(key: KeyId) -> CreateGrant {
+    let operations = GrantOperations::parse([GrantOperation::EncryptDatakey, GrantOperation::RetireGrant]);
+    CreateGrant {
+        key: key.into(),
+        grantee: Principal::account("zeta").expect("an account"),
+        operations: operations.expect("two operations"),
+        name: GrantName::default(),
+        retiring_principal: None,
+        idempotency_token: None,
+    }
+}
+
 /// All operations on an enabled key, in an order in which its owner succeeds with each. `sealed` was sealed by the
 /// key.
 #[allow(clippy::too_many_lines, reason = "one line for each operation")]
@@ -198,6 +216,14 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         Attempt::of(create("another")),
         Attempt::of(DescribeKey { key: key.clone() }),
         Attempt::of(ListKeys { size, token: None, state: None, spec: None }),
+        Attempt::of(grant(key_id)),
+        Attempt::of(ListGrants { key: key.clone(), size, token: None }),
+        Attempt::of(ListRetirableGrants { size, token: None }),
+        Attempt::on_grant(key_id, move |grant_id| RetireGrant { key: key_id.into(), grant_id })
+            .after(grant(key_id)),
+        Attempt::of(grant(key_id)),
+        Attempt::on_grant(key_id, move |grant_id| RevokeGrant { key: key_id.into(), grant_id })
+            .after(grant(key_id)),
         Attempt::of(DisableKey { key: key_id.into() }),
         Attempt::of(EnableKey { key: key_id.into() }),
         Attempt::of(UpdateKeyAlias { key: key_id.into(), alias }),
@@ -273,6 +299,13 @@ pub(crate) fn further(alias: &str) -> FurtherAlias {
 }
 
 impl World {
+    /// The ids of all grants of a key, as the store has them.
+    pub(crate) fn grants_of(&self, key: KeyId) -> Vec<GrantId> {
+        let prefix = [b"g/", &key.as_bytes()[..], b"/"].concat();
+        let id = |path: &[u8]| GrantId::parse(std::str::from_utf8(&path[prefix.len()..]).expect("hex"));
+        self.store.under(&prefix).iter().map(|(path, _)| id(path).expect("an id")).collect()
+    }
+
     /// A key of `caller` and all operations on it.
     pub(crate) fn key_with_attempts(&self, caller: &Caller) -> (KeyId, Vec<Attempt>) {
         let key = self.key(caller, "key").id;

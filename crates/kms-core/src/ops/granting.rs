@@ -1,0 +1,162 @@
+//! What the operations on grants share: where grants and their entries lie, how they are put and removed.
+//!
+//! All grants of a key are counted in one value. Whatever makes or removes one of them names the revision of that
+//! count, so two changes of the same key's grants never pass each other by.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    directory::{Directory, Stored, grants_prefix},
+    error::Error,
+    grant::{Grant, GrantId, Principal},
+    identity::Region,
+    key::KeyId,
+    ports::{Condition, Mutation, Revision, StoreKey},
+    service::Scope,
+};
+
+/// What a change of grants needs and does.
+#[derive(Default)]
+pub(crate) struct GrantChange {
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) mutations: Vec<Mutation>,
+}
+
+/// How many grants there are of a kind.
+pub(crate) struct Count {
+    path: StoreKey,
+    revision: Option<Revision>,
+    /// How many.
+    pub(crate) used: u64,
+}
+
+impl Count {
+    async fn read(directory: &Directory, path: StoreKey) -> Result<Self, Error> {
+        let stored: Option<Stored<u64>> = directory.read(path.clone()).await?;
+        let (revision, used) = stored.map_or((None, 0), |stored| (Some(stored.revision), stored.value));
+        Ok(Self { path, revision, used })
+    }
+
+    /// Of a key.
+    pub(crate) async fn of_key(directory: &Directory, id: KeyId) -> Result<Self, Error> {
+        Self::read(directory, count_path(id)).await
+    }
+
+    /// That a user or an account holds.
+    pub(crate) async fn held(directory: &Directory, grantee: &Principal) -> Result<Self, Error> {
+        Self::read(directory, held_path(grantee)).await
+    }
+
+    /// Makes it `now`, if nobody has changed it meanwhile.
+    fn becomes(self, now: u64, directory: &Directory, change: &mut GrantChange) -> Result<(), Error> {
+        change.conditions.push(match self.revision {
+            Some(revision) => Condition::Revision(self.path.clone(), revision),
+            None => Condition::Absent(self.path.clone()),
+        });
+        change.mutations.push(match now {
+            0 => Mutation::Delete(self.path),
+            now => directory.put(self.path, &now)?,
+        });
+        Ok(())
+    }
+}
+
+/// Puts a new grant of which both counts were read.
+pub(crate) fn put_grant(
+    directory: &Directory,
+    grant: &Grant,
+    (of_key, held): (Count, Count),
+) -> Result<GrantChange, Error> {
+    let mut change = GrantChange::default();
+    for count in [of_key, held] {
+        let more = count.used.saturating_add(1);
+        count.becomes(more, directory, &mut change)?;
+    }
+    let path = grant_path(grant.key_id, grant.id);
+    change.conditions.push(Condition::Absent(path.clone()));
+    change.mutations.push(directory.put(path, grant)?);
+    change.mutations.push(directory.put(place_path(grant.id), &grant.key_id)?);
+    for retirer in grant.retirers() {
+        change.mutations.push(directory.put(retirable_path(&retirer, grant), &())?);
+    }
+    Ok(change)
+}
+
+/// Removes grants of one key, and everything that follows from them.
+pub(crate) async fn remove_grants(
+    directory: &Directory,
+    key: KeyId,
+    grants: &[Stored<Grant>],
+) -> Result<GrantChange, Error> {
+    let mut change = GrantChange::default();
+    let mut held: BTreeMap<&Principal, u64> = BTreeMap::new();
+    for Stored { revision, value: grant } in grants {
+        let path = grant_path(key, grant.id);
+        change.conditions.push(Condition::Revision(path.clone(), *revision));
+        change.mutations.extend([path, place_path(grant.id)].map(Mutation::Delete));
+        let retirers = grant.retirers();
+        let entries = retirers.iter().map(|retirer| retirable_path(retirer, grant));
+        change.mutations.extend(entries.map(Mutation::Delete));
+        let of_grantee = held.entry(&grant.grantee).or_default();
+        *of_grantee = of_grantee.saturating_add(1);
+    }
+    let mut counts = Vec::new();
+    for (grantee, removed) in held {
+        counts.push((Count::held(directory, grantee).await?, removed));
+    }
+    counts.push((Count::of_key(directory, key).await?, u64::try_from(grants.len()).unwrap_or(u64::MAX)));
+    for (count, removed) in counts {
+        let left = count.used.saturating_sub(removed);
+        count.becomes(left, directory, &mut change)?;
+    }
+    Ok(change)
+}
+
+/// The grant of this key with this id.
+pub(crate) async fn grant(
+    directory: &Directory,
+    key: KeyId,
+    id: GrantId,
+) -> Result<Option<Stored<Grant>>, Error> {
+    directory.read(grant_path(key, id)).await
+}
+
+/// Why a key has no grant of this id: another key that exists for the caller has it, or none.
+pub(crate) async fn absence(scope: &Scope<'_>, id: GrantId) -> Result<Error, Error> {
+    let directory = scope.directory();
+    let Some(place) = directory.read::<KeyId>(place_path(id)).await? else { return Ok(Error::GrantNotFound) };
+    let other = directory.key(place.value).await?;
+    let known = other.is_some_and(|key| key.value.exists_for(scope.caller(), scope.now));
+    Ok(if known { Error::GrantMismatch } else { Error::GrantNotFound })
+}
+
+pub(crate) fn grant_path(key: KeyId, id: GrantId) -> StoreKey {
+    [&grants_prefix(key)[..], id.to_string().as_bytes()].concat()
+}
+
+/// Where the id of a grant leads to its key.
+pub(crate) fn place_path(id: GrantId) -> StoreKey {
+    format!("n/{id}").into_bytes()
+}
+
+fn count_path(key: KeyId) -> StoreKey {
+    [b"g/", &key.as_bytes()[..]].concat()
+}
+
+fn held_path(grantee: &Principal) -> StoreKey {
+    match grantee {
+        Principal::User(user) => format!("p/u/{user}"),
+        Principal::Account(account) => format!("p/a/{account}"),
+    }
+    .into_bytes()
+}
+
+/// All grants of a region's keys that `retirer` may give up are listed under this prefix.
+pub(crate) fn retirable_prefix(retirer: &Principal, region: &Region) -> StoreKey {
+    [&held_path(retirer)[..], format!("/r/{region}/").as_bytes()].concat()
+}
+
+fn retirable_path(retirer: &Principal, grant: &Grant) -> StoreKey {
+    let prefix = retirable_prefix(retirer, &grant.region);
+    [&prefix[..], grant.key_id.as_bytes(), b"/", grant.id.to_string().as_bytes()].concat()
+}
