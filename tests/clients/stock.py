@@ -286,9 +286,9 @@ def tags(user, key):
     assert "tags" not in left
 
 
-def account(user):
-    quotas = user.call("AccountService/DescribeQuotas")
-    assert quotas, "quotas are told"
+def quotas(user):
+    told = user.call("AccountService/DescribeQuotas")
+    assert told, "quotas are told"
     user.call("AccountService/CountKeys")
 
 
@@ -334,7 +334,7 @@ def main(path):
     signing(admin)
     imports(admin)
     keystores(admin)
-    account(admin)
+    quotas(admin)
     aliases(admin, key)
     tags(admin, key)
     grants(admin, key)

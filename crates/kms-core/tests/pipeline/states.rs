@@ -40,7 +40,8 @@ fn key_in(world: &World, state: KeyState, number: usize) -> Option<(KeyId, Attem
         let ciphertext = as_if_sealed_by(world, key_id);
         world.run(&owner(), create_keystore(VAULT)).expect("the token is free");
         let attempt = attempts(key_id, &Sealed::forged(ciphertext)).into_iter().nth(number)?;
-        if !matches!(states::effect(attempt.name, state), Some(Effect::Refused(_))) {
+        let refused = matches!(states::effect(attempt.name, state), Some(Effect::Refused(_)));
+        if !refused && !removes_grant(attempt.name) {
             attempt.prepare(world, &owner());
         }
         return Some((key_id, attempt));
