@@ -75,3 +75,33 @@ fn refusals_say_what_to_do() {
         assert!(script.code == Some(0) && script.stdout.contains("schedule-deletion"), "{shell}");
     }
 }
+
+#[test]
+fn keys_sign_and_authenticate_by_commands() {
+    let dev = Dev::start();
+    dev.ctl(&["key", "create", "signer", "--spec", "EC_P256"]);
+    let message = ["--algorithm", "ECDSA_SHA_256", "--base64", "bWVzc2FnZQ=="];
+    let signed = dev.ctl(&[&["--json", "sign", "signer"], &message[..]].concat()).json();
+    let signature = signed["signature"].as_str().expect("text");
+    let verify = |algorithm: &[&str]| {
+        let given = ["--json", "verify", "signer", "--signature", signature];
+        dev.ctl(&[&given[..], algorithm].concat()).json()["valid"].clone()
+    };
+    assert_eq!(verify(&message), true);
+    assert_eq!(verify(&["--algorithm", "ECDSA_SHA_256", "--base64", "YW5vdGhlcg=="]), false);
+    let public = dev.ctl(&["--json", "public-key", "signer"]).json();
+    assert!(public["public_key"].as_str().is_some_and(|pem| pem.starts_with("-----BEGIN PUBLIC KEY-----")));
+
+    dev.ctl(&["key", "create", "mac", "--spec", "HMAC_256"]);
+    let message = ["mac", "--algorithm", "HMAC_SHA_256", "--base64", "bWVzc2FnZQ=="];
+    let mac = dev.ctl(&[&["--json", "mac"], &message[..]].concat()).json();
+    let mac = mac["mac"].as_str().expect("text");
+    let checked = dev.ctl(&[&["--json", "verify-mac", "--mac", mac], &message[..]].concat()).json();
+    assert_eq!(checked["valid"], true);
+    assert_eq!(
+        dev.ctl(&[&["sign", "mac"], &["--algorithm", "ECDSA_SHA_256", "--base64", "AA=="][..]].concat()).code,
+        Some(1)
+    );
+    let quotas = dev.ctl(&["--json", "quotas"]).json();
+    assert_eq!((&quotas[0]["quota"], &quotas[0]["used"]), (&"CUSTOM_KEYS".into(), &2.into()));
+}

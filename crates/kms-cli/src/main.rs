@@ -1,5 +1,6 @@
 //! The `dewctl` command: every operation of the service, and what operators do.
 
+mod account;
 mod alias;
 mod backup;
 mod campaign;
@@ -18,6 +19,7 @@ mod moment;
 mod output;
 mod root;
 mod rotation;
+mod signing;
 mod tag;
 
 use std::process::ExitCode;
@@ -70,6 +72,20 @@ enum Command {
     Encrypt(encryption::EncryptOptions),
     /// Decrypt small data
     Decrypt(encryption::DecryptOptions),
+    /// Sign a message
+    Sign(signing::SignOptions),
+    /// Check a signature
+    Verify(signing::VerifyOptions),
+    /// Show the public half of a key pair
+    PublicKey(signing::PublicKeyOptions),
+    /// Compute a message authentication code
+    Mac(signing::MacOptions),
+    /// Check a message authentication code
+    VerifyMac(signing::VerifyMacOptions),
+    /// Agree on a secret with another key pair
+    Derive(signing::DeriveOptions),
+    /// What the account may have in the region, and has
+    Quotas,
     /// Key material from outside
     #[command(subcommand)]
     Import(import::ImportCommand),
@@ -120,6 +136,13 @@ fn main() -> ExitCode {
         Command::Grant(command) => block_on(grant::run(command, connection, as_json)),
         Command::DataKey(command) => block_on(data_key::run(command, connection, as_json)),
         Command::Encrypt(options) => block_on(encryption::encrypt(options, connection, as_json)),
+        Command::Sign(options) => block_on(signing::sign(options, connection, as_json)),
+        Command::Verify(options) => block_on(signing::verify(options, connection, as_json)),
+        Command::PublicKey(options) => block_on(signing::public_key(options, connection, as_json)),
+        Command::Mac(options) => block_on(signing::mac(options, connection, as_json)),
+        Command::VerifyMac(options) => block_on(signing::verify_mac(options, connection, as_json)),
+        Command::Derive(options) => block_on(signing::derive(options, connection, as_json)),
+        Command::Quotas => block_on(account::quotas(connection, as_json)),
         Command::Decrypt(options) => block_on(encryption::decrypt(options, connection, as_json)),
         Command::Import(command) => block_on(import::run(command, connection, as_json)),
         Command::Keystore(command) => block_on(keystore::run(command, connection, as_json)),
