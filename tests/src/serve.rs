@@ -88,7 +88,11 @@ impl Serve {
         Self::prepare_in_on(Module::chosen(), path, hsm)
     }
 
-    fn prepare_in_on(module: Module, path: PathBuf, hsm: &str) -> Self {
+    /// The same on a token of this module.
+    ///
+    /// # Panics
+    /// If they cannot be made.
+    pub fn prepare_in_on(module: Module, path: PathBuf, hsm: &str) -> Self {
         fs::create_dir_all(path.join("data")).expect("a directory");
         let authority = Authority::new(&path, "test");
         let token = module.token(&path.join("token"), "dewpoint");

@@ -73,7 +73,7 @@ fn on_a_copy_of_the_token(source: &Serve, directory: &Path, engine: &str) -> Ser
             fs::write(entry.path(), text.replace(from, to)).expect("writable");
         }
     }
-    let serve = Serve::prepare_in(directory.to_owned(), IN_HSM);
+    let serve = Serve::prepare_in_on(Module::SoftHsm2, directory.to_owned(), IN_HSM);
     serve.choose_store(engine);
     serve
 }
