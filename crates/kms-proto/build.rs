@@ -6,7 +6,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: [&str; 12] = [
+const CONTRACT: [&str; 13] = [
     "../../proto/kms/v1/account.proto",
     "../../proto/kms/v1/aliases.proto",
     "../../proto/kms/v1/campaign.proto",
@@ -16,6 +16,7 @@ const CONTRACT: [&str; 12] = [
     "../../proto/kms/v1/kms.proto",
     "../../proto/kms/v1/keystores.proto",
     "../../proto/kms/v1/operator.proto",
+    "../../proto/kms/v1/replication.proto",
     "../../proto/kms/v1/rotation.proto",
     "../../proto/kms/v1/signing.proto",
     "../../proto/kms/v1/tags.proto",

@@ -307,6 +307,17 @@ def grants(user, key):
         assert user.call("GrantService/ListGrants", named) == {}
 
 
+def replicas(user, key):
+    regions = user.call("ReplicationService/ListSupportedRegions")["regions"]
+    other = next(region for region in regions if region != key["region"])
+    request = {"key_id": key["key_id"], "replica_region": other, "alias": "stock/replica"}
+    replica = user.call("ReplicationService/ReplicateKey", request)["key"]
+    assert (replica["region"], replica["primary_key_id"]) == (other, key["key_id"])
+    by_id = {"key_id": key["key_id"], "primary_region": other}
+    former = user.call("ReplicationService/UpdatePrimaryRegion", by_id)["key"]
+    assert (former["key_id"], former["primary_key_id"]) == (key["key_id"], replica["key_id"])
+
+
 def root_keys(operator):
     assert operator.call("OperatorService/DescribeRoot")["token_generations"]
     parts = operator.stream("OperatorService/BackUp", [{}])
@@ -338,6 +349,7 @@ def main(path):
     aliases(admin, key)
     tags(admin, key)
     grants(admin, key)
+    replicas(admin, key)
     clock(operator)
     root_keys(operator)
     named = set(admin.methods())

@@ -22,6 +22,7 @@ mod wait;
 pub use authority::{Authority, Validity, expired, valid};
 pub use calls::{Clients, Identity, by_alias, by_id, by_service, reason, reflected};
 pub use description::{Account, Description, User};
+pub use dewctl::Ended;
 pub use dewpoint_test_tokens::{Module, inject};
 pub use log::{all_changes_ended, check_log, records, records_of};
 pub use openssl::Openssl;

@@ -218,6 +218,9 @@ pub(crate) fn described(key: &Key) -> Value {
         "rotation_enabled": key.rotation_enabled,
         "material_expires_at": at(key.material_expires_at.as_ref()),
         "primary_key_id": key.primary_key_id,
+        "replicas": key.replicas.iter().map(|replica| {
+            json!({ "region": replica.region, "key_id": replica.key_id })
+        }).collect::<Vec<_>>(),
         "tags": key.tags,
         "protection": protection,
     })

@@ -17,6 +17,7 @@ mod key;
 mod keystore;
 mod moment;
 mod output;
+mod replica;
 mod root;
 mod rotation;
 mod signing;
@@ -95,6 +96,9 @@ enum Command {
     /// The rotation of master keys
     #[command(subcommand)]
     Rotation(rotation::RotationCommand),
+    /// Keys in other regions that share a key's material
+    #[command(subcommand)]
+    Replica(replica::ReplicaCommand),
     /// Move what older versions of a key sealed under the current one
     #[command(subcommand)]
     Campaign(campaign::CampaignCommand),
@@ -131,6 +135,7 @@ fn main() -> ExitCode {
         Command::Key(command) => block_on(key::run(command, connection, as_json)),
         Command::Alias(command) => block_on(alias::run(command, connection, as_json)),
         Command::Tag(command) => block_on(tag::run(command, connection, as_json)),
+        Command::Replica(command) => block_on(replica::run(command, connection, as_json)),
         Command::Rotation(command) => block_on(rotation::run(command, connection, as_json)),
         Command::Campaign(command) => block_on(campaign::run(command, connection, as_json)),
         Command::Grant(command) => block_on(grant::run(command, connection, as_json)),

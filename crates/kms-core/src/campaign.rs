@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Timestamp,
     identity::UserId,
-    key::{KeyId, KeyVersion},
+    key::{KeyId, KeyRecord, KeyVersion},
     usage::KeyUse,
 };
 
@@ -32,14 +32,16 @@ pub struct VersionProgress {
     pub sealed: u64,
     /// How many different ones of them were moved.
     pub moved: u64,
-    /// Whether the log knows all that it sealed.
+    /// Whether the log knows all that it sealed. Never of a key that shares its material with other regions.
     pub is_known: bool,
 }
 
 impl VersionProgress {
-    pub(crate) fn of(version: &KeyVersion, usage: &KeyUse) -> Self {
+    pub(crate) fn of(record: &KeyRecord, version: &KeyVersion, usage: &KeyUse) -> Self {
         let used = usage.version(version.number);
-        let is_known = usage.unknown_before.is_none_or(|moment| version.created > moment);
+        // What other keys sealed with the same version, or moved, is not told apart.
+        let is_known = record.replication.is_none()
+            && usage.unknown_before.is_none_or(|moment| version.created > moment);
         Self { number: version.number, sealed: used.sealed(), moved: used.moved_out, is_known }
     }
 

@@ -17,7 +17,7 @@
 //! | `p/` `u` or `a` `/` user or account `/r/` region `/` key id `/` grant id (hex) | nothing: a grant that it may retire |
 //! | `y/` account `/` region `/k/` hash of a tag's key, key id | nothing: the keys with such a tag |
 //! | `y/` account `/` region `/v/` hashes of a tag's key and value, key id | the tag |
-//! | `r/` material id `/` region | id of the replica that is valid in the region |
+//! | `r/` material id `/` region | id of the key of the region, of those that share the material |
 //! | `o/` request id | the change's digest: the change is committed, its outcome perhaps not recorded |
 //! | `m/deployment` | which token this store belongs to |
 //! | `m/root` | the root keys: which generation wraps new keys, which ones may still be needed |
@@ -43,7 +43,7 @@ use crate::{
     error::Error,
     identity::{AccountId, Caller, KeystoreId, Region, ServiceName},
     index::entries,
-    key::{DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord},
+    key::{DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord, MaterialId},
     keystore::KeystoreRecord,
     ports::{Condition, KeyStore, Mac, Mutation, Revision, StoreError, StoreKey, Versioned},
     record::RequestId,
@@ -383,6 +383,10 @@ pub(crate) fn index_prefix(account: &AccountId, region: &Region) -> StoreKey {
 
 pub(crate) fn index_path(account: &AccountId, region: &Region, id: KeyId) -> StoreKey {
     [&index_prefix(account, region)[..], id.as_bytes()].concat()
+}
+
+pub(crate) fn replica_path(material: MaterialId, region: &Region) -> StoreKey {
+    [&b"r/"[..], material.as_bytes(), b"/", region.as_str().as_bytes()].concat()
 }
 
 pub(crate) fn token_path(caller: &Caller, token: &str) -> StoreKey {

@@ -114,6 +114,17 @@ impl Draft {
         self.record.key_version = version;
     }
 
+    /// Names the key that is made, and the one whose material it gets.
+    pub(crate) fn replica(&mut self, made: KeyId, source: KeyId) {
+        self.key(made, None);
+        self.record.source_key_id = Some(source);
+    }
+
+    /// The id that an earlier attempt of the same call named for the replica that it makes.
+    pub(crate) fn replica_id(&self) -> Option<KeyId> {
+        self.record.source_key_id.and(self.record.key_id)
+    }
+
     /// What a second draft of the same call needs to know of this one.
     pub(crate) fn outline(&self) -> Outline {
         Outline {

@@ -36,8 +36,11 @@ pub enum Field {
     MessageType,
     Offset,
     Origin,
+    PrimaryRegion,
     PublicKey,
     Region,
+    ReplicaProject,
+    ReplicaRegion,
     RetiringPrincipal,
     Signature,
     Tag,
@@ -63,6 +66,7 @@ pub enum Field {
 
 impl Field {
     /// The name in the gRPC contract.
+    #[allow(clippy::too_many_lines, reason = "one line for each field")]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Action => "action",
@@ -89,6 +93,9 @@ impl Field {
             Self::MessageType => "message_type",
             Self::Offset => "offset",
             Self::Origin => "origin",
+            Self::PrimaryRegion => "primary_region",
+            Self::ReplicaProject => "replica_project_id",
+            Self::ReplicaRegion => "replica_region",
             Self::PublicKey => "public_key",
             Self::Region => "region",
             Self::RetiringPrincipal => "retiring_principal",

@@ -1,6 +1,6 @@
 //! Who calls, and for whom.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, fmt, net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +82,8 @@ pub struct Caller {
     pub project: ProjectId,
     /// The project's region.
     pub region: Region,
+    /// All projects of the account, each with its region: where its keys can be.
+    pub projects: Arc<[(ProjectId, Region)]>,
     /// The service that made the call for the user, if one did.
     pub acting_service: Option<ServiceName>,
     /// What the user may do.
@@ -101,11 +103,31 @@ impl Caller {
             user: name,
             project: ProjectId(reserved.clone()),
             region: Region(reserved),
+            projects: Arc::new([]),
             acting_service: None,
             permissions: Permissions::OPERATOR,
             certificate,
             source,
         }
+    }
+}
+
+impl Caller {
+    /// The regions that the account has projects in, each once, in the order of their names.
+    pub fn regions(&self) -> BTreeSet<&Region> {
+        self.projects.iter().map(|(_, region)| region).collect()
+    }
+
+    /// The same caller in another of its account's projects. `None`: the account has no such project.
+    pub(crate) fn in_project(&self, project: &ProjectId) -> Option<Self> {
+        let (project, region) = self.projects.iter().find(|(known, _)| known == project)?;
+        Some(Self { project: project.clone(), region: region.clone(), ..self.clone() })
+    }
+
+    /// The same caller in the account's first project of another region. `None`: the account has none there.
+    pub(crate) fn in_region(&self, region: &Region) -> Option<Self> {
+        let (project, _) = self.projects.iter().find(|(_, known)| known == region)?;
+        self.in_project(project)
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    directory::{Directory, alias_path, destroyed_path, index_path},
+    directory::{Directory, alias_path, destroyed_path, index_path, replica_path},
     error::Error,
     identity::{AccountId, Region},
     key::{KeyId, KeyRecord},
@@ -36,6 +36,9 @@ pub(crate) fn entries(record: &KeyRecord) -> Result<BTreeMap<StoreKey, Vec<u8>>,
         entries.insert(alias_path(account, region, alias), id.clone());
     }
     entries.insert(index_path(account, region, record.id), nothing.clone());
+    if let Some(region) = record.shares_in() {
+        entries.insert(replica_path(record.material, region), id.clone());
+    }
     for (key, value) in &record.tags {
         entries.insert(with_id(&tag_key_prefix(account, region, key), record.id), nothing.clone());
         let pair = Directory::encode(&(key, value))?;

@@ -9,8 +9,8 @@ use kms_proto::v1::{
     encryption_service_server::EncryptionServiceServer, grant_service_server::GrantServiceServer,
     import_service_server::ImportServiceServer, key_service_server::KeyServiceServer,
     keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
-    rotation_service_server::RotationServiceServer, signing_service_server::SigningServiceServer,
-    tag_service_server::TagServiceServer,
+    replication_service_server::ReplicationServiceServer, rotation_service_server::RotationServiceServer,
+    signing_service_server::SigningServiceServer, tag_service_server::TagServiceServer,
 };
 use tokio::{
     sync::watch,
@@ -26,7 +26,7 @@ pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the HSM and the store may take to prove that they work.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// What health checking answers for: all of it, and each service.
-const HEALTH_NAMES: [&str; 14] = [
+const HEALTH_NAMES: [&str; 15] = [
     "",
     KeyServiceServer::<Grpc>::NAME,
     AliasServiceServer::<Grpc>::NAME,
@@ -38,6 +38,7 @@ const HEALTH_NAMES: [&str; 14] = [
     ImportServiceServer::<Grpc>::NAME,
     KeystoreServiceServer::<Grpc>::NAME,
     RotationServiceServer::<Grpc>::NAME,
+    ReplicationServiceServer::<Grpc>::NAME,
     CampaignServiceServer::<Grpc>::NAME,
     AccountServiceServer::<Grpc>::NAME,
     OperatorServiceServer::<Grpc>::NAME,

@@ -77,7 +77,7 @@ struct OperatorEntry {
 struct Account {
     id: AccountId,
     /// At least one; the first is the one that is meant when none is named.
-    projects: Vec<(ProjectId, Region)>,
+    projects: Arc<[(ProjectId, Region)]>,
 }
 
 #[derive(Debug)]
@@ -170,6 +170,7 @@ impl Identities {
             user: user_id.clone(),
             project: project.clone(),
             region: region.clone(),
+            projects: user.account.projects.clone(),
             acting_service,
             permissions: user.permissions,
             certificate: certificate.fingerprint,
@@ -231,7 +232,7 @@ fn account(entry: &AccountEntry, taken: &mut HashSet<ProjectId>) -> Result<Accou
     if projects.is_empty() {
         return Err(format!("account {id} ({}) has no project", entry.name));
     }
-    Ok(Account { id, projects })
+    Ok(Account { id, projects: projects.into() })
 }
 
 fn operators(entries: &[OperatorEntry]) -> Result<HashSet<UserId>, String> {

@@ -132,7 +132,8 @@ pub struct Import {
 }
 
 /// The keys that share one material: one for each region that the key was replicated to, the primary
-/// among them. Each of them holds the same list.
+/// among them. Each of them holds the same list and the same versions, and every change of either is one
+/// transaction over all of them. A key that shared once keeps this for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replication {
     /// The one that is managed.
@@ -156,7 +157,8 @@ pub struct Tombstone {
     /// When it was destroyed.
     pub at: Timestamp,
     /// The newest generation of the root key that wrapped any of its material: while one up to it lives, old
-    /// pages and backups can still be opened. 0: it never had any; the greatest number: it lay on a keystore's token.
+    /// pages and backups can still be opened. 0: it never had any; the greatest number: it lay on a keystore's token,
+    /// or keys of other regions went on with it.
     pub root_generation: u32,
 }
 
@@ -208,8 +210,9 @@ impl KeyRecord {
         let wrapping = self.versions.iter().map(|version| version.wrapped.root_generation).max();
         // Imported material that was deleted before: some generation up to the newest wrapped it.
         let deleted = self.import.is_some().then_some(newest_root);
-        // Nobody rotates the root key of a keystore: what it wrapped opens as long as its token lives.
-        let forever = self.keystore.is_some().then_some(u32::MAX);
+        // Nobody rotates the root key of a keystore: what it wrapped opens as long as its token lives. And material
+        // that other keys go on with is not gone.
+        let forever = (self.keystore.is_some() || self.has_left()).then_some(u32::MAX);
         let root_generation = wrapping.max(deleted).max(forever).unwrap_or(0);
         self.versions.clear();
         self.aliases.clear();
@@ -217,6 +220,22 @@ impl KeyRecord {
         self.description.clear();
         (self.deletion_due, self.rotation, self.import, self.replication) = (None, None, None, None);
         self.destroyed = Some(Tombstone { at, root_generation });
+    }
+
+    /// Whether it is managed at another key, whose material it shares.
+    pub fn is_replica(&self) -> bool {
+        self.replication.as_ref().is_some_and(|shared| shared.primary != self.id)
+    }
+
+    /// The region in which it is one of the keys that share its material.
+    pub(crate) fn shares_in(&self) -> Option<&Region> {
+        let members = self.replication.iter().flat_map(|shared| &shared.members);
+        members.into_iter().find(|member| member.key_id == self.id).map(|member| &member.region)
+    }
+
+    /// Whether it shared its material with keys that go on without it.
+    fn has_left(&self) -> bool {
+        self.replication.is_some() && self.shares_in().is_none()
     }
 
     /// Whether it has this name, as its first or as a further one.

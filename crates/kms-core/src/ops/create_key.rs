@@ -6,10 +6,10 @@ use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
 use crate::{
-    directory::{PutKey, TokenUse, absent, key_path, keystore_path, token_path},
+    directory::{Directory, PutKey, TokenUse, absent, key_path, keystore_path, token_path},
     draft::Draft,
     error::{Error, Field},
-    identity::{Caller, KeystoreId},
+    identity::{Caller, KeystoreId, Region},
     key::{KeyClass, KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage, MaterialId, Scheme},
     operation::OperationName,
     ops::{Alias, Description, Operation, Plan, Prepared, Tags, version_key::make_version},
@@ -34,6 +34,37 @@ impl IdempotencyToken {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// What remembers that the request with this digest made this key, and where.
+    pub(crate) fn used_for(
+        &self,
+        caller: &Caller,
+        request_digest: [u8; 32],
+        key_id: KeyId,
+    ) -> (StoreKey, TokenUse) {
+        (token_path(caller, &self.0), TokenUse { request_digest, key_id })
+    }
+}
+
+/// Lets `transaction` happen only if the token was not used yet, and remembers it.
+pub(crate) fn remember(
+    directory: &Directory,
+    (path, used): (StoreKey, TokenUse),
+    transaction: &mut Transaction,
+) -> Result<(), Error> {
+    transaction.conditions.push(absent(path.clone()));
+    transaction.mutations.push(directory.put(path, &used)?);
+    Ok(())
+}
+
+/// Tells requests apart that have the same token.
+pub(crate) fn digest_of<'a>(parts: impl IntoIterator<Item = &'a str>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
 }
 
 /// Makes a custom key in the caller's project.
@@ -101,7 +132,8 @@ impl Operation for CreateKey {
         let mut record = new_record(scope, draft, scope_of_key, alias, description, kind).await?;
         record.tags.clone_from(self.tags.pairs());
         record.keystore.clone_from(&self.keystore);
-        let token = self.token_use(caller, record.id);
+        let token = self.idempotency_token.as_ref();
+        let token = token.map(|token| token.used_for(caller, self.digest(), record.id));
         let (directory, scheme) = (scope.directory().clone(), self.scheme(scope));
         Ok(Prepared::change_by(self.keystore.clone(), move |session| {
             if let Some(keystore) = &keystore {
@@ -119,9 +151,8 @@ impl Operation for CreateKey {
                 let path = keystore_path(&keystore.value.id);
                 transaction.conditions.push(Condition::Revision(path, keystore.revision));
             }
-            if let Some((path, used)) = token {
-                transaction.conditions.push(absent(path.clone()));
-                transaction.mutations.push(directory.put(path, &used)?);
+            if let Some(token) = token {
+                remember(&directory, token, &mut transaction)?;
             }
             Ok(Plan { transaction, output: record, state_digest: digest, evict: None })
         }))
@@ -129,10 +160,24 @@ impl Operation for CreateKey {
 }
 
 impl Scope<'_> {
-    /// Keeps a place for one more custom key until the operation has ended; again after a conflict, the same.
-    async fn reserve_key(&self, draft: &mut Draft) -> Result<(), Error> {
+    /// The key that an earlier request with the same token made.
+    pub(crate) async fn made_earlier(
+        &self,
+        token: Option<&IdempotencyToken>,
+        digest: [u8; 32],
+    ) -> Result<Option<KeyId>, Error> {
+        let Some(token) = token else { return Ok(None) };
+        match self.directory().token_use(self.caller(), &token.0).await? {
+            None => Ok(None),
+            Some(used) if used.request_digest != digest => Err(Error::IdempotencyTokenReused),
+            Some(used) => Ok(Some(used.key_id)),
+        }
+    }
+
+    /// Keeps a place for one more custom key of the region until the operation has ended; again after a conflict, the same.
+    pub(crate) async fn reserve_key(&self, region: &Region, draft: &mut Draft) -> Result<(), Error> {
         if draft.place.is_none() {
-            let owner = (self.caller().account.clone(), self.caller().region.clone());
+            let owner = (self.caller().account.clone(), region.clone());
             let limit = self.service.settings().custom_keys;
             draft.place = Some(self.service.quotas().reserve(self.directory(), owner, limit).await?);
         }
@@ -141,12 +186,6 @@ impl Scope<'_> {
 }
 
 impl CreateKey {
-    /// What remembers that the call's idempotency token made this key, and where; `None` without a token.
-    fn token_use(&self, caller: &Caller, key_id: KeyId) -> Option<(StoreKey, TokenUse)> {
-        let token = self.idempotency_token.as_ref()?;
-        Some((token_path(caller, &token.0), TokenUse { request_digest: self.digest(), key_id }))
-    }
-
     /// What an earlier request made; without one, a place is kept for the key.
     async fn earlier_or_room(
         &self,
@@ -159,7 +198,7 @@ impl CreateKey {
         if scope.directory().alias(scope.caller(), self.alias.as_str()).await?.is_some() {
             return Err(Error::AliasExists);
         }
-        match scope.reserve_key(draft).await {
+        match scope.reserve_key(&scope.caller().region, draft).await {
             Ok(()) => Ok(None),
             // It may have waited for the very request that it repeats, which took the last place.
             Err(refused) => self.earlier_result(scope, draft).await?.map(Some).ok_or(refused),
@@ -168,11 +207,9 @@ impl CreateKey {
 
     /// What an earlier request with the same idempotency token made.
     async fn earlier_result(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Option<KeyRecord>, Error> {
-        let Some(token) = &self.idempotency_token else { return Ok(None) };
-        match scope.directory().token_use(scope.caller(), &token.0).await? {
+        match scope.made_earlier(self.idempotency_token.as_ref(), self.digest()).await? {
             None => Ok(None),
-            Some(used) if used.request_digest != self.digest() => Err(Error::IdempotencyTokenReused),
-            Some(used) => Ok(Some(KeyRecord::clone(&*scope.visible_key(used.key_id, draft).await?))),
+            Some(made) => Ok(Some(KeyRecord::clone(&*scope.visible_key(made, draft).await?))),
         }
     }
 
@@ -199,7 +236,6 @@ impl CreateKey {
 
     /// Tells requests with the same token apart.
     fn digest(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
         let usage = self.usage.map_or("", KeyUsage::name);
         let keystore = self.keystore.as_ref().map_or("", KeystoreId::as_str);
         let fixed = [
@@ -211,11 +247,7 @@ impl CreateKey {
             keystore,
         ];
         let tags = self.tags.pairs().iter().flat_map(|(key, value)| [key.as_str(), value.as_str()]);
-        for part in fixed.into_iter().chain(tags) {
-            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            hash.update(part);
-        }
-        hash.finalize().into()
+        digest_of(fixed.into_iter().chain(tags))
     }
 }
 
@@ -278,7 +310,7 @@ pub(crate) async fn new_record(
 
 /// A UUID of version 7: its leading bytes are the time, so that keys list in the order of creation.
 // RFC 9562 §5.7
-async fn fresh_id(scope: &Scope<'_>) -> Result<KeyId, Error> {
+pub(crate) async fn fresh_id(scope: &Scope<'_>) -> Result<KeyId, Error> {
     let random = scope.service.on_hsm(scope.call.patience, |session| {
         let mut random = [0; 10];
         session.fill_random(&mut random)?;

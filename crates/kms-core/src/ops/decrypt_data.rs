@@ -87,7 +87,7 @@ impl Operation for DecryptData {
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<DecryptedData>, Error> {
         let key = match &self.source {
             Source::Sealed { key: Some(key), .. } | Source::Bare { key, .. } => scope.key(key, draft).await?,
-            Source::Sealed { header, .. } => scope.visible_key(header.material.key_id(), draft).await?,
+            Source::Sealed { header, .. } => scope.key_of_material(header.material, draft).await?,
         };
         key.check(Self::NAME)?;
         key.check_encryption(self.algorithm)?;

@@ -62,7 +62,7 @@ impl Operation for DecryptDataKey {
     ) -> Result<Prepared<DecryptedDataKey>, Error> {
         let key = match &self.key {
             Some(selector) => scope.key(selector, draft).await?,
-            None => scope.visible_key(self.header.material.key_id(), draft).await?,
+            None => scope.key_of_material(self.header.material, draft).await?,
         };
         key.check_cipher(Self::NAME)?;
         let header = self.header;

@@ -1,7 +1,7 @@
 //! DestroyKey: the material of a key whose deletion is due goes, and a tombstone stays.
 //!
-//! The key exists for nobody any more since its time, so nothing here is seen half-done. Its grants go first, as many
-//! as a transaction bears at a time; then one transaction makes the tombstone and frees the names. Until that one is
+//! The key exists for nobody any more since its time, so nothing here is seen half-done. The keys that share its
+//! material go on without it; its grants go, as many as a transaction bears at a time; then one transaction makes the tombstone and frees the names. Until that one is
 //! committed the entry stays that says the deletion is due, so a crash in between is made up for.
 
 use std::sync::Arc;
@@ -12,13 +12,14 @@ use crate::{
     due::DueEntry,
     error::Error,
     grant::Grant,
-    key::KeyId,
+    key::{KeyId, KeyRecord},
     operation::OperationName,
     ops::{
         OwnOperation, Planned, Prepared,
         due_key::{DueKey, due_key},
         granting::{GrantChange, remove_grants},
-        manage::plan,
+        manage::{KeyChange, plan},
+        siblings::Siblings,
     },
     ports::{Mutation, StoreKey, Versioned},
 };
@@ -56,7 +57,12 @@ impl OwnOperation for DestroyKey {
             DueKey::Overtaken(prepared) => return Ok(prepared),
         };
         let grants = directory.index(&grants_prefix(record.id), None, GRANTS_PER_STEP).await?;
-        let ended = if grants.is_empty() {
+        let siblings = Siblings::of(directory, &record, &mut change).await?;
+        let ended = if !siblings.is_empty() {
+            draft.cause("REPLICAS_LEFT");
+            leave(directory, &mut record, &siblings, &mut change)?;
+            Destruction::GoesOn
+        } else if grants.is_empty() {
             record.bury(draft.time(), directory.root().await?.value.generation);
             Destruction::Ended
         } else {
@@ -68,6 +74,29 @@ impl OwnOperation for DestroyKey {
         };
         Ok(Prepared::Change(Planned::Ready(plan(directory, change, &record, ended)?)))
     }
+}
+
+/// The keys that share the material go on without this one. If it was their primary, one of them is from now on:
+/// that happens only to a key whose destruction a restored store makes up for.
+fn leave(
+    directory: &Directory,
+    record: &mut KeyRecord,
+    siblings: &Siblings,
+    change: &mut KeyChange,
+) -> Result<(), Error> {
+    let Some(shared) = &mut record.replication else { return Ok(()) };
+    let leaving = record.id;
+    if shared.primary == leaving {
+        shared.primary = siblings.iter().next().map_or(leaving, |next| next.id);
+    }
+    let primary = shared.primary;
+    shared.members.clear();
+    siblings.change(directory, change, |other| {
+        if let Some(shared) = &mut other.replication {
+            shared.primary = primary;
+            shared.members.retain(|member| member.key_id != leaving);
+        }
+    })
 }
 
 /// The change that removes these grants of a key. One that is not authentic goes by itself: it leads to nothing, and

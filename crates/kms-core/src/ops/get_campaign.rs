@@ -33,7 +33,7 @@ impl CampaignStatus {
     pub(crate) async fn of(campaign: Campaign, record: &KeyRecord, scope: &Scope<'_>) -> Result<Self, Error> {
         let usage = scope.service.usage_of(campaign.key_id).await?;
         let older = record.versions.iter().filter(|version| version.number < campaign.target);
-        let versions = older.map(|version| VersionProgress::of(version, &usage)).collect();
+        let versions = older.map(|version| VersionProgress::of(record, version, &usage)).collect();
         Ok(Self { campaign, versions })
     }
 

@@ -25,6 +25,12 @@ impl Operation for GetRotationStatus {
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<Arc<KeyRecord>>, Error> {
         let key = scope.key(&self.key, draft).await?;
         key.check(Self::NAME)?;
-        Ok(Prepared::Answer(key))
+        let Some(shared) = key.replication.as_ref().filter(|_| key.is_replica()) else {
+            return Ok(Prepared::Answer(key));
+        };
+        // Its primary is rotated, and it with that.
+        let primary = scope.directory().key_in_passing(shared.primary).await?;
+        let rotation = primary.and_then(|primary| primary.value.rotation);
+        Ok(Prepared::Answer(Arc::new(KeyRecord { rotation, ..KeyRecord::clone(&key) })))
     }
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use crate::{
     Timestamp,
-    directory::{Directory, key_path, tampered},
+    directory::Directory,
     error::{Error, Quota},
     key::{BackingKind, KeyClass, KeyOrigin, KeyRecord, KeyVersion, Scheme},
     ops::{
         Prepared,
         manage::{KeyChange, plan},
+        siblings::Siblings,
     },
-    ports::Condition,
 };
 
 /// How many versions a key may have: its record, with the longest texts, must stay below the longest value of
@@ -35,39 +35,14 @@ pub(crate) async fn with_next_version<T: Send + 'static>(
     record.check_room(MAX_VERSIONS)?;
     let root = directory.root().await?;
     change.conditions.push(root.unchanged());
-    let sharing = sharing(directory, &record, &mut change).await?;
+    let siblings = Siblings::of(directory, &record, &mut change).await?;
     let directory = directory.clone();
     Ok(Prepared::change_by(record.keystore.clone(), move |session| {
         let wrapped = root.accept(session.generate_backing_key(BackingKind::of(record.spec, scheme))?)?;
-        for before in &sharing {
-            let mut after = before.clone();
-            after.add_version(now, scheme, wrapped.clone());
-            change.mutations.extend(directory.put_key(Some(before), &after)?.mutations);
-        }
+        siblings.change(&directory, &mut change, |other| other.add_version(now, scheme, wrapped.clone()))?;
         record.add_version(now, scheme, wrapped);
         plan(&directory, change, &record, output(record.clone()))
     }))
-}
-
-/// The other keys that share the material of `record`: what one seals, each of them opens, so they have the
-/// same versions.
-async fn sharing(
-    directory: &Directory,
-    record: &KeyRecord,
-    change: &mut KeyChange,
-) -> Result<Vec<KeyRecord>, Error> {
-    let members = record.replication.iter().flat_map(|shared| &shared.members);
-    let mut others = Vec::new();
-    for member in members.filter(|member| member.key_id != record.id) {
-        let found = directory.key_in_passing(member.key_id).await?;
-        let stored = found.ok_or_else(|| tampered("a key that shares its material is gone"))?;
-        // A destroyed one has given its versions up.
-        if !stored.value.is_destroyed() {
-            change.conditions.push(Condition::Revision(key_path(member.key_id), stored.revision));
-            others.push(stored.value);
-        }
-    }
-    Ok(others)
 }
 
 impl KeyRecord {
@@ -99,10 +74,7 @@ impl KeyRecord {
         if self.keystore.is_some() {
             return Err(Error::KeystoreUnsupported);
         }
-        match &self.replication {
-            Some(shared) if shared.primary != self.id => Err(Error::ReplicaReadOnly),
-            _ => Ok(()),
-        }
+        if self.is_replica() { Err(Error::ReplicaReadOnly) } else { Ok(()) }
     }
 
     /// Adds the version that encrypts from now on.
@@ -129,8 +101,9 @@ mod tests {
         identity::{AccountId, KeystoreId, ProjectId, Region, ServiceName},
         key::{
             AliasTimes, KeyId, KeyScope, KeySpec, KeyState, KeyUsage, MAX_TEXT_CHARACTERS, MaterialId,
-            Replication, RotationPolicy, WrappedKey,
+            Replica, Replication, RotationPolicy, WrappedKey,
         },
+        ops::replicate_key::MAX_MEMBERS,
         ports::MAX_VALUE_BYTES,
     };
 
@@ -140,6 +113,7 @@ mod tests {
         let (name, wide) = ("n".repeat(64), |count| "\u{1F511}".repeat(count));
         let now = Timestamp::from_micros(1_795_526_645_000_000);
         let alias = |number: usize| format!("{number:0>MAX_TEXT_CHARACTERS$}");
+        let member = Replica { key_id: id, region: Region::parse(&name).expect("a name") };
         let tag = |number: usize| (format!("{number:02}{}", wide(126)), wide(255));
         let mut record = KeyRecord {
             id,
@@ -165,7 +139,7 @@ mod tests {
             versions: Vec::new(),
             rotation: Some(RotationPolicy { interval_days: 365, next: now }),
             import: None,
-            replication: None,
+            replication: Some(Replication { primary: id, members: vec![member; MAX_MEMBERS] }),
             destroyed: None,
         };
         let wrapped = WrappedKey { root_generation: u32::MAX, blob: vec![0xff; 40] };

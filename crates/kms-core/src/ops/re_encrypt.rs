@@ -71,7 +71,7 @@ impl ReEncrypt {
         }
         let key = match &self.source_key {
             Some(selector) => scope.key(selector, draft).await?,
-            None => scope.visible_key(self.header.material.key_id(), draft).await?,
+            None => scope.key_of_material(self.header.material, draft).await?,
         };
         check(&key)?;
         draft.key_opens();

@@ -8,6 +8,7 @@ use crate::{
     ops::{
         Operation, Planned, Prepared,
         manage::{plan, stored_key},
+        siblings::Siblings,
     },
     service::Scope,
 };
@@ -35,7 +36,7 @@ impl Operation for ReserveKeyUses {
     type Output = Option<ReservedUses>;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<Self::Output>, Error> {
-        let (mut record, change) = stored_key(&self.key_id.into(), scope, draft).await?;
+        let (mut record, mut change) = stored_key(&self.key_id.into(), scope, draft).await?;
         record.check(Self::NAME)?;
         draft.key(self.key_id, Some(self.version));
         let current = record.versions.last_mut().filter(|version| version.number == self.version);
@@ -47,6 +48,12 @@ impl Operation for ReserveKeyUses {
         };
         version.reserved_uses += block;
         let reserved = ReservedUses { block, reserved: version.reserved_uses };
+        // The budget is the version's, whichever of the keys that share it seals.
+        let siblings = Siblings::of(scope.directory(), &record, &mut change).await?;
+        siblings.change(scope.directory(), &mut change, |other| {
+            let shared = other.versions.iter_mut().filter(|version| version.number == self.version);
+            shared.for_each(|version| version.reserved_uses = reserved.reserved);
+        })?;
         let plan = plan(scope.directory(), change, &record, Some(reserved))?;
         Ok(Prepared::Change(Planned::Ready(plan)))
     }

@@ -71,7 +71,7 @@ impl Operation for Rewrap {
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<Rewrapped>, Error> {
         let key = match &self.key {
             Some(selector) => scope.key(selector, draft).await?,
-            None => scope.visible_key(self.header.material.key_id(), draft).await?,
+            None => scope.key_of_material(self.header.material, draft).await?,
         };
         key.check_cipher(Self::NAME)?;
         self.check_origin(&key)?;

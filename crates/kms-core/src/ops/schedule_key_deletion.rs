@@ -10,6 +10,7 @@ use crate::{
     ops::{
         KeySelector, Operation, Planned, Prepared, UsedKey,
         manage::{plan, stored_key},
+        siblings::Siblings,
     },
     service::Scope,
     states,
@@ -47,11 +48,14 @@ impl Operation for ScheduleKeyDeletion {
     type Output = UsedKey;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<UsedKey>, Error> {
-        let (mut record, change) = stored_key(&self.key, scope, draft).await?;
+        let (mut record, mut change) = stored_key(&self.key, scope, draft).await?;
         if record.is_default() {
             return Err(Error::DefaultKeyImmutable);
         }
         record.state = states::after(Self::NAME, record.state)?;
+        if !record.is_replica() && !Siblings::of(scope.directory(), &record, &mut change).await?.is_empty() {
+            return Err(Error::ReplicasRemain);
+        }
         record.deletion_due = Some(scope.now.plus(DAY * self.pending.0));
         let usage = scope.service.usage_of(record.id).await?;
         let output = UsedKey { record: Arc::new(record.clone()), usage };

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::{
-    directory::{Stored, alias_path, default_path},
+    directory::{Stored, alias_path, default_path, replica_path},
     draft::Draft,
     error::{Error, Field},
     identity::{AccountId, Caller, Region, ServiceName},
-    key::{Cipher, DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord, MAX_TEXT_CHARACTERS},
+    key::{Cipher, DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord, MAX_TEXT_CHARACTERS, MaterialId},
     operation::{Action, OperationName},
     ops::CreateDefaultKey,
     ports::StoreKey,
@@ -216,6 +216,22 @@ impl Scope<'_> {
     /// The key with this id, if it exists for the caller.
     pub(crate) async fn visible_key(&self, id: KeyId, draft: &mut Draft) -> Result<Arc<KeyRecord>, Error> {
         Ok(self.visible(id, draft).await?.value)
+    }
+
+    /// The key that opens what was sealed with this material, if there is one for the caller: the key whose
+    /// material it was at first, or the one of the caller's region that shares it.
+    pub(crate) async fn key_of_material(
+        &self,
+        material: MaterialId,
+        draft: &mut Draft,
+    ) -> Result<Arc<KeyRecord>, Error> {
+        match self.visible_key(material.key_id(), draft).await {
+            Err(Error::KeyNotFound) => {}
+            found => return found,
+        }
+        let path = replica_path(material, &self.caller().region);
+        let entry = self.directory().read::<KeyId>(path).await?.ok_or(Error::KeyNotFound)?;
+        self.visible_key(entry.value, draft).await
     }
 
     async fn visible(&self, id: KeyId, draft: &mut Draft) -> Result<Stored<Arc<KeyRecord>>, Error> {

@@ -41,6 +41,7 @@ impl World {
             user: UserId::parse("admin").expect("a name"),
             project: ProjectId::parse("p").expect("a name"),
             region: Region::parse("r").expect("a name"),
+            projects: Arc::new([]),
             acting_service: None,
             permissions: Permissions::all(),
             certificate: [7; 32],

@@ -23,6 +23,7 @@ mod quotas;
 mod races;
 mod recording;
 mod recovery;
+mod replication;
 mod rotation;
 mod signing;
 mod states;

@@ -153,7 +153,10 @@ fn check_records(world: &World, attempt: &Attempt, key: KeyId, records: &[Record
         assert_eq!(record.context.len(), if attempt.uses_key() { 2 } else { 0 }, "{name:?}");
         check_caller(record);
         if attempt.needs_key() {
-            assert_eq!(record.key_id, Some(key), "{name:?}");
+            // The record of a replica is under the replica's own id.
+            let named =
+                if name == OperationName::ReplicateKey { record.source_key_id } else { record.key_id };
+            assert_eq!(named, Some(key), "{name:?}");
         }
     }
     let digest = records.last().expect("a record").state_digest;

@@ -8,6 +8,7 @@ use std::{
     fmt, fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -231,6 +232,7 @@ impl Seed {
             user: UserId::parse(&admin.user_id).ok_or(unusable)?,
             project: ProjectId::parse(&project.project_id).ok_or(unusable)?,
             region: Region::parse(project.region).ok_or(unusable)?,
+            projects: Arc::new([]),
             acting_service: None,
             permissions: Permissions::all(),
             certificate: [0; 32],

@@ -2,6 +2,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "every request is converted by a function of one form")]
 
 pub(crate) mod campaign;
+pub(crate) mod replication;
 pub(crate) mod rotation;
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +13,10 @@ use kms_core::{
     context::EncryptionContext,
     error::Field,
     identity::KeystoreId,
-    key::{KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage, KeyVersion, Scheme},
+    key::{
+        KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage, KeyVersion, Replica, Replication,
+        Scheme,
+    },
     ops::{
         Alias, CancelKeyDeletion, CreateKey, DataKeyLength, DecryptDataKey, DescribeKey, Description,
         DestroyedKey, DestroyedKeyPage, DisableKey, EnableKey, EncryptDataKey, GenerateDataKey,
@@ -36,7 +40,6 @@ pub(crate) use data::{
 };
 
 pub(crate) fn create_key(request: v1::CreateKeyRequest) -> Result<CreateKey, Error> {
-    let token = request.idempotency_token;
     Ok(CreateKey {
         alias: Alias::parse(&request.alias)?,
         description: Description::parse(&request.description)?,
@@ -49,9 +52,14 @@ pub(crate) fn create_key(request: v1::CreateKeyRequest) -> Result<CreateKey, Err
         },
         keystore: keystore(&request.keystore_id)?,
         tags: Tags::parse(request.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())))?,
-        idempotency_token: if token.is_empty() { None } else { Some(IdempotencyToken::parse(&token)?) },
+        idempotency_token: idempotency_token(&request.idempotency_token)?,
         fixed_id: None,
     })
+}
+
+/// What makes a retry safe; empty: nothing.
+pub(crate) fn idempotency_token(text: &str) -> Result<Option<IdempotencyToken>, Error> {
+    if text.is_empty() { Ok(None) } else { IdempotencyToken::parse(text).map(Some) }
 }
 
 pub(crate) fn describe_key(request: v1::DescribeKeyRequest) -> Result<DescribeKey, Error> {
@@ -189,6 +197,7 @@ pub(crate) fn key(record: KeyRecord, budget: u64) -> v1::Key {
         protection(version, budget)
     });
     let current_version = record.current_version().map_or(0, |version| version.number);
+    let (primary_key_id, replicas) = record.replication.map(shared).unwrap_or_default();
     let (region, project_id, default_for_service) = match record.scope {
         KeyScope::Custom { project, region } => (region.to_string(), project.to_string(), String::new()),
         KeyScope::Default { service } => (String::new(), String::new(), service.to_string()),
@@ -212,7 +221,8 @@ pub(crate) fn key(record: KeyRecord, budget: u64) -> v1::Key {
         keystore_id: record.keystore.map_or_else(String::new, |keystore| keystore.to_string()),
         rotation_enabled: record.rotation.is_some(),
         material_expires_at: record.import.and_then(|import| import.expires).map(time),
-        primary_key_id: record.replication.map_or_else(String::new, |shared| shared.primary.to_string()),
+        primary_key_id,
+        replicas,
         state: match record.state {
             KeyState::Enabled => v1::KeyState::Enabled,
             KeyState::Disabled => v1::KeyState::Disabled,
@@ -226,6 +236,15 @@ pub(crate) fn key(record: KeyRecord, budget: u64) -> v1::Key {
         deletion_due_at: record.deletion_due.map(time),
         protection,
     }
+}
+
+/// The primary of the keys that share a material, and all of them.
+fn shared(replication: Replication) -> (String, Vec<v1::KeyReplica>) {
+    let replica = |Replica { key_id, region }| v1::KeyReplica {
+        key_id: key_id.to_string(),
+        region: region.to_string(),
+    };
+    (replication.primary.to_string(), replication.members.into_iter().map(replica).collect())
 }
 
 fn protection(version: &KeyVersion, budget: u64) -> v1::KeyProtection {

@@ -6,8 +6,8 @@ use kms_core::{
     grant::{Grant, GrantId, GrantName, GrantOperation, GrantOperations, Principal},
     identity::UserId,
     ops::{
-        CreateGrant, IdempotencyToken, KeySelector, ListGrants, ListRetirableGrants, PageSize, PageToken,
-        RetireGrant, RevokeGrant,
+        CreateGrant, KeySelector, ListGrants, ListRetirableGrants, PageSize, PageToken, RetireGrant,
+        RevokeGrant,
     },
 };
 use kms_proto::v1::{self, grant_service_server::GrantService, grantee};
@@ -93,7 +93,7 @@ fn create_grant(request: v1::CreateGrantRequest) -> Result<CreateGrant, Error> {
             "" => None,
             text => Some(UserId::parse(text).ok_or(unknown)?),
         },
-        idempotency_token: if token.is_empty() { None } else { Some(IdempotencyToken::parse(token)?) },
+        idempotency_token: convert::idempotency_token(token)?,
         grantee: match request.grantee.and_then(|grantee| grantee.principal) {
             Some(grantee::Principal::UserId(user)) => Principal::user(&user)?,
             Some(grantee::Principal::DomainId(account)) => Principal::account(&account)?,

@@ -13,6 +13,7 @@ mod key_rotation;
 mod keys;
 mod keystores;
 mod operators;
+mod replication;
 mod signing;
 mod status;
 mod tags;
@@ -26,8 +27,9 @@ use kms_proto::v1::{
     dev_service_server::DevServiceServer, encryption_service_server::EncryptionServiceServer,
     grant_service_server::GrantServiceServer, import_service_server::ImportServiceServer,
     key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
-    operator_service_server::OperatorServiceServer, rotation_service_server::RotationServiceServer,
-    signing_service_server::SigningServiceServer, tag_service_server::TagServiceServer,
+    operator_service_server::OperatorServiceServer, replication_service_server::ReplicationServiceServer,
+    rotation_service_server::RotationServiceServer, signing_service_server::SigningServiceServer,
+    tag_service_server::TagServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap, service::Routes};
 use uuid::Uuid;
@@ -70,6 +72,7 @@ pub(crate) fn routes(gate: Arc<Gate>) -> Routes {
         KeystoreServiceServer,
         SigningServiceServer,
         RotationServiceServer,
+        ReplicationServiceServer,
         CampaignServiceServer,
         AccountServiceServer,
         OperatorServiceServer,

@@ -97,6 +97,7 @@ fn user() -> Caller {
         user: UserId::parse("admin").expect("a name"),
         project: ProjectId::parse("p").expect("a name"),
         region: Region::parse("r").expect("a name"),
+        projects: Arc::new([]),
         acting_service: None,
         permissions: Permissions::all(),
         certificate: [7; 32],

@@ -106,6 +106,7 @@ fn caller() -> Caller {
         user: UserId::parse("admin").expect("a name"),
         project: ProjectId::parse("p1").expect("a name"),
         region: Region::parse("r1").expect("a name"),
+        projects: Arc::new([]),
         acting_service: None,
         permissions: Permissions::all(),
         certificate: [0; 32],

@@ -28,8 +28,8 @@ use kms_core::{
 use uuid::Uuid;
 
 pub(crate) use attempts::{
-    Attempt, NO_CALLS_OF_USERS, NOT_BUILT_YET, ON_EXTERNAL_KEYS, ON_OTHER_KEYS, Sealed, attempts,
-    decrypt_data, encrypt_data, further, grant,
+    Attempt, NO_CALLS_OF_USERS, ON_EXTERNAL_KEYS, ON_OTHER_KEYS, Sealed, attempts, decrypt_data,
+    encrypt_data, further, grant, replicate,
 };
 pub(crate) use store::SpyStore;
 
@@ -171,13 +171,25 @@ pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
     panic!("waited in vain until {what}");
 }
 
+/// Where every account has a project.
+pub(crate) const REGIONS: [&str; 3] = ["cn-north-4", "cn-east-3", "cn-south-1"];
+
+pub(crate) fn region_named(name: &str) -> Region {
+    Region::parse(name).expect("a name")
+}
+
+fn project_of(account: &str, region: &str) -> ProjectId {
+    ProjectId::parse(&format!("{account}-{region}")).expect("a name")
+}
+
 /// The one user of an account who may do everything.
 pub(crate) fn caller(account: &str, region: &str) -> Caller {
     Caller {
         account: AccountId::parse(account).expect("a name"),
         user: UserId::parse(&format!("{account}-admin")).expect("a name"),
-        project: ProjectId::parse(&format!("{account}-{region}")).expect("a name"),
-        region: Region::parse(region).expect("a name"),
+        project: project_of(account, region),
+        region: region_named(region),
+        projects: REGIONS.map(|region| (project_of(account, region), region_named(region))).into(),
         acting_service: None,
         permissions: Permissions::all(),
         certificate: [7; 32],
