@@ -146,8 +146,8 @@ fn a_file_that_cannot_be_sown_is_told_of_and_starts_nothing() {
         ),
         (key("aliases = [\"alias/x\", \"alias/x\"]"), "aliases: alias/x: is given twice"),
         (
-            key(&grant("g", "user = \"beta/nobody\"", "decrypt-data")),
-            "line 4: the key a: the grant g: grantee: there is no user beta/nobody",
+            key(&grant("g", "user = \"beta/ghost\"", "decrypt-data")),
+            "line 4: the key a: the grant g: grantee: there is no user beta/ghost",
         ),
         (key(&grant("g", "account = \"operator\"", "decrypt-data")), "must be the id of an account of users"),
         (key(&grant("g", "team = \"x\"", "decrypt-data")), "unknown variant `team`"),
