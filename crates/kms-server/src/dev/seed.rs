@@ -177,7 +177,7 @@ impl Seeds {
         let text = fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
         let text = Zeroizing::new(text); // it may hold material
         let mut seeds: Self = toml::from_str(&text).map_err(|error| problem(error.to_string()))?;
-        seeds.path = path.to_owned();
+        path.clone_into(&mut seeds.path);
         seeds.line_ends = text.match_indices('\n').map(|(at, _)| at).collect();
         let mut ids = BTreeSet::new();
         match seeds.keys.iter().find(|seed| !ids.insert(&seed.get_ref().key_id)) {
