@@ -323,6 +323,8 @@ def root_keys(operator):
     parts = operator.stream("OperatorService/BackUp", [{}])
     assert parts[-1]["digest"], "the backup is whole"
     operator.call("OperatorService/ListDestroyedKeys")
+    used = operator.call("OperatorService/ListKeyUsage", {"page_size": 1000})["keys"]
+    assert any(key["usage"].get("last_used_at") for key in used), "uses of all accounts are seen"
     operator.call("OperatorService/RotateRoot")
     operator.call("OperatorService/RetireRoot")
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use dewpoint_tests::{Dev, DevOptions, Module};
+use dewpoint_tests::{Dev, DevOptions, Module, check_log};
 use serde_json::Value;
 
 fn text<'a>(object: &'a Value, field: &str) -> &'a str {
@@ -103,4 +103,50 @@ fn keystores_are_taken_and_given_up() {
     assert_eq!(state(&["disable", "vault"]), "DISABLED");
     assert_eq!(dev.ctl(&["--json", "keystore", "delete", "vault"]).json()["deleted"], "vault");
     assert_eq!(dev.ctl(&["--json", "keystore", "describe", "vault"]).refusal(), "KEYSTORE_NOT_FOUND");
+}
+
+/// What `dewctl usage` shows an operator, of the keys of these aliases.
+fn used(dev: &Dev, arguments: &[&str], aliases: &[&str]) -> Vec<Value> {
+    let output = dev.dewctl(&[&["--json", "usage"], arguments].concat()).output().expect("dewctl starts");
+    assert!(output.status.success(), "{output:?}");
+    let shown: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
+    shown.into_iter().filter(|key| aliases.contains(&text(key, "alias"))).collect()
+}
+
+#[test]
+fn an_operator_sees_how_keys_were_used_also_when_a_kill_has_left_it_to_the_log() {
+    let mut dev = Dev::start();
+    let aliases = ["orders", "archive"];
+    for alias in aliases {
+        dev.ctl(&["--json", "key", "create", alias]).json();
+    }
+    let bound = ["--context", "object=a"];
+    let many =
+        dev.ctl(&[&["--json", "data-key", "generate-many", "orders", "3"][..], &bound].concat()).json();
+    let move_first =
+        ["--json", "data-key", "re-encrypt", "archive", "--base64", text(&many[0], "ciphertext")];
+    dev.ctl(&[&move_first[..], &bound].concat()).json();
+    for is_killed in [false, true] {
+        if is_killed {
+            dev.kill();
+            dev.start_again();
+        }
+        let keys = used(&dev, &[], &aliases);
+        let [orders, archive] = &keys[..] else { panic!("two keys: {keys:?}") };
+        let counts = |key: &Value| {
+            let version = &key["versions"][0];
+            (version["data_keys"].as_u64(), version["decryptions"].as_u64(), key["uses"].as_u64())
+        };
+        assert_eq!(counts(orders), (Some(3), Some(1), Some(4)), "killed: {is_killed}");
+        assert_eq!(counts(archive), (Some(1), Some(0), Some(1)), "killed: {is_killed}");
+        assert!(archive["last_used_at"].is_string(), "{archive}");
+    }
+    assert_eq!(used(&dev, &["--pending-deletion"], &aliases), Vec::<Value>::new());
+    dev.ctl(&["--json", "key", "schedule-deletion", "orders"]).json();
+    let pending = used(&dev, &["--pending-deletion"], &aliases);
+    let [orders] = &pending[..] else { panic!("one key: {pending:?}") };
+    assert_eq!((text(orders, "alias"), text(orders, "state")), ("orders", "PENDING_DELETION"));
+    assert!(orders["deletion_due_at"].is_string(), "{orders}");
+    assert!(dev.stop().success());
+    check_log(dev.directory());
 }

@@ -85,6 +85,9 @@ pub struct RecordLine<'a> {
     /// Of a re-encryption: the key that opened what `key_id` sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_key_id: Option<KeyId>,
+    /// Of a re-encryption: the version that opened it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_key_version: Option<u32>,
     /// SHA-256 of the key record that a change left in the store.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "fields::digest")]
     pub state_digest: Option<[u8; 32]>,
@@ -139,6 +142,7 @@ impl<'a> RecordLine<'a> {
             source: caller.map(|caller| caller.source).or(stranger.map(|one| one.source)),
             source_context: Cow::Borrowed(&record.source_context),
             source_key_id: record.source_key_id,
+            source_key_version: record.source_key_version,
             state_digest: record.state_digest,
             time: record.time,
             trace_name: info.trace_name.map(Cow::Borrowed),

@@ -22,6 +22,7 @@ mod root;
 mod rotation;
 mod signing;
 mod tag;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -63,6 +64,14 @@ enum Command {
     /// A destruction is final when the root keys that wrapped the material are destroyed, too: until then, who has the
     /// token and an old backup can open it. `dewctl root rotate` ends that.
     Destroyed,
+    /// When the keys of all accounts were last used, and how often; for operators
+    ///
+    /// With --json it tells what each version did. Destroyed keys are among them: their counts stay.
+    Usage {
+        /// Only keys that wait for their deletion
+        #[arg(long)]
+        pending_deletion: bool,
+    },
     /// Grants of keys to users and accounts: kept and listed, not consulted yet
     #[command(subcommand)]
     Grant(grant::GrantCommand),
@@ -158,6 +167,7 @@ fn main() -> ExitCode {
         }
         Command::Backup(options) => block_on(backup::run(options, connection, as_json)),
         Command::Destroyed => block_on(destroyed::run(connection, as_json)),
+        Command::Usage { pending_deletion } => block_on(usage::run(*pending_deletion, connection, as_json)),
         Command::Dev(command) => block_on(dev::run(command, connection, as_json)),
     };
     ended.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)

@@ -2,7 +2,7 @@
 
 use kms_proto::v1::{self, operator_service_client::OperatorServiceClient};
 
-use crate::{Client, DestroyedKey, Error, Root, retry::Repeat};
+use crate::{Client, DestroyedKey, Error, Root, UsedKey, retry::Repeat};
 
 /// The root keys, as store and token know them.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +56,25 @@ impl Client {
             let page = self
                 .call(Repeat::Harmless, request, |channel, request| async move {
                     OperatorServiceClient::new(channel).list_destroyed_keys(request).await
+                })
+                .await?;
+            keys.extend(page.keys);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(keys);
+            }
+        }
+    }
+
+    /// How the keys of all accounts were used, destroyed ones among them, or only those that wait for their deletion: all
+    /// pages, in the order of the keys' creation.
+    pub async fn used_keys(&self, only_pending_deletion: bool) -> Result<Vec<UsedKey>, Error> {
+        let (mut keys, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = v1::ListKeyUsageRequest { page_size: 1000, page_token, only_pending_deletion };
+            let page = self
+                .call(Repeat::Harmless, request, |channel, request| async move {
+                    OperatorServiceClient::new(channel).list_key_usage(request).await
                 })
                 .await?;
             keys.extend(page.keys);

@@ -21,9 +21,9 @@
 //! | `o/` request id | the change's digest: the change is committed, its outcome perhaps not recorded |
 //! | `m/deployment` | which token this store belongs to |
 //! | `m/root` | the root keys: which generation wraps new keys, which ones may still be needed |
-//! | `u/` key id (16 bytes) | how often its versions were used |
-//! | `w/` key id (16 bytes) version (4 bytes) page (4 bytes) | which ciphertexts of the version were moved under a newer one |
-//! | `c/` key id (16 bytes) version (4 bytes) | a campaign that moves what older versions sealed under this one |
+//! | `u/` key id (16 bytes) | how often its versions were used; stays when the key is destroyed |
+//! | `w/` key id (16 bytes) version (4 bytes) page (4 bytes) | which ciphertexts of the version were moved under a newer one, while the key is not destroyed |
+//! | `c/` key id (16 bytes) version (4 bytes) | a campaign that moves what older versions sealed under this one, while the key is not destroyed |
 //! | `m/usage` | up to where in the log uses are counted |
 //! | `m/origin` | of which backup, of which deployment, this store was made; else absent |
 //!
@@ -170,6 +170,11 @@ impl Directory {
         let values = self.store.get_many(&paths).await.map_err(Error::StoreUnavailable)?;
         let found = paths.iter().zip(values).filter_map(|(path, value)| Some((path, value?)));
         found.map(|(path, versioned)| self.open(path, &versioned.value)).collect()
+    }
+
+    /// Whether the key with this id is listed as destroyed.
+    pub(crate) async fn is_listed_as_destroyed(&self, id: KeyId) -> Result<bool, Error> {
+        self.versioned(&destroyed_path(id)).await.map(|found| found.is_some())
     }
 
     /// What the store says of the root keys.
@@ -345,9 +350,14 @@ pub(crate) fn usage_path(id: KeyId) -> StoreKey {
     [b"u/", &id.as_bytes()[..]].concat()
 }
 
-/// All lists of moved ciphertexts of a version lie under this prefix.
+/// All lists of moved ciphertexts of a key lie under this prefix.
+pub(crate) fn all_moved_prefix(id: KeyId) -> StoreKey {
+    [b"w/", &id.as_bytes()[..]].concat()
+}
+
+/// Those of one version lie under this prefix.
 pub(crate) fn moved_prefix(id: KeyId, version: u32) -> StoreKey {
-    [b"w/", &id.as_bytes()[..], &version.to_be_bytes()].concat()
+    [&all_moved_prefix(id)[..], &version.to_be_bytes()].concat()
 }
 
 pub(crate) fn moved_path(id: KeyId, version: u32, page: u32) -> StoreKey {

@@ -71,6 +71,7 @@ pub(crate) struct Outline {
     key_id: Option<KeyId>,
     key_version: Option<u32>,
     source_key_id: Option<KeyId>,
+    source_key_version: Option<u32>,
 }
 
 impl Draft {
@@ -95,6 +96,7 @@ impl Draft {
             missing_action: None,
             context: BTreeMap::new(),
             source_key_id: None,
+            source_key_version: None,
             source_context: BTreeMap::new(),
             state_digest: None,
             latency: Duration::ZERO,
@@ -133,6 +135,7 @@ impl Draft {
             key_id: self.record.key_id,
             key_version: self.record.key_version,
             source_key_id: self.record.source_key_id,
+            source_key_version: self.record.source_key_version,
         }
     }
 
@@ -143,6 +146,7 @@ impl Draft {
         self.record.key_id = outline.key_id;
         self.record.key_version = outline.key_version;
         self.record.source_key_id = outline.source_key_id;
+        self.record.source_key_version = outline.source_key_version;
     }
 
     /// The key that was named last.
@@ -199,6 +203,11 @@ impl Draft {
     pub(crate) fn key_opens(&mut self) {
         self.record.source_key_id = self.record.key_id.take();
         self.record.key_version = None;
+    }
+
+    /// Names the version that opens: one that the key which opens has.
+    pub(crate) fn version_opens(&mut self, version: u32) {
+        self.record.source_key_version = Some(version);
     }
 
     /// Says that the call stands for one of `operation` more, which gets a record of its own.

@@ -332,6 +332,8 @@ operations! {
     DestroyRoots: RootManage, None, Administration, Change;
     /// Reads what remains of destroyed keys, by pages.
     ListDestroyedKeys: RootManage, None, Administration, Read;
+    /// Reads how the keys of all accounts were used, by pages.
+    ListKeyUsage: RootManage, None, Administration, Read;
     /// Moves a clock that stands still otherwise; in dev mode only.
     AdvanceClock: RootManage, None, Administration, Read;
     /// Reads that clock.

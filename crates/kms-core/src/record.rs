@@ -81,6 +81,8 @@ pub struct Record {
     pub context: BTreeMap<String, String>,
     /// The key that opened what `key_id` sealed anew: of a re-encryption.
     pub source_key_id: Option<KeyId>,
+    /// The version of that key which opened it: of a re-encryption.
+    pub source_key_version: Option<u32>,
     /// The context of what was opened, as `context`: of a re-encryption.
     pub source_context: BTreeMap<String, String>,
     /// SHA-256 of the key record that the change left in the store.

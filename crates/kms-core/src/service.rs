@@ -597,7 +597,7 @@ fn append_held<T: Send + 'static>(
 ) {
     match held.error() {
         Some(error) => draft.error(error),
-        None if draft.has_parts() => return batch::append(audit, draft, phase, held, answer),
+        None if draft.has_parts() => return batch::append(audit, &usage, draft, phase, held, answer),
         None => {}
     }
     let record = draft.into_record(phase);
@@ -606,7 +606,7 @@ fn append_held<T: Send + 'static>(
         record,
         Box::new(move |receipt| {
             if let Ok(receipt) = &receipt {
-                usage.note(receipt.sequence(), counted.as_ref());
+                usage.note(receipt.sequence(), &counted);
             }
             // A caller that hung up has dropped the other end: the result is wiped here.
             drop(answer.send(match receipt {

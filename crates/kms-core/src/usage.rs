@@ -28,7 +28,7 @@ pub struct VersionUsage {
     pub data_keys: u64,
     /// Small data that it sealed.
     pub encryptions: u64,
-    /// Ciphertexts that it opened for callers.
+    /// Ciphertexts that it opened for callers, or to be sealed anew by a re-encryption.
     pub decryptions: u64,
     /// Signatures, codes and whatever else it did.
     pub others: u64,
@@ -138,17 +138,27 @@ impl UseKind {
 }
 
 impl Use {
-    /// What a record counts as.
-    pub(crate) fn of(record: &Record) -> Option<Self> {
-        let kind = UseKind::of(record.operation, record.phase, record.verdict, record.reason)?;
-        Some(Self {
-            key_id: record.key_id?,
-            version: record.key_version?,
-            kind,
-            count: record.count,
-            time: record.time,
-            moved: record.moved,
-        })
+    /// What a record counts as: nothing, one use, or two.
+    pub fn of(record: &Record) -> Vec<Self> {
+        let kind = UseKind::of(record.operation, record.phase, record.verdict, record.reason);
+        let Some(((kind, key_id), version)) = kind.zip(record.key_id).zip(record.key_version) else {
+            return Vec::new();
+        };
+        let (count, time, moved) = (record.count, record.time, record.moved);
+        let one = Self { key_id, version, kind, count, time, moved };
+        one.and_opening(record.source_key_id.zip(record.source_key_version))
+    }
+
+    /// This use, and before it that of the key version which opened what was sealed anew, if there was one.
+    pub fn and_opening(self, source: Option<(KeyId, u32)>) -> Vec<Self> {
+        let opening = source.map(|(key_id, version)| Self {
+            key_id,
+            version,
+            kind: UseKind::Decryption,
+            moved: None,
+            ..self
+        });
+        opening.into_iter().chain([self]).collect()
     }
 }
 
@@ -245,14 +255,15 @@ struct StoredUse {
 
 impl Usage {
     /// Counts an acknowledged record. Called in the order of the log; costs a lock and a look-up.
-    pub(crate) fn note(&self, sequence: u64, one: Option<&Use>) {
+    pub(crate) fn note<'a>(&self, sequence: u64, uses: impl IntoIterator<Item = &'a Use>) {
         let mut state = self.state();
         state.waiting.up_to = state.waiting.up_to.max(sequence + 1);
-        let Some(one) = one else { return };
-        if one.moved.is_some() {
-            self.items.fetch_add(1, Ordering::Relaxed);
+        for one in uses {
+            if one.moved.is_some() {
+                self.items.fetch_add(1, Ordering::Relaxed);
+            }
+            state.waiting.keys.entry(one.key_id).or_default().add(one);
         }
-        state.waiting.keys.entry(one.key_id).or_default().add(one);
     }
 
     /// Says where the log begins: what it held before that is lost.

@@ -36,9 +36,9 @@ pub(crate) async fn catch_up(service: &Service, directory: PathBuf) -> Result<()
 }
 
 /// What one line of the log counts as.
-fn counted(entry: &Entry) -> (u64, Option<Use>) {
+fn counted(entry: &Entry) -> (u64, Vec<Use>) {
     let sequence = entry.line.sequence();
-    let Line::Record(line) = &entry.line else { return (sequence, None) };
+    let Line::Record(line) = &entry.line else { return (sequence, Vec::new()) };
     let kind = UseKind::of(line.operation, line.phase, line.verdict, line.reason.as_deref());
     let one = kind.zip(line.key_id).zip(line.key_version).map(|((kind, key_id), version)| Use {
         key_id,
@@ -48,7 +48,8 @@ fn counted(entry: &Entry) -> (u64, Option<Use>) {
         time: line.time,
         moved: line.from_version.zip(line.item).map(|(from_version, item)| Moved { from_version, item }),
     });
-    (sequence, one)
+    let source = line.source_key_id.zip(line.source_key_version);
+    (sequence, one.map(|one| one.and_opening(source)).unwrap_or_default())
 }
 
 /// Writes what was counted until the service stops; what is left then is written at the very end.

@@ -1,8 +1,15 @@
 //! Keys that the token cannot hold: made from its random numbers, sealed, and opened for one use.
 
+use std::hint::black_box;
+
 use p256::elliptic_curve::point::AffineCoordinates as _;
 use rsa::pkcs8::EncodePublicKey as _;
 use rsa::signature::{Signer as _, hazmat::PrehashSigner as _};
+use sm2::{
+    dsa::{Signature as Sm2Signature, SigningKey},
+    pke::DecryptingKey,
+};
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{MacAlgorithm, PublicKey, SigningAlgorithm, digest, sm2_dsa::DEFAULT_ID};
 use crate::{error::Error, key::KeySpec, ports::HsmSession, secret::SecretBytes};
@@ -140,10 +147,25 @@ impl SecretKey {
     }
 
     fn sign_sm2(&self, digest: &[u8]) -> Option<Vec<u8>> {
-        let key = sm2::SecretKey::from_slice(self.key()).ok()?;
-        let key = sm2::dsa::SigningKey::new(DEFAULT_ID, &key).ok()?;
-        let signature: sm2::dsa::Signature = key.sign_prehash(digest).ok()?;
+        let make = |scalar| SigningKey::from_nonzero_scalar(DEFAULT_ID, scalar).ok();
+        let signature: Sm2Signature = self.with_sm2(make, |key| key.sign_prehash(digest).ok())??;
         Some(signature.to_der().as_bytes().to_vec())
+    }
+
+    /// Does `work` with what `make` makes of this scalar. The key types of the crate `sm2` do not wipe themselves, so
+    /// at the end what it makes of the scalar 1 is put in the same place.
+    fn with_sm2<K, T>(
+        &self,
+        make: impl Fn(sm2::NonZeroScalar) -> Option<K>,
+        work: impl FnOnce(&K) -> T,
+    ) -> Option<T> {
+        let mut scalar = Zeroizing::new(sm2::SecretKey::from_slice(self.key()).ok()?.to_nonzero_scalar());
+        let mut key = make(*scalar)?;
+        let done = work(&key);
+        scalar.zeroize(); // 1 is left: it can be no 0
+        key = make(*scalar)?;
+        black_box(&mut key); // nobody reads it, and still it has to be written
+        Some(done)
     }
 
     /// The x coordinate of this scalar times the peer's point. The point was read by [`PublicKey::parse`], and the
@@ -152,7 +174,8 @@ impl SecretKey {
         macro_rules! agreed {
             ($curve:ident, $peer:expr) => {
                 $curve::SecretKey::from_slice(self.key()).ok().map(|key| {
-                    let product = ($peer.to_projective() * *key.to_nonzero_scalar()).to_affine();
+                    let scalar = Zeroizing::new(key.to_nonzero_scalar());
+                    let product = ($peer.to_projective() * **scalar).to_affine();
                     SecretBytes::new(product.x().to_vec())
                 })
             };
@@ -173,8 +196,8 @@ impl SecretKey {
         if self.spec != KeySpec::Sm2 {
             return Err(DEFECT);
         }
-        let key = sm2::SecretKey::from_slice(self.key()).map_err(|_| DEFECT)?;
-        let opened = sm2::pke::DecryptingKey::new(key).decrypt_der(ciphertext);
+        let make = |scalar| DecryptingKey::from_nonzero_scalar(scalar).ok();
+        let opened = self.with_sm2(make, |key| key.decrypt_der(ciphertext)).ok_or(DEFECT)?;
         opened.map(SecretBytes::new).map_err(|_| Error::CannotDecrypt)
     }
 

@@ -75,8 +75,10 @@ impl ReEncrypt {
         };
         check(&key)?;
         draft.key_opens();
+        let backing_key = opener(&key, &self.header, PURPOSES)?;
+        draft.version_opens(self.header.version);
         Ok(Source {
-            backing_key: opener(&key, &self.header, PURPOSES)?,
+            backing_key,
             place: key.keystore.clone(),
             key_id: key.id,
             header: self.header,

@@ -10,6 +10,7 @@ use crate::{
     draft::Draft,
     ports::{AuditError, AuditLog, Receipt},
     record::Phase,
+    usage::{Usage, Use},
 };
 
 /// The number of the first call that a batch stands for: higher than those of the changes that a call makes first.
@@ -57,6 +58,7 @@ impl<T> Drop for Waiting<T> {
 /// Queues all records of a success at once: the log makes them durable together.
 pub(super) fn append<T: Send + 'static>(
     audit: &dyn AuditLog,
+    usage: &Arc<Usage>,
     draft: Draft,
     phase: Phase,
     held: Held<T>,
@@ -68,9 +70,14 @@ pub(super) fn append<T: Send + 'static>(
     let waiting = Waiting { left: records.len(), failed: None, held: Some((held, answer)) };
     let waiting = Arc::new(Mutex::new(waiting));
     for record in records {
-        let waiting = waiting.clone();
-        let acknowledge =
-            move |receipt| waiting.lock().unwrap_or_else(PoisonError::into_inner).acknowledge(receipt);
+        let (waiting, usage, counted) = (waiting.clone(), usage.clone(), Use::of(&record));
+        let acknowledge = move |receipt: Result<Receipt, AuditError>| {
+            // The log holds this one, whatever becomes of the others.
+            if let Ok(receipt) = &receipt {
+                usage.note(receipt.sequence(), &counted);
+            }
+            waiting.lock().unwrap_or_else(PoisonError::into_inner).acknowledge(receipt);
+        };
         audit.append(record, Box::new(acknowledge));
     }
 }

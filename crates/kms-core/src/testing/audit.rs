@@ -155,6 +155,7 @@ pub fn sample_record(request: u128, phase: Phase) -> Record {
         context: BTreeMap::new(),
         stranger: None,
         source_key_id: None,
+        source_key_version: None,
         source_context: BTreeMap::new(),
         state_digest: None,
         latency: Duration::from_micros(250),

@@ -1,13 +1,14 @@
 //! What is counted goes to the store, and comes from there.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     sync::atomic::Ordering,
 };
 
 use super::{Batch, Checkpoint, Delta, KeyUse, StoredUse, Use};
 use crate::{
-    directory::{USAGE_PATH, commit_error, moved_path, moved_prefix, usage_path},
+    directory::{USAGE_PATH, absent, commit_error, destroyed_path, moved_path, moved_prefix, usage_path},
     error::Error,
     key::KeyId,
     ports::{Mutation, StoreKey, Transaction},
@@ -60,22 +61,21 @@ impl Service {
 
     /// Counts records that the log holds and the store does not count, in their order; `begins` is the first
     /// place that the log still holds. Answers how many were uses of keys.
-    pub async fn count_missed(&self, begins: u64, missed: Vec<(u64, Option<Use>)>) -> Result<u64, Error> {
+    pub async fn count_missed(&self, begins: u64, missed: Vec<(u64, Vec<Use>)>) -> Result<u64, Error> {
         self.usage().begins_at(begins, self.now());
         // A flush that was cut off has written some keys further than the checkpoint says.
         let (mut count, mut written) = (0, HashMap::new());
-        for (sequence, one) in missed {
-            let Some(one) = one else {
-                self.usage().note(sequence, None);
-                continue;
-            };
-            let up_to = match written.entry(one.key_id) {
-                Entry::Occupied(known) => *known.get(),
-                Entry::Vacant(unknown) => *unknown.insert(self.stored_use(one.key_id).await?.0.up_to),
-            };
-            let is_missing = up_to <= sequence;
-            self.usage().note(sequence, Some(&one).filter(|_| is_missing));
-            count += u64::from(is_missing);
+        for (sequence, uses) in missed {
+            let mut missing = Vec::new();
+            for one in uses {
+                let up_to = match written.entry(one.key_id) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(unknown) => *unknown.insert(self.stored_use(one.key_id).await?.0.up_to),
+                };
+                missing.extend((up_to <= sequence).then_some(one));
+            }
+            self.usage().note(sequence, &missing);
+            count += missing.len() as u64;
             if self.usage().is_full() {
                 self.flush_usage().await?;
             }
@@ -106,12 +106,21 @@ impl Service {
             if stored.up_to >= batch.up_to {
                 continue;
             }
+            let delta = if delta.moved.is_empty() {
+                Cow::Borrowed(delta)
+            } else if self.directory().is_listed_as_destroyed(*key).await? {
+                // Nothing of it can be moved any more, and its end has removed the lists.
+                Cow::Owned(Delta { moved: Vec::new(), ..delta.clone() })
+            } else {
+                transaction.conditions.push(absent(destroyed_path(*key)));
+                Cow::Borrowed(delta)
+            };
             for from in delta.sealing_versions() {
                 if let Entry::Vacant(unknown) = known.entry((*key, from)) {
                     unknown.insert(self.moved_items(*key, from).await?);
                 }
             }
-            let added = added(*key, StoredUse { up_to: batch.up_to, ..stored }, delta, &known);
+            let added = added(*key, StoredUse { up_to: batch.up_to, ..stored }, &delta, &known);
             transaction.mutations.extend(self.pages(*key, &added).await?);
             transaction.mutations.push(self.directory().put(usage_path(*key), &added.usage)?);
             for (version, fresh) in added.fresh {

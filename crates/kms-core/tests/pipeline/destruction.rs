@@ -1,6 +1,6 @@
 //! The end of keys: what goes when a deletion is due, what stays, and what a crash in between leaves.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use futures_executor::block_on;
 use kms_core::{
@@ -10,10 +10,10 @@ use kms_core::{
     key::{KeyId, KeyState},
     operation::OperationName,
     ops::{
-        CancelKeyDeletion, CreateGrant, DecryptDataKey, DescribeKey, KeySelector, PendingDays,
-        ScheduleKeyDeletion,
+        CancelKeyDeletion, CreateGrant, DecryptDataKey, DescribeKey, KeySelector, PendingDays, Rewrap,
+        RotateKeyOnDemand, ScheduleKeyDeletion, StartCampaign,
     },
-    ports::StoreError,
+    ports::{KeyStore as _, StoreError},
 };
 
 use crate::support::{
@@ -47,12 +47,12 @@ fn carry_out(world: &World) -> Vec<Result<(), Error>> {
     due(world).into_iter().map(done).collect()
 }
 
-/// Where a key that is listed anywhere but as destroyed is listed.
+/// Where anything of a key is left besides its tombstone and the counts of its uses.
 fn traces(world: &World, key_id: KeyId) -> Vec<Vec<u8>> {
     let id = key_id.as_bytes();
     let entries = world.store.dump().into_iter().filter(|(path, value)| {
         let names = |bytes: &[u8]| bytes.windows(id.len()).any(|window| window == id);
-        !path.starts_with(b"x/") && !path.starts_with(b"k/") && (names(path) || names(value))
+        ![b"x/", b"k/", b"u/"].iter().any(|kept| path.starts_with(*kept)) && (names(path) || names(value))
     });
     entries.map(|(path, _)| path).collect()
 }
@@ -101,6 +101,105 @@ fn of_a_destroyed_key_a_tombstone_is_left_and_nothing_else() {
     assert_eq!((found.id, found.state), (heir.id, KeyState::Enabled));
     let open = DecryptDataKey::new(&sealed.ciphertext, None, context()).expect("a ciphertext");
     assert_eq!(world.run(&owner(), open).expect_err("gone"), Error::KeyNotFound);
+}
+
+/// A key with two versions and a campaign, of which `world` has moved one ciphertext that it has not written yet.
+fn with_campaign(world: &World) -> KeyId {
+    let key_id = world.key(&owner(), "campaigned").id;
+    let sealed = world.run(&owner(), generate(alias("campaigned"))).expect("enabled").sealed.ciphertext;
+    world.run(&owner(), RotateKeyOnDemand { key: key_id.into(), from_version: None }).expect("enabled");
+    world.run(&owner(), StartCampaign { key: key_id.into() }).expect("enabled");
+    world.run(&owner(), Rewrap::new(&sealed, None, context()).expect("a ciphertext")).expect("enabled");
+    key_id
+}
+
+fn flush(world: &World) -> Result<(), Error> {
+    block_on(world.service.flush_usage())
+}
+
+/// Does what blocks in the midst of what blocks.
+fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(work).join().expect("it does not panic"))
+}
+
+fn has_lists(world: &World) -> bool {
+    [b"w/", b"c/"].iter().any(|prefix| !world.store.under(*prefix).is_empty())
+}
+
+#[test]
+fn counts_of_uses_outlive_a_key_and_its_campaigns_and_lists_do_not() {
+    let world = World::new();
+    let key_id = with_campaign(&world);
+    flush(&world).expect("the store works");
+    assert_eq!((world.store.under(b"w/").len(), world.store.under(b"c/").len()), (1, 1));
+    let counts = world.store.under(b"u/");
+    assert_eq!(counts.len(), 1);
+    let kept = with_campaign_of_another(&world);
+    doom(&world, key_id);
+    world.clock.advance(WEEK);
+    let (done, records) = world.records_of(|| carry_out(&world));
+    assert_eq!(done, [Ok(())]);
+    assert!(is_destroyed(&world, key_id) && traces(&world, key_id).is_empty());
+    assert!(world.store.under(b"u/").contains(&counts[0]), "they stay as they are");
+    assert_eq!(world.store.under(b"c/").len(), 1, "{kept}: another key's campaign stays");
+    let reasons: Vec<_> = records.iter().filter_map(|record| record.reason).collect();
+    assert_eq!(reasons, ["CAMPAIGNS_DELETED"; 4], "a step for each kind, with an intent and an outcome");
+}
+
+fn with_campaign_of_another(world: &World) -> KeyId {
+    let key_id = world.key(&owner(), "other").id;
+    world.run(&owner(), StartCampaign { key: key_id.into() }).expect("enabled");
+    key_id
+}
+
+#[test]
+fn what_was_moved_and_not_written_before_the_end_of_a_key_is_not_listed_after_it() {
+    let world = World::new();
+    let key_id = with_campaign(&world);
+    doom(&world, key_id);
+    world.clock.advance(WEEK);
+    assert_eq!(carry_out(&world), [Ok(())]);
+    flush(&world).expect("the store works");
+    assert!(is_destroyed(&world, key_id) && !has_lists(&world));
+    assert_eq!(world.store.under(b"u/").len(), 1, "what it had done is counted");
+}
+
+#[test]
+fn a_list_that_is_written_during_the_last_step_goes_as_well() {
+    let world = World::new();
+    let key_id = with_campaign(&world);
+    doom(&world, key_id);
+    let late = world.sibling();
+    late.clock.advance(WEEK);
+    let [entry] = due(&late)[..] else { panic!("one entry") };
+    let store = world.store.clone();
+    // The first step deletes the campaign, the second one makes the tombstone.
+    store.instead_of_commit(|store, transaction| now(store.transact(transaction)));
+    store.instead_of_commit(move |store, transaction| {
+        aside(|| flush(&world)).expect("the store works");
+        assert!(has_lists(&world));
+        now(store.transact(transaction))
+    });
+    block_on(late.service.carry_out(entry)).expect("it tries again");
+    assert!(is_destroyed(&late, key_id) && !has_lists(&late));
+}
+
+#[test]
+fn a_list_is_not_written_for_a_key_that_is_destroyed_meanwhile() {
+    let world = World::new();
+    let key_id = with_campaign(&world);
+    doom(&world, key_id);
+    let late = world.sibling();
+    late.clock.advance(WEEK);
+    let again = world.sibling();
+    world.store.instead_of_commit(move |store, transaction| {
+        assert_eq!(aside(|| carry_out(&late)), [Ok(())]);
+        now(store.transact(transaction))
+    });
+    assert_eq!(flush(&world), Err(Error::Contention));
+    flush(&world).expect("the next one");
+    assert!(is_destroyed(&again, key_id) && !has_lists(&again));
+    assert_eq!(world.store.under(b"u/").len(), 1);
 }
 
 #[test]

@@ -1,22 +1,24 @@
 //! How keys are used: counted from the log, exactly, whatever happens to the process.
 
-use std::thread;
+use std::{thread, time::Duration};
 
 use futures_executor::block_on;
 use kms_core::{
-    Error, Record, SecretBytes,
+    Error, SecretBytes,
+    identity::Caller,
     key::KeyId,
     ops::{
-        CampaignStatus, DataKey, DecryptDataKey, DescribeKeyUsage, EncryptDataKey, GetCampaign, KeySelector,
-        ListCampaigns, PendingDays, Rewrap, Rewrapped, RotateKeyOnDemand, ScheduleKeyDeletion, StartCampaign,
+        BatchSize, CampaignStatus, DataKey, DecryptDataKey, DescribeKeyUsage, EncryptDataKey,
+        GenerateDataKeys, GetCampaign, KeySelector, ListCampaigns, ListKeyUsage, PageSize, PendingDays,
+        ReEncrypt, Rewrap, Rewrapped, RotateKeyOnDemand, ScheduleKeyDeletion, StartCampaign,
     },
     ports::{HsmError, KeyStore as _, StoreError},
-    usage::{KeyUse, Use, UseKind, VersionUsage},
+    usage::{KeyUse, Use, VersionUsage},
 };
 
 use crate::{
-    rotation::support::assert_opens,
-    support::{World, context, generate, no_context, now, owner},
+    rotation::support::{assert_opens, operator},
+    support::{World, caller, context, generate, no_context, now, owner},
 };
 
 fn usage(world: &World, key: KeyId) -> KeyUse {
@@ -48,14 +50,6 @@ fn campaign(world: &World, key_id: KeyId) -> CampaignStatus {
     world.run(&owner(), StartCampaign { key: key_id.into() }).expect("enabled")
 }
 
-/// What a start reads in the log that `world` has written.
-fn counted(record: &Record) -> Option<Use> {
-    let kind = UseKind::of(record.operation, record.phase, record.verdict, record.reason)?;
-    let (key_id, version) = (record.key_id?, record.key_version?);
-    let (count, time, moved) = (record.count, record.time, record.moved);
-    Some(Use { key_id, version, kind, count, time, moved })
-}
-
 /// The service as it is after a kill: what it had counted in memory is gone. Its own log is empty, and only the
 /// old one is read.
 fn killed(world: &World) -> World {
@@ -63,7 +57,7 @@ fn killed(world: &World) -> World {
     let from = block_on(next.service.resume_usage()).expect("the store works");
     let missed: Vec<_> =
         (0..).zip(world.audit.records()).skip(usize::try_from(from).expect("small")).collect();
-    let missed = missed.iter().map(|(sequence, record)| (*sequence, counted(record))).collect::<Vec<_>>();
+    let missed = missed.iter().map(|(sequence, record)| (*sequence, Use::of(record))).collect::<Vec<_>>();
     block_on(next.service.count_missed(0, missed)).expect("the store works");
     next
 }
@@ -92,6 +86,116 @@ fn each_use_counts_once_and_refusals_do_not() {
     let commits = world.store.commits();
     seal(&world, key);
     assert_eq!(world.store.commits(), commits, "a use costs no write");
+}
+
+#[test]
+fn a_re_encryption_uses_the_version_that_opens_and_the_one_that_seals_also_after_a_kill() {
+    let world = World::new();
+    let (from, to) = (world.key(&owner(), "from").id, world.key(&owner(), "to").id);
+    let sealed = seal(&world, from).sealed.ciphertext;
+    rotate(&world, from);
+    let re_encrypt = |world: &World, source_context, to| {
+        let (to, context) = (KeySelector::Id(to), context());
+        let operation = ReEncrypt::new(&sealed, None, source_context, to, context).expect("a ciphertext");
+        world.run(&owner(), operation)
+    };
+    re_encrypt(&world, context(), to).expect("both are enabled");
+    flush(&world).expect("the store works");
+    re_encrypt(&world, context(), to).expect("both are enabled");
+    re_encrypt(&world, context(), from).expect("one key may be both");
+    re_encrypt(&world, no_context(), to).expect_err("another context");
+    let record = world.audit.records().pop().expect("of the refusal");
+    assert_eq!((record.source_key_id, record.source_key_version), (Some(from), Some(1)));
+
+    let expect = |world: &World, key, number, data_keys, decryptions| {
+        let expected = VersionUsage { data_keys, decryptions, ..VersionUsage::default() };
+        assert_eq!(version(world, key, number), expected, "version {number}");
+    };
+    // The second time in a service that has found it in the log, then once more when that has written it.
+    let after = killed(&world);
+    for world in [&world, &after, &after] {
+        expect(world, from, 1, 1, 3);
+        expect(world, from, 2, 1, 0);
+        expect(world, to, 1, 2, 0);
+        if std::ptr::eq(world, &after) {
+            flush(world).expect("the store works");
+        }
+    }
+}
+
+#[test]
+fn an_operator_sees_the_use_of_all_accounts_keys_by_pages_and_after_their_end() {
+    let world = World::new();
+    let made = |caller: &Caller, name| {
+        world.clock.advance(Duration::from_millis(1)); // ids rise with time
+        world.key(caller, name).id
+    };
+    let zeta = caller("zeta", "cn-north-4");
+    let (mine, others, doomed) = (made(&owner(), "mine"), made(&zeta, "other"), made(&owner(), "doomed"));
+    seal(&world, mine);
+    seal(&world, doomed);
+    rotate(&world, mine);
+    flush(&world).expect("the store works");
+    seal(&world, mine);
+    let list = |after, size, only_pending_deletion| {
+        let size = PageSize::parse(size).expect("a size");
+        let page = world.run(&operator(), ListKeyUsage { size, after, only_pending_deletion });
+        let page = page.expect("an operator");
+        let keys = page.keys.into_iter().map(|key| {
+            let uses = |version: &VersionUsage| version.data_keys;
+            (key.record.id, key.usage.versions.values().map(uses).collect::<Vec<_>>())
+        });
+        (keys.collect::<Vec<_>>(), page.next)
+    };
+    let all = [(mine, vec![1, 1]), (others, vec![]), (doomed, vec![1])];
+    assert_eq!(list(None, 0, false), (all.to_vec(), None));
+    assert_eq!(list(None, 2, false), (all[..2].to_vec(), Some(others)));
+    assert_eq!(list(Some(others), 2, false), (all[2..].to_vec(), None));
+
+    assert_eq!(list(None, 0, true), (vec![], None));
+    let pending = PendingDays::parse(7).expect("a waiting time");
+    world.run(&owner(), ScheduleKeyDeletion { key: doomed.into(), pending }).expect("enabled");
+    assert_eq!(list(None, 2, true), (vec![], Some(others)), "none of the first page");
+    assert_eq!(list(Some(others), 2, true), (all[2..].to_vec(), None));
+
+    world.clock.advance(Duration::from_secs(7 * 24 * 60 * 60));
+    for entry in block_on(world.service.due(None, 100)).expect("the store works").entries {
+        block_on(world.service.carry_out(entry)).expect("nothing is in the way");
+    }
+    assert_eq!(list(None, 0, false), (all.to_vec(), None), "counts outlive the key");
+    assert_eq!(list(None, 0, true), (vec![], None));
+
+    let size = PageSize::parse(0).expect("a size");
+    let denied = world.run(&owner(), ListKeyUsage { size, after: None, only_pending_deletion: false });
+    assert_eq!(denied.expect_err("no operator").code(), "PERMISSION_DENIED");
+}
+
+#[test]
+fn each_data_key_of_a_batch_is_counted() {
+    let world = World::new();
+    let key = world.key(&owner(), "key").id;
+    block_on(world.service.resume_usage()).expect("the store works");
+    let count = BatchSize::parse(7).expect("a size");
+    let each = generate(KeySelector::Id(key));
+    world.run(&owner(), GenerateDataKeys { each, count, with_plaintext: false }).expect("enabled");
+    assert_eq!(version(&world, key, 1).data_keys, 7);
+    flush(&world).expect("the store works");
+    assert_eq!(version(&killed(&world), key, 1).data_keys, 7);
+}
+
+#[test]
+fn a_record_of_an_earlier_build_that_does_not_say_which_version_opened_counts_for_the_other_alone() {
+    let world = World::new();
+    let (from, to) = (world.key(&owner(), "from").id, world.key(&owner(), "to").id);
+    let sealed = seal(&world, from).sealed.ciphertext;
+    let operation =
+        ReEncrypt::new(&sealed, None, context(), KeySelector::Id(to), context()).expect("a ciphertext");
+    world.run(&owner(), operation).expect("both are enabled");
+    let mut record = world.audit.records().pop().expect("written");
+    assert_eq!(Use::of(&record).len(), 2);
+    record.source_key_version = None;
+    let [one] = &Use::of(&record)[..] else { panic!("one use") };
+    assert_eq!((one.key_id, one.version), (to, 1));
 }
 
 #[test]
@@ -261,7 +365,7 @@ fn a_store_from_a_backup_does_not_know_what_was_sealed_since() {
     let restored = world.sibling();
     let deployment = block_on(restored.service.deployment()).expect("it is one");
     block_on(restored.service.seal_arrival(uuid::Uuid::nil(), deployment, [9; 32])).expect("sealed");
-    restored.clock.advance(std::time::Duration::from_secs(1));
+    restored.clock.advance(Duration::from_secs(1));
     assert_eq!(block_on(restored.service.resume_usage()), Ok(0), "another log");
     let counted = usage(&restored, key);
     assert_eq!((counted.version(1).data_keys, counted.unknown_before.is_some()), (1, true));

@@ -62,6 +62,11 @@ impl Deployment {
         }
     }
 
+    /// The account with this name or `domain_id`.
+    pub(crate) fn account(&self, named: &str) -> Option<&Account> {
+        self.accounts.iter().find(|account| account.name == named || account.domain_id == named)
+    }
+
     /// As an identity file.
     pub(crate) fn identity_toml(&self) -> String {
         let mut text = "# Written at every start of `dewpoint dev`: changes here do not last.\n".to_owned();

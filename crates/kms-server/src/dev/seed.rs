@@ -1,12 +1,16 @@
 //! `--seed-file`: keys with fixed ids, names, tags, grants and material, for test suites.
 //!
 //! Seeds pass the same pipeline as calls do, as the administrator of their account, and are recorded. A key that
-//! exists already stays as it is, whatever tests have done to it since.
+//! exists already stays as it is, whatever tests have done to it since; it is only given the further aliases and the
+//! grants of the file that it never had. What differs otherwise is told, and what no key can become is an error.
+
+mod additions;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs,
     net::{Ipv4Addr, SocketAddr},
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -17,7 +21,7 @@ use getrandom::SysRng;
 use kms_core::{
     Call, Error, SecretBytes, Service,
     identity::{AccountId, Caller, ProjectId, Region, UserId},
-    key::{KeyId, KeyOrigin, KeySpec, KeyState, KeyUsage},
+    key::{KeyId, KeyOrigin, KeyRecord, KeySpec, KeyState, KeyUsage},
     operation::Permissions,
     ops::{
         Alias, CreateKey, DescribeKey, Description, DisableKey, GetParametersForImport, ImportKeyMaterial,
@@ -27,10 +31,12 @@ use kms_core::{
 use rsa::{Oaep, PublicKey, pkcs8::DecodePublicKey as _, rand_core::UnwrapErr};
 use serde::Deserialize;
 use sha2::Sha256;
+use toml::Spanned;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::deployment::{self, Deployment};
+use additions::{Additions, SeedGrant};
 
 /// How long the HSM may take for one step: RSA keys take seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,9 +46,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[serde(deny_unknown_fields)]
 pub(crate) struct Seeds {
     #[serde(default)]
-    keys: Vec<Seed>,
+    keys: Vec<Spanned<Seed>>,
     #[serde(skip)]
     path: PathBuf,
+    /// Where its lines end.
+    #[serde(skip)]
+    line_ends: Vec<usize>,
 }
 
 /// A key that is to exist.
@@ -70,6 +79,12 @@ struct Seed {
     state: SeedState,
     #[serde(default)]
     tags: BTreeMap<String, String>,
+    /// Further aliases.
+    #[serde(default)]
+    aliases: Vec<Spanned<String>>,
+    /// Grants of it.
+    #[serde(default)]
+    grants: Vec<Spanned<SeedGrant>>,
     /// Its material in base64, where tests need to know it; the key is then one of imported material.
     material: Option<Material>,
 }
@@ -123,10 +138,12 @@ pub enum SeedError {
         problem: String,
     },
     /// A key of the file is not possible.
-    #[error("{}: the key {alias}: {problem}", path.display())]
+    #[error("{}: line {line}: the key {alias}: {problem}", path.display())]
     Key {
         /// Which file.
         path: PathBuf,
+        /// The line where what is wrong begins.
+        line: usize,
         /// Its alias.
         alias: String,
         /// What is wrong.
@@ -134,27 +151,60 @@ pub enum SeedError {
     },
 }
 
+/// What is wrong with a key of the file.
+struct Problem {
+    /// Where that begins, if not with the key.
+    at: Option<usize>,
+    text: String,
+}
+
+impl Problem {
+    /// With what stands there.
+    fn at(span: Range<usize>, text: String) -> Self {
+        Self { at: Some(span.start), text }
+    }
+}
+
+impl From<String> for Problem {
+    fn from(text: String) -> Self {
+        Self { at: None, text }
+    }
+}
+
 impl Seeds {
     /// Reads a seed file.
     pub(crate) fn load(path: &Path) -> Result<Self, SeedError> {
         let problem = |problem: String| SeedError::File { path: path.to_owned(), problem };
         let text = fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
-        let seeds: Self = toml::from_str(&text).map_err(|error| problem(error.to_string()))?;
+        let text = Zeroizing::new(text); // it may hold material
+        let mut seeds: Self = toml::from_str(&text).map_err(|error| problem(error.to_string()))?;
+        path.clone_into(&mut seeds.path);
+        seeds.line_ends = text.match_indices('\n').map(|(at, _)| at).collect();
         let mut ids = BTreeSet::new();
-        match seeds.keys.iter().find(|seed| !ids.insert(&seed.key_id)) {
-            Some(twice) => Err(problem(format!("the key_id {} is given twice", twice.key_id))),
-            None => Ok(Self { path: path.to_owned(), ..seeds }),
+        match seeds.keys.iter().find(|seed| !ids.insert(&seed.get_ref().key_id)) {
+            Some(twice) => {
+                let (line, id) = (seeds.line(twice.span().start), &twice.get_ref().key_id);
+                Err(problem(format!("line {line}: the key_id {id} is given twice")))
+            }
+            None => Ok(seeds),
         }
     }
 
-    /// Makes the keys that do not exist.
+    /// The number of the line, from 1, in which this byte is.
+    fn line(&self, at: usize) -> usize {
+        self.line_ends.partition_point(|end| *end < at) + 1
+    }
+
+    /// Makes the keys that do not exist, and adds to the others what they never had.
     pub(crate) async fn sow(&self, service: &Service) -> Result<(), SeedError> {
         let deployment = Deployment::standard();
-        for seed in &self.keys {
+        for entry in &self.keys {
+            let seed = entry.get_ref();
             seed.sow(service, &deployment).await.map_err(|problem| SeedError::Key {
                 path: self.path.clone(),
+                line: self.line(problem.at.unwrap_or(entry.span().start)),
                 alias: seed.alias.clone(),
-                problem,
+                problem: problem.text,
             })?;
         }
         Ok(())
@@ -162,32 +212,88 @@ impl Seeds {
 }
 
 impl Seed {
-    async fn sow(&self, service: &Service, deployment: &Deployment) -> Result<(), String> {
+    async fn sow(&self, service: &Service, deployment: &Deployment) -> Result<(), Problem> {
         let caller = self.owner(deployment)?;
         let key_id: KeyId = self.key_id.parse().map_err(|error: Error| error.to_string())?;
         let create = self.operation(key_id)?;
-        let describe = DescribeKey { key: KeySelector::Id(key_id) };
-        match run(service, &caller, describe).await {
-            // An earlier start may have died before it imported the material.
-            Ok(found) if found.spec == create.spec && found.state == KeyState::PendingImport => {
-                return match &self.material {
-                    Some(material) => import(service, &caller, key_id, material).await,
-                    None => Ok(()),
-                };
+        let additions = Additions::read(key_id, &self.aliases, &self.grants, deployment)?;
+        match run(service, &caller, DescribeKey { key: KeySelector::Id(key_id) }).await {
+            Ok(found) => {
+                self.compare(&found, &create)?;
+                // An earlier start may have died before it imported the material.
+                if let (KeyState::PendingImport, Some(material)) = (found.state, &self.material) {
+                    import(service, &caller, key_id, material).await?;
+                }
+                additions.make(service, &caller, key_id, Some(&found)).await
             }
-            Ok(found) if found.spec == create.spec => return Ok(()),
-            Ok(found) => return Err(format!("exists already, as a key of kind {}", found.spec.name())),
-            Err(Error::KeyNotFound) => {}
-            Err(error) => return Err(said(&error)),
+            Err(Error::KeyNotFound) => {
+                self.make(service, &caller, key_id, create).await?;
+                additions.make(service, &caller, key_id, None).await?;
+                self.disable(service, &caller, key_id).await.map_err(Problem::from)
+            }
+            Err(error) => Err(said(&error).into()),
         }
-        let told = |error: Error| said(&error);
-        run(service, &caller, create).await.map_err(told)?;
-        if let Some(material) = &self.material {
-            import(service, &caller, key_id, material).await?;
+    }
+
+    async fn make(
+        &self,
+        service: &Service,
+        caller: &Caller,
+        key_id: KeyId,
+        create: CreateKey,
+    ) -> Result<(), String> {
+        run(service, caller, create).await.map_err(|error| match error {
+            // Nobody else calls yet, so the id is taken.
+            Error::Contention => {
+                "key_id: another account or region has a key with this id, or the key was destroyed"
+                    .to_owned()
+            }
+            error => said(&error),
+        })?;
+        match &self.material {
+            Some(material) => import(service, caller, key_id, material).await,
+            None => Ok(()),
         }
+    }
+
+    async fn disable(&self, service: &Service, caller: &Caller, key_id: KeyId) -> Result<(), String> {
         if self.state == SeedState::Disabled {
-            let made = run(service, &caller, DisableKey { key: key_id.into() }).await.map_err(told)?;
+            let disable = DisableKey { key: key_id.into() };
+            let made = run(service, caller, disable).await.map_err(|error| said(&error))?;
             debug_assert_eq!(made.state, KeyState::Disabled);
+        }
+        Ok(())
+    }
+
+    /// Holds a key that exists against the file: what it can never become is an error; what a test may have changed
+    /// since is told, and stays.
+    fn compare(&self, found: &KeyRecord, create: &CreateKey) -> Result<(), String> {
+        if found.spec != create.spec {
+            return Err(format!("key_spec: exists already, as a key of kind {}", found.spec.name()));
+        }
+        if create.usage.is_some_and(|usage| usage != found.usage) {
+            return Err(format!("key_usage: exists already, for {}", found.usage.name()));
+        }
+        if create.origin != found.origin {
+            let other = match found.origin {
+                KeyOrigin::Kms => "material of the service's own",
+                KeyOrigin::External => "imported material",
+            };
+            return Err(format!("material: exists already, as a key of {other}"));
+        }
+        let state = if self.state == SeedState::Disabled { KeyState::Disabled } else { KeyState::Enabled };
+        let imports = found.state == KeyState::PendingImport && self.material.is_some();
+        let differences = [
+            ("alias", found.alias != self.alias),
+            ("description", found.description != self.description),
+            ("tags", found.tags != self.tags),
+            ("state", found.state != state && !imports),
+        ];
+        let differs: Vec<_> =
+            differences.into_iter().filter_map(|(field, differs)| differs.then_some(field)).collect();
+        if !differs.is_empty() {
+            let (key_id, differs) = (found.id, differs.join(", "));
+            tracing::warn!(%key_id, differs, "a seeded key is not as the seed file says, and stays as it is");
         }
         Ok(())
     }
@@ -215,10 +321,7 @@ impl Seed {
 
     /// The administrator of the account, in the project of the region.
     fn owner(&self, deployment: &Deployment) -> Result<Caller, String> {
-        let named = |account: &&deployment::Account| {
-            account.name == self.account || account.domain_id == self.account
-        };
-        let account = deployment.accounts.iter().find(named);
+        let account = deployment.account(&self.account);
         let account = account.ok_or_else(|| format!("account: there is no {}", self.account))?;
         let here = |project: &&deployment::Project| {
             self.region.as_ref().is_none_or(|region| project.region == region)

@@ -166,11 +166,16 @@ pub(crate) fn root(root: RootRecord, rotation: &Rotation) -> v1::Root {
 }
 
 pub(crate) fn list_destroyed_keys(request: v1::ListDestroyedKeysRequest) -> Result<ListDestroyedKeys, Error> {
-    let after = Some(request.page_token).filter(|token| !token.is_empty());
-    let after = after.map(|token| token.parse()).transpose().map_err(|_| {
-        Error::invalid(Field::PageToken, "must be empty or the next_page_token of a page before")
-    })?;
+    let after = after_key(&request.page_token)?;
     Ok(ListDestroyedKeys { size: PageSize::parse(request.page_size)?, after })
+}
+
+/// Reads a page token that is the id of the last key of the page before.
+fn after_key(token: &str) -> Result<Option<KeyId>, Error> {
+    let after = Some(token).filter(|token| !token.is_empty());
+    after.map(str::parse).transpose().map_err(|_| {
+        Error::invalid(Field::PageToken, "must be empty or the next_page_token of a page before")
+    })
 }
 
 pub(crate) fn destroyed_keys(page: DestroyedKeyPage) -> v1::ListDestroyedKeysResponse {
@@ -223,13 +228,7 @@ pub(crate) fn key(record: KeyRecord, budget: u64) -> v1::Key {
         material_expires_at: record.import.and_then(|import| import.expires).map(time),
         primary_key_id,
         replicas,
-        state: match record.state {
-            KeyState::Enabled => v1::KeyState::Enabled,
-            KeyState::Disabled => v1::KeyState::Disabled,
-            KeyState::PendingDeletion => v1::KeyState::PendingDeletion,
-            KeyState::PendingImport => v1::KeyState::PendingImport,
-        }
-        .into(),
+        state: state_of(record.state).into(),
         default_for_service,
         current_version,
         created_at: Some(time(record.created)),
@@ -380,6 +379,15 @@ pub(crate) fn spec_of(spec: KeySpec) -> v1::KeySpec {
 
 pub(crate) fn usage_of(usage: KeyUsage) -> v1::KeyUsage {
     USAGES.iter().find(|(domain, _)| *domain == usage).map_or(v1::KeyUsage::Unspecified, |(_, wire)| *wire)
+}
+
+fn state_of(state: KeyState) -> v1::KeyState {
+    match state {
+        KeyState::Enabled => v1::KeyState::Enabled,
+        KeyState::Disabled => v1::KeyState::Disabled,
+        KeyState::PendingDeletion => v1::KeyState::PendingDeletion,
+        KeyState::PendingImport => v1::KeyState::PendingImport,
+    }
 }
 
 pub(crate) fn state(number: i32) -> Result<Option<KeyState>, Error> {

@@ -8,7 +8,11 @@ use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{Grpc, convert, status};
+use super::{
+    Grpc,
+    convert::{self, campaign},
+    status,
+};
 use crate::peer::Peer;
 
 #[tonic::async_trait]
@@ -87,5 +91,12 @@ impl OperatorService for Grpc {
         request: Request<v1::ListDestroyedKeysRequest>,
     ) -> Result<Response<v1::ListDestroyedKeysResponse>, Status> {
         self.answer(request, convert::list_destroyed_keys, convert::destroyed_keys).await
+    }
+
+    async fn list_key_usage(
+        &self,
+        request: Request<v1::ListKeyUsageRequest>,
+    ) -> Result<Response<v1::ListKeyUsageResponse>, Status> {
+        self.answer(request, campaign::list_key_usage, campaign::key_usage_page).await
     }
 }

@@ -38,6 +38,7 @@ pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
     OperationName::ForgetRoots,
     OperationName::DestroyRoots,
     OperationName::ListDestroyedKeys,
+    OperationName::ListKeyUsage,
     OperationName::AdvanceClock,
     OperationName::ReadClock,
     OperationName::CreateBackup,
