@@ -47,7 +47,7 @@ pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
 pub(crate) const NOT_BUILT_YET: &[OperationName] =
     &[OperationName::ReplicateKey, OperationName::UpdatePrimaryRegion, OperationName::ListSupportedRegions];
 
-/// Operations on keys that do not seal: `signing.rs` tries them.
+/// Operations on keys that do not seal: `other_attempts` has them.
 pub(crate) const ON_OTHER_KEYS: &[OperationName] = &[
     OperationName::Sign,
     OperationName::Verify,
@@ -57,7 +57,7 @@ pub(crate) const ON_OTHER_KEYS: &[OperationName] = &[
     OperationName::DeriveSharedSecret,
 ];
 
-/// Operations that only keys have whose material is imported: `import.rs` drives them.
+/// Operations that only keys have whose material is imported: `external_attempts` has them.
 pub(crate) const ON_EXTERNAL_KEYS: &[OperationName] = &[
     OperationName::GetParametersForImport,
     OperationName::ImportKeyMaterial,
@@ -74,7 +74,7 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
-    fn of<O: Operation + Clone>(operation: O) -> Self {
+    pub(super) fn of<O: Operation + Clone>(operation: O) -> Self {
         let run = move |world: &World, caller: &Caller| world.run(caller, operation.clone()).map(drop);
         Self { name: O::NAME, run: Box::new(run), first: Vec::new() }
     }

@@ -1,6 +1,7 @@
 //! A service on fakes, callers, and every operation in a form that tables can hold.
 
 mod attempts;
+mod other_keys;
 mod store;
 
 use std::{
@@ -28,9 +29,9 @@ use kms_core::{
 use uuid::Uuid;
 
 pub(crate) use attempts::{
-    Attempt, NO_CALLS_OF_USERS, NOT_BUILT_YET, ON_EXTERNAL_KEYS, ON_OTHER_KEYS, Sealed, attempts,
-    decrypt_data, encrypt_data, further, grant,
+    Attempt, NO_CALLS_OF_USERS, NOT_BUILT_YET, Sealed, attempts, decrypt_data, encrypt_data, further, grant,
 };
+pub(crate) use other_keys::{OTHER_KINDS, external_attempts, other_attempts, other_key};
 pub(crate) use store::SpyStore;
 
 /// 2026-11-24, in microseconds.
