@@ -58,8 +58,8 @@ fn removes_grant(name: OperationName) -> bool {
     matches!(name, OperationName::RetireGrant | OperationName::RevokeGrant)
 }
 
-/// A ciphertext that names a key which has no material yet.
-fn as_if_sealed_by(world: &World, key_id: KeyId) -> Vec<u8> {
+/// A ciphertext that names a key which did not seal it.
+pub(crate) fn as_if_sealed_by(world: &World, key_id: KeyId) -> Vec<u8> {
     let other = world.key(&owner(), "other").id;
     let sealed = world.run(&owner(), generate(KeySelector::Id(other))).expect("enabled").sealed;
     let mut ciphertext = sealed.ciphertext;

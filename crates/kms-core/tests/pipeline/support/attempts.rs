@@ -102,6 +102,13 @@ impl Attempt {
         }
     }
 
+    /// The same as far as the key lets it.
+    pub(crate) fn prepare_if_possible(&self, world: &World, caller: &Caller) {
+        for run in &self.first {
+            drop(run(world, caller));
+        }
+    }
+
     pub(crate) fn run(&self, world: &World, caller: &Caller) -> Result<(), Error> {
         (self.run)(world, caller)
     }

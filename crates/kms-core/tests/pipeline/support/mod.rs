@@ -31,7 +31,9 @@ use uuid::Uuid;
 pub(crate) use attempts::{
     Attempt, NO_CALLS_OF_USERS, NOT_BUILT_YET, Sealed, attempts, decrypt_data, encrypt_data, further, grant,
 };
-pub(crate) use other_keys::{OTHER_KINDS, external_attempts, other_attempts, other_key};
+pub(crate) use other_keys::{
+    OTHER_KINDS, external_attempts, import_attempts, import_of, other_attempts, other_key, wrapped_material,
+};
 pub(crate) use store::SpyStore;
 
 /// 2026-11-24, in microseconds.

@@ -74,9 +74,14 @@ fn import_parameters(world: &World, key_id: KeyId) -> ImportParameters {
 /// An import of 32 bytes, as the party that has them does it.
 pub(crate) fn import_of(world: &World, key_id: KeyId) -> ImportKeyMaterial {
     let given = import_parameters(world, key_id);
+    let wrapped_material = wrapped_material(&given);
+    ImportKeyMaterial { key: key_id.into(), token: given.token, wrapped_material, expires: None }
+}
+
+/// 32 bytes of material, always the same, for this import.
+pub(crate) fn wrapped_material(given: &ImportParameters) -> Vec<u8> {
     let wrapping = PublicKey::from_public_key_der(&given.public_key).expect("an RSA key");
-    let wrapped = wrapping.encrypt(&mut Seed, Oaep::<Sha256>::new(), &[0x17; 32]).expect("short");
-    ImportKeyMaterial { key: key_id.into(), token: given.token, wrapped_material: wrapped, expires: None }
+    wrapping.encrypt(&mut Seed, Oaep::<Sha256>::new(), &[0x17; 32]).expect("short")
 }
 
 /// A key whose material is imported, with or without it, and the operations that only such keys have.
@@ -87,10 +92,15 @@ pub(crate) fn external_attempts(world: &World, has_material: bool) -> (KeyId, Ve
     if has_material {
         world.run(&owner(), import.clone()).expect("it waits for material");
     }
+    (key_id, import_attempts(key_id, import))
+}
+
+/// Operations that only keys have whose material is imported.
+pub(crate) fn import_attempts(key_id: KeyId, import: ImportKeyMaterial) -> Vec<Attempt> {
     let parameters =
         GetParametersForImport { key: key_id.into(), algorithm: WrappingAlgorithm::RsaesOaepSha256 };
     let delete = DeleteImportedKeyMaterial { key: key_id.into() };
-    (key_id, vec![Attempt::of(parameters), Attempt::of(import), Attempt::of(delete)])
+    vec![Attempt::of(parameters), Attempt::of(import), Attempt::of(delete)]
 }
 
 /// The seed of OAEP: any will do.
