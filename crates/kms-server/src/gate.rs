@@ -31,9 +31,16 @@ use crate::{
 
 /// How long the HSM may keep a call waiting, unless its client allows less.
 pub(crate) const HSM_PATIENCE: Duration = Duration::from_secs(10);
+/// The same for a call that makes an RSA key pair. As long as the HSM's worker is not taken to hang meanwhile.
+const RSA_PATIENCE: Duration = Duration::from_secs(120);
 
 /// How many parts of a backup may wait for a slow client.
 const PARTS_IN_FLIGHT: usize = 4;
+
+/// How long the HSM may keep this call waiting, unless its client allows less.
+pub(crate) fn longest_patience<O: Operation>(operation: &O) -> Duration {
+    if operation.makes_rsa_pair() { RSA_PATIENCE } else { HSM_PATIENCE }
+}
 
 /// What becomes of a call that is over a traffic limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -77,8 +77,12 @@ mod tests {
 
     #[test]
     fn sm3_is_that_of_its_standard() {
-        // GB/T 32905 §A.1
-        let expected = "66c7f0f462eeedd9d1f2d46bdc10e4e24167c4875cf2f7a2297da02b8f4ba8e0";
-        assert_eq!(hex::encode(sm3(b"abc")), expected);
+        // GB/T 32905 §A.1 and §A.2
+        for (message, expected) in [
+            (&b"abc"[..], "66c7f0f462eeedd9d1f2d46bdc10e4e24167c4875cf2f7a2297da02b8f4ba8e0"),
+            (&b"abcd".repeat(16), "debe9ff92275b8a138604889c18e5a4d6fdb70e5387e5765293dcba39c0c5732"),
+        ] {
+            assert_eq!(hex::encode(sm3(message)), expected);
+        }
     }
 }

@@ -5,6 +5,7 @@
 mod algorithm;
 mod digest;
 mod encryption;
+pub(crate) mod gcm;
 #[cfg(test)]
 mod known_answers;
 mod oaep;
@@ -13,6 +14,8 @@ mod random;
 mod secret_key;
 mod sm2_dsa;
 mod verify;
+#[cfg(test)]
+mod wycheproof;
 
 pub use algorithm::{AgreementAlgorithm, MacAlgorithm, MessageType, SigningAlgorithm};
 pub(crate) use algorithm::{Statement, check_message};

@@ -58,4 +58,20 @@ mod tests {
         let own = secret.sign(algorithm, &input).expect("signs");
         assert!(verify(&public, algorithm, &input, &own));
     }
+    // GB/T 32918.5 §A.3 (C.2): the same key, and C1, C3 and C2 of a ciphertext.
+    const X: &str = "04ebfc718e8d1798620432268e77feb6415e2ede0e073c0f4f640ecd2e149a73";
+    const Y: &str = "e858f9d81e5430a57b36daab8f950a3c64e6ee6a63094d99283aff767e124df0";
+    const HASH: &str = "59983c18f809e262923c53aec295d30383b54e39d609d160afcb1908d0bd8766";
+    const MASKED: &str = "21886ca989ca9c7d58087307ca93092d651efa";
+
+    #[test]
+    fn the_ciphertext_of_the_standard_opens() {
+        let form = hex::decode(["01", PRIVATE].concat()).expect("hexadecimal digits");
+        let secret = SecretKey::open(KeySpec::Sm2, SecretBytes::new(form)).expect("a scalar");
+        let der = ["307c0220", X, "022100", Y, "0420", HASH, "0413", MASKED].concat();
+        let mut der = hex::decode(der).expect("hexadecimal digits");
+        assert_eq!(secret.decrypt_sm2(&der).expect("opens").expose_secret(), b"encryption standard");
+        *der.last_mut().expect("not empty") ^= 1;
+        assert!(secret.decrypt_sm2(&der).is_err());
+    }
 }

@@ -111,6 +111,10 @@ impl Operation for CreateKey {
     const NAME: OperationName = OperationName::CreateKey;
     type Output = KeyRecord;
 
+    fn makes_rsa_pair(&self) -> bool {
+        self.spec.class() == KeyClass::Rsa && self.origin == KeyOrigin::Kms
+    }
+
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
         let kind = self.kind()?;
         if let Some(first) = self.earlier_or_room(scope, draft).await? {

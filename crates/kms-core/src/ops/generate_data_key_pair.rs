@@ -8,7 +8,7 @@ use crate::{
     context::EncryptionContext,
     draft::Draft,
     error::Error,
-    key::{BackingKind, KeyId, KeySpec, Scheme},
+    key::{BackingKind, KeyClass, KeyId, KeySpec, Scheme},
     operation::OperationName,
     ops::{KeySelector, Operation, Prepared, sealing::seal_as},
     ports::{HsmError, HsmSession},
@@ -77,6 +77,10 @@ impl Operation for GenerateDataKeyPair {
 
     fn may_change(&self) -> bool {
         self.key.may_make()
+    }
+
+    fn makes_rsa_pair(&self) -> bool {
+        self.spec.0.class() == KeyClass::Rsa
     }
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<DataKeyPair>, Error> {

@@ -60,6 +60,10 @@ impl Operation for GetParametersForImport {
     const NAME: OperationName = OperationName::GetParametersForImport;
     type Output = ImportParameters;
 
+    fn makes_rsa_pair(&self) -> bool {
+        true // what the material is wrapped under
+    }
+
     async fn prepare(
         &self,
         scope: &Scope<'_>,

@@ -279,6 +279,11 @@ pub trait Operation: Sized + Send + Sync + 'static {
         Self::NAME.info().class == OperationClass::Change
     }
 
+    /// Whether the HSM makes an RSA key pair for it: that takes as long as it takes to find primes.
+    fn makes_rsa_pair(&self) -> bool {
+        false
+    }
+
     /// Reads what it needs from the store, checks it, and says what remains to be done. Changes
     /// nothing; is called again when a commit met a conflict.
     #[doc(hidden)]

@@ -1,3 +1,5 @@
+mod states;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures_executor::block_on;
@@ -36,18 +38,7 @@ impl World {
     }
 
     fn run<O: Operation>(&self, operation: O) -> O::Output {
-        let caller = Caller {
-            account: AccountId::parse("acme").expect("a name"),
-            user: UserId::parse("admin").expect("a name"),
-            project: ProjectId::parse("p").expect("a name"),
-            region: Region::parse("r").expect("a name"),
-            projects: Arc::new([]),
-            acting_service: None,
-            permissions: Permissions::all(),
-            certificate: [7; 32],
-            source: ([127, 0, 0, 1], 4711).into(),
-        };
-        let call = Call { request_id: Uuid::new_v4(), caller, patience: PATIENCE };
+        let call = call(Permissions::all());
         block_on(self.service.run(call, Ok(operation))).expect("nothing is in the way").into_inner()
     }
 
@@ -81,6 +72,21 @@ impl World {
         }
         entries.len()
     }
+}
+
+fn call(permissions: Permissions) -> Call {
+    let caller = Caller {
+        account: AccountId::parse("acme").expect("a name"),
+        user: UserId::parse("admin").expect("a name"),
+        project: ProjectId::parse("p").expect("a name"),
+        region: Region::parse("r").expect("a name"),
+        projects: Arc::new([]),
+        acting_service: None,
+        permissions,
+        certificate: [7; 32],
+        source: ([127, 0, 0, 1], 4711).into(),
+    };
+    Call { request_id: Uuid::new_v4(), caller, patience: PATIENCE }
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod in_hsm;
 mod isolation;
 mod key_rotation;
 mod keystores;
+mod kinds;
 mod life;
 mod moving;
 mod paging;

@@ -35,7 +35,7 @@ use tonic::{Request, Response, Status, metadata::MetadataMap, service::Routes};
 use uuid::Uuid;
 
 use crate::{
-    gate::{Gate, HSM_PATIENCE},
+    gate::{Gate, HSM_PATIENCE, longest_patience},
     identity::Claims,
     manual_clock::ManualClock,
     peer::Peer,
@@ -102,8 +102,10 @@ impl Grpc {
         let Some(peer) = extensions.get::<Arc<Peer>>() else {
             return Err(Status::internal("the connection has no peer"));
         };
-        let patience = patience(&metadata);
-        match self.gate.pass(request_id, patience, peer, claims(&metadata), parse(message)).await {
+        let operation = parse(message);
+        let longest = operation.as_ref().map_or(HSM_PATIENCE, longest_patience);
+        let patience = patience(&metadata, longest);
+        match self.gate.pass(request_id, patience, peer, claims(&metadata), operation).await {
             Ok(recorded) => {
                 let mut response = Response::new(render(recorded.into_inner()));
                 status::name_request(response.metadata_mut(), request_id);
@@ -115,9 +117,9 @@ impl Grpc {
 }
 
 /// How long the HSM may take: a client that waits no longer than that still gets an answer that says why.
-fn patience(metadata: &MetadataMap) -> Duration {
+fn patience(metadata: &MetadataMap, longest: Duration) -> Duration {
     let allowed = metadata.get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?));
-    allowed.map_or(HSM_PATIENCE, |allowed| HSM_PATIENCE.min(allowed / 10 * 9))
+    allowed.map_or(longest, |allowed| longest.min(allowed / 10 * 9))
 }
 
 /// A deadline as gRPC writes it: at most 8 digits and a unit.
@@ -155,6 +157,11 @@ fn claims(metadata: &MetadataMap) -> Result<Claims<'_>, Unauthenticated> {
 
 #[cfg(test)]
 mod tests {
+    use kms_core::{
+        key::{KeyOrigin, KeySpec},
+        ops::{Alias, CreateKey},
+    };
+
     use super::*;
 
     #[test]
@@ -162,7 +169,7 @@ mod tests {
         let patience = |text: &str| {
             let mut metadata = MetadataMap::new();
             metadata.insert("grpc-timeout", text.parse().expect("ASCII"));
-            patience(&metadata)
+            patience(&metadata, HSM_PATIENCE)
         };
         assert_eq!(patience("1S"), Duration::from_millis(900));
         assert_eq!(patience("500m"), Duration::from_millis(450));
@@ -170,5 +177,20 @@ mod tests {
         for text in ["1H", "20M", "99999999S", "", "S", "1", "1s", "-1S", "+1S", "123456789S", "1 S"] {
             assert_eq!(patience(text), HSM_PATIENCE, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_call_that_makes_an_rsa_key_may_take_longer() {
+        let longest = |spec, origin| {
+            let alias = Alias::parse("key").expect("an alias");
+            longest_patience(&CreateKey { origin, ..CreateKey::new(alias, spec) })
+        };
+        assert_eq!(longest(KeySpec::EcP384, KeyOrigin::Kms), HSM_PATIENCE);
+        assert_eq!(longest(KeySpec::Rsa4096, KeyOrigin::External), HSM_PATIENCE);
+        let longest = longest(KeySpec::Rsa4096, KeyOrigin::Kms);
+        assert_eq!(patience(&MetadataMap::new(), longest), Duration::from_secs(120));
+        let mut metadata = MetadataMap::new();
+        metadata.insert("grpc-timeout", "60S".parse().expect("ASCII"));
+        assert_eq!(patience(&metadata, longest), Duration::from_secs(54));
     }
 }

@@ -44,7 +44,7 @@ pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
     OperationName::CreateBackup,
     OperationName::RestoreBackup,
 ];
-/// Operations on keys that do not seal: `signing.rs` tries them.
+/// Operations on keys that do not seal: `other_attempts` has them.
 pub(crate) const ON_OTHER_KEYS: &[OperationName] = &[
     OperationName::Sign,
     OperationName::Verify,
@@ -54,7 +54,7 @@ pub(crate) const ON_OTHER_KEYS: &[OperationName] = &[
     OperationName::DeriveSharedSecret,
 ];
 
-/// Operations that only keys have whose material is imported: `import.rs` drives them.
+/// Operations that only keys have whose material is imported: `external_attempts` has them.
 pub(crate) const ON_EXTERNAL_KEYS: &[OperationName] = &[
     OperationName::GetParametersForImport,
     OperationName::ImportKeyMaterial,
@@ -84,7 +84,7 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
-    fn of<O: Operation + Clone>(operation: O) -> Self {
+    pub(super) fn of<O: Operation + Clone>(operation: O) -> Self {
         let run = move |world: &World, caller: &Caller| world.run(caller, operation.clone()).map(drop);
         Self { name: O::NAME, run: Box::new(run), first: Vec::new() }
     }
@@ -109,6 +109,13 @@ impl Attempt {
     pub(crate) fn prepare(&self, world: &World, caller: &Caller) {
         for run in &self.first {
             run(world, caller).expect("nothing is in the way");
+        }
+    }
+
+    /// The same as far as the key lets it.
+    pub(crate) fn prepare_if_possible(&self, world: &World, caller: &Caller) {
+        for run in &self.first {
+            drop(run(world, caller));
         }
     }
 

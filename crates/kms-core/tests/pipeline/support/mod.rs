@@ -1,6 +1,7 @@
 //! A service on fakes, callers, and every operation in a form that tables can hold.
 
 mod attempts;
+mod other_keys;
 mod store;
 
 use std::{
@@ -28,8 +29,10 @@ use kms_core::{
 use uuid::Uuid;
 
 pub(crate) use attempts::{
-    Attempt, NO_CALLS_OF_USERS, ON_EXTERNAL_KEYS, ON_OTHER_KEYS, Sealed, attempts, decrypt_data,
-    encrypt_data, further, grant, replicate,
+    Attempt, NO_CALLS_OF_USERS, Sealed, attempts, decrypt_data, encrypt_data, further, grant, replicate,
+};
+pub(crate) use other_keys::{
+    OTHER_KINDS, external_attempts, import_attempts, import_of, other_attempts, other_key, wrapped_material,
 };
 pub(crate) use store::SpyStore;
 
