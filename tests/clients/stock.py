@@ -292,6 +292,13 @@ def quotas(user):
     user.call("AccountService/CountKeys")
 
 
+def versions(user):
+    version = {"id": "v1", "status": "VERSION_STATUS_CURRENT", "package": "kms.v1"}
+    assert user.call("AccountService/ListVersions")["versions"] == [version]
+    assert user.call("AccountService/GetVersion", {"version_id": "v1"})["version"] == version
+    user.refused("AccountService/GetVersion", {"version_id": "v2"}, grpc.StatusCode.NOT_FOUND)
+
+
 def grants(user, key):
     named = {"key_id": key["key_id"]}
     request = {
@@ -335,6 +342,7 @@ def main(path):
     imports(admin)
     keystores(admin)
     quotas(admin)
+    versions(admin)
     aliases(admin, key)
     tags(admin, key)
     grants(admin, key)

@@ -271,6 +271,10 @@ operations! {
     DescribeQuotas: CmkGetQuota, None, Queries, Read;
     /// Counts the custom keys.
     CountKeys: CmkGetInstance, None, Queries, Read;
+    /// Reads which versions of the API there are. DEW asks for no permission; who may list keys is told.
+    ListVersions: CmkList, None, Queries, Read;
+    /// Reads one of them.
+    GetVersion: CmkList, None, Queries, Read;
     /// Reads when a key was last used, and how often each version was.
     DescribeKeyUsage: CmkGet, None, Queries, Read;
     /// Begins to move what older versions of a key sealed under its current one.

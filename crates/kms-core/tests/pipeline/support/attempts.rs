@@ -14,8 +14,8 @@ use kms_core::{
         Description, DisableKey, DisableKeyRotation, DisableKeystore, EnableKey, EnableKeyRotation,
         EnableKeystore, EncryptData, EncryptDataKey, EncryptionAlgorithm, FurtherAlias, GenerateDataKeyPair,
         GenerateDataKeyWithoutPlaintext, GenerateDataKeys, GenerateRandom, GetCampaign, GetRotationStatus,
-        KeySelector, ListAliases, ListCampaigns, ListGrants, ListKeys, ListKeysByTags, ListKeystores,
-        ListProjectTags, ListRetirableGrants, ListTags, ListWindow, Operation, PageSize, PendingDays,
+        GetVersion, KeySelector, ListAliases, ListCampaigns, ListGrants, ListKeys, ListKeysByTags, ListKeystores,
+        ListProjectTags, ListRetirableGrants, ListTags, ListVersions, ListWindow, Operation, PageSize, PendingDays,
         ReEncrypt, RetireGrant, RevokeGrant, Rewrap, RotateKeyOnDemand, RotationInterval,
         ScheduleKeyDeletion, StartCampaign, TagKey, Tags, UpdateKeyAlias, UpdateKeyDescription,
         UpdateRotationInterval,
@@ -110,8 +110,8 @@ impl Attempt {
     pub(crate) fn needs_key(&self) -> bool {
         use OperationName::{
             CountKeys, CreateKey, CreateKeystore, DeleteKeystore, DescribeKeystore, DescribeQuotas,
-            DisableKeystore, EnableKeystore, GenerateRandom, ListKeys, ListKeysByTags, ListKeystores,
-            ListProjectTags, ListRetirableGrants,
+            DisableKeystore, EnableKeystore, GenerateRandom, GetVersion, ListKeys, ListKeysByTags,
+            ListKeystores, ListProjectTags, ListRetirableGrants, ListVersions,
         };
         !matches!(
             self.name,
@@ -129,6 +129,8 @@ impl Attempt {
                 | ListProjectTags
                 | ListKeysByTags
                 | ListRetirableGrants
+                | ListVersions
+                | GetVersion
         )
     }
 
@@ -277,6 +279,8 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         Attempt::of(create_keystore(SPARE)),
         Attempt::of(CountKeys),
         Attempt::of(DescribeQuotas),
+        Attempt::of(ListVersions),
+        Attempt::of(GetVersion { version_id: "v1".to_owned() }),
         Attempt::of(ListKeystores { window: ListWindow::parse(0, 0).expect("a window") }),
         Attempt::of(DescribeKeystore { keystore_id: keystore(VAULT) }),
         Attempt::of(EnableKeystore { keystore_id: keystore(VAULT) }),
