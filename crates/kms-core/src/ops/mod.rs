@@ -84,6 +84,7 @@ mod start_campaign;
 mod switch_keystore;
 mod tag;
 mod tag_search;
+mod trusted_execution;
 mod update_key_alias;
 mod update_key_description;
 mod update_rotation_interval;
@@ -167,6 +168,11 @@ pub use sign::{Sign, Signature};
 pub use start_campaign::StartCampaign;
 pub use switch_keystore::{DisableKeystore, EnableKeystore};
 pub use tag::{TagKey, TagValue, Tags};
+pub use trusted_execution::{
+    CreateAccessPoint, CreateDataKeyCapsule, CreateKeyPolicy, CreatePin, DecryptDataKeyCapsule,
+    DeleteAccessPoint, DeleteKeyPolicy, DescribeKeyPolicy, DisableAccessPoint, DownloadAccessPointPrivateKey,
+    EnableAccessPoint, ListAccessPoints, ListKeyPolicies, UpdateKeyPolicy,
+};
 pub use update_key_alias::UpdateKeyAlias;
 pub use update_key_description::{Description, UpdateKeyDescription};
 pub use update_rotation_interval::UpdateRotationInterval;

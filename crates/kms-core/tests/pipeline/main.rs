@@ -18,6 +18,7 @@ mod key_rotation;
 mod keystores;
 mod life;
 mod moving;
+mod offers;
 mod paging;
 mod quotas;
 mod races;

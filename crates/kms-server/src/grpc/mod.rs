@@ -16,6 +16,7 @@ mod operators;
 mod signing;
 mod status;
 mod tags;
+mod trusted_execution;
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,6 +29,7 @@ use kms_proto::v1::{
     key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
     operator_service_server::OperatorServiceServer, rotation_service_server::RotationServiceServer,
     signing_service_server::SigningServiceServer, tag_service_server::TagServiceServer,
+    trusted_execution_service_server::TrustedExecutionServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap, service::Routes};
 use uuid::Uuid;
@@ -72,6 +74,7 @@ pub(crate) fn routes(gate: Arc<Gate>) -> Routes {
         RotationServiceServer,
         CampaignServiceServer,
         AccountServiceServer,
+        TrustedExecutionServiceServer,
         OperatorServiceServer,
     )
 }

@@ -14,11 +14,11 @@ use kms_core::{
         Description, DisableKey, DisableKeyRotation, DisableKeystore, EnableKey, EnableKeyRotation,
         EnableKeystore, EncryptData, EncryptDataKey, EncryptionAlgorithm, FurtherAlias, GenerateDataKeyPair,
         GenerateDataKeyWithoutPlaintext, GenerateDataKeys, GenerateRandom, GetCampaign, GetRotationStatus,
-        GetVersion, KeySelector, ListAliases, ListCampaigns, ListGrants, ListKeys, ListKeysByTags, ListKeystores,
-        ListProjectTags, ListRetirableGrants, ListTags, ListVersions, ListWindow, Operation, PageSize, PendingDays,
-        ReEncrypt, RetireGrant, RevokeGrant, Rewrap, RotateKeyOnDemand, RotationInterval,
-        ScheduleKeyDeletion, StartCampaign, TagKey, Tags, UpdateKeyAlias, UpdateKeyDescription,
-        UpdateRotationInterval,
+        GetVersion, KeySelector, ListAliases, ListCampaigns, ListGrants, ListKeys, ListKeysByTags,
+        ListKeystores, ListProjectTags, ListRetirableGrants, ListTags, ListVersions, ListWindow, Operation,
+        PageSize, PendingDays, ReEncrypt, RetireGrant, RevokeGrant, Rewrap, RotateKeyOnDemand,
+        RotationInterval, ScheduleKeyDeletion, StartCampaign, TagKey, Tags, UpdateKeyAlias,
+        UpdateKeyDescription, UpdateRotationInterval,
     },
 };
 
@@ -46,6 +46,24 @@ pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
 /// Operations that are named but not built.
 pub(crate) const NOT_BUILT_YET: &[OperationName] =
     &[OperationName::ReplicateKey, OperationName::UpdatePrimaryRegion, OperationName::ListSupportedRegions];
+
+/// Operations that everyone is refused: `offers.rs` tries them.
+pub(crate) const NOT_OFFERED: &[OperationName] = &[
+    OperationName::CreateKeyPolicy,
+    OperationName::UpdateKeyPolicy,
+    OperationName::DeleteKeyPolicy,
+    OperationName::DescribeKeyPolicy,
+    OperationName::ListKeyPolicies,
+    OperationName::CreateAccessPoint,
+    OperationName::DeleteAccessPoint,
+    OperationName::EnableAccessPoint,
+    OperationName::DisableAccessPoint,
+    OperationName::ListAccessPoints,
+    OperationName::DownloadAccessPointPrivateKey,
+    OperationName::CreateDataKeyCapsule,
+    OperationName::DecryptDataKeyCapsule,
+    OperationName::CreatePin,
+];
 
 /// Operations on keys that do not seal: `signing.rs` tries them.
 pub(crate) const ON_OTHER_KEYS: &[OperationName] = &[
@@ -288,7 +306,7 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         Attempt::of(DeleteKeystore { keystore_id: keystore(VAULT) }),
     ];
     let tried: Vec<OperationName> = attempts.iter().map(|attempt| attempt.name).collect();
-    let elsewhere = [NO_CALLS_OF_USERS, NOT_BUILT_YET, ON_EXTERNAL_KEYS, ON_OTHER_KEYS].concat();
+    let elsewhere = [NO_CALLS_OF_USERS, NOT_BUILT_YET, NOT_OFFERED, ON_EXTERNAL_KEYS, ON_OTHER_KEYS].concat();
     for name in OperationName::ALL {
         assert!(
             tried.contains(name) != elsewhere.contains(name),

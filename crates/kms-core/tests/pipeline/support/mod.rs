@@ -28,8 +28,8 @@ use kms_core::{
 use uuid::Uuid;
 
 pub(crate) use attempts::{
-    Attempt, NO_CALLS_OF_USERS, NOT_BUILT_YET, ON_EXTERNAL_KEYS, ON_OTHER_KEYS, Sealed, attempts,
-    decrypt_data, encrypt_data, further, grant,
+    Attempt, NO_CALLS_OF_USERS, NOT_BUILT_YET, NOT_OFFERED, ON_EXTERNAL_KEYS, ON_OTHER_KEYS, Sealed,
+    attempts, decrypt_data, encrypt_data, further, grant,
 };
 pub(crate) use store::SpyStore;
 
