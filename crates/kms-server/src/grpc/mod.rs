@@ -1,21 +1,21 @@
 //! The gRPC transport: requests to operations, recorded answers to responses.
 
 mod account;
-mod aliases;
+pub(crate) mod aliases;
 mod campaigns;
 pub(crate) mod convert;
 mod data_keys;
 mod dev;
 mod encryption;
-mod grants;
-mod import;
+pub(crate) mod grants;
+pub(crate) mod import;
 mod key_rotation;
 mod keys;
-mod keystores;
+pub(crate) mod keystores;
 mod operators;
-mod signing;
+pub(crate) mod signing;
 mod status;
-mod tags;
+pub(crate) mod tags;
 mod trusted_execution;
 
 use std::{sync::Arc, time::Duration};
