@@ -26,14 +26,13 @@ fn one_version_of_the_api_is_spoken() {
 }
 
 /// Refused to who may call it, after the permission, without touching anything, and with a record.
-fn refused<O: Operation + Clone>(world: &World, operation: O) -> OperationName {
+fn refused<O: Operation + Copy>(world: &World, operation: O) -> OperationName {
     let before = (world.hsm.calls(), world.store.reads(), world.store.commits());
     for (permissions, verdict, reason) in [
         ([O::NAME.info().action].into_iter().collect(), Verdict::Failed, "NOT_OFFERED"),
         (Permissions::NONE, Verdict::Denied, "PERMISSION_DENIED"),
     ] {
-        let (result, records) =
-            world.records_of(|| world.run(&with(permissions), operation.clone()).map(drop));
+        let (result, records) = world.records_of(|| world.run(&with(permissions), operation).map(drop));
         assert_eq!(result.expect_err("nobody gets it").code(), reason);
         let [record] = &records[..] else { panic!("one record, not {}", records.len()) };
         assert_eq!((record.operation, record.phase), (O::NAME, Phase::Complete));
