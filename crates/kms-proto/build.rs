@@ -6,7 +6,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: [&str; 13] = [
+const CONTRACT: [&str; 14] = [
     "../../proto/kms/v1/account.proto",
     "../../proto/kms/v1/aliases.proto",
     "../../proto/kms/v1/campaign.proto",
@@ -20,6 +20,7 @@ const CONTRACT: [&str; 13] = [
     "../../proto/kms/v1/rotation.proto",
     "../../proto/kms/v1/signing.proto",
     "../../proto/kms/v1/tags.proto",
+    "../../proto/kms/v1/trusted_execution.proto",
 ];
 /// What dev mode serves besides.
 const DEV: &str = "../../proto/kms/v1/dev.proto";

@@ -24,8 +24,8 @@ fuzz_target!(|input: &[u8]| {
     if let Some(token) = converted.page_token {
         assert_eq!(PageToken::parse(&token.encode()), Ok(Some(token)));
     }
-    if let Some((pairs, context)) = converted.context {
-        assert_eq!(pairs_of(context.canonical()), pairs);
+    if let Some((pairs, data, context)) = converted.context {
+        assert_eq!(sent(context.canonical()), (pairs, data.to_vec()));
     }
 });
 
@@ -33,14 +33,15 @@ fn named_again(key: &KeySelector) -> KeySelector {
     match key {
         KeySelector::Id(id) => KeySelector::Id(id.to_string().parse::<KeyId>().expect("an id")),
         KeySelector::Alias(alias) => KeySelector::alias(alias.as_str()).expect("an alias"),
+        KeySelector::Urn(urn) => KeySelector::alias(&urn.to_string()).expect("a URN"),
         KeySelector::Service(service) => KeySelector::alias(&format!("{service}/default")).expect("an alias"),
     }
 }
 
-/// Reads the canonical form back, by docs/ciphertext-format.md.
-fn pairs_of(canonical: &[u8]) -> HashMap<String, String> {
+/// Reads the pairs and the data back from the canonical form, by docs/ciphertext-format.md.
+fn sent(canonical: &[u8]) -> (HashMap<String, String>, Vec<u8>) {
     let (kind, mut rest) = canonical.split_first().expect("a kind");
-    let mut pairs = HashMap::new();
+    let (mut pairs, mut data) = (HashMap::new(), Vec::new());
     match kind {
         0 => {}
         1 => {
@@ -49,17 +50,22 @@ fn pairs_of(canonical: &[u8]) -> HashMap<String, String> {
                 assert!(pairs.insert(key, text(&mut rest)).is_none(), "a key stands twice");
             }
         }
+        2 => data = piece(&mut rest),
         kind => panic!("unknown kind {kind}"),
     }
-    assert!(rest.is_empty(), "bytes behind the last pair");
-    pairs
+    assert!(rest.is_empty(), "bytes behind the end");
+    (pairs, data)
 }
 
 fn text(rest: &mut &[u8]) -> String {
+    String::from_utf8(piece(rest)).expect("UTF-8")
+}
+
+fn piece(rest: &mut &[u8]) -> Vec<u8> {
     let length = number(rest);
-    let (text, behind) = rest.split_at(length);
+    let (piece, behind) = rest.split_at(length);
     *rest = behind;
-    String::from_utf8(text.to_vec()).expect("UTF-8")
+    piece.to_vec()
 }
 
 fn number(rest: &mut &[u8]) -> usize {

@@ -74,12 +74,14 @@ class Client:
         except grpc.RpcError as error:
             raise AssertionError(f"{name}: {error.code()} {error.details()}") from error
 
-    def refused(self, name, request, code):
-        """A call that must be refused with this gRPC code; answers its message."""
+    def refused(self, name, request, code, reason=""):
+        """A call that must be refused with this gRPC code and a reason that holds this; answers its message."""
         try:
             self.invoke(name, [request], [])
         except grpc.RpcError as error:
             assert error.code() == code, f"{name}: {error.code()} {error.details()}, not {code}"
+            details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
+            assert reason.encode() in details, f"{name}: {details}"
             return error.details()
         raise AssertionError(f"{name} was not refused")
 
@@ -292,6 +294,22 @@ def quotas(user):
     user.call("AccountService/CountKeys")
 
 
+def versions(user):
+    version = {"id": "v1", "status": "VERSION_STATUS_CURRENT", "package": "kms.v1"}
+    assert user.call("AccountService/ListVersions")["versions"] == [version]
+    assert user.call("AccountService/GetVersion", {"version_id": "v1"})["version"] == version
+    user.refused("AccountService/GetVersion", {"version_id": "v2"}, grpc.StatusCode.NOT_FOUND)
+
+
+def not_offered(user):
+    service = "TrustedExecutionService"
+    refused = [name for name in user.methods() if name.startswith(f"{service}/")]
+    assert len(refused) == 14, refused
+    for name in refused:
+        message = user.refused(name, {}, grpc.StatusCode.UNIMPLEMENTED, "NOT_OFFERED")
+        assert message.endswith("is not offered here"), message
+
+
 def grants(user, key):
     named = {"key_id": key["key_id"]}
     request = {
@@ -348,6 +366,8 @@ def main(path):
     imports(admin)
     keystores(admin)
     quotas(admin)
+    versions(admin)
+    not_offered(admin)
     aliases(admin, key)
     tags(admin, key)
     grants(admin, key)

@@ -104,4 +104,9 @@ fn keys_sign_and_authenticate_by_commands() {
     );
     let quotas = dev.ctl(&["--json", "quotas"]).json();
     assert_eq!((&quotas[0]["quota"], &quotas[0]["used"]), (&"CUSTOM_KEYS".into(), &2.into()));
+    assert_eq!(dev.ctl(&["--json", "count-keys"]).json()["custom_keys"], 2);
+    let versions = dev.ctl(&["--json", "versions"]).json();
+    assert_eq!(versions[0], dev.ctl(&["--json", "versions", "v1"]).json());
+    assert_eq!((&versions[0]["id"], &versions[0]["package"]), (&"v1".into(), &"kms.v1".into()));
+    assert_eq!(dev.ctl(&["versions", "v2"]).code, Some(1));
 }

@@ -1,4 +1,4 @@
-//! `dewctl quotas`: what the account may have in the region, and has.
+//! `dewctl quotas | count-keys | versions`: what the account may have in the region and has, and what the API is.
 
 use kms_client::{
     Repeat,
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     connection::ConnectionOptions,
     key::name,
-    output::{Failure, show_all},
+    output::{Failure, show, show_all},
 };
 
 /// Shows all quotas.
@@ -21,6 +21,46 @@ pub(crate) async fn quotas(connection: &ConnectionOptions, as_json: bool) -> Res
     });
     let quotas: Vec<Value> = answer.await?.quotas.iter().map(described).collect();
     show_all(&quotas, &["quota", "used", "limit"], as_json)
+}
+
+/// Shows how many custom keys there are.
+pub(crate) async fn count_keys(connection: &ConnectionOptions, as_json: bool) -> Result<(), Failure> {
+    let request = proto::CountKeysRequest {};
+    let client = connection.user().await?;
+    let answer = client.call(Repeat::Harmless, request, |channel, request| async move {
+        AccountServiceClient::new(channel).count_keys(request).await
+    });
+    show(&json!({"custom_keys": answer.await?.custom_keys}), as_json)
+}
+
+/// Shows all versions of the API, or one.
+pub(crate) async fn versions(
+    id: Option<&String>,
+    connection: &ConnectionOptions,
+    as_json: bool,
+) -> Result<(), Failure> {
+    let client = connection.user().await?;
+    let Some(id) = id else {
+        let request = proto::ListVersionsRequest {};
+        let answer = client.call(Repeat::Harmless, request, |channel, request| async move {
+            AccountServiceClient::new(channel).list_versions(request).await
+        });
+        let versions: Vec<Value> = answer.await?.versions.iter().map(version).collect();
+        return show_all(&versions, &["id", "status", "package"], as_json);
+    };
+    let request = proto::GetVersionRequest { version_id: id.clone() };
+    let answer = client.call(Repeat::Harmless, request, |channel, request| async move {
+        AccountServiceClient::new(channel).get_version(request).await
+    });
+    show(&answer.await?.version.as_ref().map_or(Value::Null, version), as_json)
+}
+
+fn version(version: &proto::ApiVersion) -> Value {
+    json!({
+        "id": version.id,
+        "status": name(version.status().as_str_name(), "VERSION_STATUS_"),
+        "package": version.package,
+    })
 }
 
 fn described(quota: &proto::DescribedQuota) -> Value {

@@ -96,6 +96,13 @@ enum Command {
     Derive(signing::DeriveOptions),
     /// What the account may have in the region, and has
     Quotas,
+    /// How many custom keys the account has in the region
+    CountKeys,
+    /// The versions of the API
+    Versions {
+        /// Only this one, as v1
+        id: Option<String>,
+    },
     /// Key material from outside
     #[command(subcommand)]
     Import(import::ImportCommand),
@@ -157,6 +164,8 @@ fn main() -> ExitCode {
         Command::VerifyMac(options) => block_on(signing::verify_mac(options, connection, as_json)),
         Command::Derive(options) => block_on(signing::derive(options, connection, as_json)),
         Command::Quotas => block_on(account::quotas(connection, as_json)),
+        Command::CountKeys => block_on(account::count_keys(connection, as_json)),
+        Command::Versions { id } => block_on(account::versions(id.as_ref(), connection, as_json)),
         Command::Decrypt(options) => block_on(encryption::decrypt(options, connection, as_json)),
         Command::Import(command) => block_on(import::run(command, connection, as_json)),
         Command::Keystore(command) => block_on(keystore::run(command, connection, as_json)),

@@ -71,11 +71,27 @@ fn next_step(reason: &str) -> Option<&'static str> {
         "KEY_USAGE_MISMATCH" | "KEY_KIND_UNSUPPORTED" | "ALGORITHM_MISMATCH" => {
             "dewctl key describe KEY shows what it is for"
         }
+        "KEY_NOT_PENDING_IMPORT" | "EXTERNAL_KEY_REQUIRED" | "EXTERNAL_KEY_UNSUPPORTED" => {
+            "dewctl key describe KEY shows its origin and state"
+        }
+        "IMPORT_TOKEN_EXPIRED" | "IMPORT_TOKEN_INVALID" | "IMPORT_TOKEN_MISMATCH" => {
+            "dewctl import parameters KEY gets new ones; dewctl import material KEY --in FILE does it all"
+        }
         "ALIAS_EXISTS" => "dewctl key list shows who has it",
+        "ALIAS_NOT_FOUND" => "dewctl alias list KEY",
+        "TAG_NOT_FOUND" => "dewctl tag list KEY",
+        "GRANT_NOT_FOUND" | "GRANT_MISMATCH" => "dewctl grant list KEY",
+        "CAMPAIGN_NOT_FOUND" => "dewctl campaign status KEY; dewctl campaign start KEY begins one",
+        "VERSION_NOT_FOUND" => "dewctl versions",
+        "QUOTA_EXCEEDED" => "dewctl quotas shows the limits",
         "PERMISSION_DENIED" => "the administrator of the account can give the permission that is named",
         "ROTATION_NOT_ENABLED" => "dewctl rotation enable KEY",
+        "ROTATION_ALREADY_ENABLED" => "dewctl rotation set-interval KEY DAYS changes it",
         "REPLICA_READ_ONLY" => "dewctl key describe KEY names the primary; call in its region with --project",
         "KEYSTORE_DISABLED" => "dewctl keystore enable ID",
+        "KEYSTORE_NOT_DISABLED" => "dewctl keystore disable ID",
+        "KEYSTORE_NOT_FOUND" | "KEYSTORE_EXISTS" => "dewctl keystore list",
+        "ROOT_STILL_NEEDED" => "dewctl root status shows how far the rotation is",
         "NO_CERTIFICATE" | "UNKNOWN_IDENTITY" => {
             "give the caller's certificate: --cert and --key, or --dev-json"
         }

@@ -299,6 +299,9 @@ pub enum Error {
     /// No such tag on this key. DEW: KMS.0416.
     #[error("the key has no such tag")]
     TagNotFound,
+    /// No such version of the API.
+    #[error("the service speaks no such version of the API")]
+    VersionNotFound,
     /// No such keystore. DEW: KMS.8003.
     #[error("the keystore does not exist")]
     KeystoreNotFound,
@@ -422,6 +425,7 @@ impl Error {
             Self::AliasNotFound => "ALIAS_NOT_FOUND",
             Self::CampaignNotFound => "CAMPAIGN_NOT_FOUND",
             Self::TagNotFound => "TAG_NOT_FOUND",
+            Self::VersionNotFound => "VERSION_NOT_FOUND",
             Self::KeystoreNotFound => "KEYSTORE_NOT_FOUND",
             Self::KeystoreDisabled => "KEYSTORE_DISABLED",
             Self::KeystoreNotDisabled => "KEYSTORE_NOT_DISABLED",

@@ -271,6 +271,39 @@ operations! {
     DescribeQuotas: CmkGetQuota, None, Queries, Read;
     /// Counts the custom keys.
     CountKeys: CmkGetInstance, None, Queries, Read;
+    /// Reads which versions of the API there are. DEW asks for no permission; who may list keys is told.
+    ListVersions: CmkList, None, Queries, Read;
+    /// Reads one of them.
+    GetVersion: CmkList, None, Queries, Read;
+    /// Not offered, as all that follows to CreatePin: it is refused, and does nothing. DEW names no permissions for
+    /// these; those of the nearest operations that are offered are asked for.
+    CreateKeyPolicy: CmkCreate, None, LifeCycle, Read;
+    /// Not offered.
+    UpdateKeyPolicy: CmkUpdate, None, LifeCycle, Read;
+    /// Not offered.
+    DeleteKeyPolicy: CmkUpdate, None, LifeCycle, Read;
+    /// Not offered.
+    DescribeKeyPolicy: CmkGet, None, Queries, Read;
+    /// Not offered.
+    ListKeyPolicies: CmkList, None, Queries, Read;
+    /// Not offered.
+    CreateAccessPoint: CmkCreate, None, LifeCycle, Read;
+    /// Not offered.
+    DeleteAccessPoint: CmkUpdate, None, LifeCycle, Read;
+    /// Not offered.
+    EnableAccessPoint: CmkEnable, None, LifeCycle, Read;
+    /// Not offered.
+    DisableAccessPoint: CmkDisable, None, LifeCycle, Read;
+    /// Not offered.
+    ListAccessPoints: CmkList, None, Queries, Read;
+    /// Not offered.
+    DownloadAccessPointPrivateKey: CmkGet, None, Queries, Read;
+    /// Not offered.
+    CreateDataKeyCapsule: DekCreate, None, DataKeys, Read;
+    /// Not offered.
+    DecryptDataKeyCapsule: DekCrypto, None, DataKeys, Read;
+    /// Not offered.
+    CreatePin: DekCreate, None, DataKeys, Read;
     /// Reads when a key was last used, and how often each version was.
     DescribeKeyUsage: CmkGet, None, Queries, Read;
     /// Begins to move what older versions of a key sealed under its current one.

@@ -137,6 +137,10 @@ fn unwrap(
 }
 
 /// Loads a wrapped backing key as a session object of `session` that cannot leave it.
+///
+/// Nothing here proves that what unwraps is of this form: a P-256 key and one on secp256k1 are alike in type and in
+/// length. It has to be, because kind and blob reach the token in one value of the store, which carries a MAC under
+/// a key of the token (kms-core's `directory.rs`): who could put a blob beside another kind could compute that MAC.
 pub(crate) fn load(session: &TokenSession, form: Form, root: Handle, blob: &[u8]) -> Result<Handle, Trouble> {
     unwrap(session, form, root, blob, false)
 }

@@ -5,18 +5,19 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use kms_core::{
     Error,
     context::EncryptionContext,
-    ops::{Alias, KeySelector, PageToken},
+    ops::{Alias, KeySelector, Operation, PageToken},
 };
-use kms_proto::v1;
 use prost::Message;
 
-use crate::grpc::convert;
-
-/// How many kinds of requests there are.
-pub const KINDS: u8 = 14;
+use crate::grpc::{
+    aliases,
+    convert::{self, campaign, rotation},
+    grants, import, keystores, signing, tags,
+};
 
 /// What a converted request holds that can be written back. Empty where its kind has no such part.
 #[derive(Debug, Default)]
@@ -27,46 +28,103 @@ pub struct Converted {
     pub alias: Option<Alias>,
     /// Where its page begins.
     pub page_token: Option<PageToken>,
-    /// The pairs that it sent, and the context that they became.
-    pub context: Option<(HashMap<String, String>, EncryptionContext)>,
+    /// The pairs and the data that it sent, and the context that they became.
+    pub context: Option<(HashMap<String, String>, Bytes, EncryptionContext)>,
 }
 
-/// Decodes `bytes` as a request of this kind, modulo [`KINDS`], and converts it; `None` if either
+/// One kind of requests: decodes and converts.
+type Conversion = fn(&[u8]) -> Option<Converted>;
+
+/// Converts by a function of the transport. Shows nothing of the operation, or these fields, or its context.
+macro_rules! conversion {
+    (in context: $convert:path, $request:ident) => {
+        |bytes| with(bytes, |request: kms_proto::v1::$request| {
+            let (pairs, data) = (request.encryption_context.clone(), request.additional_authenticated_data.clone());
+            let operation = $convert(request)?;
+            let context = operation.context().map(|context| (pairs, data, context.clone()));
+            Ok(Converted { context, ..Converted::default() })
+        })
+    };
+    ($convert:path) => {
+        |bytes| with(bytes, |request| $convert(request).map(|_| Converted::default()))
+    };
+    ($convert:path, $($shown:ident = $field:ident),+) => {
+        |bytes| with(bytes, |request| {
+            let operation = $convert(request)?;
+            Ok(Converted { $($shown: operation.$field.into(),)+ ..Converted::default() })
+        })
+    };
+}
+
+/// All kinds that have anything to convert. A new one comes last: the inputs in `fuzz/seeds` go by the place.
+const CONVERSIONS: &[Conversion] = &[
+    conversion!(convert::create_key, alias = alias),
+    conversion!(convert::describe_key, key = key),
+    conversion!(convert::list_keys, page_token = token),
+    conversion!(convert::enable_key, key = key),
+    conversion!(convert::disable_key, key = key),
+    conversion!(convert::schedule_key_deletion, key = key),
+    conversion!(convert::cancel_key_deletion, key = key),
+    conversion!(convert::update_key_alias, key = key, alias = alias),
+    conversion!(convert::update_key_description, key = key),
+    conversion!(in context: convert::generate_data_key, GenerateDataKeyRequest),
+    conversion!(in context: convert::generate_data_key_without_plaintext, GenerateDataKeyWithoutPlaintextRequest),
+    conversion!(in context: convert::encrypt_data_key, EncryptDataKeyRequest),
+    conversion!(in context: convert::decrypt_data_key, DecryptDataKeyRequest),
+    conversion!(convert::generate_random),
+    conversion!(in context: convert::generate_data_keys, GenerateDataKeysRequest),
+    conversion!(in context: convert::generate_data_key_pair, GenerateDataKeyPairRequest),
+    conversion!(convert::re_encrypt),
+    conversion!(in context: convert::encrypt_data, EncryptDataRequest),
+    conversion!(in context: convert::decrypt_data, DecryptDataRequest),
+    conversion!(signing::sign),
+    conversion!(signing::verify),
+    conversion!(signing::get_public_key, key = key),
+    conversion!(signing::generate_mac),
+    conversion!(signing::verify_mac),
+    conversion!(signing::derive_shared_secret, key = key),
+    conversion!(import::get_parameters_for_import, key = key),
+    conversion!(import::import_key_material, key = key),
+    conversion!(import::delete_imported_key_material, key = key),
+    conversion!(keystores::create_keystore, alias = alias),
+    conversion!(keystores::delete_keystore),
+    conversion!(keystores::enable_keystore),
+    conversion!(keystores::disable_keystore),
+    conversion!(keystores::describe_keystore),
+    conversion!(keystores::list_keystores),
+    conversion!(rotation::enable_key_rotation, key = key),
+    conversion!(rotation::disable_key_rotation, key = key),
+    conversion!(rotation::update_rotation_interval, key = key),
+    conversion!(rotation::get_rotation_status, key = key),
+    conversion!(rotation::rotate_key_on_demand, key = key),
+    conversion!(campaign::describe_key_usage, key = key),
+    conversion!(campaign::start_campaign, key = key),
+    conversion!(campaign::get_campaign, key = key),
+    conversion!(campaign::list_campaigns, key = key),
+    conversion!(in context: campaign::rewrap, RewrapRequest),
+    conversion!(aliases::create_alias, key = key),
+    conversion!(aliases::associate_alias, key = target),
+    conversion!(aliases::delete_alias),
+    conversion!(aliases::list_aliases, key = key),
+    conversion!(tags::create_tag),
+    conversion!(tags::delete_tag, key = key),
+    conversion!(tags::batch_create_tags),
+    conversion!(tags::batch_delete_tags),
+    conversion!(tags::list_tags, key = key),
+    conversion!(tags::list_project_tags),
+    conversion!(tags::list_keys_by_tags),
+    conversion!(grants::create_grant, key = key),
+    conversion!(grants::list_grants, key = key, page_token = token),
+    conversion!(grants::list_retirable_grants, page_token = token),
+    conversion!(grants::retire_grant, key = key),
+    conversion!(grants::revoke_grant, key = key),
+    conversion!(convert::list_destroyed_keys),
+];
+
+/// Decodes `bytes` as a request of this kind, modulo the number of kinds, and converts it; `None` if either
 /// refuses it.
 pub fn convert_request(kind: u8, bytes: &[u8]) -> Option<Converted> {
-    match kind % KINDS {
-        0 => with(bytes, |request| {
-            let alias = convert::create_key(request)?.alias;
-            Ok(Converted { alias: Some(alias), ..Converted::default() })
-        }),
-        1 => with(bytes, |request| {
-            let key = convert::describe_key(request)?.key;
-            Ok(Converted { key: Some(key), ..Converted::default() })
-        }),
-        2 => with(bytes, |request| {
-            let page_token = convert::list_keys(request)?.token;
-            Ok(Converted { page_token, ..Converted::default() })
-        }),
-        3 => with(bytes, |request| convert::enable_key(request).map(nothing)),
-        4 => with(bytes, |request| convert::disable_key(request).map(nothing)),
-        5 => with(bytes, |request| convert::schedule_key_deletion(request).map(nothing)),
-        6 => with(bytes, |request| convert::cancel_key_deletion(request).map(nothing)),
-        7 => with(bytes, |request| {
-            let alias = convert::update_key_alias(request)?.alias;
-            Ok(Converted { alias: Some(alias), ..Converted::default() })
-        }),
-        8 => with(bytes, |request| convert::update_key_description(request).map(nothing)),
-        9 => with(bytes, |request: v1::GenerateDataKeyRequest| {
-            let pairs = request.encryption_context.clone();
-            let operation = convert::generate_data_key(request)?;
-            let context = Some((pairs, operation.encryption_context));
-            Ok(Converted { key: Some(operation.key), context, ..Converted::default() })
-        }),
-        10 => with(bytes, |request| convert::generate_data_key_without_plaintext(request).map(nothing)),
-        11 => with(bytes, |request| convert::encrypt_data_key(request).map(nothing)),
-        12 => with(bytes, |request| convert::decrypt_data_key(request).map(nothing)),
-        _ => with(bytes, |request| convert::generate_random(request).map(nothing)),
-    }
+    CONVERSIONS[usize::from(kind) % CONVERSIONS.len()](bytes)
 }
 
 fn with<M: Message + Default>(
@@ -76,6 +134,23 @@ fn with<M: Message + Default>(
     M::decode(bytes).ok().and_then(|message| convert(message).ok())
 }
 
-fn nothing<O>(_: O) -> Converted {
-    Converted::default()
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn every_kind_has_an_input_to_begin_with_and_each_of_them_converts() {
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/request");
+        let mut kinds = BTreeSet::new();
+        for seed in fs::read_dir(seeds).expect("they are in the repository") {
+            let path = seed.expect("an entry").path();
+            let input = fs::read(&path).expect("a file");
+            let (kind, message) = input.split_first().expect("a kind");
+            assert!(convert_request(*kind, message).is_some(), "{}", path.display());
+            kinds.insert(usize::from(*kind));
+        }
+        assert_eq!(kinds, (0..CONVERSIONS.len()).collect());
+    }
 }

@@ -11,6 +11,7 @@ use kms_proto::v1::{
     keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
     replication_service_server::ReplicationServiceServer, rotation_service_server::RotationServiceServer,
     signing_service_server::SigningServiceServer, tag_service_server::TagServiceServer,
+    trusted_execution_service_server::TrustedExecutionServiceServer,
 };
 use tokio::{
     sync::watch,
@@ -26,7 +27,7 @@ pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the HSM and the store may take to prove that they work.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// What health checking answers for: all of it, and each service.
-const HEALTH_NAMES: [&str; 15] = [
+const HEALTH_NAMES: [&str; 16] = [
     "",
     KeyServiceServer::<Grpc>::NAME,
     AliasServiceServer::<Grpc>::NAME,
@@ -41,6 +42,7 @@ const HEALTH_NAMES: [&str; 15] = [
     ReplicationServiceServer::<Grpc>::NAME,
     CampaignServiceServer::<Grpc>::NAME,
     AccountServiceServer::<Grpc>::NAME,
+    TrustedExecutionServiceServer::<Grpc>::NAME,
     OperatorServiceServer::<Grpc>::NAME,
 ];
 

@@ -62,6 +62,7 @@ mod list_project_tags;
 mod list_retirable_grants;
 mod list_supported_regions;
 mod list_tags;
+mod list_versions;
 mod list_window;
 mod manage;
 mod new_version;
@@ -87,6 +88,7 @@ mod start_campaign;
 mod switch_keystore;
 mod tag;
 mod tag_search;
+mod trusted_execution;
 mod update_key_alias;
 mod update_key_description;
 mod update_primary_region;
@@ -153,6 +155,7 @@ pub use list_project_tags::{ListProjectTags, TagPage, TagPageToken};
 pub use list_retirable_grants::ListRetirableGrants;
 pub use list_supported_regions::ListSupportedRegions;
 pub use list_tags::ListTags;
+pub use list_versions::{ApiVersion, GetVersion, ListVersions};
 pub use list_window::ListWindow;
 pub use re_encrypt::{ReEncrypt, ReEncrypted};
 pub use read_clock::ReadClock;
@@ -173,6 +176,11 @@ pub use sign::{Sign, Signature};
 pub use start_campaign::StartCampaign;
 pub use switch_keystore::{DisableKeystore, EnableKeystore};
 pub use tag::{TagKey, TagValue, Tags};
+pub use trusted_execution::{
+    CreateAccessPoint, CreateDataKeyCapsule, CreateKeyPolicy, CreatePin, DecryptDataKeyCapsule,
+    DeleteAccessPoint, DeleteKeyPolicy, DescribeKeyPolicy, DisableAccessPoint, DownloadAccessPointPrivateKey,
+    EnableAccessPoint, ListAccessPoints, ListKeyPolicies, UpdateKeyPolicy,
+};
 pub use update_key_alias::UpdateKeyAlias;
 pub use update_key_description::{Description, UpdateKeyDescription};
 pub use update_primary_region::UpdatePrimaryRegion;

@@ -1,6 +1,6 @@
 //! How a call names a key.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use crate::{
     directory::{Stored, alias_path, default_path, replica_path},
@@ -69,9 +69,15 @@ impl AliasUrn {
         Some(Self { region, account, alias: Alias::parse(alias).ok()? })
     }
 
-    /// The URN as text.
+    /// The URN of this alias as text.
     pub fn of(region: &Region, account: &AccountId, alias: &str) -> String {
         format!("kms:{region}:{account}:alias:{alias}")
+    }
+}
+
+impl fmt::Display for AliasUrn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Self::of(&self.region, &self.account, self.alias.as_str()))
     }
 }
 

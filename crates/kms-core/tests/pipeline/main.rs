@@ -19,6 +19,7 @@ mod keystores;
 mod kinds;
 mod life;
 mod moving;
+mod offers;
 mod paging;
 mod quotas;
 mod races;

@@ -1,7 +1,7 @@
-//! The service of an account's own numbers: what it has, and what it may have.
+//! The service of an account's own numbers: what it has, what it may have, and by which versions of the API.
 
-use kms_core::ops::{CountKeys, DescribeQuotas, Quotas};
-use kms_proto::v1::{self, QuotaKind, account_service_server::AccountService};
+use kms_core::ops::{ApiVersion, CountKeys, DescribeQuotas, GetVersion, ListVersions, Quotas};
+use kms_proto::v1::{self, QuotaKind, VersionStatus, account_service_server::AccountService};
 use tonic::{Request, Response, Status};
 
 use super::Grpc;
@@ -22,6 +22,25 @@ impl AccountService for Grpc {
         let render = |custom_keys| v1::CountKeysResponse { custom_keys };
         self.answer(request, |_| Ok(CountKeys), render).await
     }
+
+    async fn list_versions(
+        &self,
+        request: Request<v1::ListVersionsRequest>,
+    ) -> Result<Response<v1::ListVersionsResponse>, Status> {
+        let render = |versions: &[ApiVersion]| v1::ListVersionsResponse {
+            versions: versions.iter().copied().map(version).collect(),
+        };
+        self.answer(request, |_| Ok(ListVersions), render).await
+    }
+
+    async fn get_version(
+        &self,
+        request: Request<v1::GetVersionRequest>,
+    ) -> Result<Response<v1::GetVersionResponse>, Status> {
+        let parse = |request: v1::GetVersionRequest| Ok(GetVersion { version_id: request.version_id });
+        let render = |told| v1::GetVersionResponse { version: Some(version(told)) };
+        self.answer(request, parse, render).await
+    }
 }
 
 fn described(quotas: Quotas) -> v1::DescribeQuotasResponse {
@@ -33,5 +52,13 @@ fn described(quotas: Quotas) -> v1::DescribeQuotasResponse {
             quota(QuotaKind::AliasesPerKey, quotas.aliases_per_key, None),
             quota(QuotaKind::TagsPerKey, quotas.tags_per_key, None),
         ],
+    }
+}
+
+fn version(version: ApiVersion) -> v1::ApiVersion {
+    v1::ApiVersion {
+        id: version.id.to_owned(),
+        status: VersionStatus::Current.into(),
+        package: format!("kms.{}", version.id),
     }
 }

@@ -1,4 +1,5 @@
 //! The service of further aliases, and its conversions.
+#![allow(clippy::needless_pass_by_value, reason = "every request is converted by a function of one form")]
 
 use kms_core::{
     Error,
@@ -18,52 +19,55 @@ impl AliasService for Grpc {
         &self,
         request: Request<v1::CreateAliasRequest>,
     ) -> Result<Response<v1::CreateAliasResponse>, Status> {
-        let parse = |request: v1::CreateAliasRequest| {
-            let key = KeySelector::parse(&request.key_id)?;
-            Ok(CreateAlias { key, alias: FurtherAlias::parse(&request.alias)? })
-        };
-        self.answer(request, parse, |entry| v1::CreateAliasResponse { alias: Some(alias(&entry)) }).await
+        self.answer(request, create_alias, |entry| v1::CreateAliasResponse { alias: Some(alias(&entry)) })
+            .await
     }
 
     async fn associate_alias(
         &self,
         request: Request<v1::AssociateAliasRequest>,
     ) -> Result<Response<v1::AssociateAliasResponse>, Status> {
-        let parse = |request: v1::AssociateAliasRequest| {
-            let alias = FurtherAlias::parse(&request.alias)?;
-            Ok(AssociateAlias { alias, target: KeySelector::parse(&request.target_key_id)? })
-        };
-        self.answer(request, parse, |entry| v1::AssociateAliasResponse { alias: Some(alias(&entry)) }).await
+        self.answer(request, associate_alias, |entry| v1::AssociateAliasResponse {
+            alias: Some(alias(&entry)),
+        })
+        .await
     }
 
     async fn delete_alias(
         &self,
         request: Request<v1::DeleteAliasRequest>,
     ) -> Result<Response<v1::DeleteAliasResponse>, Status> {
-        let parse = |request: v1::DeleteAliasRequest| {
-            let aliases = request.aliases.iter().map(|alias| FurtherAlias::parse(alias));
-            DeleteAlias::new(KeySelector::parse(&request.key_id)?, aliases.collect::<Result<_, _>>()?)
-        };
-        self.answer(request, parse, |key| v1::DeleteAliasResponse { key: Some(self.key(key)) }).await
+        self.answer(request, delete_alias, |key| v1::DeleteAliasResponse { key: Some(self.key(key)) }).await
     }
 
     async fn list_aliases(
         &self,
         request: Request<v1::ListAliasesRequest>,
     ) -> Result<Response<v1::ListAliasesResponse>, Status> {
-        self.answer(
-            request,
-            |request| list_aliases(&request),
-            |page| v1::ListAliasesResponse {
-                aliases: page.aliases.iter().map(alias).collect(),
-                next_page_token: page.next.unwrap_or_default(),
-            },
-        )
+        self.answer(request, list_aliases, |page| v1::ListAliasesResponse {
+            aliases: page.aliases.iter().map(alias).collect(),
+            next_page_token: page.next.unwrap_or_default(),
+        })
         .await
     }
 }
 
-fn list_aliases(request: &v1::ListAliasesRequest) -> Result<ListAliases, Error> {
+pub(crate) fn create_alias(request: v1::CreateAliasRequest) -> Result<CreateAlias, Error> {
+    let key = KeySelector::parse(&request.key_id)?;
+    Ok(CreateAlias { key, alias: FurtherAlias::parse(&request.alias)? })
+}
+
+pub(crate) fn associate_alias(request: v1::AssociateAliasRequest) -> Result<AssociateAlias, Error> {
+    let alias = FurtherAlias::parse(&request.alias)?;
+    Ok(AssociateAlias { alias, target: KeySelector::parse(&request.target_key_id)? })
+}
+
+pub(crate) fn delete_alias(request: v1::DeleteAliasRequest) -> Result<DeleteAlias, Error> {
+    let aliases = request.aliases.iter().map(|alias| FurtherAlias::parse(alias));
+    DeleteAlias::new(KeySelector::parse(&request.key_id)?, aliases.collect::<Result<_, _>>()?)
+}
+
+pub(crate) fn list_aliases(request: v1::ListAliasesRequest) -> Result<ListAliases, Error> {
     let key = (!request.key_id.is_empty()).then(|| KeySelector::parse(&request.key_id));
     Ok(ListAliases {
         key: key.transpose()?,

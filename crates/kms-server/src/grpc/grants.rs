@@ -1,4 +1,5 @@
 //! The service of grants, and its conversions.
+#![allow(clippy::needless_pass_by_value, reason = "every request is converted by a function of one form")]
 
 use kms_core::{
     Error,
@@ -29,12 +30,7 @@ impl GrantService for Grpc {
         &self,
         request: Request<v1::ListGrantsRequest>,
     ) -> Result<Response<v1::ListGrantsResponse>, Status> {
-        let parse = |request: v1::ListGrantsRequest| {
-            let key = KeySelector::parse(&request.key_id)?;
-            let (size, token) = (PageSize::parse(request.page_size)?, PageToken::parse(&request.page_token)?);
-            Ok(ListGrants { key, size, token })
-        };
-        self.answer(request, parse, |found| v1::ListGrantsResponse {
+        self.answer(request, list_grants, |found| v1::ListGrantsResponse {
             grants: found.page.grants.into_iter().map(grant).collect(),
             next_page_token: next(found.page.next),
             total: u32::try_from(found.total).unwrap_or(u32::MAX),
@@ -46,11 +42,7 @@ impl GrantService for Grpc {
         &self,
         request: Request<v1::ListRetirableGrantsRequest>,
     ) -> Result<Response<v1::ListRetirableGrantsResponse>, Status> {
-        let parse = |request: v1::ListRetirableGrantsRequest| {
-            let (size, token) = (PageSize::parse(request.page_size)?, PageToken::parse(&request.page_token)?);
-            Ok(ListRetirableGrants { size, token })
-        };
-        self.answer(request, parse, |page| v1::ListRetirableGrantsResponse {
+        self.answer(request, list_retirable_grants, |page| v1::ListRetirableGrantsResponse {
             grants: page.grants.into_iter().map(grant).collect(),
             next_page_token: next(page.next),
         })
@@ -61,26 +53,41 @@ impl GrantService for Grpc {
         &self,
         request: Request<v1::RetireGrantRequest>,
     ) -> Result<Response<v1::RetireGrantResponse>, Status> {
-        let parse = |request: v1::RetireGrantRequest| {
-            let (key, grant_id) = (KeySelector::parse(&request.key_id)?, GrantId::parse(&request.grant_id)?);
-            Ok(RetireGrant { key, grant_id })
-        };
-        self.answer(request, parse, |()| v1::RetireGrantResponse {}).await
+        self.answer(request, retire_grant, |()| v1::RetireGrantResponse {}).await
     }
 
     async fn revoke_grant(
         &self,
         request: Request<v1::RevokeGrantRequest>,
     ) -> Result<Response<v1::RevokeGrantResponse>, Status> {
-        let parse = |request: v1::RevokeGrantRequest| {
-            let (key, grant_id) = (KeySelector::parse(&request.key_id)?, GrantId::parse(&request.grant_id)?);
-            Ok(RevokeGrant { key, grant_id })
-        };
-        self.answer(request, parse, |()| v1::RevokeGrantResponse {}).await
+        self.answer(request, revoke_grant, |()| v1::RevokeGrantResponse {}).await
     }
 }
 
-fn create_grant(request: v1::CreateGrantRequest) -> Result<CreateGrant, Error> {
+pub(crate) fn list_grants(request: v1::ListGrantsRequest) -> Result<ListGrants, Error> {
+    let key = KeySelector::parse(&request.key_id)?;
+    let (size, token) = (PageSize::parse(request.page_size)?, PageToken::parse(&request.page_token)?);
+    Ok(ListGrants { key, size, token })
+}
+
+pub(crate) fn list_retirable_grants(
+    request: v1::ListRetirableGrantsRequest,
+) -> Result<ListRetirableGrants, Error> {
+    let (size, token) = (PageSize::parse(request.page_size)?, PageToken::parse(&request.page_token)?);
+    Ok(ListRetirableGrants { size, token })
+}
+
+pub(crate) fn retire_grant(request: v1::RetireGrantRequest) -> Result<RetireGrant, Error> {
+    let (key, grant_id) = (KeySelector::parse(&request.key_id)?, GrantId::parse(&request.grant_id)?);
+    Ok(RetireGrant { key, grant_id })
+}
+
+pub(crate) fn revoke_grant(request: v1::RevokeGrantRequest) -> Result<RevokeGrant, Error> {
+    let (key, grant_id) = (KeySelector::parse(&request.key_id)?, GrantId::parse(&request.grant_id)?);
+    Ok(RevokeGrant { key, grant_id })
+}
+
+pub(crate) fn create_grant(request: v1::CreateGrantRequest) -> Result<CreateGrant, Error> {
     let operations: Vec<_> =
         request.operations.iter().map(|wire| operation(*wire)).collect::<Result<_, _>>()?;
     let (retiring, token) = (&request.retiring_principal, &request.idempotency_token);

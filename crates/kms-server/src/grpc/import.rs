@@ -1,4 +1,5 @@
 //! The service of imported material, and its conversions.
+#![allow(clippy::needless_pass_by_value, reason = "every request is converted by a function of one form")]
 
 use kms_core::{
     Error, Timestamp,
@@ -18,11 +19,7 @@ impl ImportService for Grpc {
         &self,
         request: Request<v1::GetParametersForImportRequest>,
     ) -> Result<Response<v1::GetParametersForImportResponse>, Status> {
-        let parse = |request: v1::GetParametersForImportRequest| {
-            let algorithm = WrappingAlgorithm::parse(&request.wrapping_algorithm)?;
-            Ok(GetParametersForImport { key: KeySelector::parse(&request.key_id)?, algorithm })
-        };
-        self.answer(request, parse, |parameters| v1::GetParametersForImportResponse {
+        self.answer(request, get_parameters_for_import, |parameters| v1::GetParametersForImportResponse {
             key_id: parameters.key_id.to_string(),
             import_token: parameters.token.into(),
             public_key: parameters.public_key.into(),
@@ -35,27 +32,41 @@ impl ImportService for Grpc {
         &self,
         request: Request<v1::ImportKeyMaterialRequest>,
     ) -> Result<Response<v1::ImportKeyMaterialResponse>, Status> {
-        let parse = |request: v1::ImportKeyMaterialRequest| {
-            Ok(ImportKeyMaterial {
-                key: KeySelector::parse(&request.key_id)?,
-                token: request.import_token.into(),
-                wrapped_material: request.wrapped_material.into(),
-                expires: request.expires_at.map(expiry).transpose()?,
-            })
-        };
-        self.answer(request, parse, |key| v1::ImportKeyMaterialResponse { key: Some(self.key(key)) }).await
+        self.answer(request, import_key_material, |key| v1::ImportKeyMaterialResponse {
+            key: Some(self.key(key)),
+        })
+        .await
     }
 
     async fn delete_imported_key_material(
         &self,
         request: Request<v1::DeleteImportedKeyMaterialRequest>,
     ) -> Result<Response<v1::DeleteImportedKeyMaterialResponse>, Status> {
-        let parse = |request: v1::DeleteImportedKeyMaterialRequest| {
-            Ok(DeleteImportedKeyMaterial { key: KeySelector::parse(&request.key_id)? })
-        };
         let render = |key| v1::DeleteImportedKeyMaterialResponse { key: Some(self.key(key)) };
-        self.answer(request, parse, render).await
+        self.answer(request, delete_imported_key_material, render).await
     }
+}
+
+pub(crate) fn get_parameters_for_import(
+    request: v1::GetParametersForImportRequest,
+) -> Result<GetParametersForImport, Error> {
+    let algorithm = WrappingAlgorithm::parse(&request.wrapping_algorithm)?;
+    Ok(GetParametersForImport { key: KeySelector::parse(&request.key_id)?, algorithm })
+}
+
+pub(crate) fn import_key_material(request: v1::ImportKeyMaterialRequest) -> Result<ImportKeyMaterial, Error> {
+    Ok(ImportKeyMaterial {
+        key: KeySelector::parse(&request.key_id)?,
+        token: request.import_token.into(),
+        wrapped_material: request.wrapped_material.into(),
+        expires: request.expires_at.map(expiry).transpose()?,
+    })
+}
+
+pub(crate) fn delete_imported_key_material(
+    request: v1::DeleteImportedKeyMaterialRequest,
+) -> Result<DeleteImportedKeyMaterial, Error> {
+    Ok(DeleteImportedKeyMaterial { key: KeySelector::parse(&request.key_id)? })
 }
 
 /// The last moment that a protobuf timestamp may name: the end of the year 9999.

@@ -1,22 +1,23 @@
 //! The gRPC transport: requests to operations, recorded answers to responses.
 
 mod account;
-mod aliases;
+pub(crate) mod aliases;
 mod campaigns;
 pub(crate) mod convert;
 mod data_keys;
 mod dev;
 mod encryption;
-mod grants;
-mod import;
+pub(crate) mod grants;
+pub(crate) mod import;
 mod key_rotation;
 mod keys;
-mod keystores;
+pub(crate) mod keystores;
 mod operators;
 mod replication;
-mod signing;
+pub(crate) mod signing;
 mod status;
-mod tags;
+pub(crate) mod tags;
+mod trusted_execution;
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +30,7 @@ use kms_proto::v1::{
     key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
     operator_service_server::OperatorServiceServer, replication_service_server::ReplicationServiceServer,
     rotation_service_server::RotationServiceServer, signing_service_server::SigningServiceServer,
-    tag_service_server::TagServiceServer,
+    tag_service_server::TagServiceServer, trusted_execution_service_server::TrustedExecutionServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap, service::Routes};
 use uuid::Uuid;
@@ -75,6 +76,7 @@ pub(crate) fn routes(gate: Arc<Gate>) -> Routes {
         ReplicationServiceServer,
         CampaignServiceServer,
         AccountServiceServer,
+        TrustedExecutionServiceServer,
         OperatorServiceServer,
     )
 }

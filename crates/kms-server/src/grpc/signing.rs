@@ -43,8 +43,7 @@ impl SigningService for Grpc {
         &self,
         request: Request<v1::GetPublicKeyRequest>,
     ) -> Result<Response<v1::GetPublicKeyResponse>, Status> {
-        let parse = |request: v1::GetPublicKeyRequest| Ok(GetPublicKey { key: required_key(request.key)? });
-        self.answer(request, parse, public_key).await
+        self.answer(request, get_public_key, public_key).await
     }
 
     async fn generate_mac(
@@ -82,12 +81,16 @@ impl SigningService for Grpc {
     }
 }
 
-fn sign(request: v1::SignRequest) -> Result<Sign, Error> {
+pub(crate) fn get_public_key(request: v1::GetPublicKeyRequest) -> Result<GetPublicKey, Error> {
+    Ok(GetPublicKey { key: required_key(request.key)? })
+}
+
+pub(crate) fn sign(request: v1::SignRequest) -> Result<Sign, Error> {
     let (algorithm, message_type) = how(request.algorithm, request.message_type)?;
     Sign::new(required_key(request.key)?, algorithm, message_type, request.message.into())
 }
 
-fn verify(request: v1::VerifyRequest) -> Result<Verify, Error> {
+pub(crate) fn verify(request: v1::VerifyRequest) -> Result<Verify, Error> {
     let (algorithm, message_type) = how(request.algorithm, request.message_type)?;
     let (key, message) = (required_key(request.key)?, request.message.into());
     Verify::new(key, algorithm, message_type, message, request.signature.into())
@@ -114,17 +117,19 @@ fn public_key(key: PublicHalf) -> v1::GetPublicKeyResponse {
     }
 }
 
-fn generate_mac(request: v1::GenerateMacRequest) -> Result<GenerateMac, Error> {
+pub(crate) fn generate_mac(request: v1::GenerateMacRequest) -> Result<GenerateMac, Error> {
     let algorithm = domain(request.algorithm, &MACS)?;
     GenerateMac::new(required_key(request.key)?, algorithm, request.message.into())
 }
 
-fn verify_mac(request: v1::VerifyMacRequest) -> Result<VerifyMac, Error> {
+pub(crate) fn verify_mac(request: v1::VerifyMacRequest) -> Result<VerifyMac, Error> {
     let algorithm = domain(request.algorithm, &MACS)?;
     VerifyMac::new(required_key(request.key)?, algorithm, request.message.into(), request.mac.into())
 }
 
-fn derive_shared_secret(request: v1::DeriveSharedSecretRequest) -> Result<DeriveSharedSecret, Error> {
+pub(crate) fn derive_shared_secret(
+    request: v1::DeriveSharedSecretRequest,
+) -> Result<DeriveSharedSecret, Error> {
     let algorithm = match v1::KeyAgreementAlgorithm::try_from(request.algorithm) {
         Ok(v1::KeyAgreementAlgorithm::Unspecified | v1::KeyAgreementAlgorithm::Ecdh) => {
             AgreementAlgorithm::Ecdh

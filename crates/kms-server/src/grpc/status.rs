@@ -80,6 +80,7 @@ fn code(error: &Error) -> Code {
         | Error::AliasNotFound
         | Error::CampaignNotFound
         | Error::TagNotFound
+        | Error::VersionNotFound
         | Error::KeystoreNotFound => Code::NotFound,
         Error::AliasExists | Error::KeystoreExists | Error::ReplicaExists => Code::AlreadyExists,
         Error::KeyDisabled

@@ -1,4 +1,5 @@
 //! The service of tags, and its conversions.
+#![allow(clippy::needless_pass_by_value, reason = "every request is converted by a function of one form")]
 
 use std::collections::BTreeMap;
 
@@ -22,66 +23,51 @@ impl TagService for Grpc {
         &self,
         request: Request<v1::CreateTagRequest>,
     ) -> Result<Response<v1::CreateTagResponse>, Status> {
-        let parse = |request: v1::CreateTagRequest| {
-            let tag = request.tag.unwrap_or_default();
-            CreateTag::new(KeySelector::parse(&request.key_id)?, &tag.key, &tag.value)
-        };
-        self.answer(request, parse, |key| v1::CreateTagResponse { key: Some(self.key(key)) }).await
+        self.answer(request, create_tag, |key| v1::CreateTagResponse { key: Some(self.key(key)) }).await
     }
 
     async fn delete_tag(
         &self,
         request: Request<v1::DeleteTagRequest>,
     ) -> Result<Response<v1::DeleteTagResponse>, Status> {
-        let parse = |request: v1::DeleteTagRequest| {
-            let key = KeySelector::parse(&request.key_id)?;
-            Ok(DeleteTag { key, tag_key: TagKey::parse(&request.tag_key)? })
-        };
-        self.answer(request, parse, |key| v1::DeleteTagResponse { key: Some(self.key(key)) }).await
+        self.answer(request, delete_tag, |key| v1::DeleteTagResponse { key: Some(self.key(key)) }).await
     }
 
     async fn batch_create_tags(
         &self,
         request: Request<v1::BatchCreateTagsRequest>,
     ) -> Result<Response<v1::BatchCreateTagsResponse>, Status> {
-        let parse = |request: v1::BatchCreateTagsRequest| {
-            let pairs = request.tags.iter().map(|tag| (tag.key.as_str(), tag.value.as_str()));
-            BatchCreateTags::new(KeySelector::parse(&request.key_id)?, Tags::parse(pairs)?)
-        };
-        self.answer(request, parse, |key| v1::BatchCreateTagsResponse { key: Some(self.key(key)) }).await
+        self.answer(request, batch_create_tags, |key| v1::BatchCreateTagsResponse {
+            key: Some(self.key(key)),
+        })
+        .await
     }
 
     async fn batch_delete_tags(
         &self,
         request: Request<v1::BatchDeleteTagsRequest>,
     ) -> Result<Response<v1::BatchDeleteTagsResponse>, Status> {
-        let parse = |request: v1::BatchDeleteTagsRequest| {
-            let keys = request.tag_keys.iter().map(|key| TagKey::parse(key));
-            BatchDeleteTags::new(KeySelector::parse(&request.key_id)?, keys.collect::<Result<_, _>>()?)
-        };
-        self.answer(request, parse, |key| v1::BatchDeleteTagsResponse { key: Some(self.key(key)) }).await
+        self.answer(request, batch_delete_tags, |key| v1::BatchDeleteTagsResponse {
+            key: Some(self.key(key)),
+        })
+        .await
     }
 
     async fn list_tags(
         &self,
         request: Request<v1::ListTagsRequest>,
     ) -> Result<Response<v1::ListTagsResponse>, Status> {
-        let parse = |request: v1::ListTagsRequest| Ok(ListTags { key: KeySelector::parse(&request.key_id)? });
         let render = |tags: BTreeMap<_, _>| v1::ListTagsResponse {
             tags: tags.into_iter().map(|(key, value)| v1::KeyTag { key, value }).collect(),
         };
-        self.answer(request, parse, render).await
+        self.answer(request, list_tags, render).await
     }
 
     async fn list_project_tags(
         &self,
         request: Request<v1::ListProjectTagsRequest>,
     ) -> Result<Response<v1::ListProjectTagsResponse>, Status> {
-        let parse = |request: v1::ListProjectTagsRequest| {
-            let size = PageSize::parse(request.page_size)?;
-            Ok(ListProjectTags { size, token: TagPageToken::parse(&request.page_token)? })
-        };
-        self.answer(request, parse, project_tags).await
+        self.answer(request, list_project_tags, project_tags).await
     }
 
     async fn list_keys_by_tags(
@@ -96,6 +82,35 @@ impl TagService for Grpc {
     }
 }
 
+pub(crate) fn create_tag(request: v1::CreateTagRequest) -> Result<CreateTag, Error> {
+    let tag = request.tag.unwrap_or_default();
+    CreateTag::new(KeySelector::parse(&request.key_id)?, &tag.key, &tag.value)
+}
+
+pub(crate) fn delete_tag(request: v1::DeleteTagRequest) -> Result<DeleteTag, Error> {
+    let key = KeySelector::parse(&request.key_id)?;
+    Ok(DeleteTag { key, tag_key: TagKey::parse(&request.tag_key)? })
+}
+
+pub(crate) fn batch_create_tags(request: v1::BatchCreateTagsRequest) -> Result<BatchCreateTags, Error> {
+    let pairs = request.tags.iter().map(|tag| (tag.key.as_str(), tag.value.as_str()));
+    BatchCreateTags::new(KeySelector::parse(&request.key_id)?, Tags::parse(pairs)?)
+}
+
+pub(crate) fn batch_delete_tags(request: v1::BatchDeleteTagsRequest) -> Result<BatchDeleteTags, Error> {
+    let keys = request.tag_keys.iter().map(|key| TagKey::parse(key));
+    BatchDeleteTags::new(KeySelector::parse(&request.key_id)?, keys.collect::<Result<_, _>>()?)
+}
+
+pub(crate) fn list_tags(request: v1::ListTagsRequest) -> Result<ListTags, Error> {
+    Ok(ListTags { key: KeySelector::parse(&request.key_id)? })
+}
+
+pub(crate) fn list_project_tags(request: v1::ListProjectTagsRequest) -> Result<ListProjectTags, Error> {
+    let size = PageSize::parse(request.page_size)?;
+    Ok(ListProjectTags { size, token: TagPageToken::parse(&request.page_token)? })
+}
+
 fn project_tags(page: TagPage) -> v1::ListProjectTagsResponse {
     let tags = page.tags.into_iter();
     v1::ListProjectTagsResponse {
@@ -104,7 +119,7 @@ fn project_tags(page: TagPage) -> v1::ListProjectTagsResponse {
     }
 }
 
-fn list_keys_by_tags(request: v1::ListKeysByTagsRequest) -> Result<ListKeysByTags, Error> {
+pub(crate) fn list_keys_by_tags(request: v1::ListKeysByTagsRequest) -> Result<ListKeysByTags, Error> {
     let window = match v1::TagAction::try_from(request.action) {
         Ok(v1::TagAction::Unspecified | v1::TagAction::Filter) => {
             Some(ListWindow::parse(request.limit, request.offset)?)

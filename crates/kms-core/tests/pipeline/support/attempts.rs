@@ -14,11 +14,11 @@ use kms_core::{
         Description, DisableKey, DisableKeyRotation, DisableKeystore, EnableKey, EnableKeyRotation,
         EnableKeystore, EncryptData, EncryptDataKey, EncryptionAlgorithm, FurtherAlias, GenerateDataKeyPair,
         GenerateDataKeyWithoutPlaintext, GenerateDataKeys, GenerateRandom, GetCampaign, GetRotationStatus,
-        KeySelector, ListAliases, ListCampaigns, ListGrants, ListKeys, ListKeysByTags, ListKeystores,
-        ListProjectTags, ListRetirableGrants, ListSupportedRegions, ListTags, ListWindow, Operation,
-        PageSize, PendingDays, ReEncrypt, ReplicateKey, RetireGrant, RevokeGrant, Rewrap, RotateKeyOnDemand,
-        RotationInterval, ScheduleKeyDeletion, StartCampaign, TagKey, Tags, UpdateKeyAlias,
-        UpdateKeyDescription, UpdatePrimaryRegion, UpdateRotationInterval,
+        GetVersion, KeySelector, ListAliases, ListCampaigns, ListGrants, ListKeys, ListKeysByTags,
+        ListKeystores, ListProjectTags, ListRetirableGrants, ListSupportedRegions, ListTags, ListVersions,
+        ListWindow, Operation, PageSize, PendingDays, ReEncrypt, ReplicateKey, RetireGrant, RevokeGrant,
+        Rewrap, RotateKeyOnDemand, RotationInterval, ScheduleKeyDeletion, StartCampaign, TagKey, Tags,
+        UpdateKeyAlias, UpdateKeyDescription, UpdatePrimaryRegion, UpdateRotationInterval,
     },
 };
 
@@ -44,6 +44,24 @@ pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
     OperationName::CreateBackup,
     OperationName::RestoreBackup,
 ];
+/// Operations that everyone is refused: `offers.rs` tries them.
+pub(crate) const NOT_OFFERED: &[OperationName] = &[
+    OperationName::CreateKeyPolicy,
+    OperationName::UpdateKeyPolicy,
+    OperationName::DeleteKeyPolicy,
+    OperationName::DescribeKeyPolicy,
+    OperationName::ListKeyPolicies,
+    OperationName::CreateAccessPoint,
+    OperationName::DeleteAccessPoint,
+    OperationName::EnableAccessPoint,
+    OperationName::DisableAccessPoint,
+    OperationName::ListAccessPoints,
+    OperationName::DownloadAccessPointPrivateKey,
+    OperationName::CreateDataKeyCapsule,
+    OperationName::DecryptDataKeyCapsule,
+    OperationName::CreatePin,
+];
+
 /// Operations on keys that do not seal: `other_attempts` has them.
 pub(crate) const ON_OTHER_KEYS: &[OperationName] = &[
     OperationName::Sign,
@@ -127,8 +145,8 @@ impl Attempt {
     pub(crate) fn needs_key(&self) -> bool {
         use OperationName::{
             CountKeys, CreateKey, CreateKeystore, DeleteKeystore, DescribeKeystore, DescribeQuotas,
-            DisableKeystore, EnableKeystore, GenerateRandom, ListKeys, ListKeysByTags, ListKeystores,
-            ListProjectTags, ListRetirableGrants, ListSupportedRegions,
+            DisableKeystore, EnableKeystore, GenerateRandom, GetVersion, ListKeys, ListKeysByTags,
+            ListKeystores, ListProjectTags, ListRetirableGrants, ListSupportedRegions, ListVersions,
         };
         !matches!(
             self.name,
@@ -147,6 +165,8 @@ impl Attempt {
                 | ListKeysByTags
                 | ListRetirableGrants
                 | ListSupportedRegions
+                | ListVersions
+                | GetVersion
         )
     }
 
@@ -300,6 +320,8 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         Attempt::of(create_keystore(SPARE)),
         Attempt::of(CountKeys),
         Attempt::of(DescribeQuotas),
+        Attempt::of(ListVersions),
+        Attempt::of(GetVersion { version_id: "v1".to_owned() }),
         Attempt::of(ListKeystores { window: ListWindow::parse(0, 0).expect("a window") }),
         Attempt::of(DescribeKeystore { keystore_id: keystore(VAULT) }),
         Attempt::of(EnableKeystore { keystore_id: keystore(VAULT) }),
@@ -307,7 +329,7 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         Attempt::of(DeleteKeystore { keystore_id: keystore(VAULT) }),
     ];
     let tried: Vec<OperationName> = attempts.iter().map(|attempt| attempt.name).collect();
-    let elsewhere = [NO_CALLS_OF_USERS, ON_EXTERNAL_KEYS, ON_OTHER_KEYS].concat();
+    let elsewhere = [NO_CALLS_OF_USERS, NOT_OFFERED, ON_EXTERNAL_KEYS, ON_OTHER_KEYS].concat();
     for name in OperationName::ALL {
         assert!(
             tried.contains(name) != elsewhere.contains(name),
