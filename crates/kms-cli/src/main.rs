@@ -21,6 +21,7 @@ mod root;
 mod rotation;
 mod signing;
 mod tag;
+mod wrapping;
 
 use std::process::ExitCode;
 

@@ -88,7 +88,7 @@ mod update_key_description;
 mod update_rotation_interval;
 mod verify;
 mod verify_mac;
-mod version_key;
+pub(crate) mod version_key;
 
 use std::{future::Future, sync::Arc};
 
