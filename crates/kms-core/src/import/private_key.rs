@@ -75,9 +75,9 @@ fn sound_rsa(der: &[u8]) -> Option<Vec<u8>> {
     let (larger, smaller) = if p > q { (p, q) } else { (q, p) };
     let apart = Zeroizing::new(larger.wrapping_sub(smaller.as_ref()));
     let sizes = bits.is_multiple_of(1024) && p.bit_width() == half && q.bit_width() == half;
-    let far = apart.bit_width() > half - 100 && key.d().bit_width() > half;
+    let far = apart.bit_width() + 100 > half && key.d().bit_width() > half;
     let sound = sizes && far && [p, q].into_iter().all(|prime| is_prime(Flavor::Any, prime.as_ref()));
-    sound.then(|| key.to_public_key().to_public_key_der().ok().map(|der| der.into_vec()))?
+    if sound { Some(key.to_public_key().to_public_key_der().ok()?.into_vec()) } else { None }
 }
 
 #[cfg(test)]
@@ -103,6 +103,7 @@ mod tests {
             ("primes close to each other", include_str!("unsound/close-primes.pem")),
             ("primes of different sizes", include_str!("unsound/uneven-primes.pem")),
             ("three primes", include_str!("unsound/three-primes.pem")),
+            ("128 bits", include_str!("unsound/tiny.pem")),
             ("2047 bits", include_str!("unsound/short-modulus.pem")),
             ("the modulus of another key", include_str!("unsound/foreign-modulus.pem")),
         ] {
