@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use dewpoint_tests::{Dev, DevOptions, Module, check_log};
+use dewpoint_tests::{Dev, DevOptions, Module, Openssl, check_log};
 use serde_json::Value;
 
 fn text<'a>(object: &'a Value, field: &str) -> &'a str {
@@ -82,6 +82,31 @@ fn material_is_imported_by_one_command() {
     assert_eq!(dev.ctl(&decrypt).refusal(), "KEY_PENDING_IMPORT");
     assert_eq!(text(&dev.ctl(&import).json(), "state"), "ENABLED");
     assert_eq!(text(&dev.ctl(&decrypt).json(), "plaintext"), "aGVsbG8=");
+}
+
+#[test]
+fn a_private_key_is_imported_by_one_command() {
+    let dev = Dev::start();
+    let openssl = Openssl::default();
+    openssl.run("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:prime256v1 -out key.pem");
+    openssl.run("pkcs8 -topk8 -nocrypt -in key.pem -outform DER -out key.der");
+    openssl.run("pkey -in key.pem -outform DER -out traditional.der");
+    let public_key = openssl.run("pkey -in key.pem -pubout");
+    let import = |id: &str, file: &str| {
+        let path = openssl.directory().join(file);
+        dev.ctl(&["--json", "import", "private-key", id, "--in", path.to_str().expect("text")])
+    };
+    for form in ["pem", "der"] {
+        let create = ["--json", "key", "create", form, "--external", "--spec", "EC_P256"];
+        let key = dev.ctl(&create).json();
+        let id = text(&key, "key_id");
+        assert_eq!(import(id, "traditional.der").code, Some(2), "no PKCS#8");
+        assert_eq!(text(&import(id, &format!("key.{form}")).json(), "state"), "ENABLED");
+        let told = dev.ctl(&["--json", "public-key", form]).json();
+        assert_eq!(text(&told, "public_key").as_bytes(), public_key, "{form}");
+    }
+    let key = dev.ctl(&["--json", "key", "create", "other", "--external", "--spec", "SECP256K1"]).json();
+    assert_eq!(import(text(&key, "key_id"), "key.pem").refusal(), "MATERIAL_INVALID");
 }
 
 #[test]

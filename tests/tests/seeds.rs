@@ -57,6 +57,7 @@ fn seeded_keys_are_there_at_once_and_stay_what_tests_made_of_them() {
     assert_eq!(opened["plaintext"], sealed["plaintext"]);
 }
 
+#[allow(clippy::too_many_lines, reason = "a list of files, and what each leads to")]
 #[test]
 fn a_changed_file_adds_what_a_key_never_had_and_says_what_stays_or_cannot_be() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -120,6 +121,7 @@ fn a_changed_file_adds_what_a_key_never_had_and_says_what_stays_or_cannot_be() {
     }
 }
 
+#[allow(clippy::too_many_lines, reason = "a list of files, and what each leads to")]
 #[test]
 fn a_file_that_cannot_be_sown_is_told_of_and_starts_nothing() {
     let key = |more: &str| {

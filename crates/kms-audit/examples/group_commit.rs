@@ -54,7 +54,7 @@ fn record() -> Record {
         user: UserId::parse("7a8f2f6d4f0f8f0c4f5b6a7d8e9f0b1c").expect("a name"),
         project: ProjectId::parse("2f6d4f0f8f0c4f5b6a7d8e9f0b1c7a8f").expect("a name"),
         region: Region::parse("cn-north-4").expect("a name"),
-        projects: std::sync::Arc::new([]),
+        projects: Arc::new([]),
         acting_service: None,
         permissions: Permissions::NONE,
         certificate: [7; 32],

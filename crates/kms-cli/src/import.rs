@@ -2,14 +2,11 @@
 
 use std::path::PathBuf;
 
-use getrandom::SysRng;
 use kms_client::{
     Client, Repeat,
     proto::{self, import_service_client::ImportServiceClient},
 };
-use rsa::{Oaep, PublicKey, pkcs8::DecodePublicKey as _};
 use serde_json::{Value, json};
-use sha2::Sha256;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
@@ -18,10 +15,8 @@ use crate::{
     key::described,
     output::{Failure, show},
     rotation::at,
+    wrapping::{WRAPPING, read_private_key, wrap, wrap_private_key},
 };
-
-/// How material is wrapped that this command reads.
-const WRAPPING: &str = "RSAES_OAEP_SHA_256";
 
 /// What to do about the material of a key that was made with --external. KEY is its id.
 #[derive(Debug, clap::Subcommand)]
@@ -39,6 +34,8 @@ pub(crate) enum ImportCommand {
     },
     /// Wrap the bytes of a file, and import them: all in one
     Material(MaterialOptions),
+    /// Wrap a private key, and import the key pair: all in one
+    PrivateKey(PrivateKeyOptions),
     /// Delete the imported material; the key waits for the same material again
     Delete {
         /// The key's id
@@ -52,6 +49,19 @@ pub(crate) struct MaterialOptions {
     /// The key's id
     key: String,
     /// The bare material, as 32 bytes for an AES_256 key; `-`: from stdin
+    #[arg(long = "in", value_name = "FILE")]
+    file: PathBuf,
+    /// When it is deleted, in RFC 3339, as 2030-01-31T00:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = time_of)]
+    expires: Option<OffsetDateTime>,
+}
+
+/// A key pair to import.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PrivateKeyOptions {
+    /// The key's id
+    key: String,
+    /// The private key in PKCS#8, PEM or DER, without a password; `-`: from stdin
     #[arg(long = "in", value_name = "FILE")]
     file: PathBuf,
     /// When it is deleted, in RFC 3339, as 2030-01-31T00:00:00Z
@@ -94,6 +104,7 @@ pub(crate) async fn run(
             return show(&shown, as_json);
         }
         ImportCommand::Material(options) => import(&client, options).await?,
+        ImportCommand::PrivateKey(options) => import_pair(&client, options).await?,
         ImportCommand::Delete { key } => {
             let request = proto::DeleteImportedKeyMaterialRequest { key_id: key.clone() };
             call!(client, Repeat::OnlyIfUndone, delete_imported_key_material, request).await?.key
@@ -119,18 +130,25 @@ async fn import(client: &Client, options: &MaterialOptions) -> Result<Option<pro
     let request = proto::ImportKeyMaterialRequest {
         key_id: options.key.clone(),
         import_token: given.import_token,
-        wrapped_material: wrap(&given.public_key, material.expose())?.into(),
+        wrapped_material: wrap(&given.public_key, &material)?.into(),
         expires_at: options.expires.map(timestamp),
+        ..proto::ImportKeyMaterialRequest::default()
     };
     Ok(call!(client, Repeat::OnlyIfUndone, import_key_material, request).await?.key)
 }
 
-/// The material, wrapped by RSA-OAEP with SHA-256 under the service's key.
-fn wrap(public_key: &[u8], material: &[u8]) -> Result<Vec<u8>, Failure> {
-    let key = PublicKey::from_public_key_der(public_key)
-        .map_err(|error| Failure::Usage(format!("the service's public key cannot be read: {error}")))?;
-    key.encrypt(&mut SysRng, Oaep::<Sha256>::new(), material)
-        .map_err(|error| Failure::Usage(format!("the material cannot be wrapped: {error}")))
+async fn import_pair(client: &Client, options: &PrivateKeyOptions) -> Result<Option<proto::Key>, Failure> {
+    let private_key = read_private_key(&read_file(&options.file)?)?;
+    let given = parameters(client, &options.key, WRAPPING).await?;
+    let (temporary, private_key) = wrap_private_key(&given.public_key, &private_key)?;
+    let request = proto::ImportKeyMaterialRequest {
+        key_id: options.key.clone(),
+        import_token: given.import_token,
+        wrapped_material: temporary.into(),
+        wrapped_private_key: private_key.into(),
+        expires_at: options.expires.map(timestamp),
+    };
+    Ok(call!(client, Repeat::OnlyIfUndone, import_key_material, request).await?.key)
 }
 
 fn timestamp(moment: OffsetDateTime) -> prost_types::Timestamp {

@@ -23,6 +23,7 @@ mod rotation;
 mod signing;
 mod tag;
 mod usage;
+mod wrapping;
 
 use std::process::ExitCode;
 

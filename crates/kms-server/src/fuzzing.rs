@@ -15,7 +15,7 @@ use prost::Message;
 
 use crate::grpc::{
     aliases,
-    convert::{self, campaign, rotation},
+    convert::{self, campaign, replication, rotation},
     grants, import, keystores, signing, tags,
 };
 
@@ -119,6 +119,8 @@ const CONVERSIONS: &[Conversion] = &[
     conversion!(grants::retire_grant, key = key),
     conversion!(grants::revoke_grant, key = key),
     conversion!(convert::list_destroyed_keys),
+    conversion!(replication::replicate_key, key = key),
+    conversion!(replication::update_primary_region, key = key),
 ];
 
 /// Decodes `bytes` as a request of this kind, modulo the number of kinds, and converts it; `None` if either

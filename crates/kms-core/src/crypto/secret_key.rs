@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use p256::elliptic_curve::point::AffineCoordinates as _;
-use rsa::pkcs8::EncodePublicKey as _;
+use rsa::pkcs8::{DecodePrivateKey as _, EncodePublicKey as _};
 use rsa::signature::{Signer as _, hazmat::PrehashSigner as _};
 use sm2::{
     dsa::{Signature as Sm2Signature, SigningKey},
@@ -69,6 +69,32 @@ impl SecretKey {
             }
         }
         Err(Error::Internal { detail: "no random number is a private key" })
+    }
+
+    /// Takes a key that was made elsewhere: the bytes of an HMAC key, or a private key as PKCS#8 in DER. `None` if it
+    /// is none of this kind, or says of its public half what is not so.
+    // RFC 5958 §2, RFC 5915 §3, RFC 8410 §7
+    pub(crate) fn bring(spec: KeySpec, material: &SecretBytes) -> Option<Self> {
+        let mut sealed_form = SecretBytes::zeroed(1 + key_bytes(spec)?);
+        let (form, key) = sealed_form.expose_secret_mut().split_at_mut(1);
+        form[0] = FORM;
+        let brought = material.expose_secret();
+        match spec {
+            KeySpec::Hmac256 | KeySpec::Hmac384 | KeySpec::Hmac512 | KeySpec::HmacSm3 => {
+                (brought.len() == key.len()).then(|| key.copy_from_slice(brought))
+            }
+            KeySpec::Ed25519 => {
+                let edwards = ed25519_dalek::SigningKey::from_pkcs8_der(brought).ok()?;
+                key.copy_from_slice(edwards.as_bytes());
+                Some(())
+            }
+            _ => on_curve!(spec, curve => {
+                let scalar = curve::SecretKey::from_pkcs8_der(brought).ok()?.to_bytes();
+                key.copy_from_slice(&Zeroizing::new(scalar));
+                Some(())
+            }),
+        }?;
+        Some(Self { spec, sealed_form })
     }
 
     /// Takes what was sealed.

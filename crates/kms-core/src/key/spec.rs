@@ -127,6 +127,11 @@ impl KeySpec {
         }
     }
 
+    /// Whether it is a key pair: all but symmetric and HMAC keys.
+    pub const fn is_pair(self) -> bool {
+        !matches!(self.class(), KeyClass::Symmetric | KeyClass::Mac)
+    }
+
     /// What seals under a key of this kind; `None` if it is not symmetric.
     pub const fn cipher(self) -> Option<Cipher> {
         match self {

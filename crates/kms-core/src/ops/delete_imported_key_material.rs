@@ -3,7 +3,7 @@
 use crate::{
     draft::Draft,
     error::Error,
-    key::{KeyClass, KeyRecord},
+    key::KeyRecord,
     operation::OperationName,
     ops::{KeySelector, Operation, Prepared, manage::manage},
     service::Scope,
@@ -25,7 +25,7 @@ impl Operation for DeleteImportedKeyMaterial {
         manage(&self.key, scope, draft, |record, _| {
             record.check_imported()?;
             // DEW: KMS.2702
-            if !matches!(record.spec.class(), KeyClass::Symmetric | KeyClass::Mac) {
+            if record.spec.is_pair() {
                 return Err(Error::MaterialNotDeletable);
             }
             record.state = states::after(Self::NAME, record.state)?;

@@ -6,13 +6,15 @@ use crate::{
     Timestamp,
     draft::Draft,
     error::{Error, Field},
-    import::{ImportToken, backing, check},
+    import::{ImportToken, bring, check, unwrap_private_key},
     key::{Import, KeyRecord},
     operation::OperationName,
     ops::{
         KeySelector, Operation, Prepared,
         manage::{plan, stored_key},
     },
+    ports::HsmSession,
+    secret::SecretBytes,
     service::Scope,
     states,
 };
@@ -24,8 +26,13 @@ pub struct ImportKeyMaterial {
     pub key: KeySelector,
     /// As [`GetParametersForImport`](crate::ops::GetParametersForImport) answered it.
     pub token: Vec<u8>,
-    /// The material, wrapped under the public key that was answered with the token.
+    /// The material, wrapped under the public key that was answered with the token; for a key pair, the temporary
+    /// key that wraps the private key.
     pub wrapped_material: Vec<u8>,
+    /// For a key pair only: the private key as PKCS#8 in DER, wrapped under the temporary key by AES key wrap with
+    /// padding.
+    // RFC 5649
+    pub wrapped_private_key: Option<Vec<u8>>,
     /// When the material will be deleted; `None`: never.
     pub expires: Option<Timestamp>,
 }
@@ -43,23 +50,37 @@ impl Operation for ImportKeyMaterial {
         if self.expires.is_some_and(|expires| expires <= scope.now) {
             return Err(Error::invalid(Field::ExpiresAt, "must be later than now"));
         }
+        // DEW: KMS.2608
+        if self.wrapped_private_key.is_some() != record.spec.is_pair() {
+            let problem = "must be given for a key pair, and for no other key";
+            return Err(Error::invalid(Field::WrappedPrivateKey, problem));
+        }
         change.conditions.push(root.unchanged());
         let (directory, now, asked) = (scope.directory().clone(), scope.now, self.clone());
+        let settings = *scope.service.settings();
         Ok(Prepared::change_by(None, move |session| {
             let token = ImportToken::open(session, &asked.token, record.id, now)?;
-            let material = token.unwrap(session, &asked.wrapped_material)?;
-            let check = check(session, record.material, &material)?;
-            let (scheme, kind, backing) = backing(record.spec, material)?;
+            let material = asked.unwrap(session, &token)?;
+            let check = check(session, &record, &material)?;
             // DEW: KMS.2606
             if record.import.as_ref().is_some_and(|before| !bool::from(before.check.ct_eq(&check))) {
                 return Err(Error::MaterialMismatch);
             }
-            let wrapped = root.accept(session.import_backing_key(kind, &backing)?)?;
-            record.add_version(now, scheme, wrapped);
+            bring(session, &root, &mut record, now, &settings, &material)?;
             record.import = Some(Import { check, expires: asked.expires });
             let mut plan = plan(&directory, change, &record, record.clone())?;
             plan.evict = Some(token.wrapping_id); // it was for this import
             Ok(plan)
         }))
+    }
+}
+
+impl ImportKeyMaterial {
+    fn unwrap(&self, session: &mut dyn HsmSession, token: &ImportToken) -> Result<SecretBytes, Error> {
+        let material = token.unwrap(session, &self.wrapped_material)?;
+        match &self.wrapped_private_key {
+            None => Ok(material),
+            Some(wrapped) => unwrap_private_key(&material, wrapped).ok_or(Error::MaterialInvalid),
+        }
     }
 }

@@ -21,6 +21,11 @@ const VALIDITY: Duration = Duration::from_secs(24 * 60 * 60);
 pub enum WrappingAlgorithm {
     /// RSA-2048 with OAEP, SHA-256 and MGF1 with SHA-256, and an empty label.
     RsaesOaepSha256,
+    /// The same with SHA-1 in both places.
+    RsaesOaepSha1,
+    /// SM2, its ciphertext in DER.
+    // GB/T 32918.4 §6.1, GM/T 0009 §7.2
+    Sm2Encrypt,
 }
 
 impl WrappingAlgorithm {
@@ -28,8 +33,12 @@ impl WrappingAlgorithm {
     pub fn parse(name: &str) -> Result<Self, Error> {
         match name {
             "RSAES_OAEP_SHA_256" => Ok(Self::RsaesOaepSha256),
-            "SM2_ENCRYPT" => Err(Error::NotOffered { feature: "SM2_ENCRYPT" }),
-            _ => Err(Error::invalid(Field::WrappingAlgorithm, "must be RSAES_OAEP_SHA_256")),
+            "RSAES_OAEP_SHA_1" => Ok(Self::RsaesOaepSha1),
+            "SM2_ENCRYPT" => Ok(Self::Sm2Encrypt),
+            _ => {
+                let problem = "must be RSAES_OAEP_SHA_256, RSAES_OAEP_SHA_1 or SM2_ENCRYPT";
+                Err(Error::invalid(Field::WrappingAlgorithm, problem))
+            }
         }
     }
 }
@@ -72,9 +81,9 @@ impl Operation for GetParametersForImport {
         let record = scope.key(&self.key, draft).await?;
         record.check_imported()?;
         record.check(Self::NAME)?;
-        let (key_id, expires) = (record.id, scope.now.plus(VALIDITY));
+        let (key_id, expires, algorithm) = (record.id, scope.now.plus(VALIDITY), self.algorithm);
         Ok(Prepared::by_use(None, move |session, _| {
-            let (token, public_key) = ImportToken::make(session, key_id, expires)?;
+            let (token, public_key) = ImportToken::make(session, key_id, algorithm, expires)?;
             Ok(ImportParameters { key_id, token: token.seal(session)?, public_key, expires })
         }))
     }

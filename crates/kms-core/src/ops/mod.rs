@@ -95,7 +95,7 @@ mod update_primary_region;
 mod update_rotation_interval;
 mod verify;
 mod verify_mac;
-mod version_key;
+pub(crate) mod version_key;
 
 use std::{future::Future, sync::Arc};
 

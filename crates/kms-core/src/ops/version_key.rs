@@ -26,7 +26,7 @@ pub(crate) fn make_version(
 ) -> Result<(), Error> {
     let scheme = possible_scheme(session, record.spec, wanted)?;
     let kind = BackingKind::of(record.spec, scheme);
-    if scheme == Scheme::InHsm && is_pair(record.spec) {
+    if scheme == Scheme::InHsm && record.spec.is_pair() {
         let pair = session.generate_key_pair(kind)?;
         let wrapped = root.accept_at(&record.keystore, pair.wrapped)?;
         record.add_version(created, scheme, wrapped);
@@ -34,7 +34,39 @@ pub(crate) fn make_version(
     }
     let wrapped = root.accept_at(&record.keystore, session.generate_backing_key(kind)?)?;
     record.add_version(created, scheme, wrapped);
-    if scheme == Scheme::Opened { seal_new_key(session, record) } else { Ok(()) }
+    if scheme == Scheme::Opened {
+        let secret = SecretKey::generate(record.spec, session)?;
+        return keep_sealed(session, record, &secret);
+    }
+    Ok(())
+}
+
+/// Adds the first version to a key whose material comes from outside. `material` is the key itself: its bytes, or
+/// for a key pair the private key as PKCS#8 in DER.
+pub(crate) fn bring_version(
+    session: &mut dyn HsmSession,
+    root: &Stored<RootRecord>,
+    record: &mut KeyRecord,
+    created: Timestamp,
+    wanted: Scheme,
+    material: &SecretBytes,
+) -> Result<(), Error> {
+    let scheme = possible_scheme(session, record.spec, wanted)?;
+    let kind = BackingKind::of(record.spec, scheme);
+    if scheme == Scheme::Opened {
+        let secret = SecretKey::bring(record.spec, material).ok_or(Error::MaterialInvalid)?;
+        let wrapped = root.accept_at(&record.keystore, session.generate_backing_key(kind)?)?;
+        record.add_version(created, scheme, wrapped);
+        return keep_sealed(session, record, &secret);
+    }
+    let (wrapped, public_key) = if record.spec.is_pair() {
+        let pair = session.import_key_pair(kind, material)?;
+        (pair.wrapped, pair.public_key)
+    } else {
+        (session.import_backing_key(kind, material)?, Vec::new())
+    };
+    record.add_version(created, scheme, root.accept_at(&record.keystore, wrapped)?);
+    with_last(record, |version| version.public_key = public_key)
 }
 
 /// Where a key of this kind can live on this token. What seals is checked when the service starts; RSA is never in
@@ -49,24 +81,33 @@ fn possible_scheme(session: &mut dyn HsmSession, spec: KeySpec, wanted: Scheme) 
     }
 }
 
-const fn is_pair(spec: KeySpec) -> bool {
-    !matches!(spec.class(), KeyClass::Symmetric | KeyClass::Mac)
-}
-
-/// Makes the own key of the last version, and seals it under a key that the version's backing key derives.
-fn seal_new_key(session: &mut dyn HsmSession, record: &mut KeyRecord) -> Result<(), Error> {
-    let secret = SecretKey::generate(record.spec, session)?;
+/// Makes `secret` the own key of the last version.
+fn keep_sealed(
+    session: &mut dyn HsmSession,
+    record: &mut KeyRecord,
+    secret: &SecretKey,
+) -> Result<(), Error> {
     let version = record.current_version().ok_or(NO_VERSION)?;
-    let mut random = [0; 28];
-    session.fill_random(&mut random)?;
-    let (cipher, purpose) = (Cipher::Aes256Gcm, Purpose::KeyMaterial);
-    let header = Header::fresh(Scheme::DerivedKey, cipher, purpose, record.material, version.number, &random);
-    let derived = session.mac(&record.backing_key(version), &header.derivation_input())?;
-    let sealed = header.seal(&derived, &no_context()?, secret.sealed_form())?;
+    let sealed = seal_key(session, &record.backing_key(version), secret)?;
     with_last(record, |version| {
         version.public_key = secret.public_key_der();
         version.sealed_key = sealed;
     })
+}
+
+/// Seals a key under one that `backing` derives: what [`VersionKey::place`] opens.
+pub(crate) fn seal_key(
+    session: &mut dyn HsmSession,
+    backing: &BackingKey,
+    secret: &SecretKey,
+) -> Result<Vec<u8>, Error> {
+    let mut random = [0; 28];
+    session.fill_random(&mut random)?;
+    let (cipher, purpose) = (Cipher::Aes256Gcm, Purpose::KeyMaterial);
+    let header =
+        Header::fresh(Scheme::DerivedKey, cipher, purpose, backing.material, backing.version, &random);
+    let derived = session.mac(backing, &header.derivation_input())?;
+    header.seal(&derived, &no_context()?, secret.sealed_form())
 }
 
 /// The header names all that a stored key belongs to.
@@ -97,6 +138,11 @@ pub(crate) enum Place<'a> {
 }
 
 impl VersionKey {
+    /// Of a key that belongs to no record. `sealed`: what [`seal_key`] gave; `None` if it is in the HSM.
+    pub(crate) fn new(spec: KeySpec, backing: BackingKey, sealed: Option<Vec<u8>>) -> Self {
+        Self { spec, backing, sealed }
+    }
+
     pub(crate) fn of(record: &KeyRecord, version: &KeyVersion) -> Self {
         let sealed = (version.scheme == Scheme::Opened).then(|| version.sealed_key.clone());
         Self { spec: record.spec, backing: record.backing_key(version), sealed }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kms_core::{
     Error,
-    key::{KeyId, KeyOrigin, KeyState},
+    key::{KeyId, KeyOrigin, KeySpec, KeyState},
     ops::{
         CreateKey, DeleteImportedKeyMaterial, DisableKey, GetParametersForImport, ImportKeyMaterial,
         ImportParameters, PendingDays, ScheduleKeyDeletion, WrappingAlgorithm,
@@ -19,15 +19,26 @@ fn external(world: &World, alias: &str) -> KeyId {
 }
 
 fn parameters(world: &World, key_id: KeyId) -> Result<ImportParameters, Error> {
-    world.run(
-        &owner(),
-        GetParametersForImport { key: key_id.into(), algorithm: WrappingAlgorithm::RsaesOaepSha256 },
-    )
+    parameters_for(world, key_id, WrappingAlgorithm::RsaesOaepSha256)
+}
+
+fn parameters_for(
+    world: &World,
+    key_id: KeyId,
+    algorithm: WrappingAlgorithm,
+) -> Result<ImportParameters, Error> {
+    world.run(&owner(), GetParametersForImport { key: key_id.into(), algorithm })
 }
 
 fn import(world: &World, key_id: KeyId, token: Vec<u8>) -> Error {
     let wrapped_material = vec![0x17; 256];
-    let asked = ImportKeyMaterial { key: key_id.into(), token, wrapped_material, expires: None };
+    let asked = ImportKeyMaterial {
+        key: key_id.into(),
+        token,
+        wrapped_material,
+        wrapped_private_key: None,
+        expires: None,
+    };
     world.run(&owner(), asked).expect_err("no such material was wrapped")
 }
 
@@ -53,18 +64,23 @@ fn only_keys_that_wait_for_material_are_given_any() {
 
 #[test]
 fn a_token_is_good_for_its_key_and_its_time_only() {
+    use WrappingAlgorithm::{RsaesOaepSha1, RsaesOaepSha256, Sm2Encrypt};
+    [RsaesOaepSha256, RsaesOaepSha1, Sm2Encrypt].into_iter().for_each(token_is_good_for_its_key_and_time);
+}
+
+fn token_is_good_for_its_key_and_time(algorithm: WrappingAlgorithm) {
     let world = World::new();
     let (key, other) = (external(&world, "key"), external(&world, "other"));
-    let given = parameters(&world, key).expect("it waits");
+    let given = parameters_for(&world, key, algorithm).expect("it waits");
     let before = world.store.dump();
     assert_eq!(import(&world, other, given.token.clone()), Error::ImportTokenMismatch);
     assert_eq!(import(&world, key, given.token.clone()), Error::MaterialInvalid, "the token itself is good");
-    for place in [0, 1, 17, 33, 44, 45, given.token.len() - 33, given.token.len() - 1] {
+    for place in [0, 1, 2, 18, 34, 45, 46, 47, 48, given.token.len() - 33, given.token.len() - 1] {
         let mut altered = given.token.clone();
         altered[place] ^= 1;
         assert_eq!(import(&world, key, altered), Error::ImportTokenInvalid, "byte {place}");
     }
-    for length in [0, 1, 32, 77, given.token.len() - 1] {
+    for length in [0, 1, 32, 79, 80, given.token.len() - 1] {
         assert_eq!(import(&world, key, given.token[..length].to_vec()), Error::ImportTokenInvalid);
     }
     assert_eq!(import(&world, key, vec![1; 100_000]), Error::ImportTokenInvalid);
@@ -85,6 +101,33 @@ fn material_cannot_expire_in_the_past() {
     let key_id = external(&world, "key");
     let token = parameters(&world, key_id).expect("it waits").token;
     let expires = Some(kms_core::ports::Clock::now(&*world.clock));
-    let asked = ImportKeyMaterial { key: key_id.into(), token, wrapped_material: vec![1; 256], expires };
+    let asked = ImportKeyMaterial {
+        key: key_id.into(),
+        token,
+        wrapped_material: vec![1; 256],
+        wrapped_private_key: None,
+        expires,
+    };
     assert_eq!(world.run(&owner(), asked).expect_err("it is now").code(), "INVALID_FIELD");
+}
+
+#[test]
+fn a_private_key_is_given_for_key_pairs_only() {
+    let world = World::new();
+    let pair = world
+        .run(&owner(), CreateKey { origin: KeyOrigin::External, spec: KeySpec::EcP256, ..create("pair") });
+    let pair = pair.expect("nothing is in the way").id;
+    let symmetric = external(&world, "key");
+    for (key_id, wrapped_private_key) in [(pair, None), (symmetric, Some(vec![1; 64]))] {
+        let token = parameters(&world, key_id).expect("it waits").token;
+        let wrapped_material = vec![0x17; 256];
+        let asked = ImportKeyMaterial {
+            key: key_id.into(),
+            token,
+            wrapped_material,
+            wrapped_private_key,
+            expires: None,
+        };
+        assert_eq!(world.run(&owner(), asked).expect_err("not so").code(), "INVALID_FIELD");
+    }
 }

@@ -117,6 +117,7 @@ fn all_attempts(world: &World, key_id: KeyId, waits: bool) -> Vec<Attempt> {
             key: key_id.into(),
             token: vec![1],
             wrapped_material: vec![1; 256],
+            wrapped_private_key: None,
             expires: None,
         }
     };

@@ -288,7 +288,13 @@ fn import(world: &World, key_id: KeyId, days: u32) -> Result<(), Error> {
     let given = world.run(&owner(), asked)?;
     let wrapped_material = wrapped_material(&given);
     let expires = Some(world.service.now().plus(days * DAY));
-    let import = ImportKeyMaterial { key: key_id.into(), token: given.token, wrapped_material, expires };
+    let import = ImportKeyMaterial {
+        key: key_id.into(),
+        token: given.token,
+        wrapped_material,
+        wrapped_private_key: None,
+        expires,
+    };
     world.run(&owner(), import).map(drop)
 }
 

@@ -360,8 +360,13 @@ async fn import(
     let random = &mut UnwrapErr(SysRng);
     let wrapped = wrapping.encrypt(random, Oaep::<Sha256>::new(), material.0.expose_secret());
     let wrapped_material = wrapped.map_err(|_| "material: too long to be wrapped".to_owned())?;
-    let import =
-        ImportKeyMaterial { key: key_id.into(), token: parameters.token, wrapped_material, expires: None };
+    let import = ImportKeyMaterial {
+        key: key_id.into(),
+        token: parameters.token,
+        wrapped_material,
+        wrapped_private_key: None,
+        expires: None,
+    };
     run(service, caller, import).await.map(|_| ()).map_err(told)
 }
 

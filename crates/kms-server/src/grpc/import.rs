@@ -59,6 +59,7 @@ pub(crate) fn import_key_material(request: v1::ImportKeyMaterialRequest) -> Resu
         key: KeySelector::parse(&request.key_id)?,
         token: request.import_token.into(),
         wrapped_material: request.wrapped_material.into(),
+        wrapped_private_key: Some(Vec::from(request.wrapped_private_key)).filter(|key| !key.is_empty()),
         expires: request.expires_at.map(expiry).transpose()?,
     })
 }

@@ -75,7 +75,13 @@ fn import_parameters(world: &World, key_id: KeyId) -> ImportParameters {
 pub(crate) fn import_of(world: &World, key_id: KeyId) -> ImportKeyMaterial {
     let given = import_parameters(world, key_id);
     let wrapped_material = wrapped_material(&given);
-    ImportKeyMaterial { key: key_id.into(), token: given.token, wrapped_material, expires: None }
+    ImportKeyMaterial {
+        key: key_id.into(),
+        token: given.token,
+        wrapped_material,
+        wrapped_private_key: None,
+        expires: None,
+    }
 }
 
 /// 32 bytes of material, always the same, for this import.
