@@ -57,6 +57,12 @@ pub struct RecordLine<'a> {
     /// The permission that was missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_action: Option<Cow<'a, str>>,
+    /// The grant that allowed the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant_id: Option<Cow<'a, str>>,
+    /// What decided against it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ruling: Option<Cow<'a, str>>,
     /// The operation.
     #[serde(with = "fields::named")]
     pub operation: OperationName,
@@ -132,6 +138,8 @@ impl<'a> RecordLine<'a> {
             key_version: record.key_version,
             latency_us: u64::try_from(record.latency.as_micros()).unwrap_or(u64::MAX),
             missing_action: record.missing_action.map(|action| action.name().into()),
+            grant_id: record.grant_id.map(|id| id.to_string().into()),
+            ruling: record.ruling.as_deref().map(Into::into),
             operation: record.operation,
             phase: record.phase,
             project: caller.map(|caller| caller.project.as_str().into()),

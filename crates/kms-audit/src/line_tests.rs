@@ -100,6 +100,8 @@ prop_compose! {
             reason: refusal.map(|(reason, _)| reason),
             moved: None,
             missing_action: refusal.map(|(_, action)| action),
+            grant_id: None,
+            ruling: None,
             context,
             stranger: None,
             source_key_id: source.as_ref().map(|(id, ..)| KeyId::from_uuid(Uuid::from_u128(*id))),

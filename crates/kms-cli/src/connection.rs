@@ -94,6 +94,9 @@ pub(crate) struct ConnectionOptions {
         help_heading = "Connection"
     )]
     project: Option<String>,
+    /// Only ask whether the call would be allowed: exits with 0 if so, as usual if not, and does nothing
+    #[arg(long, global = true, help_heading = "Connection")]
+    dry_run: bool,
 }
 
 /// Who calls, where the certificate is not named.
@@ -106,21 +109,26 @@ enum Role {
 impl ConnectionOptions {
     /// Connects as an operator.
     pub(crate) async fn operator(&self) -> Result<Client, Failure> {
-        Client::connect(self.config(Role::Operator)?).await.map_err(Failure::from)
+        self.connect(self.config(Role::Operator)?).await
     }
 
     /// Connects as an operator whose calls may take this long.
     pub(crate) async fn patient_operator(&self, deadline: Duration) -> Result<Client, Failure> {
-        Client::connect(self.config(Role::Operator)?.deadline(deadline)).await.map_err(Failure::from)
+        self.connect(self.config(Role::Operator)?.deadline(deadline)).await
     }
 
     /// Connects as a user, in the project that was named.
     pub(crate) async fn user(&self) -> Result<Client, Failure> {
-        let client = Client::connect(self.config(Role::User)?).await?;
+        let client = self.connect(self.config(Role::User)?).await?;
         match &self.project {
             Some(project) => client.in_project(project).map_err(Failure::from),
             None => Ok(client),
         }
+    }
+
+    async fn connect(&self, config: ClientConfig) -> Result<Client, Failure> {
+        let client = Client::connect(config).await?;
+        if self.dry_run { client.dry_run().map_err(Failure::from) } else { Ok(client) }
     }
 
     fn config(&self, role: Role) -> Result<ClientConfig, Failure> {

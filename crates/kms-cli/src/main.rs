@@ -11,6 +11,7 @@ mod dev;
 mod encryption;
 mod grant;
 mod hsm;
+mod identities;
 mod import;
 mod input;
 mod key;
@@ -73,7 +74,7 @@ enum Command {
         #[arg(long)]
         pending_deletion: bool,
     },
-    /// Grants of keys to users and accounts: kept and listed, not consulted yet
+    /// Grants of keys to users and accounts, also of other accounts
     #[command(subcommand)]
     Grant(grant::GrantCommand),
     /// Data keys: make, seal, open
@@ -127,6 +128,9 @@ enum Command {
     /// the token, and nothing of use without it. Back up the token and the audit log by their own means. Prints the
     /// backup's digest. `dewpoint restore --drill` proves that it can be restored.
     Backup(backup::BackupOptions),
+    /// Who may call, and may do what; for operators
+    #[command(subcommand)]
+    Identities(identities::IdentitiesCommand),
     /// The root key above all master keys
     #[command(subcommand)]
     Root(root::RootCommand),
@@ -152,6 +156,7 @@ fn main() -> ExitCode {
         Command::Key(command) => block_on(key::run(command, connection, as_json)),
         Command::Alias(command) => block_on(alias::run(command, connection, as_json)),
         Command::Tag(command) => block_on(tag::run(command, connection, as_json)),
+        Command::Identities(command) => block_on(identities::run(command, connection, as_json)),
         Command::Replica(command) => block_on(replica::run(command, connection, as_json)),
         Command::Rotation(command) => block_on(rotation::run(command, connection, as_json)),
         Command::Campaign(command) => block_on(campaign::run(command, connection, as_json)),

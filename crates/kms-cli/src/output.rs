@@ -30,6 +30,15 @@ pub(crate) enum Failure {
 impl Failure {
     /// Says it on stderr; answers the exit code.
     pub(crate) fn report(&self) -> ExitCode {
+        if let Self::Call(error) = self
+            && error.refusal().is_some_and(|refusal| refusal.reason == "DRY_RUN")
+        {
+            // What a dry run asks for, not a refusal.
+            return match print("would be allowed; nothing was done") {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(failure) => failure.report(),
+            };
+        }
         let (text, code) = match self {
             Self::Call(error) => (call_text(error), 1),
             Self::Usage(problem) => (problem.clone(), 2),
@@ -84,7 +93,9 @@ fn next_step(reason: &str) -> Option<&'static str> {
         "CAMPAIGN_NOT_FOUND" => "dewctl campaign status KEY; dewctl campaign start KEY begins one",
         "VERSION_NOT_FOUND" => "dewctl versions",
         "QUOTA_EXCEEDED" => "dewctl quotas shows the limits",
-        "PERMISSION_DENIED" => "the administrator of the account can give the permission that is named",
+        "PERMISSION_DENIED" => {
+            "the account's administrator can give the permission that is named, or the key's owner a grant"
+        }
         "ROTATION_NOT_ENABLED" => "dewctl rotation enable KEY",
         "ROTATION_ALREADY_ENABLED" => "dewctl rotation set-interval KEY DAYS changes it",
         "REPLICA_READ_ONLY" => "dewctl key describe KEY names the primary; call in its region with --project",

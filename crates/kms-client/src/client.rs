@@ -7,7 +7,7 @@ use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap, transp
 
 use crate::{
     ClientConfig, Error, RetryPolicy,
-    config::{ACTING_FOR, PROJECT_ID, metadata_value},
+    config::{ACTING_FOR, DRY_RUN, PROJECT_ID, metadata_value},
     retry::{self, Repeat},
 };
 
@@ -35,6 +35,12 @@ impl Client {
         let connecting = timeout(config.connect_timeout, endpoint.connect());
         let channel = connecting.await.map_err(|_| Error::Deadline)?.map_err(Error::transport)?;
         Ok(Self { channel, metadata, deadline: config.deadline, retry: Arc::new(config.retry) })
+    }
+
+    /// The same connection, for calls that are only tried out: each is answered with what would refuse it, or with the
+    /// reason `DRY_RUN` if it would be allowed, and does nothing.
+    pub fn dry_run(&self) -> Result<Self, Error> {
+        self.with_metadata(DRY_RUN, "true")
     }
 
     /// The same connection, for calls in another project.

@@ -164,6 +164,8 @@ impl fmt::Debug for ClientConfig {
 
 /// Names the project of a call.
 pub(crate) const PROJECT_ID: &str = "x-project-id";
+/// Says that a call is only tried out.
+pub(crate) const DRY_RUN: &str = "x-dry-run";
 /// Names the user that a service acts for.
 pub(crate) const ACTING_FOR: &str = "x-acting-for";
 

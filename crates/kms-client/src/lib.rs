@@ -44,7 +44,8 @@ pub use error::{Error, FieldViolation, Refusal};
 pub use kms_proto::v1 as proto;
 pub use kms_proto::v1::{
     BackupContents, CreateKeyRequest, DestroyedKey, Key, KeySpec, KeyState, ListKeysRequest,
-    ListKeysResponse, Root, Rotation, RotationStage, UsedKey, key_reference::Reference as KeyReference,
+    ListKeysResponse, ReloadIdentitiesResponse as ReloadedIdentities, Root, Rotation, RotationStage, UsedKey,
+    key_reference::Reference as KeyReference,
 };
 pub use operator::RootStatus;
 pub use retry::Repeat;

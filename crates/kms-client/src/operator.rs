@@ -2,7 +2,7 @@
 
 use kms_proto::v1::{self, operator_service_client::OperatorServiceClient};
 
-use crate::{Client, DestroyedKey, Error, Root, UsedKey, retry::Repeat};
+use crate::{Client, DestroyedKey, Error, ReloadedIdentities, Root, UsedKey, retry::Repeat};
 
 /// The root keys, as store and token know them.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +64,14 @@ impl Client {
                 return Ok(keys);
             }
         }
+    }
+
+    /// Has the file of identities read anew; answers how many users there are now.
+    pub async fn reload_identities(&self) -> Result<ReloadedIdentities, Error> {
+        self.call(Repeat::Harmless, v1::ReloadIdentitiesRequest {}, |channel, request| async move {
+            OperatorServiceClient::new(channel).reload_identities(request).await
+        })
+        .await
     }
 
     /// How the keys of all accounts were used, destroyed ones among them, or only those that wait for their deletion: all

@@ -41,6 +41,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     error::Error,
+    grant::{Grant, MAX_GRANTS_OF_KEY},
     identity::{AccountId, Caller, KeystoreId, Region, ServiceName},
     index::entries,
     key::{DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord, MaterialId},
@@ -72,6 +73,9 @@ pub(crate) struct TokenUse {
 /// those needs these. A record takes about half a KiB.
 const DECODED_RECORDS: usize = 16_384;
 
+/// How many grants of a key are read: all.
+const GRANTS_READ: usize = MAX_GRANTS_OF_KEY as usize;
+
 /// Reads and encodes what the store holds.
 pub(crate) struct Directory {
     store: Arc<dyn KeyStore>,
@@ -80,13 +84,15 @@ pub(crate) struct Directory {
     /// Every use still asks the store for the revision that is valid now, so a record from here is
     /// never older than the store's.
     decoded: Mutex<HashMap<KeyId, Stored<Arc<KeyRecord>>>>,
+    /// The grants of keys, by the revision of their count: every change of a key's grants changes that.
+    granted: Mutex<HashMap<KeyId, Stored<Arc<[Grant]>>>>,
 }
 
 impl Directory {
     pub(crate) fn new(store: Arc<dyn KeyStore>, authentication_key: &Mac) -> Result<Self, Error> {
         let authentication = Hmac::new_from_slice(&authentication_key[..])
             .map_err(|_| Error::Internal { detail: "HMAC takes keys of any length" })?;
-        Ok(Self { store, authentication, decoded: Mutex::default() })
+        Ok(Self { store, authentication, decoded: Mutex::default(), granted: Mutex::default() })
     }
 
     pub(crate) fn store(&self) -> &dyn KeyStore {
@@ -113,6 +119,29 @@ impl Directory {
 
     fn decoded(&self) -> std::sync::MutexGuard<'_, HashMap<KeyId, Stored<Arc<KeyRecord>>>> {
         self.decoded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All grants of a key, as they are now.
+    pub(crate) async fn grants_of(&self, key: KeyId) -> Result<Arc<[Grant]>, Error> {
+        let Some(count) = self.versioned(&grant_count_path(key)).await? else { return Ok(Arc::new([])) };
+        let cached = self.granted().get(&key).filter(|known| known.revision == count.revision).cloned();
+        if let Some(known) = cached {
+            return Ok(known.value);
+        }
+        // What is read now is of this revision of the count or a newer one, which the next call will see.
+        let entries = self.index(&grants_prefix(key), None, GRANTS_READ).await?;
+        let grants = entries.iter().map(|(path, entry)| self.open::<Grant>(path, &entry.value));
+        let value: Arc<[Grant]> = grants.collect::<Result<Vec<_>, _>>()?.into();
+        let mut granted = self.granted();
+        if granted.len() >= DECODED_RECORDS {
+            granted.clear();
+        }
+        granted.insert(key, Stored { revision: count.revision, value: value.clone() });
+        Ok(value)
+    }
+
+    fn granted(&self) -> std::sync::MutexGuard<'_, HashMap<KeyId, Stored<Arc<[Grant]>>>> {
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn versioned(&self, path: &StoreKey) -> Result<Option<Versioned>, Error> {
@@ -393,6 +422,11 @@ pub(crate) fn index_prefix(account: &AccountId, region: &Region) -> StoreKey {
 
 pub(crate) fn index_path(account: &AccountId, region: &Region, id: KeyId) -> StoreKey {
     [&index_prefix(account, region)[..], id.as_bytes()].concat()
+}
+
+/// Where a key's grants are counted.
+pub(crate) fn grant_count_path(key: KeyId) -> StoreKey {
+    [b"g/", &key.as_bytes()[..]].concat()
 }
 
 pub(crate) fn replica_path(material: MaterialId, region: &Region) -> StoreKey {

@@ -7,8 +7,10 @@ use sha2::Sha256;
 
 use crate::{
     Timestamp,
+    access::Ruling,
     context::EncryptionContext,
     error::Error,
+    grant::GrantId,
     identity::{Caller, Stranger},
     key::KeyId,
     operation::OperationName,
@@ -72,6 +74,7 @@ pub(crate) struct Outline {
     key_version: Option<u32>,
     source_key_id: Option<KeyId>,
     source_key_version: Option<u32>,
+    grant_id: Option<GrantId>,
 }
 
 impl Draft {
@@ -94,6 +97,8 @@ impl Draft {
             moved: None,
             reason: None,
             missing_action: None,
+            grant_id: None,
+            ruling: None,
             context: BTreeMap::new(),
             source_key_id: None,
             source_key_version: None,
@@ -127,6 +132,27 @@ impl Draft {
         self.record.source_key_id.and(self.record.key_id)
     }
 
+    /// Says that a grant of the key that is named next allows the call.
+    pub(crate) fn admitted_by(&mut self, grant: GrantId) {
+        self.record.grant_id = Some(grant);
+    }
+
+    /// Says what was considered before the call was refused.
+    pub(crate) fn ruling(&mut self, ruling: &Ruling) {
+        self.record.ruling = match ruling {
+            Ruling::Denied(statement) => Some(format!("denied by {statement}")),
+            Ruling::NotAllowed { statements, grants } => {
+                Some(format!("allowed by none of {statements} statements and {grants} grants"))
+            }
+            Ruling::AllowedByPolicy(_) | Ruling::AllowedByGrant(_) => None,
+        };
+    }
+
+    /// Whether a grant allows the call.
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.record.grant_id.is_some()
+    }
+
     /// What a second draft of the same call needs to know of this one.
     pub(crate) fn outline(&self) -> Outline {
         Outline {
@@ -135,6 +161,7 @@ impl Draft {
             key_id: self.record.key_id,
             key_version: self.record.key_version,
             source_key_id: self.record.source_key_id,
+            grant_id: self.record.grant_id,
             source_key_version: self.record.source_key_version,
         }
     }
@@ -146,6 +173,7 @@ impl Draft {
         self.record.key_id = outline.key_id;
         self.record.key_version = outline.key_version;
         self.record.source_key_id = outline.source_key_id;
+        self.record.grant_id = outline.grant_id;
         self.record.source_key_version = outline.source_key_version;
     }
 
@@ -243,7 +271,7 @@ impl Draft {
     pub(crate) fn error(&mut self, error: &Error) {
         self.record.verdict = error.verdict();
         self.record.reason = Some(error.code());
-        if let Error::PermissionDenied { missing } = error {
+        if let Error::PermissionDenied { missing, .. } = error {
             self.record.missing_action = Some(*missing);
         }
     }

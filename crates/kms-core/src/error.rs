@@ -159,6 +159,9 @@ pub enum Unauthenticated {
     /// The certificate has run out since the connection was made.
     #[error("the client certificate has expired")]
     CertificateExpired,
+    /// The certificate is on the list of those that are not taken any more.
+    #[error("the certificate was revoked")]
+    CertificateRevoked,
     /// A metadata value is no text, too long, or given twice.
     #[error("x-project-id and x-acting-for must each be given at most once, as 1 to 64 of A-Z a-z 0-9 . _ -")]
     InvalidMetadata,
@@ -180,10 +183,36 @@ impl Unauthenticated {
             Self::NoCertificate => "NO_CERTIFICATE",
             Self::UnknownIdentity => "UNKNOWN_IDENTITY",
             Self::CertificateExpired => "CERTIFICATE_EXPIRED",
+            Self::CertificateRevoked => "CERTIFICATE_REVOKED",
             Self::InvalidMetadata => "INVALID_METADATA",
             Self::UnknownProject => "UNKNOWN_PROJECT",
             Self::ActingForRequired => "ACTING_FOR_REQUIRED",
             Self::ActingForNotAllowed => "ACTING_FOR_NOT_ALLOWED",
+        }
+    }
+}
+
+/// Why a permission is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denial {
+    /// No policy of the caller allows it, and no grant that is known to it.
+    NothingAllows,
+    /// A policy of the caller denies it, and that wins.
+    PolicyDenies,
+    /// The caller has grants of the key, for other operations.
+    NotGranted,
+    /// Whoever passes a grant on cannot give more than it has.
+    GrantExceeded,
+}
+
+impl Denial {
+    /// The stable name.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NothingAllows => "NOTHING_ALLOWS",
+            Self::PolicyDenies => "POLICY_DENIES",
+            Self::NotGranted => "NOT_GRANTED",
+            Self::GrantExceeded => "GRANT_EXCEEDED",
         }
     }
 }
@@ -216,7 +245,18 @@ pub enum Error {
     PermissionDenied {
         /// Which one.
         missing: Action,
+        /// Why.
+        denial: Denial,
     },
+    /// The new identities cannot be used. Only operators are told.
+    #[error("the identities stay as they are: {problem}")]
+    IdentitiesInvalid {
+        /// What is wrong, and where. One line.
+        problem: String,
+    },
+    /// The call would be allowed; a dry run does no more.
+    #[error("a dry run: the call would be allowed; nothing was done")]
+    DryRun,
     /// The traffic control refuses the call for now.
     #[error("over the limit of {} calls per second; try again in {} ms", .0.limit, .0.retry_after.as_millis())]
     Throttled(Throttled),
@@ -385,6 +425,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// The permission is missing, because nothing allows it.
+    pub const fn denied(missing: Action) -> Self {
+        Self::PermissionDenied { missing, denial: Denial::NothingAllows }
+    }
+
     /// A malformed field.
     pub const fn invalid(field: Field, problem: &'static str) -> Self {
         Self::InvalidField { field, problem }
@@ -399,6 +444,8 @@ impl Error {
             Self::CannotDecrypt => "CANNOT_DECRYPT",
             Self::KeyNotFound => "KEY_NOT_FOUND",
             Self::PermissionDenied { .. } => "PERMISSION_DENIED",
+            Self::DryRun => "DRY_RUN",
+            Self::IdentitiesInvalid { .. } => "IDENTITIES_INVALID",
             Self::Throttled(_) => "THROTTLED",
             Self::KeyDisabled => "KEY_DISABLED",
             Self::KeyPendingDeletion => "KEY_PENDING_DELETION",

@@ -162,7 +162,11 @@ impl Principal {
         account.ok_or(Error::invalid(Field::Grantee, "must be the id of an account of users"))
     }
 
-    fn includes(&self, caller: &Caller) -> bool {
+    /// Whether `caller` is this user, or one of this account. Operators have names of their own and are neither.
+    pub(crate) fn includes(&self, caller: &Caller) -> bool {
+        if caller.is_operator() {
+            return false;
+        }
         match self {
             Self::User(user) => *user == caller.user,
             Self::Account(account) => *account == caller.account,

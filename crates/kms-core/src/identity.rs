@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt, net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::operation::Permissions;
+pub use crate::permissions::Permissions;
 
 /// What certificates of services are named by, in the place of an account. No account can have it.
 pub const SERVICE_ACCOUNT: &str = "service";
@@ -113,6 +113,11 @@ impl Caller {
 }
 
 impl Caller {
+    /// Whether this is an operator, who has no keys and no grants.
+    pub fn is_operator(&self) -> bool {
+        self.account.as_str() == OPERATOR_ACCOUNT
+    }
+
     /// The regions that the account has projects in, each once, in the order of their names.
     pub fn regions(&self) -> BTreeSet<&Region> {
         self.projects.iter().map(|(_, region)| region).collect()

@@ -3,6 +3,8 @@
 //!
 //! No I/O, no wire types, no runtime: adapters bring those. Begin with [`Service::run`].
 
+pub mod access;
+mod admission;
 mod answer;
 pub mod campaign;
 pub mod ciphertext;
@@ -20,6 +22,7 @@ pub mod key;
 pub mod keystore;
 pub mod operation;
 pub mod ops;
+mod permissions;
 pub mod ports;
 mod quotas;
 pub mod record;

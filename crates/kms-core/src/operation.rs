@@ -1,5 +1,7 @@
 //! The table of operations: names, permissions, trace names, traffic groups.
 
+pub use crate::permissions::Permissions;
+
 macro_rules! actions {
     ($($name:ident = $text:literal,)*) => {
         /// A permission, named as in DEW's policies (version 1.1).
@@ -81,34 +83,6 @@ impl Action {
     /// The action with this name, if users can be given it.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|action| action.name() == name)
-    }
-}
-
-/// A set of actions.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Permissions(u64);
-
-impl Permissions {
-    /// No action.
-    pub const NONE: Self = Self(0);
-
-    /// What an operator may do: nothing with keys.
-    pub const OPERATOR: Self = Self(1 << Action::RootManage as u32);
-
-    /// Everything that users can be given.
-    pub fn all() -> Self {
-        Action::ALL.iter().copied().collect()
-    }
-
-    /// Whether `action` is allowed.
-    pub const fn allow(self, action: Action) -> bool {
-        self.0 & (1 << action as u32) != 0
-    }
-}
-
-impl FromIterator<Action> for Permissions {
-    fn from_iter<I: IntoIterator<Item = Action>>(actions: I) -> Self {
-        Self(actions.into_iter().fold(0, |set, action| set | (1 << action as u32)))
     }
 }
 
@@ -367,6 +341,8 @@ operations! {
     ListDestroyedKeys: RootManage, None, Administration, Read;
     /// Reads how the keys of all accounts were used, by pages.
     ListKeyUsage: RootManage, None, Administration, Read;
+    /// Reads the file of identities anew: for operators.
+    ReloadIdentities: RootManage, None, Administration, Read;
     /// Moves a clock that stands still otherwise; in dev mode only.
     AdvanceClock: RootManage, None, Administration, Read;
     /// Reads that clock.

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     Timestamp,
+    grant::GrantId,
     identity::{Caller, Stranger},
     key::KeyId,
     operation::{Action, OperationName},
@@ -77,6 +78,10 @@ pub struct Record {
     pub reason: Option<&'static str>,
     /// The permission that was missing.
     pub missing_action: Option<Action>,
+    /// The grant of the key that allowed the call, where the caller's permissions did not.
+    pub grant_id: Option<GrantId>,
+    /// What decided against the call: the statement that denies it, or how many there are that do not allow it.
+    pub ruling: Option<String>,
     /// The encryption context: its keys, and each value as a keyed hash (hex).
     pub context: BTreeMap<String, String>,
     /// The key that opened what `key_id` sealed anew: of a re-encryption.

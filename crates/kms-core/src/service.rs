@@ -24,7 +24,9 @@ use uuid::Builder;
 
 use crate::{
     Timestamp,
+    admission::Standing,
     answer::{Held, Recorded, Refused},
+    context::EncryptionContext,
     directory::{DEPLOYMENT_PATH, Directory, commit_error, outbox_path},
     draft::{ContextHash, Draft},
     error::Error,
@@ -39,6 +41,7 @@ use crate::{
     quotas::Quotas,
     record::{Phase, Record, RequestId},
     settings::Settings,
+    states,
     usage::{Usage, Use},
     uses::Uses,
 };
@@ -99,6 +102,9 @@ pub struct Call {
     pub caller: Caller,
     /// How long the HSM may take before the call is answered without it.
     pub patience: Duration,
+    /// Whether to tell only whether the call would be allowed. It is decided and recorded as every call, and then
+    /// ends with [`Error::DryRun`] in the place of what it would do.
+    pub dry_run: bool,
 }
 
 /// The key management service.
@@ -124,6 +130,12 @@ pub struct Service {
 pub struct Scope<'a> {
     pub(crate) service: &'a Service,
     pub(crate) call: &'a Call,
+    /// Which operation it is.
+    pub(crate) operation: OperationName,
+    /// What is known of the caller's right to it.
+    pub(crate) standing: Standing,
+    /// The context that it is about, if it takes one.
+    pub(crate) context: Option<&'a EncryptionContext>,
     pub(crate) now: Timestamp,
     /// Whether somebody drives the call to its end whatever happens: only then may it change something.
     pub(crate) driven: bool,
@@ -136,6 +148,11 @@ impl Scope<'_> {
 
     pub(crate) fn directory(&self) -> &Arc<Directory> {
         &self.service.directory
+    }
+
+    /// The same, about another context.
+    pub(crate) fn about<'b>(&'b self, context: &'b EncryptionContext) -> Scope<'b> {
+        Scope { context: Some(context), ..*self }
     }
 }
 
@@ -178,17 +195,32 @@ impl Service {
         driven: bool,
     ) -> Option<Result<Recorded<O::Output>, Refused>> {
         let mut draft = self.draft(O::NAME, call.request_id, Some(call.caller.clone()));
-        let operation = match authorise(&call.caller, O::NAME.info().action).and(operation) {
-            Ok(operation) => operation,
+        let standing = Standing::of(&call.caller, O::NAME, &self.directory, &mut draft).await;
+        let allowed = standing.and_then(|standing| match operation {
+            Ok(operation) => Ok((standing, operation)),
+            Err(error) => Err(standing.hide(O::NAME, &draft, error)),
+        });
+        let (standing, operation) = match allowed {
+            Ok(allowed) => allowed,
             Err(error) => return Some(self.conclude(draft, Phase::Complete, Held::new(Err(error))).await),
         };
         self.hash_contexts(operation, &mut draft);
-        let scope = Scope { service: self, call, now: draft.time(), driven };
+        let (context, now, driven) = (operation.context(), draft.time(), driven && !call.dry_run);
+        let scope = Scope { service: self, call, operation: O::NAME, standing, context, now, driven };
+        if let Err(error) = admit_keyless(operation, &scope, &mut draft) {
+            return Some(self.conclude(draft, Phase::Complete, Held::new(Err(error))).await);
+        }
+        if call.dry_run {
+            let tried = ForCaller { operation, scope: &scope }.prepare(&mut draft).await;
+            let error = tried.err().unwrap_or(Error::DryRun);
+            return Some(self.conclude(draft, Phase::Complete, Held::new(Err(error))).await);
+        }
         if O::NAME.info().class == OperationClass::Change {
             let attempt = ForCaller { operation, scope: &scope };
             return Some(self.change(&attempt, call.request_id, call.patience, draft).await);
         }
-        Some(match operation.prepare(&scope, &mut draft).await {
+        let attempt = ForCaller { operation, scope: &scope };
+        Some(match attempt.prepare(&mut draft).await {
             Ok(Prepared::Use(place, work)) => match self.hsm_at(&place).await {
                 Ok(hsm) => self.use_hsm(hsm, operation, call, draft, work).await,
                 Err(error) => self.conclude(draft, Phase::Complete, Held::new(Err(error))).await,
@@ -284,7 +316,10 @@ impl Service {
     ) -> Result<O::Output, Error> {
         let call = Call { request_id: part_id(scope.call.request_id, number), ..scope.call.clone() };
         let draft = self.draft(O::NAME, call.request_id, Some(call.caller.clone()));
-        let scope = Scope { service: self, call: &call, now: draft.time(), driven: true };
+        let (operation, standing) = (O::NAME, Standing::Admitted);
+        let now = draft.time();
+        let scope =
+            Scope { service: self, call: &call, operation, standing, context: None, now, driven: true };
         let attempt = ForCaller { operation: part, scope: &scope };
         let ended = self.change(&attempt, call.request_id, call.patience, draft).await;
         ended.map(Recorded::into_inner).map_err(|refused| refused.error().clone())
@@ -550,7 +585,8 @@ impl<O: Operation> Attempt for ForCaller<'_, O> {
     type Output = O::Output;
 
     async fn prepare(&self, draft: &mut Draft) -> Result<Prepared<O::Output>, Error> {
-        self.operation.prepare(self.scope, draft).await
+        let prepared = self.operation.prepare(self.scope, draft).await;
+        prepared.map_err(|error| self.scope.standing.hide(O::NAME, draft, error))
     }
 }
 
@@ -568,9 +604,18 @@ impl<O: OwnOperation> Attempt for ByItself<'_, O> {
     }
 }
 
-/// May this identity do this at all? Asked before anything is read.
+/// Decides at once what is about no key that exists: no key will be found that it could depend on.
+fn admit_keyless<O: Operation>(operation: &O, scope: &Scope<'_>, draft: &mut Draft) -> Result<(), Error> {
+    if states::row(O::NAME).is_some() {
+        return Ok(());
+    }
+    let (key, alias) = operation.new_key().unzip();
+    scope.admit_without_key(O::NAME, key, alias, draft)
+}
+
+/// May this operator do this?
 fn authorise(caller: &Caller, action: Action) -> Result<(), Error> {
-    if caller.permissions.allow(action) { Ok(()) } else { Err(Error::PermissionDenied { missing: action }) }
+    if caller.permissions.allow(action) { Ok(()) } else { Err(Error::denied(action)) }
 }
 
 /// The id of a part of a call: of its own, so that each change leaves its own trace, and known to

@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 
 use crate::{
     backup::copy::{self, Part},
-    identity::{Claims, Identities},
+    identity::{Claims, CurrentIdentities},
     metrics::Metrics,
     peer::Peer,
     rotation::Rotation,
@@ -55,7 +55,7 @@ pub(crate) struct Gate {
     /// The pipeline.
     pub service: Arc<Service>,
     /// Who may call.
-    pub identities: Identities,
+    pub identities: CurrentIdentities,
     /// Who may call how often.
     pub traffic: TrafficControl,
     /// What is counted.
@@ -124,8 +124,9 @@ impl Gate {
     ) -> Result<Recorded<O::Output>, Refused> {
         let calls = operation.as_ref().map_or(1, Operation::calls);
         let calls = NonZeroU32::new(calls).unwrap_or(NonZeroU32::MIN);
+        let dry_run = claims.as_ref().is_ok_and(|claims| claims.dry_run);
         let caller = self.caller(O::NAME, calls, request_id, peer, claims, budget).await?;
-        let call = Call { request_id, caller, patience };
+        let call = Call { request_id, caller, patience, dry_run };
         let (call, operation) = if operation.as_ref().is_ok_and(Operation::may_change) {
             (call, operation)
         } else {
@@ -150,7 +151,7 @@ impl Gate {
         claims: Result<Claims<'_>, Unauthenticated>,
         budget: Budget,
     ) -> Result<Caller, Refused> {
-        let caller = claims.and_then(|claims| self.identities.caller(peer, claims, self.clock.now()));
+        let caller = claims.and_then(|claims| self.identities.now().caller(peer, claims, self.clock.now()));
         let caller = match caller {
             Ok(caller) => caller,
             Err(why) => {
@@ -187,11 +188,13 @@ impl Gate {
         let started = self.clock.monotonic();
         let span = tracing::info_span!("call", %request_id, operation = name.info().name);
         let begun = async {
+            let dry_run = claims.as_ref().is_ok_and(|claims| claims.dry_run);
             let caller =
                 self.caller(name, NonZeroU32::MIN, request_id, peer, claims, Budget::OrRefuse).await?;
+            let call = Call { request_id, caller, patience: HSM_PATIENCE, dry_run };
             let (service, runtime) = (self.service.clone(), Handle::current());
             // The store may take long for its snapshot.
-            let begin = move || runtime.block_on(service.begin_backup(request_id, caller));
+            let begin = move || runtime.block_on(service.begin_backup(call));
             spawn_blocking(begin).await.unwrap_or_else(|_| Err(Refused::task_died()))
         };
         let begun = begun.instrument(span.clone()).await;

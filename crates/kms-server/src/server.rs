@@ -20,7 +20,7 @@ use crate::{
     gate::{Gate, HSM_PATIENCE},
     grpc,
     health::{HEALTH_INTERVAL, report_health, watch_health},
-    identity::Identities,
+    identity::CurrentIdentities,
     listeners::{Inherited, ListenError, Listeners},
     metrics::Metrics,
     opening::{Adapters, Opened, open},
@@ -89,7 +89,7 @@ impl Prepared {
 
 /// Opens everything and settles what a crash left.
 pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
-    let identities = Identities::load(&config.identity_file)?;
+    let identities = CurrentIdentities::load(&config.identity_file)?;
     let tls = tls::server_config(&config.grpc)?;
     let opened = config.clone();
     let Opened { ports, adapters, open_intents } = tokio::task::spawn_blocking(move || open(&opened))

@@ -5,11 +5,14 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     directory::{TokenUse, absent, digest, token_path},
     draft::Draft,
-    error::{Error, Quota},
-    grant::{Grant, GrantId, GrantName, GrantOperations, MAX_GRANTS_HELD, MAX_GRANTS_OF_KEY, Principal},
+    error::{Denial, Error, Quota},
+    grant::{
+        Grant, GrantId, GrantName, GrantOperation, GrantOperations, MAX_GRANTS_HELD, MAX_GRANTS_OF_KEY,
+        Principal,
+    },
     identity::UserId,
     key::{KeyId, KeyRecord},
-    operation::OperationName,
+    operation::{Action, OperationName},
     ops::{
         IdempotencyToken, KeySelector, Operation, Plan, Planned, Prepared,
         granting::{Count, GrantChange, grant, grant_path, put_grant},
@@ -54,6 +57,9 @@ impl Operation for CreateGrant {
         let directory = scope.directory();
         let of_key = Count::of_key(directory, key.id).await?;
         let held = Count::held(directory, &self.grantee).await?;
+        if draft.is_admitted() {
+            self.check_passed_on(scope, key).await?;
+        }
         check_quota("grants of the key", &of_key, MAX_GRANTS_OF_KEY)?;
         check_quota("grants to this grantee", &held, MAX_GRANTS_HELD)?;
         let new = self.grant(scope, key)?;
@@ -89,6 +95,18 @@ impl CreateGrant {
             retiring_principal: self.retiring_principal.clone(),
             created: scope.now,
         })
+    }
+
+    /// Whoever grants because of a grant passes on no more than what was granted to him. Several grants add up.
+    // DEW: §5, a grantee that holds create-grant
+    async fn check_passed_on(&self, scope: &Scope<'_>, key: &KeyRecord) -> Result<(), Error> {
+        let held = scope.grants_to_caller(key).await?;
+        let holds = |operation| held.iter().any(|grant| grant.operations.allow(operation));
+        if holds(GrantOperation::CreateGrant) && self.operations.iter().all(holds) {
+            Ok(())
+        } else {
+            Err(Error::PermissionDenied { missing: Action::GrantCreate, denial: Denial::GrantExceeded })
+        }
     }
 
     /// The same in every attempt of one call, and in every call with one idempotency token.

@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
 use crate::{
+    access::KeyFacts,
     directory::{Directory, PutKey, TokenUse, absent, key_path, keystore_path, token_path},
     draft::Draft,
     error::{Error, Field},
@@ -110,6 +111,12 @@ impl CreateKey {
 impl Operation for CreateKey {
     const NAME: OperationName = OperationName::CreateKey;
     type Output = KeyRecord;
+
+    fn new_key(&self) -> Option<(KeyFacts, &str)> {
+        let usage = self.usage.unwrap_or(self.spec.default_usage());
+        let facts = KeyFacts { id: None, spec: self.spec, usage, origin: self.origin, is_default: false };
+        Some((facts, self.alias.as_str()))
+    }
 
     fn makes_rsa_pair(&self) -> bool {
         self.spec.class() == KeyClass::Rsa && self.origin == KeyOrigin::Kms

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    directory::{Directory, Stored, grants_prefix},
+    directory::{Directory, Stored, grant_count_path, grants_prefix},
     error::Error,
     grant::{Grant, GrantId, Principal},
-    identity::Region,
+    identity::{Caller, Region},
     key::KeyId,
+    operation::OperationName,
     ports::{Condition, Mutation, Revision, StoreKey},
     service::Scope,
 };
@@ -39,7 +40,7 @@ impl Count {
 
     /// Of a key.
     pub(crate) async fn of_key(directory: &Directory, id: KeyId) -> Result<Self, Error> {
-        Self::read(directory, count_path(id)).await
+        Self::read(directory, grant_count_path(id)).await
     }
 
     /// That a user or an account holds.
@@ -112,6 +113,28 @@ pub(crate) async fn remove_grants(
     Ok(change)
 }
 
+impl Directory {
+    /// Whether any grant holds for `caller`, or names it as one that may give it up: without reading any of them.
+    pub(crate) async fn is_named_by_grants(
+        &self,
+        caller: &Caller,
+        operation: OperationName,
+    ) -> Result<bool, Error> {
+        let principals = [Principal::User(caller.user.clone()), Principal::Account(caller.account.clone())];
+        for principal in &principals {
+            if operation == OperationName::RetireGrant {
+                let prefix = retirable_prefix(principal, &caller.region);
+                if !self.index(&prefix, None, 1).await?.is_empty() {
+                    return Ok(true);
+                }
+            } else if Count::held(self, principal).await?.used > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
 /// The grant of this key with this id.
 pub(crate) async fn grant(
     directory: &Directory,
@@ -137,10 +160,6 @@ pub(crate) fn grant_path(key: KeyId, id: GrantId) -> StoreKey {
 /// Where the id of a grant leads to its key.
 pub(crate) fn place_path(id: GrantId) -> StoreKey {
     format!("n/{id}").into_bytes()
-}
-
-fn count_path(key: KeyId) -> StoreKey {
-    [b"g/", &key.as_bytes()[..]].concat()
 }
 
 fn held_path(grantee: &Principal) -> StoreKey {

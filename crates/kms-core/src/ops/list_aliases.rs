@@ -89,7 +89,9 @@ impl ListAliases {
         let records: HashMap<_, _> = records.iter().map(|record| (record.id, record)).collect();
         // An entry only leads to a record. It may also lead to a key whose first alias it is, or whose time is over.
         let aliases = named.iter().filter_map(|(alias, id)| {
-            let record = records.get(id).filter(|record| record.exists_for(caller, scope.now))?;
+            let record = records.get(id).filter(|record| {
+                record.exists_for(caller, scope.now) && scope.may(OperationName::DescribeKey, record)
+            })?;
             AliasEntry::of(record, alias)
         });
         Ok(AliasPage { aliases: aliases.collect(), next })

@@ -133,6 +133,7 @@ impl Operation for ListKeys {
         let mut keys = scope.directory().keys(&ids).await?;
         keys.retain(|key| {
             key.exists_for(scope.caller(), scope.now)
+                && scope.may(OperationName::DescribeKey, key)
                 && self.state.is_none_or(|state| state == key.state)
                 && self.spec.is_none_or(|spec| spec == key.spec)
         });

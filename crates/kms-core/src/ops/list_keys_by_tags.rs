@@ -125,6 +125,7 @@ impl ListKeysByTags {
         let mut records = scope.directory().keys(ids).await?;
         records.retain(|record| {
             record.exists_for(scope.caller(), scope.now)
+                && scope.may(OperationName::DescribeKey, record)
                 && record.alias.contains(&self.alias_part)
                 && self.filters.iter().all(|filter| filter.admits(record))
         });

@@ -68,6 +68,7 @@ mod manage;
 mod new_version;
 mod re_encrypt;
 mod read_clock;
+mod reload_identities;
 mod replicate_key;
 mod reserve_key_uses;
 mod retire_grant;
@@ -159,6 +160,7 @@ pub use list_versions::{ApiVersion, GetVersion, ListVersions};
 pub use list_window::ListWindow;
 pub use re_encrypt::{ReEncrypt, ReEncrypted};
 pub use read_clock::ReadClock;
+pub use reload_identities::{IdentityLoader, ReloadIdentities};
 pub use replicate_key::ReplicateKey;
 pub use reserve_key_uses::{ReserveKeyUses, ReservedUses};
 pub use retire_grant::RetireGrant;
@@ -189,6 +191,7 @@ pub use verify::{Validity, Verify};
 pub use verify_mac::VerifyMac;
 
 use crate::{
+    access::KeyFacts,
     context::EncryptionContext,
     directory::Directory,
     draft::Draft,
@@ -266,6 +269,11 @@ pub trait Operation: Sized + Send + Sync + 'static {
     const NAME: OperationName;
     /// What it answers.
     type Output: Send + 'static;
+
+    /// The kind and the alias of the key that it makes, if it makes one.
+    fn new_key(&self) -> Option<(KeyFacts, &str)> {
+        None
+    }
 
     /// The encryption context that it was given; goes to the record, its values hidden.
     fn context(&self) -> Option<&EncryptionContext> {

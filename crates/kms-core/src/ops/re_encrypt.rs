@@ -8,7 +8,7 @@ use crate::{
     draft::Draft,
     error::Error,
     key::{BackingKey, KeyId, KeyRecord, KeyUsage},
-    operation::{Action, OperationName},
+    operation::OperationName,
     ops::{
         KeySelector, Operation, Place, Prepared,
         sealing::{open, opener, seal_as},
@@ -64,15 +64,16 @@ impl ReEncrypt {
 
     /// What opens the ciphertext, with everything that is needed for it.
     async fn source(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Source, Error> {
-        // Whoever may not open small data may not move it under another key either.
-        let small_data = self.header.purpose == Purpose::SmallData;
-        if small_data && !scope.caller().permissions.allow(Action::CmkCrypto) {
-            return Err(Error::PermissionDenied { missing: Action::CmkCrypto });
-        }
+        // The source is decided by its own context.
+        let scope = &scope.about(&self.source_context);
         let key = match &self.source_key {
             Some(selector) => scope.key(selector, draft).await?,
             None => scope.key_of_material(self.header.material, draft).await?,
         };
+        // Whoever may not open small data may not move it under another key either.
+        if self.header.purpose == Purpose::SmallData && !scope.may(OperationName::DecryptData, &key) {
+            return Err(Error::denied(OperationName::DecryptData.info().action));
+        }
         check(&key)?;
         draft.key_opens();
         let backing_key = opener(&key, &self.header, PURPOSES)?;

@@ -5,7 +5,6 @@ use crate::{
     draft::Draft,
     error::Error,
     grant::{Grant, GrantId},
-    key::KeyId,
     operation::{Action, OperationName},
     ops::{
         KeySelector, Operation, Plan, Planned, Prepared,
@@ -29,32 +28,29 @@ impl Operation for RetireGrant {
     type Output = ();
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<()>, Error> {
-        let (key_id, own) = self.find(scope, draft).await?;
-        match grant(scope.directory(), key_id, self.grant_id).await? {
+        // Whoever the grant names may give it up, also where nothing else allows it.
+        let key = scope.found(&self.key).await?.value;
+        let own = key.visible_to(scope.caller());
+        if own && key.is_default() {
+            return Err(Error::DefaultKeyImmutable);
+        }
+        match grant(scope.directory(), key.id, self.grant_id).await? {
             Some(stored) if stored.value.is_retirable_by(scope.caller()) => {
-                draft.key(key_id, None);
+                draft.admitted_by(self.grant_id);
+                draft.key(key.id, None);
+                key.check(Self::NAME)?;
                 removal(scope, stored).await
             }
             // Of a key that does not exist for the caller it learns nothing.
             _ if !own => Err(Error::KeyNotFound),
-            Some(_) => Err(Error::PermissionDenied { missing: Action::GrantRetire }),
-            None => Err(absence(scope, self.grant_id).await?),
-        }
-    }
-}
-
-impl RetireGrant {
-    /// The key, and whether it exists for the caller. Only an id names other accounts' keys.
-    async fn find(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<(KeyId, bool), Error> {
-        match (scope.key(&self.key, draft).await, &self.key) {
-            (Ok(key), _) if key.is_default() => Err(Error::DefaultKeyImmutable),
-            (Ok(key), _) => key.check(Self::NAME).map(|()| (key.id, true)),
-            (Err(Error::KeyNotFound), KeySelector::Id(id)) => {
-                let key = scope.directory().key(*id).await?;
-                let exists = key.is_some_and(|key| key.value.exists_at(scope.now));
-                exists.then_some((*id, false)).ok_or(Error::KeyNotFound)
+            found => {
+                draft.key(key.id, None);
+                key.check(Self::NAME)?;
+                match found {
+                    Some(_) => Err(Error::denied(Action::GrantRetire)),
+                    None => Err(absence(scope, self.grant_id).await?),
+                }
             }
-            (Err(error), _) => Err(error),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Field},
     identity::{AccountId, Caller, Region, ServiceName},
     key::{Cipher, DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord, MAX_TEXT_CHARACTERS, MaterialId},
-    operation::{Action, OperationName},
+    operation::OperationName,
     ops::CreateDefaultKey,
     ports::StoreKey,
     service::Scope,
@@ -134,6 +134,15 @@ impl KeySelector {
         }
     }
 
+    /// The alias that it names a key by, if it does.
+    fn as_alias(&self) -> Option<&str> {
+        match self {
+            Self::Alias(alias) => Some(alias.as_str()),
+            Self::Urn(urn) => Some(urn.alias.as_str()),
+            Self::Id(_) | Self::Service(_) => None,
+        }
+    }
+
     /// Whether using this selector may make a default key.
     pub(crate) fn may_make(&self) -> bool {
         matches!(self, Self::Service(_))
@@ -162,15 +171,23 @@ impl Scope<'_> {
         selector: &KeySelector,
         draft: &mut Draft,
     ) -> Result<Stored<Arc<KeyRecord>>, Error> {
+        let stored = self.found(selector).await?;
+        self.admit(&stored.value, selector.as_alias(), draft).await?;
+        draft.key(stored.value.id, None);
+        Ok(stored)
+    }
+
+    /// The same, whoever may use the key.
+    pub(crate) async fn found(&self, selector: &KeySelector) -> Result<Stored<Arc<KeyRecord>>, Error> {
         let Some(path) = self.name_path(selector)? else {
             return match selector {
-                KeySelector::Id(id) => self.visible(*id, draft).await,
+                KeySelector::Id(id) => self.existing(*id).await,
                 _ => Err(Error::KeyNotFound),
             };
         };
         for _ in 0..MAX_LOOKS {
             let entry = self.directory().read::<KeyId>(path.clone()).await?.ok_or(Error::KeyNotFound)?;
-            let stored = self.visible(entry.value, draft).await?;
+            let stored = self.existing(entry.value).await?;
             if selector.names(&stored.value) {
                 return Ok(stored);
             }
@@ -208,8 +225,9 @@ impl Scope<'_> {
         match (self.key(selector, draft).await, selector) {
             (Err(Error::KeyNotFound), KeySelector::Service(service)) => {
                 // The contract: made on first use by a caller who may kms:cmk:create.
-                if !self.caller().permissions.allow(Action::CmkCreate) {
-                    return Err(Error::PermissionDenied { missing: Action::CmkCreate });
+                self.admit_without_key(OperationName::CreateDefaultKey, None, None, draft)?;
+                if self.call.dry_run {
+                    return Err(Error::DryRun);
                 }
                 let make = CreateDefaultKey { service: service.clone() };
                 self.service.make_default_key(self.call, make).await?;
@@ -241,12 +259,15 @@ impl Scope<'_> {
     }
 
     async fn visible(&self, id: KeyId, draft: &mut Draft) -> Result<Stored<Arc<KeyRecord>>, Error> {
-        let stored = self.directory().key(id).await?;
-        // A key of another account or region looks the same as one that does not exist.
-        let stored = stored.filter(|stored| stored.value.exists_for(self.caller(), self.now));
-        let stored = stored.ok_or(Error::KeyNotFound)?;
+        let stored = self.existing(id).await?;
+        self.admit(&stored.value, None, draft).await?;
         draft.key(id, None);
         Ok(stored)
+    }
+
+    async fn existing(&self, id: KeyId) -> Result<Stored<Arc<KeyRecord>>, Error> {
+        let stored = self.directory().key(id).await?;
+        stored.filter(|stored| stored.value.exists_at(self.now)).ok_or(Error::KeyNotFound)
     }
 }
 

@@ -5,18 +5,17 @@
 
 use std::time::Duration;
 
-use super::{Service, authorise};
+use super::{Call, Service, authorise};
 use crate::{
     Timestamp,
     answer::{Held, Recorded, Refused},
     directory::{Directory, commit_error, key_path, tampered},
     draft::Draft,
     error::Error,
-    identity::Caller,
     key::{KeyId, KeyRecord, KeyState, Scheme},
     operation::OperationName,
     ports::{Condition, HsmSession, MAX_MUTATIONS, Mutation, Snapshot, StoreKey, Transaction},
-    record::{Phase, RequestId, Verdict},
+    record::{Phase, Verdict},
     settings::MAX_IN_HSM_BUDGET,
 };
 
@@ -47,10 +46,12 @@ pub enum Content {
 impl Service {
     /// Begins a backup for an operator: in the log, and then with the store as it is at this moment. May take
     /// as long as the store takes to make a snapshot, on the calling thread.
-    pub async fn begin_backup(&self, request: RequestId, caller: Caller) -> Result<BegunBackup, Refused> {
+    pub async fn begin_backup(&self, call: Call) -> Result<BegunBackup, Refused> {
         let name = OperationName::CreateBackup;
-        let draft = self.draft(name, request, Some(caller.clone()));
-        if let Err(error) = authorise(&caller, name.info().action) {
+        let allowed = authorise(&call.caller, name.info().action);
+        let dry_run = if call.dry_run { Err(Error::DryRun) } else { Ok(()) };
+        let draft = self.draft(name, call.request_id, Some(call.caller));
+        if let Err(error) = allowed.and(dry_run) {
             return Err(self.failed(draft, Phase::Complete, error).await);
         }
         self.append(draft.intent()).await.map_err(Refused::unrecorded)?;

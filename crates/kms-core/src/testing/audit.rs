@@ -152,6 +152,8 @@ pub fn sample_record(request: u128, phase: Phase) -> Record {
         moved: None,
         reason: None,
         missing_action: None,
+        grant_id: None,
+        ruling: None,
         context: BTreeMap::new(),
         stranger: None,
         source_key_id: None,

@@ -86,7 +86,7 @@ fn call(permissions: Permissions) -> Call {
         certificate: [7; 32],
         source: ([127, 0, 0, 1], 4711).into(),
     };
-    Call { request_id: Uuid::new_v4(), caller, patience: PATIENCE }
+    Call { request_id: Uuid::new_v4(), caller, patience: PATIENCE, dry_run: false }
 }
 
 #[test]

@@ -336,7 +336,7 @@ fn a_disabled_key_reserves_nothing() {
 fn a_call_that_may_be_dropped_is_given_back_before_it_changes_anything() {
     let (world, key) = world(1000);
     let begin = || {
-        let call = Call { request_id: Uuid::new_v4(), caller: owner(), patience: PATIENCE };
+        let call = Call { request_id: Uuid::new_v4(), caller: owner(), patience: PATIENCE, dry_run: false };
         world.service.run_droppable(call, Ok(generate(KeySelector::Id(key))))
     };
     let records = world.audit.records().len();

@@ -25,7 +25,7 @@ fn advance(by: Duration) -> AdvanceClock {
 #[test]
 fn only_operators_touch_the_clock() {
     let world = World::new();
-    let denied = Error::PermissionDenied { missing: Action::RootManage };
+    let denied = Error::denied(Action::RootManage);
     assert_eq!(world.run(&owner(), advance(DAY)), Err(denied.clone()));
     assert_eq!(world.run(&owner(), ReadClock), Err(denied));
     assert_eq!(world.run(&operator(), ReadClock).expect("may").to_string(), "2026-11-24T13:24:05.000000Z");

@@ -2,7 +2,7 @@
 
 use futures_executor::block_on;
 use kms_core::{
-    Content, Error, Phase, Settings, Verdict,
+    Call, Content, Error, Phase, Settings, Verdict,
     identity::Caller,
     key::{KeyRecord, Scheme},
     operation::{Action, OperationName, Permissions},
@@ -10,7 +10,7 @@ use kms_core::{
 };
 use uuid::Uuid;
 
-use crate::support::{World, key_path, owner, with};
+use crate::support::{PATIENCE, World, key_path, owner, with};
 
 fn operator() -> Caller {
     with(Permissions::OPERATOR)
@@ -18,7 +18,7 @@ fn operator() -> Caller {
 
 /// All that lies in the store, by pages.
 fn copied(world: &World) -> Vec<(StoreKey, Vec<u8>)> {
-    let begun = block_on(world.service.begin_backup(Uuid::new_v4(), operator()));
+    let begun = block_on(world.service.begin_backup(call(Uuid::new_v4(), operator())));
     let mut snapshot = begun.expect("an operator may").snapshot;
     let mut all = Vec::new();
     loop {
@@ -37,12 +37,16 @@ fn record(world: &World, path: &[u8]) -> KeyRecord {
     }
 }
 
+fn call(request_id: Uuid, caller: Caller) -> Call {
+    Call { request_id, caller, patience: PATIENCE, dry_run: false }
+}
+
 #[test]
 fn a_backup_is_recorded_before_it_begins_and_before_it_ends() {
     let world = World::new();
     let request = Uuid::new_v4();
     let (begun, records) =
-        world.records_of(|| block_on(world.service.begin_backup(request, operator())).expect("begun"));
+        world.records_of(|| block_on(world.service.begin_backup(call(request, operator()))).expect("begun"));
     let intent = &records[..];
     assert_eq!(intent.len(), 1);
     assert_eq!((intent[0].phase, intent[0].operation), (Phase::Intent, OperationName::CreateBackup));
@@ -60,7 +64,7 @@ fn a_backup_is_recorded_before_it_begins_and_before_it_ends() {
 fn a_backup_that_fails_or_that_nobody_waits_for_is_recorded_as_failed() {
     let world = World::new();
     for (error, reason) in [(None, "ABANDONED"), (Some(Error::Contention), "CONTENTION")] {
-        let begun = block_on(world.service.begin_backup(Uuid::new_v4(), operator())).expect("begun");
+        let begun = block_on(world.service.begin_backup(call(Uuid::new_v4(), operator()))).expect("begun");
         let (_, records) = world.records_of(|| block_on(world.service.abandon_backup(begun, error)));
         assert_eq!((records[0].phase, records[0].verdict), (Phase::Outcome, Verdict::Failed));
         assert_eq!(records[0].reason, Some(reason));
@@ -73,8 +77,8 @@ fn only_an_operator_may() {
     let world = World::new();
     let everything = with(Permissions::all());
     let (refused, records) =
-        world.records_of(|| block_on(world.service.begin_backup(Uuid::new_v4(), everything)).err());
-    let missing = Error::PermissionDenied { missing: Action::RootManage };
+        world.records_of(|| block_on(world.service.begin_backup(call(Uuid::new_v4(), everything))).err());
+    let missing = Error::denied(Action::RootManage);
     assert_eq!(refused.map(|refused| refused.error().clone()), Some(missing));
     assert_eq!((records[0].phase, records[0].verdict), (Phase::Complete, Verdict::Denied));
 }
@@ -151,7 +155,7 @@ fn a_store_that_gives_no_snapshot_ends_the_backup_at_once() {
     let world = World::new();
     world.store.instead_of_snapshot(StoreError::Unavailable { detail: "told to".to_owned() });
     let (refused, records) =
-        world.records_of(|| block_on(world.service.begin_backup(Uuid::new_v4(), operator())).err());
+        world.records_of(|| block_on(world.service.begin_backup(call(Uuid::new_v4(), operator()))).err());
     assert!(matches!(refused.map(|refused| refused.error().clone()), Some(Error::StoreUnavailable(_))));
     assert_eq!(
         records.last().map(|record| (record.phase, record.verdict)),

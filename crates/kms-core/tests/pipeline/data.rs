@@ -180,7 +180,7 @@ fn nothing_is_sealed_anew_without_the_right_to_both_keys_and_the_right_context()
     world.run(&only(Action::DekCrypto), re_encrypt(&data_key, to, context())).expect("a data key");
     let missing = Action::CmkCrypto;
     let refused = world.run(&only(Action::DekCrypto), re_encrypt(&data, to, context()));
-    assert_eq!(refused.expect_err("small data"), Error::PermissionDenied { missing });
+    assert_eq!(refused.expect_err("small data"), Error::denied(missing));
 
     let run = |source_key, source_context| {
         let source = ReEncrypt::new(&data_key, source_key, source_context, KeySelector::Id(to), context());

@@ -360,7 +360,7 @@ fn a_key_of_another_account_with_the_same_name_stays() {
     let found = world.run(&zeta, DescribeKey { key: alias("name") }).expect("it stays");
     assert_eq!(found.id, others);
     finish(world.service.run(
-        kms_core::Call { request_id: uuid::Uuid::new_v4(), caller: zeta, patience: WEEK },
+        kms_core::Call { request_id: uuid::Uuid::new_v4(), caller: zeta, patience: WEEK, dry_run: false },
         Ok(generate(alias("name"))),
     ))
     .expect("enabled");

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use kms_core::{
     Error, Phase, Verdict,
+    error::Denial,
     error::Quota,
     grant::{Grant, GrantId, GrantName, GrantOperation, GrantOperations, Principal},
     identity::{Caller, UserId},
@@ -140,7 +141,7 @@ fn a_grant_is_retired_by_whom_it_names_and_by_nobody_else() {
                 assert_eq!(retirable(&world, &stranger, 10), []);
             }
             let colleague = retire(&world, &user("acme", "dave"), &grant);
-            assert_eq!(colleague, Err(Error::PermissionDenied { missing: Action::GrantRetire }));
+            assert_eq!(colleague, Err(Error::denied(Action::GrantRetire)));
             assert_eq!(retirable(&world, &retirer, 10), [grant.id], "once, whatever it may retire it as");
             assert_eq!(retire(&world, &retirer, &grant), Ok(()));
             assert_eq!(world.audit.records().pop().expect("a record").key_id, Some(key));
@@ -161,9 +162,15 @@ fn a_grant_is_revoked_by_the_keys_account_only() {
     let world = World::new();
     let key = world.key(&owner(), "key").id;
     let grant = made(&world, to_user(key, "bob"));
-    for stranger in [user("zeta", "bob"), caller("acme", "cn-east-3")] {
+    for stranger in [user("zeta", "carol"), caller("acme", "cn-east-3")] {
         assert_eq!(revoke(&world, &stranger, &grant), Err(Error::KeyNotFound));
     }
+    // The grantee knows that the key exists.
+    let missing = Action::GrantRevoke;
+    assert_eq!(
+        revoke(&world, &user("zeta", "bob"), &grant),
+        Err(Error::PermissionDenied { missing, denial: Denial::NotGranted })
+    );
     assert_eq!(revoke(&world, &user("acme", "dave"), &grant), Ok(()));
     assert_eq!(revoke(&world, &owner(), &grant), Err(Error::GrantNotFound));
     assert_eq!(left(&world), Vec::<Vec<u8>>::new());
@@ -210,8 +217,12 @@ fn grants_are_listed_once_by_pages_of_any_size() {
         assert!(found[..8].iter().all(|id| of_carol.contains(id)));
         assert_eq!(found.iter().collect::<BTreeSet<_>>().len(), 17);
     }
-    let stranger = world.run(&other_account, ListGrants { key: keys[0].into(), size: size(0), token: None });
-    assert_eq!(stranger.expect_err("another account's").code(), "KEY_NOT_FOUND");
+    let list = |caller: &Caller| {
+        let list = ListGrants { key: keys[0].into(), size: size(0), token: None };
+        world.run(caller, list).expect_err("another account's").code()
+    };
+    assert_eq!(list(&other_account), "PERMISSION_DENIED", "it holds a grant of the key");
+    assert_eq!(list(&caller("third", REGION)), "KEY_NOT_FOUND");
 }
 
 #[test]

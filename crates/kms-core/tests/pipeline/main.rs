@@ -1,5 +1,6 @@
 //! The pipeline as its callers see it: `Service` on the fakes of all four ports.
 
+mod access;
 mod aliases;
 mod batches;
 mod budgets;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use futures_executor::block_on;
 use kms_core::{
     Call, Error, Phase, Record, Refused, Verdict,
+    access::Operations,
     error::{Throttled, Unauthenticated},
     identity::{Caller, Origin, Stranger},
     key::KeyId,
@@ -207,7 +208,7 @@ fn context_values_are_hidden_but_can_be_searched_for() {
 }
 
 #[test]
-fn a_denied_call_reads_nothing_and_spends_no_hsm_call() {
+fn a_denied_call_reads_at_most_whether_it_holds_grants_and_spends_no_hsm_call() {
     let world = World::new();
     let (_, attempts) = world.key_with_attempts(&owner());
     for attempt in &attempts {
@@ -216,8 +217,14 @@ fn a_denied_call_reads_nothing_and_spends_no_hsm_call() {
         for caller in [with(Permissions::NONE), nearly] {
             let before = (world.hsm.calls(), world.store.reads(), world.store.commits());
             let (result, records) = world.records_of(|| attempt.run(&world, &caller));
-            assert_eq!(result, Err(Error::PermissionDenied { missing }), "{:?}", attempt.name);
-            assert_eq!((world.hsm.calls(), world.store.reads(), world.store.commits()), before);
+            assert_eq!(result, Err(Error::denied(missing)), "{:?}", attempt.name);
+            // Of the user, and of its account: one value each.
+            let reads = if Operations::OF_GRANTS.contains(attempt.name) { 2 } else { 0 };
+            let (calls, read, commits) = before;
+            assert_eq!(
+                (world.hsm.calls(), world.store.reads(), world.store.commits()),
+                (calls, read + reads, commits)
+            );
             let [record] = &records[..] else { panic!("one record, not {}", records.len()) };
             assert_eq!((record.phase, record.verdict), (Phase::Complete, Verdict::Denied));
             assert_eq!(record.reason, Some("PERMISSION_DENIED"));
@@ -241,7 +248,7 @@ fn the_one_permission_of_an_operation_suffices() {
 fn a_malformed_request_is_refused_after_the_permission_check() {
     let world = World::new();
     let run = |caller: Caller| {
-        let call = Call { request_id: Uuid::new_v4(), caller, patience: PATIENCE };
+        let call = Call { request_id: Uuid::new_v4(), caller, patience: PATIENCE, dry_run: false };
         let refused = block_on(world.service.run(call, GenerateRandom::new(0))).expect_err("malformed");
         (refused.error().code(), world.audit.records().pop().expect("a record"))
     };
@@ -322,7 +329,7 @@ fn a_default_key_is_made_by_an_operation_of_its_own() {
     let world = World::new();
     let may_use = with([Action::DekCreate].into_iter().collect());
     let (refused, records) = world.records_of(|| world.run(&may_use, generate(obs())));
-    assert_eq!(refused.expect_err("may not create"), Error::PermissionDenied { missing: Action::CmkCreate });
+    assert_eq!(refused.expect_err("may not create"), Error::denied(Action::CmkCreate));
     let told: Vec<_> = records.iter().map(|record| (record.operation, record.missing_action)).collect();
     assert_eq!(told, [(OperationName::GenerateDataKey, Some(Action::CmkCreate))]);
     let (made, records) = world.records_of(|| world.run(&owner(), generate(obs())));

@@ -371,7 +371,8 @@ async fn import(
 }
 
 async fn run<O: Operation>(service: &Service, caller: &Caller, operation: O) -> Result<O::Output, Error> {
-    let call = Call { request_id: Uuid::new_v4(), caller: caller.clone(), patience: PATIENCE };
+    let call =
+        Call { request_id: Uuid::new_v4(), caller: caller.clone(), patience: PATIENCE, dry_run: false };
     let ended = service.run(call, Ok(operation)).await;
     ended.map(kms_core::Recorded::into_inner).map_err(|refused| refused.error().clone())
 }

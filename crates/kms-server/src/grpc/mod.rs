@@ -154,7 +154,12 @@ fn claims(metadata: &MetadataMap) -> Result<Claims<'_>, Unauthenticated> {
             _ => Err(Unauthenticated::InvalidMetadata),
         }
     };
-    Ok(Claims { project: read("x-project-id")?, acting_for: read("x-acting-for")? })
+    let dry_run = match read("x-dry-run")? {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Unauthenticated::InvalidMetadata),
+    };
+    Ok(Claims { project: read("x-project-id")?, acting_for: read("x-acting-for")?, dry_run })
 }
 
 #[cfg(test)]

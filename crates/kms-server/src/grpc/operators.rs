@@ -1,8 +1,11 @@
 //! The service of operators: the root keys, and backups.
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use kms_core::ops::{DescribeRoot, RetireRoot};
+use kms_core::ops::{DescribeRoot, IdentityLoader, ReloadIdentities, RetireRoot};
 use kms_proto::v1::{self, operator_service_server::OperatorService};
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
@@ -91,6 +94,31 @@ impl OperatorService for Grpc {
         request: Request<v1::ListDestroyedKeysRequest>,
     ) -> Result<Response<v1::ListDestroyedKeysResponse>, Status> {
         self.answer(request, convert::list_destroyed_keys, convert::destroyed_keys).await
+    }
+
+    async fn reload_identities(
+        &self,
+        request: Request<v1::ReloadIdentitiesRequest>,
+    ) -> Result<Response<v1::ReloadIdentitiesResponse>, Status> {
+        // One at a time: what was read last holds.
+        let _reloading = self.gate.identities.reloading().await;
+        let gate = self.gate.clone();
+        let read = Arc::new(Mutex::new(None));
+        let kept = read.clone();
+        let load: IdentityLoader = Arc::new(move || {
+            let (identities, digest) = gate.identities.read_anew().map_err(|error| error.to_string())?;
+            kept.lock().unwrap_or_else(PoisonError::into_inner).replace(identities);
+            Ok(digest)
+        });
+        let response = self.answer(request, |_| Ok(ReloadIdentities(load)), |digest| digest).await?;
+        // The record is durable by now.
+        let identities = read.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (metadata, digest, extensions) = response.into_parts();
+        let identities = identities.ok_or_else(|| Status::internal("no identities were read"))?;
+        let users = u32::try_from(identities.users()).unwrap_or(u32::MAX);
+        self.gate.identities.replace(identities);
+        let answer = v1::ReloadIdentitiesResponse { digest: digest.to_vec().into(), users };
+        Ok(Response::from_parts(metadata, answer, extensions))
     }
 
     async fn list_key_usage(

@@ -15,8 +15,9 @@ const RETRY_AFTER_FAULT: Duration = Duration::from_secs(1);
 pub(crate) fn of(refused: &Refused, request_id: RequestId) -> Status {
     let error = refused.error();
     let mut info = HashMap::from([("request_id".to_owned(), request_id.to_string())]);
-    if let Error::PermissionDenied { missing } = error {
+    if let Error::PermissionDenied { missing, denial } = error {
         info.insert("missing_action".to_owned(), missing.name().to_owned());
+        info.insert("denial".to_owned(), denial.code().to_owned());
     }
     let mut details = ErrorDetails::with_error_info(error.code(), DOMAIN, info);
     match error {
@@ -103,6 +104,8 @@ fn code(error: &Error) -> Code {
         | Error::KeystoreNotDisabled
         | Error::KeystoreNotEmpty
         | Error::KeystoreUnsupported
+        | Error::DryRun
+        | Error::IdentitiesInvalid { .. }
         | Error::ReplicaReadOnly
         | Error::ReplicasRemain
         | Error::RootStillNeeded { .. } => Code::FailedPrecondition,

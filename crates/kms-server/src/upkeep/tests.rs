@@ -55,7 +55,8 @@ impl World {
     }
 
     async fn run<O: Operation>(&self, caller: Caller, operation: O) -> O::Output {
-        let call = Call { request_id: Uuid::new_v4(), caller, patience: Duration::from_secs(10) };
+        let call =
+            Call { request_id: Uuid::new_v4(), caller, patience: Duration::from_secs(10), dry_run: false };
         self.service.run(call, Ok(operation)).await.expect("nothing is in the way").into_inner()
     }
 

@@ -95,7 +95,7 @@ async fn make(service: Arc<Service>, caller: Caller, number: usize) -> KeyId {
         description: Description::parse("made by seed").expect("a description"),
         ..CreateKey::new(Alias::parse(&alias).expect("an alias"), KeySpec::Aes256)
     };
-    let call = Call { request_id, caller, patience: Duration::from_secs(60) };
+    let call = Call { request_id, caller, patience: Duration::from_secs(60), dry_run: false };
     let made = service.run(call, Ok(operation)).await;
     made.map_err(|refused| refused.error().clone()).expect("the key is made").into_inner().id
 }

@@ -19,7 +19,7 @@ fn users_cannot_be_given_the_operators_permission() {
 fn assert_denied<O: Operation>(world: &World, operation: O) {
     let before = (world.hsm.calls(), world.store.reads(), world.store.commits());
     let (result, records) = world.records_of(|| world.run(&owner(), operation).map(drop));
-    assert_eq!(result, Err(Error::PermissionDenied { missing: Action::RootManage }));
+    assert_eq!(result, Err(Error::denied(Action::RootManage)));
     assert_eq!((world.hsm.calls(), world.store.reads(), world.store.commits()), before);
     let [record] = &records[..] else { panic!("one record, not {}", records.len()) };
     assert_eq!((record.phase, record.verdict), (Phase::Complete, Verdict::Denied));
@@ -42,7 +42,7 @@ fn an_operator_can_do_nothing_with_keys() {
     let stored = world.store.dump();
     for attempt in &attempts {
         let missing = attempt.name.info().action;
-        assert_eq!(attempt.run(&world, &operator()), Err(Error::PermissionDenied { missing }));
+        assert_eq!(attempt.run(&world, &operator()), Err(Error::denied(missing)));
     }
     assert_eq!(world.store.dump(), stored);
 }

@@ -39,6 +39,7 @@ pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
     OperationName::DestroyRoots,
     OperationName::ListDestroyedKeys,
     OperationName::ListKeyUsage,
+    OperationName::ReloadIdentities,
     OperationName::AdvanceClock,
     OperationName::ReadClock,
     OperationName::CreateBackup,

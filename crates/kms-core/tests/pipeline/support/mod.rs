@@ -110,9 +110,18 @@ impl World {
         finish(self.begin(caller, operation))
     }
 
-    /// The same, not yet driven.
+    /// What a dry run of it answers.
+    pub(crate) fn try_out<O: Operation>(&self, caller: &Caller, operation: O) -> Error {
+        let call =
+            Call { request_id: Uuid::new_v4(), caller: caller.clone(), patience: PATIENCE, dry_run: true };
+        let ended = block_on(self.service.run(call, Ok(operation))).map(Recorded::into_inner);
+        ended.map(drop).expect_err("a dry run has no answer").error().clone()
+    }
+
+    /// A call, not yet driven.
     pub(crate) fn begin<'a, O: Operation>(&'a self, caller: &Caller, operation: O) -> Running<'a, O> {
-        let call = Call { request_id: Uuid::new_v4(), caller: caller.clone(), patience: PATIENCE };
+        let call =
+            Call { request_id: Uuid::new_v4(), caller: caller.clone(), patience: PATIENCE, dry_run: false };
         Box::pin(self.service.run(call, Ok(operation)))
     }
 

@@ -1,77 +1,25 @@
 //! Who may call: the identity file, and from a connection and its metadata to a caller.
 
+mod file;
+
 use std::{
     collections::{HashMap, HashSet},
-    path::Path,
-    sync::Arc,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use kms_core::{
     Timestamp,
     error::Unauthenticated,
-    identity::{
-        AccountId, Caller, OPERATOR_ACCOUNT, ProjectId, Region, SERVICE_ACCOUNT, ServiceName, UserId,
-    },
-    operation::{Action, Permissions},
+    identity::{AccountId, Caller, Permissions, ProjectId, Region, ServiceName, UserId},
 };
-use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
-    config::{FileError, parse},
+    config::FileError,
     peer::{Peer, Subject},
 };
-
-/// The permission that stands for all.
-const ALL_PERMISSIONS: &str = "kms:*:*";
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    accounts: Vec<AccountEntry>,
-    #[serde(default)]
-    services: Vec<ServiceEntry>,
-    #[serde(default)]
-    operators: Vec<OperatorEntry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AccountEntry {
-    domain_id: String,
-    name: String,
-    projects: Vec<ProjectEntry>,
-    #[serde(default)]
-    users: Vec<UserEntry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ProjectEntry {
-    project_id: String,
-    region: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct UserEntry {
-    user_id: String,
-    name: String,
-    permissions: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ServiceEntry {
-    name: String,
-    accounts: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OperatorEntry {
-    name: String,
-}
 
 #[derive(Debug)]
 struct Account {
@@ -90,9 +38,25 @@ struct User {
 #[derive(Debug)]
 pub(crate) struct Identities {
     users: HashMap<UserId, User>,
-    /// Each service with the accounts for whose users it may act.
-    services: HashMap<ServiceName, HashSet<AccountId>>,
+    services: HashMap<ServiceName, Agency>,
     operators: HashSet<UserId>,
+    /// SHA-256 of certificates that are not taken any more, whatever they name.
+    revoked: HashSet<[u8; 32]>,
+}
+
+/// For whom a service may act.
+#[derive(Debug)]
+struct Agency {
+    /// For users of these accounts,
+    accounts: HashSet<AccountId>,
+    /// and only for these of them, if it is limited to some.
+    users: Option<HashSet<UserId>>,
+}
+
+impl Agency {
+    fn covers(&self, id: &UserId, user: &User) -> bool {
+        self.accounts.contains(&user.account.id) && self.users.as_ref().is_none_or(|users| users.contains(id))
+    }
 }
 
 /// What the metadata of a call say about identity.
@@ -102,44 +66,59 @@ pub(crate) struct Claims<'a> {
     pub project: Option<&'a str>,
     /// `x-acting-for`
     pub acting_for: Option<&'a str>,
+    /// `x-dry-run`
+    pub dry_run: bool,
+}
+
+/// The identities that hold now, and the file that they come from. Every call asks for them anew.
+#[derive(Debug)]
+pub(crate) struct CurrentIdentities {
+    path: PathBuf,
+    identities: RwLock<Arc<Identities>>,
+    /// Held by who replaces them.
+    reloading: tokio::sync::Mutex<()>,
+}
+
+impl CurrentIdentities {
+    /// Those of this file.
+    pub(crate) fn load(path: &Path) -> Result<Self, FileError> {
+        let (identities, _) = Identities::load(path)?;
+        let identities = RwLock::new(Arc::new(identities));
+        Ok(Self { path: path.to_owned(), identities, reloading: tokio::sync::Mutex::default() })
+    }
+
+    /// The right to read them anew and replace them.
+    pub(crate) async fn reloading(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.reloading.lock().await
+    }
+
+    /// Those that hold now.
+    pub(crate) fn now(&self) -> Arc<Identities> {
+        self.identities.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the file says by now, checked as a whole, and its digest.
+    pub(crate) fn read_anew(&self) -> Result<(Identities, [u8; 32]), FileError> {
+        Identities::load(&self.path)
+    }
+
+    /// Lets these hold from the next call on.
+    pub(crate) fn replace(&self, identities: Identities) {
+        *self.identities.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(identities);
+    }
 }
 
 impl Identities {
-    /// Reads the file and validates it whole.
-    pub(crate) fn load(path: &Path) -> Result<Self, FileError> {
-        Self::from_file(parse(path)?).map_err(|problem| FileError::new(path, problem))
+    /// Reads the file and validates it whole; answers its SHA-256, too.
+    pub(crate) fn load(path: &Path) -> Result<(Self, [u8; 32]), FileError> {
+        let text = fs::read_to_string(path).map_err(|error| FileError::new(path, error))?;
+        let identities = file::read(&text).map_err(|problem| FileError::new(path, problem))?;
+        Ok((identities, Sha256::digest(&text).into()))
     }
 
-    fn from_file(file: File) -> Result<Self, String> {
-        let operators = operators(&file.operators)?;
-        let mut identities = Self { users: HashMap::new(), services: HashMap::new(), operators };
-        let mut accounts = HashSet::new();
-        let mut projects = HashSet::new();
-        for entry in file.accounts {
-            let account = Arc::new(account(&entry, &mut projects)?);
-            if !accounts.insert(account.id.clone()) {
-                return Err(format!("account {} stands twice", account.id));
-            }
-            for user in entry.users {
-                let id = UserId::parse(&user.user_id).ok_or_else(|| bad_name("user_id", &user.user_id))?;
-                let permissions = permissions(&user)?;
-                if identities.users.insert(id, User { account: account.clone(), permissions }).is_some() {
-                    return Err(format!("user {} ({}) stands twice", user.user_id, user.name));
-                }
-            }
-        }
-        for entry in file.services {
-            let name =
-                ServiceName::parse(&entry.name).ok_or_else(|| bad_name("services.name", &entry.name))?;
-            let known =
-                |id: &String| AccountId::parse(id).filter(|id| accounts.contains(id)).ok_or(id.clone());
-            let served = entry.accounts.iter().map(known).collect::<Result<HashSet<_>, _>>();
-            let served = served.map_err(|id| format!("service {name}: account {id} does not exist"))?;
-            if identities.services.insert(name.clone(), served).is_some() {
-                return Err(format!("service {name} stands twice"));
-            }
-        }
-        Ok(identities)
+    /// How many users there are.
+    pub(crate) fn users(&self) -> usize {
+        self.users.len()
     }
 
     /// The caller behind a connection and the metadata of one call.
@@ -153,6 +132,9 @@ impl Identities {
         // The handshake checked it; a connection may live longer than its certificate.
         if certificate.not_after < now {
             return Err(Unauthenticated::CertificateExpired);
+        }
+        if self.revoked.contains(&certificate.fingerprint) {
+            return Err(Unauthenticated::CertificateRevoked);
         }
         let subject = certificate.subject.as_ref().ok_or(Unauthenticated::UnknownIdentity)?;
         if let Subject::Operator(name) = subject {
@@ -172,7 +154,7 @@ impl Identities {
             region: region.clone(),
             projects: user.account.projects.clone(),
             acting_service,
-            permissions: user.permissions,
+            permissions: user.permissions.clone(),
             certificate: certificate.fingerprint,
             source: peer.source,
         })
@@ -184,7 +166,7 @@ impl Identities {
         match claims {
             Claims { acting_for: Some(_), .. } => Err(Unauthenticated::ActingForNotAllowed),
             Claims { project: Some(_), .. } => Err(Unauthenticated::UnknownProject),
-            Claims { project: None, acting_for: None } => Ok(known),
+            Claims { project: None, acting_for: None, .. } => Ok(known),
         }
     }
 
@@ -201,64 +183,17 @@ impl Identities {
             }
             (Subject::User { .. }, Some(_)) => Err(Unauthenticated::ActingForNotAllowed),
             (Subject::Service(name), acting_for) => {
-                let served = self.services.get(name).ok_or(Unauthenticated::UnknownIdentity)?;
+                let agency = self.services.get(name).ok_or(Unauthenticated::UnknownIdentity)?;
                 let named = UserId::parse(acting_for.ok_or(Unauthenticated::ActingForRequired)?);
                 // A user that does not exist looks the same as one that the service may not act for.
                 let known = named.and_then(|named| self.users.get_key_value(&named));
-                let allowed = known.filter(|(_, user)| served.contains(&user.account.id));
+                let allowed = known.filter(|(id, user)| agency.covers(id, user));
                 let (id, user) = allowed.ok_or(Unauthenticated::ActingForNotAllowed)?;
                 Ok((id, user, Some(name.clone())))
             }
             (Subject::Operator(_), _) => Err(Unauthenticated::UnknownIdentity), // is no user
         }
     }
-}
-
-fn account(entry: &AccountEntry, taken: &mut HashSet<ProjectId>) -> Result<Account, String> {
-    let id = AccountId::parse(&entry.domain_id).ok_or_else(|| bad_name("domain_id", &entry.domain_id))?;
-    if [SERVICE_ACCOUNT, OPERATOR_ACCOUNT].contains(&id.as_str()) {
-        return Err(format!("domain_id: `{id}` is what certificates of {id}s are named by"));
-    }
-    let mut projects = Vec::new();
-    for project in &entry.projects {
-        let id = ProjectId::parse(&project.project_id)
-            .ok_or_else(|| bad_name("project_id", &project.project_id))?;
-        let region = Region::parse(&project.region).ok_or_else(|| bad_name("region", &project.region))?;
-        if !taken.insert(id.clone()) {
-            return Err(format!("project {id} stands twice"));
-        }
-        projects.push((id, region));
-    }
-    if projects.is_empty() {
-        return Err(format!("account {id} ({}) has no project", entry.name));
-    }
-    Ok(Account { id, projects: projects.into() })
-}
-
-fn operators(entries: &[OperatorEntry]) -> Result<HashSet<UserId>, String> {
-    let mut operators = HashSet::new();
-    for OperatorEntry { name } in entries {
-        let id = UserId::parse(name).ok_or_else(|| bad_name("operators.name", name))?;
-        if !operators.insert(id) {
-            return Err(format!("operator {name} stands twice"));
-        }
-    }
-    Ok(operators)
-}
-
-fn permissions(user: &UserEntry) -> Result<Permissions, String> {
-    if user.permissions.iter().any(|name| name == ALL_PERMISSIONS) {
-        return Ok(Permissions::all());
-    }
-    let parse = |name: &String| {
-        Action::parse(name)
-            .ok_or_else(|| format!("user {} ({}): unknown permission {name}", user.user_id, user.name))
-    };
-    user.permissions.iter().map(parse).collect()
-}
-
-fn bad_name(field: &str, text: &str) -> String {
-    format!("{field}: {text:?} is not 1 to 64 of A-Z a-z 0-9 . _ -")
 }
 
 #[cfg(test)]
@@ -273,13 +208,11 @@ mod tests {
     const DOWNLOADER: &str = "u0000000000000000000000000000002";
 
     fn identities() -> Identities {
-        Identities::from_file(toml::from_str(SAMPLE).expect("the sample parses"))
-            .expect("the sample is valid")
+        file::read(SAMPLE).expect("the sample is valid")
     }
 
     fn refusal(alter: impl Fn(&str) -> String) -> String {
-        let file = toml::from_str(&alter(SAMPLE)).expect("still TOML");
-        Identities::from_file(file).expect_err("must be refused")
+        file::read(&alter(SAMPLE)).expect_err("must be refused")
     }
 
     fn peer(uri: Option<&str>) -> Peer {
@@ -298,7 +231,11 @@ mod tests {
         project: Option<&str>,
         acting_for: Option<&str>,
     ) -> Result<Caller, Unauthenticated> {
-        identities().caller(&peer(uri), Claims { project, acting_for }, Timestamp::from_micros(50))
+        identities().caller(
+            &peer(uri),
+            Claims { project, acting_for, dry_run: false },
+            Timestamp::from_micros(50),
+        )
     }
 
     #[test]
@@ -381,6 +318,7 @@ mod tests {
         assert!(refusal(|file| file.replace("name = \"obs\"", "name = \"o b s\"")).contains("services.name"));
         assert!(refusal(|file| file.replace("\"olga\"", "\"o/lga\"")).contains("operators.name"));
         assert!(refusal(|file| format!("{file}[[operators]]\nname = \"olga\"")).contains("stands twice"));
-        toml::from_str::<File>(&SAMPLE.replace("region", "regoin")).err().expect("an unknown field");
+        assert!(refusal(|file| file.replace("region", "regoin")).contains("regoin"));
+        assert!(refusal(|_| "# cut off".to_owned()).contains("nobody"));
     }
 }

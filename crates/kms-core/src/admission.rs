@@ -1,0 +1,166 @@
+//! Whether a call may use the key that it names: by what its own account allows it, or by a grant of the key.
+//!
+//! A caller's permissions are asked before any key is looked for: what nothing can allow ends there. When the key is
+//! known, [`decide`] has the last word. Keys of other accounts are reached by grants only. Whoever is refused learns no
+//! more than it may know: of a key of another account that was never granted to it, that it does not exist; and one
+//! whom nothing allows the operation, that it is not allowed, whether or not there is such a key.
+
+use crate::{
+    access::{AccessRequest, Asker, KeyFacts, Operations, Ruling, decide},
+    directory::Directory,
+    draft::Draft,
+    error::{Denial, Error},
+    grant::Grant,
+    identity::Caller,
+    key::KeyRecord,
+    operation::OperationName,
+    service::Scope,
+};
+
+/// What is known of a call's right before its key is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// The caller's permissions allow the operation on some key.
+    ByPermission,
+    /// They do not: only a grant of the key can allow it.
+    OnlyByGrant,
+    /// The service does it for a call that was admitted.
+    Admitted,
+}
+
+impl Standing {
+    /// May this identity do this at all? Asked before any key is looked for.
+    pub(crate) async fn of(
+        caller: &Caller,
+        operation: OperationName,
+        directory: &Directory,
+        draft: &mut Draft,
+    ) -> Result<Self, Error> {
+        let policies = caller.permissions.policies();
+        if policies.could_allow(operation) {
+            return Ok(Self::ByPermission);
+        }
+        let missing = operation.info().action;
+        let Caller { account, region, .. } = caller;
+        let request = AccessRequest { operation, account, region, key: None, context: None, alias: None };
+        let ruling = decide(&asker(caller), &request, []);
+        if policies.always_deny(operation) {
+            draft.ruling(&ruling);
+            return Err(Error::PermissionDenied { missing, denial: Denial::PolicyDenies });
+        }
+        let grantable = Operations::OF_GRANTS.contains(operation) && !caller.is_operator();
+        if grantable && directory.is_named_by_grants(caller, operation).await? {
+            return Ok(Self::OnlyByGrant);
+        }
+        draft.ruling(&ruling);
+        Err(Error::denied(missing))
+    }
+
+    /// What a caller is told instead of `error`. One without the permission does not learn what there is beyond the
+    /// keys that a grant led it to.
+    pub(crate) fn hide(self, operation: OperationName, draft: &Draft, error: Error) -> Error {
+        let fault = matches!(
+            error,
+            Error::PermissionDenied { .. }
+                | Error::StoreUnavailable(_)
+                | Error::HsmUnavailable(_)
+                | Error::AuditUnavailable(_)
+                | Error::RecordTampered { .. }
+                | Error::Contention
+                | Error::Internal { .. }
+        );
+        if self == Self::OnlyByGrant && !draft.is_admitted() && !fault {
+            Error::denied(operation.info().action)
+        } else {
+            error
+        }
+    }
+}
+
+impl Scope<'_> {
+    /// Refuses a key that the caller may not use for this operation; `alias` is the name that it was found by.
+    pub(crate) async fn admit(
+        &self,
+        key: &KeyRecord,
+        alias: Option<&str>,
+        draft: &mut Draft,
+    ) -> Result<(), Error> {
+        if self.standing == Standing::Admitted {
+            return Ok(());
+        }
+        let (caller, missing) = (self.caller(), self.operation.info().action);
+        let own = key.visible_to(caller);
+        let request = AccessRequest { alias, ..self.request(self.operation, Some(key.into())) };
+        let request = AccessRequest { account: &key.account, ..request };
+        if own && self.standing == Standing::ByPermission {
+            match decide(&asker(caller), &request, []) {
+                Ruling::AllowedByPolicy(_) | Ruling::AllowedByGrant(_) => return Ok(()),
+                denied @ Ruling::Denied(_) => {
+                    draft.ruling(&denied);
+                    return Err(Error::PermissionDenied { missing, denial: Denial::PolicyDenies });
+                }
+                Ruling::NotAllowed { .. } => {}
+            }
+        }
+        let grants = self.grants_to_caller(key).await?;
+        let ruling = decide(&asker(caller), &request, &grants);
+        if let Ruling::AllowedByGrant(grant) = ruling {
+            draft.admitted_by(grant);
+            return Ok(());
+        }
+        draft.ruling(&ruling);
+        // Of a key that anything was granted of the caller knows that it exists.
+        match ruling {
+            _ if !own && grants.is_empty() => Err(Error::KeyNotFound),
+            Ruling::Denied(_) => Err(Error::PermissionDenied { missing, denial: Denial::PolicyDenies }),
+            _ if grants.is_empty() => Err(Error::denied(missing)),
+            _ => Err(Error::PermissionDenied { missing, denial: Denial::NotGranted }),
+        }
+    }
+
+    /// Refuses an operation that is on no key, or on one that is yet to be made.
+    pub(crate) fn admit_without_key(
+        &self,
+        operation: OperationName,
+        key: Option<KeyFacts>,
+        alias: Option<&str>,
+        draft: &mut Draft,
+    ) -> Result<(), Error> {
+        let request = AccessRequest { alias, ..self.request(operation, key) };
+        let missing = operation.info().action;
+        let ruling = decide(&asker(self.caller()), &request, []);
+        match &ruling {
+            Ruling::AllowedByPolicy(_) | Ruling::AllowedByGrant(_) => return Ok(()),
+            Ruling::Denied(_) | Ruling::NotAllowed { .. } => draft.ruling(&ruling),
+        }
+        Err(match ruling {
+            Ruling::Denied(_) => Error::PermissionDenied { missing, denial: Denial::PolicyDenies },
+            _ => Error::denied(missing),
+        })
+    }
+
+    /// Whether the caller's permissions allow another operation on a key of its own account.
+    pub(crate) fn may(&self, operation: OperationName, key: &KeyRecord) -> bool {
+        let request = self.request(operation, Some(key.into()));
+        key.visible_to(self.caller()) && decide(&asker(self.caller()), &request, []).is_allowed()
+    }
+
+    fn request(&self, operation: OperationName, key: Option<KeyFacts>) -> AccessRequest<'_> {
+        let Caller { account, region, .. } = self.caller();
+        AccessRequest { operation, account, region, key, context: self.context, alias: None }
+    }
+
+    /// The grants of this key that hold for the caller. A default key has none, and a key is valid in its region only.
+    pub(crate) async fn grants_to_caller(&self, key: &KeyRecord) -> Result<Vec<Grant>, Error> {
+        let caller = self.caller();
+        if key.region() != Some(&caller.region) || caller.is_operator() {
+            return Ok(Vec::new());
+        }
+        let grants = self.directory().grants_of(key.id).await?;
+        Ok(grants.iter().filter(|grant| grant.grantee.includes(caller)).cloned().collect())
+    }
+}
+
+fn asker(caller: &Caller) -> Asker<'_> {
+    Asker { account: &caller.account, user: &caller.user, policies: caller.permissions.policies() }
+}
