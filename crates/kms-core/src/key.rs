@@ -28,6 +28,9 @@ pub const PENDING_DAYS: std::ops::RangeInclusive<u32> = 7..=1096;
 /// The bounds of the time from one rotation to the next, in days. DEW: KMS.3001.
 pub const ROTATION_DAYS: std::ops::RangeInclusive<u32> = 30..=365;
 
+/// How long a key's id is as text.
+pub const KEY_ID_CHARACTERS: usize = 36;
+
 /// The identifier of a CMK: a lower-case UUID.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct KeyId(Uuid);
@@ -41,6 +44,11 @@ impl KeyId {
     /// The identifier as 16 bytes.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
+    }
+
+    /// The identifier as text, in `buffer`.
+    pub(crate) fn encode<'a>(&self, buffer: &'a mut [u8; KEY_ID_CHARACTERS]) -> &'a str {
+        self.0.as_hyphenated().encode_lower(buffer)
     }
 }
 
@@ -61,7 +69,8 @@ impl FromStr for KeyId {
 
     /// DEW: key_id is a hyphenated lower-case UUID of 36 characters; KMS.0205 otherwise.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let hyphenated = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
+        let hyphenated =
+            text.len() == KEY_ID_CHARACTERS && !text.bytes().any(|byte| byte.is_ascii_uppercase());
         match Uuid::try_parse(text) {
             Ok(uuid) if hyphenated => Ok(Self(uuid)),
             _ => Err(Error::invalid(Field::KeyId, "must be a lower-case UUID of 36 characters")),

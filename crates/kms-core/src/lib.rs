@@ -3,6 +3,7 @@
 //!
 //! No I/O, no wire types, no runtime: adapters bring those. Begin with [`Service::run`].
 
+pub mod access;
 mod answer;
 pub mod campaign;
 pub mod ciphertext;
