@@ -23,6 +23,7 @@ test: ## Run every test: units, contracts, documentation, end to end on real tok
 	scripts/setup.sh test
 	cargo test --locked --workspace
 	DEWPOINT_TEST_MODULE=kryoptic cargo test --locked -p dewpoint-tests
+	cargo test --locked --manifest-path tests/oracle/Cargo.toml
 	scripts/independent-checks.sh
 
 check: ## Check what needs no run: format, lints, documentation, dependencies, scripts, container files
@@ -30,6 +31,7 @@ check: ## Check what needs no run: format, lints, documentation, dependencies, s
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo fmt --manifest-path tests/modules/kryoptic/Cargo.toml --check
+	cargo fmt --manifest-path tests/oracle/Cargo.toml --check
 	shellcheck --severity=warning $(SHELL_SCRIPTS)
 	.tools/venv/bin/python scripts/check_containers.py
 	.tools/bin/cargo-deny --locked check bans licenses sources

@@ -22,5 +22,6 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let IdentitiesCommand::Reload = command;
     let reloaded = connection.operator().await?.reload_identities().await?;
-    show(&json!({ "digest": hex::encode(&reloaded.digest), "users": reloaded.users }), as_json)
+    let digest = reloaded.digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    show(&json!({ "digest": digest, "users": reloaded.users }), as_json)
 }

@@ -36,6 +36,59 @@ const WHOLE: &str = r#"{
 }
 "#;
 
+/// Lines to put in the place of others, and what is wrong with them then.
+const MALFORMED: &[(usize, &str, &str)] = &[
+    (2, "\"Version\": \"1.0\",", "Version must be \"1.1\""),
+    (2, "\"Version\": 1.1,", "must be text"),
+    (2, "\"version\": \"1.1\",", "\"version\" is none of Version, Statement"),
+    (2, "\"Version\" \"1.1\",", "expected `:`"),
+    (2, "\"Version\": \"1.1\", \"Version\": \"1.1\",", "\"Version\" stands twice"),
+    (3, "\"Statement\": [ {},", "Effect is missing"),
+    (3, "\"Statement\": [ \"x\",", "must be an object"),
+    (3, "\"Statement\": {}, \"x\": [", "\"x\" is none of"),
+    (5, "\"Effect\": \"allow\",", "Effect must be"),
+    (5, "\"Effect\": [\"Allow\"],", "must be text"),
+    (5, "\"Effect\": \"Allow\", \"Sid\": \"1\",", "\"Sid\" is none of"),
+    (5, "\"Effect\": \"Allow\", \"NotAction\": \"*\",", "\"NotAction\" is none of"),
+    (5, "\"Effect\": \"Allow\", \"Effect\": \"Deny\",", "\"Effect\" stands twice"),
+    (7, "\"kms:cmk:gets\",", "\"kms:cmk:gets\" is no action"),
+    (7, "7,", "must be text"),
+    (8, "\"dewpoint:root:manage\"", "is no action"),
+    (8, "\"KMS:*\"", "is no action"),
+    (11, "\"KMS:*:*:KeyId:0193A000-0000-7000-8000-00000000000A\",", "is no resource"),
+    (11, "\"KMS:*:*:KeyId:0193a000\",", "is no resource"),
+    (11, "\"KMS:*:*:KeyId:\",", "is no resource"),
+    (11, "\"KMS:*:*:KeyId:x*\",", "is no resource"),
+    (11, "\"KMS:*:*:keyid:*\",", "is no resource"),
+    (11, "\"KMS:*:*:*\",", "is no resource"),
+    (11, "\"KMS:*:*:KeyId:*:*\",", "is no resource"),
+    (11, "\"OBS:*:*:KeyId:*\",", "is no resource"),
+    (11, "\"KMS:cn-*:*:KeyId:*\",", "is no resource"),
+    (11, "\"KMS:*:a/b:KeyId:*\",", "is no resource"),
+    (12, "null", "must be text"),
+    (15, "\"StringLikes\": {", "\"StringLikes\" is no operator"),
+    (15, "\"NullIfExists\": {", "\"NullIfExists\" is no operator"),
+    (15, "\"IfExists\": {", "\"IfExists\" is no operator"),
+    (15, "\"StringLike\": {}, \"x\": {", "must not be empty"),
+    (15, "\"StringLike\": \"x\", \"x\": {", "must be an object"),
+    (16, "\"kms:EncryptionContext/\": [", "is no condition key"),
+    (16, "\"kms:keyspec\": [", "is no condition key"),
+    (17, "[],", "must be text"),
+    (18, "true", "must be text"),
+    (22, "\"kms:KeySpec\": \"AES256\"", "\"AES256\" is no value"),
+    (22, "\"kms:KeyUsage\": \"ENCRYPT\"", "is no value"),
+    (22, "\"kms:KeyOrigin\": \"KMS\"", "is no value"),
+    (22, "\"kms:KeySpec\": []", "must not be empty"),
+    (25, "\"kms:RequestAlias\": \"yes\"", "must be \"true\" or \"false\""),
+    (25, "\"kms:RequestAlias\": true", "must be text"),
+    (29, "{ \"Effect\": \"Deny\" }", "Action is missing"),
+    (29, "{ \"Effect\": \"Deny\", \"Action\": [] }", "must not be empty"),
+    (29, "{ \"Effect\": \"Deny\", \"Action\": \"*\", \"Resource\": [] }", "must not be empty"),
+    (29, "{ \"Effect\": \"Deny\", \"Action\": \"*\", \"Condition\": {} }", "must not be empty"),
+    (29, "{ \"Effect\": \"Deny\", \"Action\": \"\\ud800\" }", "hex escape"),
+    (31, "} }", "trailing characters"),
+];
+
 /// The error of the whole document with one line, from 1, replaced.
 fn broken(line: usize, text: &str) -> PolicyError {
     let lines = (1..).zip(WHOLE.lines()).map(|(number, old)| if number == line { text } else { old });
@@ -70,60 +123,10 @@ fn a_list_of_one_is_the_same_as_the_one() {
 
 #[test]
 fn everything_that_is_malformed_names_its_line() {
-    for (line, text, problem) in [
-        (2, "\"Version\": \"1.0\",", "Version must be \"1.1\""),
-        (2, "\"Version\": 1.1,", "must be text"),
-        (2, "\"version\": \"1.1\",", "\"version\" is none of Version, Statement"),
-        (2, "\"Version\" \"1.1\",", "expected `:`"),
-        (2, "\"Version\": \"1.1\", \"Version\": \"1.1\",", "\"Version\" stands twice"),
-        (3, "\"Statement\": [ {},", "Effect is missing"),
-        (3, "\"Statement\": [ \"x\",", "must be an object"),
-        (3, "\"Statement\": {}, \"x\": [", "\"x\" is none of"),
-        (5, "\"Effect\": \"allow\",", "Effect must be"),
-        (5, "\"Effect\": [\"Allow\"],", "must be text"),
-        (5, "\"Effect\": \"Allow\", \"Sid\": \"1\",", "\"Sid\" is none of"),
-        (5, "\"Effect\": \"Allow\", \"NotAction\": \"*\",", "\"NotAction\" is none of"),
-        (5, "\"Effect\": \"Allow\", \"Effect\": \"Deny\",", "\"Effect\" stands twice"),
-        (7, "\"kms:cmk:gets\",", "\"kms:cmk:gets\" is no action"),
-        (7, "7,", "must be text"),
-        (8, "\"dewpoint:root:manage\"", "is no action"),
-        (8, "\"KMS:*\"", "is no action"),
-        (11, "\"KMS:*:*:KeyId:0193A000-0000-7000-8000-00000000000A\",", "is no resource"),
-        (11, "\"KMS:*:*:KeyId:0193a000\",", "is no resource"),
-        (11, "\"KMS:*:*:KeyId:\",", "is no resource"),
-        (11, "\"KMS:*:*:KeyId:x*\",", "is no resource"),
-        (11, "\"KMS:*:*:keyid:*\",", "is no resource"),
-        (11, "\"KMS:*:*:*\",", "is no resource"),
-        (11, "\"KMS:*:*:KeyId:*:*\",", "is no resource"),
-        (11, "\"OBS:*:*:KeyId:*\",", "is no resource"),
-        (11, "\"KMS:cn-*:*:KeyId:*\",", "is no resource"),
-        (11, "\"KMS:*:a/b:KeyId:*\",", "is no resource"),
-        (12, "null", "must be text"),
-        (15, "\"StringLikes\": {", "\"StringLikes\" is no operator"),
-        (15, "\"NullIfExists\": {", "\"NullIfExists\" is no operator"),
-        (15, "\"IfExists\": {", "\"IfExists\" is no operator"),
-        (15, "\"StringLike\": {}, \"x\": {", "must not be empty"),
-        (15, "\"StringLike\": \"x\", \"x\": {", "must be an object"),
-        (16, "\"kms:EncryptionContext/\": [", "is no condition key"),
-        (16, "\"kms:keyspec\": [", "is no condition key"),
-        (17, "[],", "must be text"),
-        (18, "true", "must be text"),
-        (22, "\"kms:KeySpec\": \"AES256\"", "\"AES256\" is no value"),
-        (22, "\"kms:KeyUsage\": \"ENCRYPT\"", "is no value"),
-        (22, "\"kms:KeyOrigin\": \"KMS\"", "is no value"),
-        (22, "\"kms:KeySpec\": []", "must not be empty"),
-        (25, "\"kms:RequestAlias\": \"yes\"", "must be \"true\" or \"false\""),
-        (25, "\"kms:RequestAlias\": true", "must be text"),
-        (29, "{ \"Effect\": \"Deny\" }", "Action is missing"),
-        (29, "{ \"Effect\": \"Deny\", \"Action\": [] }", "must not be empty"),
-        (29, "{ \"Effect\": \"Deny\", \"Action\": \"*\", \"Resource\": [] }", "must not be empty"),
-        (29, "{ \"Effect\": \"Deny\", \"Action\": \"*\", \"Condition\": {} }", "must not be empty"),
-        (29, "{ \"Effect\": \"Deny\", \"Action\": \"\\ud800\" }", "hex escape"),
-        (31, "} }", "trailing characters"),
-    ] {
-        let error = broken(line, text);
-        assert_eq!(error.line, line, "{text}: {error}");
-        assert!(error.problem.contains(problem), "{text}: {error} says nothing of {problem}");
+    for (line, text, problem) in MALFORMED {
+        let error = broken(*line, text);
+        assert_eq!(error.line, *line, "{text}: {error}");
+        assert!(error.problem.contains(*problem), "{text}: {error} says nothing of {problem}");
         assert!(!error.problem.contains("column"), "{error}");
     }
 }
