@@ -341,10 +341,16 @@ def root_keys(operator):
     parts = operator.stream("OperatorService/BackUp", [{}])
     assert parts[-1]["digest"], "the backup is whole"
     operator.call("OperatorService/ListDestroyedKeys")
+    assert operator.call("OperatorService/ReloadIdentities")["users"]
     used = operator.call("OperatorService/ListKeyUsage", {"page_size": 1000})["keys"]
     assert any(key["usage"].get("last_used_at") for key in used), "uses of all accounts are seen"
     operator.call("OperatorService/RotateRoot")
     operator.call("OperatorService/RetireRoot")
+
+
+def access(operator, key):
+    explained = operator.call("OperatorService/ExplainAccess", {"key_id": key["key_id"]})
+    assert any(user["allowed"] for user in explained["users"])
 
 
 def clock(operator):
@@ -372,6 +378,7 @@ def main(path):
     tags(admin, key)
     grants(admin, key)
     replicas(admin, key)
+    access(operator, key)
     clock(operator)
     root_keys(operator)
     named = set(admin.methods())

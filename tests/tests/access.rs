@@ -87,7 +87,7 @@ async fn another_account_opens_only_what_was_granted_to_it() {
         user.decrypt(&sealed, None, Context::new()).await.expect("granted to all of the account");
     }
     revoke(&owner, &key_id, account).await;
-    check_log(&dev);
+    check_log(dev.directory());
 }
 
 /// Callers in flight on open connections; each says whether it was let through.
@@ -188,7 +188,7 @@ async fn a_change_of_grant_state_or_permission_holds_from_the_next_call_on() {
     let users = reload(&dev).await.expect("a sound file").users;
     assert_eq!(users, 8);
     load.ends_refused().await;
-    check_log(&dev);
+    check_log(dev.directory());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,7 +204,7 @@ async fn a_broken_file_changes_nothing_and_says_where() {
         (format!("{whole}\n[[accounts\n"), format!("line {}", lines + 2)),
         (format!("{whole}\nsurprise = 1\n"), "surprise".to_owned()),
         (whole.replace("permissions = []", "permissions = [\"kms:cmk:fly\"]"), "kms:cmk:fly".to_owned()),
-        (String::new(), "operator".to_owned()),
+        (String::new(), "nobody".to_owned()),
     ] {
         fs::write(&file, broken).expect("it can be written");
         match reload(&dev).await {
@@ -225,4 +225,35 @@ async fn a_broken_file_changes_nothing_and_says_where() {
     let mut user = OperatorServiceClient::new(admin.channel.clone());
     let refused = user.reload_identities(ReloadIdentitiesRequest {}).await;
     assert_eq!(why(refused).0, Code::PermissionDenied);
+}
+
+#[test]
+fn an_operator_sees_who_may_do_what_and_why_and_a_dry_run_does_nothing() {
+    let dev = deployment();
+    let key = dev.ctl(&["--json", "key", "create", "shared"]).json();
+    let key_id = key["key_id"].as_str().expect("an id");
+    let reader = dev.description.account(1).users[0].user_id.clone();
+    let to = ["--to-user", &reader, "--operations", "decrypt-datakey"];
+    let granted = dev.ctl(&[&["--json", "grant", "create", key_id][..], &to].concat()).json();
+    let explained = dev.ctl(&["--json", "explain", key_id]).json();
+    let rows = explained.as_array().expect("rows");
+    let of = |user: &str| rows.iter().find(|row| row["user_id"] == *user).cloned().unwrap_or_default();
+    let by_grant = of(&reader);
+    let grant_id = granted["grant_id"].as_str().expect("an id");
+    assert_eq!(by_grant["by"], format!("grant {grant_id}"));
+    assert_eq!(by_grant["operations"], serde_json::json!(["DecryptDataKey"]));
+    let admin = dev.description.account(0).users[0].user_id.clone();
+    assert_eq!(of(&admin)["by"], "statement 1 of permissions");
+    let nobody = dev.description.account(0).users.iter().find(|user| user.name == "nobody").cloned();
+    let nobody = nobody.expect("a user").user_id;
+    assert_eq!(of(&nobody), serde_json::Value::Null);
+    let alone = dev.ctl(&["--json", "explain", key_id, "--user", &nobody]).json();
+    assert_eq!(alone[0]["decision"], "NOTHING");
+
+    let tried = dev.ctl(&["--dry-run", "key", "disable", "shared"]);
+    assert_eq!((tried.code, tried.stdout.trim()), (Some(0), "would be allowed; nothing was done"));
+    assert_eq!(dev.ctl(&["--json", "key", "describe", "shared"]).json()["state"], "ENABLED");
+    assert_eq!(dev.ctl(&["--dry-run", "key", "enable", "shared"]).refusal(), "KEY_NOT_DISABLED");
+    let reloaded = dev.ctl(&["--json", "identities", "reload"]).json();
+    assert_eq!(reloaded["users"], 8);
 }

@@ -9,6 +9,7 @@ mod data_key;
 mod destroyed;
 mod dev;
 mod encryption;
+mod explain;
 mod grant;
 mod hsm;
 mod identities;
@@ -131,6 +132,8 @@ enum Command {
     /// Who may call, and may do what; for operators
     #[command(subcommand)]
     Identities(identities::IdentitiesCommand),
+    /// Who may do what with a key, and by which statement or grant; for operators
+    Explain(explain::ExplainOptions),
     /// The root key above all master keys
     #[command(subcommand)]
     Root(root::RootCommand),
@@ -157,6 +160,7 @@ fn main() -> ExitCode {
         Command::Alias(command) => block_on(alias::run(command, connection, as_json)),
         Command::Tag(command) => block_on(tag::run(command, connection, as_json)),
         Command::Identities(command) => block_on(identities::run(command, connection, as_json)),
+        Command::Explain(options) => block_on(explain::run(options, connection, as_json)),
         Command::Replica(command) => block_on(replica::run(command, connection, as_json)),
         Command::Rotation(command) => block_on(rotation::run(command, connection, as_json)),
         Command::Campaign(command) => block_on(campaign::run(command, connection, as_json)),

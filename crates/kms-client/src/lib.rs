@@ -43,9 +43,9 @@ pub use error::{Error, FieldViolation, Refusal};
 /// The contract's messages and stubs.
 pub use kms_proto::v1 as proto;
 pub use kms_proto::v1::{
-    BackupContents, CreateKeyRequest, DestroyedKey, Key, KeySpec, KeyState, ListKeysRequest,
-    ListKeysResponse, ReloadIdentitiesResponse as ReloadedIdentities, Root, Rotation, RotationStage, UsedKey,
-    key_reference::Reference as KeyReference,
+    BackupContents, CreateKeyRequest, DestroyedKey, ExplainAccessResponse as ExplainedAccess, Key, KeySpec,
+    KeyState, ListKeysRequest, ListKeysResponse, ReloadIdentitiesResponse as ReloadedIdentities, Root,
+    Rotation, RotationStage, UsedKey, key_reference::Reference as KeyReference,
 };
 pub use operator::RootStatus;
 pub use retry::Repeat;

@@ -2,7 +2,7 @@
 
 use kms_proto::v1::{self, operator_service_client::OperatorServiceClient};
 
-use crate::{Client, DestroyedKey, Error, ReloadedIdentities, Root, UsedKey, retry::Repeat};
+use crate::{Client, DestroyedKey, Error, ExplainedAccess, ReloadedIdentities, Root, UsedKey, retry::Repeat};
 
 /// The root keys, as store and token know them.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +64,16 @@ impl Client {
                 return Ok(keys);
             }
         }
+    }
+
+    /// Who may do what with a key, and by what: one user, or all.
+    pub async fn explain_access(&self, key_id: &str, user_id: &str) -> Result<ExplainedAccess, Error> {
+        let (key_id, user_id) = (key_id.to_owned(), user_id.to_owned());
+        let request = v1::ExplainAccessRequest { key_id, user_id };
+        self.call(Repeat::Harmless, request, |channel, request| async move {
+            OperatorServiceClient::new(channel).explain_access(request).await
+        })
+        .await
     }
 
     /// Has the file of identities read anew; answers how many users there are now.

@@ -63,6 +63,7 @@ pub enum Field {
     Plaintext,
     Service,
     State,
+    UserId,
 }
 
 impl Field {
@@ -121,6 +122,7 @@ impl Field {
             Self::Plaintext => "plaintext",
             Self::Service => "service",
             Self::State => "state",
+            Self::UserId => "user_id",
         }
     }
 }

@@ -343,6 +343,8 @@ operations! {
     ListKeyUsage: RootManage, None, Administration, Read;
     /// Reads the file of identities anew: for operators.
     ReloadIdentities: RootManage, None, Administration, Read;
+    /// Tells who may do what with a key, and why: for operators.
+    ExplainAccess: RootManage, None, Administration, Read;
     /// Moves a clock that stands still otherwise; in dev mode only.
     AdvanceClock: RootManage, None, Administration, Read;
     /// Reads that clock.

@@ -17,12 +17,13 @@ use kms_core::{
         KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage, KeyVersion, Replica, Replication,
         Scheme,
     },
+    operation::OperationName,
     ops::{
         Alias, CancelKeyDeletion, CreateKey, DataKeyLength, DecryptDataKey, DescribeKey, Description,
-        DestroyedKey, DestroyedKeyPage, DisableKey, EnableKey, EncryptDataKey, GenerateDataKey,
-        GenerateDataKeyWithoutPlaintext, GenerateRandom, IdempotencyToken, KeySelector, ListDestroyedKeys,
-        ListKeys, PageSize, PageToken, PendingDays, RotateRoot, ScheduleKeyDeletion, Tags, UpdateKeyAlias,
-        UpdateKeyDescription,
+        DestroyedKey, DestroyedKeyPage, DisableKey, EnableKey, EncryptDataKey, ExplainedAccess,
+        GenerateDataKey, GenerateDataKeyWithoutPlaintext, GenerateRandom, IdempotencyToken, KeySelector,
+        ListDestroyedKeys, ListKeys, PageSize, PageToken, PendingDays, RotateRoot, ScheduleKeyDeletion, Tags,
+        UpdateKeyAlias, UpdateKeyDescription,
     },
     root::RootRecord,
 };
@@ -234,6 +235,29 @@ pub(crate) fn key(record: KeyRecord, budget: u64) -> v1::Key {
         created_at: Some(time(record.created)),
         deletion_due_at: record.deletion_due.map(time),
         protection,
+    }
+}
+
+/// Who may do what with a key; `only_some`: without those who may nothing.
+pub(crate) fn explained(explained: ExplainedAccess, only_some: bool) -> v1::ExplainAccessResponse {
+    let reasons = |reasons: BTreeMap<String, Vec<OperationName>>| {
+        let reason = |(by, operations): (String, Vec<OperationName>)| v1::AccessReason {
+            by,
+            operations: operations.iter().map(|operation| operation.info().name.to_owned()).collect(),
+        };
+        reasons.into_iter().map(reason).collect()
+    };
+    let users = explained.users.into_iter().map(|user| v1::UserAccess {
+        domain_id: user.account.to_string(),
+        user_id: user.user.to_string(),
+        allowed: reasons(user.allowed),
+        denied: reasons(user.denied),
+    });
+    let tells = |user: &v1::UserAccess| !only_some || !(user.allowed.is_empty() && user.denied.is_empty());
+    v1::ExplainAccessResponse {
+        domain_id: explained.key.account.to_string(),
+        region: explained.key.region().map_or_else(String::new, ToString::to_string),
+        users: users.filter(tells).collect(),
     }
 }
 

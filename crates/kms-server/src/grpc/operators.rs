@@ -5,7 +5,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use kms_core::ops::{DescribeRoot, IdentityLoader, ReloadIdentities, RetireRoot};
+use kms_core::{
+    Error,
+    error::Field,
+    ops::{DescribeRoot, ExplainAccess, IdentityLoader, ReloadIdentities, RetireRoot},
+};
 use kms_proto::v1::{self, operator_service_server::OperatorService};
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
@@ -94,6 +98,24 @@ impl OperatorService for Grpc {
         request: Request<v1::ListDestroyedKeysRequest>,
     ) -> Result<Response<v1::ListDestroyedKeysResponse>, Status> {
         self.answer(request, convert::list_destroyed_keys, convert::destroyed_keys).await
+    }
+
+    async fn explain_access(
+        &self,
+        request: Request<v1::ExplainAccessRequest>,
+    ) -> Result<Response<v1::ExplainAccessResponse>, Status> {
+        let identities = self.gate.identities.now();
+        let named = request.get_ref().user_id.clone();
+        let parse = |request: v1::ExplainAccessRequest| {
+            let identities =
+                identities.everyone().filter(|one| named.is_empty() || one.user.as_str() == named);
+            let identities: Vec<_> = identities.collect();
+            if identities.is_empty() && !named.is_empty() {
+                return Err(Error::invalid(Field::UserId, "must be the id of a user"));
+            }
+            Ok(ExplainAccess { key_id: request.key_id.parse()?, identities })
+        };
+        self.answer(request, parse, |explained| convert::explained(explained, named.is_empty())).await
     }
 
     async fn reload_identities(

@@ -13,6 +13,7 @@ use kms_core::{
     Timestamp,
     error::Unauthenticated,
     identity::{AccountId, Caller, Permissions, ProjectId, Region, ServiceName, UserId},
+    ops::Identity,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -116,6 +117,17 @@ impl Identities {
         Ok((identities, Sha256::digest(&text).into()))
     }
 
+    /// Every user, in the order of accounts and users.
+    pub(crate) fn everyone(&self) -> impl Iterator<Item = Identity> {
+        let mut everyone: Vec<_> = self.users.iter().collect();
+        everyone.sort_by(|(one, of), (other, with)| (&of.account.id, one).cmp(&(&with.account.id, other)));
+        everyone.into_iter().map(|(id, user)| Identity {
+            account: user.account.id.clone(),
+            user: id.clone(),
+            permissions: user.permissions.clone(),
+        })
+    }
+
     /// How many users there are.
     pub(crate) fn users(&self) -> usize {
         self.users.len()
@@ -200,10 +212,12 @@ impl Identities {
 mod tests {
     use std::net::SocketAddr;
 
+    use kms_core::operation::{Action, OperationName};
+
     use super::*;
     use crate::peer::ClientCertificate;
 
-    const SAMPLE: &str = include_str!("../../../docs/examples/identity.toml");
+    const SAMPLE: &str = include_str!("../../../../docs/examples/identity.toml");
     const ACCOUNT: &str = "d0000000000000000000000000000001";
     const DOWNLOADER: &str = "u0000000000000000000000000000002";
 
@@ -320,5 +334,60 @@ mod tests {
         assert!(refusal(|file| format!("{file}[[operators]]\nname = \"olga\"")).contains("stands twice"));
         assert!(refusal(|file| file.replace("region", "regoin")).contains("regoin"));
         assert!(refusal(|_| "# cut off".to_owned()).contains("nobody"));
+    }
+
+    #[test]
+    fn each_problem_is_told_with_its_line() {
+        for (cut, put, line_of) in [
+            ("\"kms:dek:crypto\"", "\"kms:dek:krypto\"", "kms:dek:krypto"),
+            ("region = \"cn-east-3\"", "region = \"cn east\"", "cn east"),
+            ("\"Effect\": \"Deny\"", "\"Effect\": \"Refuse\"", "Refuse"),
+            ("\"readers\"]", "\"raeders\"]", "raeders"),
+            ("name = \"obs\"", "name = \"o b s\"", "o b s"),
+        ] {
+            let altered = SAMPLE.replacen(cut, put, 1);
+            assert_ne!(altered, SAMPLE, "{cut}");
+            let line = 1 + altered.lines().position(|line| line.contains(line_of)).expect("it was put in");
+            let refused = refusal(|_| altered.clone());
+            assert!(refused.starts_with(&format!("line {line}: ")), "{line_of} in line {line}: {refused}");
+        }
+    }
+
+    #[test]
+    fn policies_and_permissions_of_a_user_hold_together() {
+        let uri = format!("dewpoint://{ACCOUNT}/u0000000000000000000000000000003");
+        let reader = caller(Some(&uri), None, None).expect("known");
+        let policies = reader.permissions.policies();
+        assert!(policies.could_allow(OperationName::DescribeKey));
+        assert!(policies.could_allow(OperationName::DecryptDataKey));
+        assert!(!policies.could_allow(OperationName::CreateKey));
+    }
+
+    #[test]
+    fn a_revoked_certificate_names_nobody_any_more() {
+        let revoked = format!("revoked_certificates = [\"{}\"]\n{SAMPLE}", "01".repeat(32));
+        let identities = file::read(&revoked).expect("sound");
+        let uri = format!("dewpoint://{ACCOUNT}/{DOWNLOADER}");
+        let found = identities.caller(&peer(Some(&uri)), Claims::default(), Timestamp::from_micros(50));
+        assert_eq!(found.expect_err("revoked"), Unauthenticated::CertificateRevoked);
+        assert!(refusal(|file| format!("revoked_certificates = [\"01\"]\n{file}")).starts_with("line 1: "));
+    }
+
+    #[test]
+    fn a_service_that_is_limited_to_some_users_acts_for_no_others() {
+        let limited = |user: &str| {
+            let only = format!("name = \"obs\"\nusers = [\"{user}\"]");
+            file::read(&SAMPLE.replace("name = \"obs\"", &only))
+        };
+        let service = peer(Some("dewpoint://service/obs"));
+        let claims = Claims { acting_for: Some(DOWNLOADER), ..Claims::default() };
+        let now = Timestamp::from_micros(50);
+        let found = |user: &str| {
+            limited(user).expect("sound").caller(&service, claims, now).map(|caller| caller.user)
+        };
+        assert_eq!(found(DOWNLOADER).expect("named").as_str(), DOWNLOADER);
+        let other = "u0000000000000000000000000000001";
+        assert_eq!(found(other).expect_err("another"), Unauthenticated::ActingForNotAllowed);
+        assert!(limited("nobody").expect_err("unknown").contains("nobody"));
     }
 }

@@ -40,6 +40,7 @@ pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
     OperationName::ListDestroyedKeys,
     OperationName::ListKeyUsage,
     OperationName::ReloadIdentities,
+    OperationName::ExplainAccess,
     OperationName::AdvanceClock,
     OperationName::ReadClock,
     OperationName::CreateBackup,
