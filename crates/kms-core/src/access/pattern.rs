@@ -33,6 +33,7 @@ impl Pattern {
     }
 
     /// Whether all of `text` fits.
+    #[inline]
     pub fn matches(&self, text: &str) -> bool {
         let Some((tail, middle)) = self.rest.split_last() else {
             return text.len() == self.head.len() && begins(text, &self.head);
@@ -52,11 +53,11 @@ impl Pattern {
 // What is compared here is short and mostly differs in its first bytes: a loop is done before `memcmp` has begun.
 
 fn begins(text: &str, head: &str) -> bool {
-    text.len() >= head.len() && text.bytes().zip(head.bytes()).all(|(one, other)| one == other)
+    text.len() >= head.len() && head.bytes().zip(text.bytes()).all(|(one, other)| one == other)
 }
 
 fn ends(text: &str, tail: &str) -> bool {
-    text.len() >= tail.len() && text.bytes().rev().zip(tail.bytes().rev()).all(|(one, other)| one == other)
+    text.len() >= tail.len() && tail.bytes().rev().zip(text.bytes().rev()).all(|(one, other)| one == other)
 }
 
 #[cfg(test)]
