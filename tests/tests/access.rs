@@ -247,7 +247,7 @@ fn an_operator_sees_who_may_do_what_and_why_and_a_dry_run_does_nothing() {
     let nobody = dev.description.account(0).users.iter().find(|user| user.name == "nobody").cloned();
     let nobody = nobody.expect("a user").user_id;
     assert_eq!(of(&nobody), serde_json::Value::Null);
-    let alone = dev.ctl(&["--json", "explain", key_id, "--user", &nobody]).json();
+    let alone = dev.ctl(&["--json", "explain", key_id, "--for-user", &nobody]).json();
     assert_eq!(alone[0]["decision"], "NOTHING");
 
     let tried = dev.ctl(&["--dry-run", "key", "disable", "shared"]);

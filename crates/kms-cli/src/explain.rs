@@ -15,7 +15,7 @@ pub(crate) struct ExplainOptions {
     key_id: String,
     /// Only this user, also if it may do nothing
     #[arg(long, default_value = "", value_name = "USER_ID")]
-    user: String,
+    for_user: String,
 }
 
 /// Shows who may do what with a key.
@@ -25,7 +25,7 @@ pub(crate) async fn run(
     as_json: bool,
 ) -> Result<(), Failure> {
     let operator = connection.operator().await?;
-    let explained = operator.explain_access(&options.key_id, &options.user).await?;
+    let explained = operator.explain_access(&options.key_id, &options.for_user).await?;
     let mut rows = Vec::new();
     for user in &explained.users {
         let row = |decision: &str, reason: &AccessReason| -> Value {

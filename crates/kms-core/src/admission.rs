@@ -145,6 +145,23 @@ impl Scope<'_> {
         key.visible_to(self.caller()) && decide(&asker(self.caller()), &request, []).is_allowed()
     }
 
+    /// Refuses what the caller's policies deny it by another operation's name: what one call does for several is denied
+    /// by the name of each.
+    pub(crate) fn refuse_if_denied(
+        &self,
+        operation: OperationName,
+        key: &KeyRecord,
+        draft: &mut Draft,
+    ) -> Result<(), Error> {
+        let request = AccessRequest { account: &key.account, ..self.request(operation, Some(key.into())) };
+        let ruling = decide(&asker(self.caller()), &request, []);
+        if !matches!(ruling, Ruling::Denied(_)) {
+            return Ok(());
+        }
+        draft.ruling(&ruling);
+        Err(Error::PermissionDenied { missing: operation.info().action, denial: Denial::PolicyDenies })
+    }
+
     fn request(&self, operation: OperationName, key: Option<KeyFacts>) -> AccessRequest<'_> {
         let Caller { account, region, .. } = self.caller();
         AccessRequest { operation, account, region, key, context: self.context, alias: None }

@@ -42,7 +42,7 @@ impl ConditionKey {
     }
 
     /// Its value in a request; `None`: it is absent.
-    fn value<'a>(&self, request: &AccessRequest<'a>) -> Option<&'a str> {
+    pub(super) fn value<'a>(&self, request: &AccessRequest<'a>) -> Option<&'a str> {
         match self {
             Self::EncryptionContext(name) => request.context?.pairs().get(&**name).map(String::as_str),
             Self::KeySpec => Some(request.key?.spec.name()),
@@ -134,10 +134,10 @@ impl Condition {
         &self.key
     }
 
-    /// Whether it is true of a request.
+    /// Whether it is true where its key has this value, or is absent.
     // An absent key has none of the values: a positive operator fails on it, a negated one holds.
-    pub(super) fn holds(&self, request: &AccessRequest<'_>) -> bool {
-        match (&self.test, self.key.value(request)) {
+    pub(super) fn holds(&self, value: Option<&str>) -> bool {
+        match (&self.test, value) {
             (Test::Absent(absent), value) => value.is_none() == *absent,
             (Test::Value { negated, if_exists, .. }, None) => *negated || *if_exists,
             (Test::Value { wanted, negated, .. }, Some(value)) => {

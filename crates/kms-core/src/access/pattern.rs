@@ -33,16 +33,31 @@ impl Pattern {
     }
 
     /// Whether all of `text` fits.
+    #[inline]
     pub fn matches(&self, text: &str) -> bool {
-        let Some((tail, middle)) = self.rest.split_last() else { return text == &*self.head };
-        let Some(text) = text.strip_prefix(&*self.head) else { return false };
+        let Some((tail, middle)) = self.rest.split_last() else {
+            return text.len() == self.head.len() && begins(text, &self.head);
+        };
+        if !begins(text, &self.head) {
+            return false;
+        }
         // The earliest place for each part leaves the most room for those that follow.
-        let left = middle.iter().try_fold(text, |left, part| {
+        let left = middle.iter().try_fold(text.get(self.head.len()..).unwrap_or_default(), |left, part| {
             let start = left.find(&**part)?;
             left.get(start + part.len()..)
         });
-        left.is_some_and(|left| left.ends_with(&**tail))
+        left.is_some_and(|left| ends(left, tail))
     }
+}
+
+// What is compared here is short and mostly differs in its first bytes: a loop is done before `memcmp` has begun.
+
+fn begins(text: &str, head: &str) -> bool {
+    text.len() >= head.len() && head.bytes().zip(text.bytes()).all(|(one, other)| one == other)
+}
+
+fn ends(text: &str, tail: &str) -> bool {
+    text.len() >= tail.len() && tail.bytes().rev().zip(text.bytes().rev()).all(|(one, other)| one == other)
 }
 
 #[cfg(test)]

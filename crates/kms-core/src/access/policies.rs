@@ -2,14 +2,18 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{AccessRequest, Effect, Operations, Policy, Statement, system};
+use super::{AccessRequest, ConditionKey, Effect, Operations, Policy, Statement, system};
 use crate::{
-    key::{KEY_ID_CHARACTERS, KeyId},
+    key::KEY_ID_CHARACTERS,
     operation::{Action, OperationName},
 };
 
 /// What a plain list of permissions is called as a policy.
 const PERMISSIONS: &str = "permissions";
+
+/// How many condition keys are read once for each decision; more than a user's policies look at. Further ones are read
+/// for each condition.
+const READ_ONCE: usize = 16;
 
 /// Policies that hold together. Deciding allocates nothing.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +25,8 @@ pub struct Policies {
     /// What is denied or allowed for some key and request.
     deniable: Operations,
     allowable: Operations,
+    /// What the conditions look at, each once.
+    keys: Vec<ConditionKey>,
 }
 
 /// A statement, with what passes it over at once.
@@ -28,8 +34,17 @@ pub struct Policies {
 struct Rule {
     operations: Operations,
     statement: Arc<Statement>,
+    /// For each of the statement's conditions, where its key stands among all keys.
+    keys: Box<[usize]>,
     policy: Arc<str>,
     number: usize,
+}
+
+/// A request, and what statements look at in it.
+pub(super) struct Subject<'a> {
+    request: &'a AccessRequest<'a>,
+    key_text: &'a str,
+    values: [Option<&'a str>; READ_ONCE],
 }
 
 /// Which statement decided.
@@ -69,6 +84,7 @@ impl Policies {
         denied: Operations::NONE,
         deniable: Operations::NONE,
         allowable: Operations::NONE,
+        keys: Vec::new(),
     };
 
     /// All of these together.
@@ -105,7 +121,9 @@ impl Policies {
 
     fn add(&mut self, policy: &Arc<str>, number: usize, statement: &Arc<Statement>) {
         let operations = statement.operations;
-        let rule = Rule { operations, statement: statement.clone(), policy: policy.clone(), number };
+        let keys =
+            statement.conditions.iter().map(|condition| place(condition.key(), &mut self.keys)).collect();
+        let rule = Rule { operations, statement: statement.clone(), keys, policy: policy.clone(), number };
         match statement.effect {
             Effect::Allow => {
                 self.allowable = self.allowable.union(operations);
@@ -133,23 +151,42 @@ impl Policies {
 
     /// What they decide. A deny wins over everything.
     pub fn decide(&self, request: &AccessRequest<'_>) -> Decision {
-        if let Some(statement) = self.denial(request) {
+        let mut buffer = [0; KEY_ID_CHARACTERS];
+        let subject = self.subject(request, &mut buffer);
+        if let Some(statement) = self.denial(&subject) {
             return Decision::Denied(statement);
         }
-        match self.allowance(request) {
+        match self.allowance(&subject) {
             Some(statement) => Decision::Allowed(statement),
             None => Decision::NotAllowed { considered: self.considered(request.operation) },
         }
     }
 
+    /// Reads what their statements look at.
+    pub(super) fn subject<'a>(
+        &self,
+        request: &'a AccessRequest<'_>,
+        buffer: &'a mut [u8; KEY_ID_CHARACTERS],
+    ) -> Subject<'a> {
+        let key_text = match request.key.and_then(|key| key.id) {
+            Some(id) => id.encode(buffer),
+            None => "",
+        };
+        let mut values = [None; READ_ONCE];
+        for (value, key) in values.iter_mut().zip(&self.keys) {
+            *value = key.value(request);
+        }
+        Subject { request, key_text, values }
+    }
+
     /// The first statement that denies it.
-    pub(super) fn denial(&self, request: &AccessRequest<'_>) -> Option<StatementName> {
-        self.deniable.contains(request.operation).then(|| first(&self.denies, request)).flatten()
+    pub(super) fn denial(&self, subject: &Subject<'_>) -> Option<StatementName> {
+        self.deniable.contains(subject.request.operation).then(|| first(&self.denies, subject)).flatten()
     }
 
     /// The first statement that allows it.
-    pub(super) fn allowance(&self, request: &AccessRequest<'_>) -> Option<StatementName> {
-        self.allowable.contains(request.operation).then(|| first(&self.allows, request)).flatten()
+    pub(super) fn allowance(&self, subject: &Subject<'_>) -> Option<StatementName> {
+        self.allowable.contains(subject.request.operation).then(|| first(&self.allows, subject)).flatten()
     }
 
     /// How many statements speak of the operation.
@@ -159,11 +196,28 @@ impl Policies {
     }
 }
 
-fn first(rules: &[Rule], request: &AccessRequest<'_>) -> Option<StatementName> {
-    let mut buffer = [0; KEY_ID_CHARACTERS];
-    let id: Option<KeyId> = request.key.and_then(|key| key.id);
-    let key_text = id.as_ref().map_or("", |id| id.encode(&mut buffer));
-    let mut speaking = rules.iter().filter(|rule| rule.operations.contains(request.operation));
-    let rule = speaking.find(|rule| rule.statement.applies(request, key_text))?;
+impl Rule {
+    fn applies(&self, subject: &Subject<'_>) -> bool {
+        let Subject { request, key_text, values } = subject;
+        let mut conditions = self.statement.conditions.iter().zip(&self.keys);
+        self.statement.resources.cover(request, key_text)
+            && conditions.all(|(condition, place)| {
+                let read = values.get(*place).copied();
+                condition.holds(read.unwrap_or_else(|| condition.key().value(request)))
+            })
+    }
+}
+
+fn first(rules: &[Rule], subject: &Subject<'_>) -> Option<StatementName> {
+    let operation = subject.request.operation;
+    let rule = rules.iter().find(|rule| rule.operations.contains(operation) && rule.applies(subject))?;
     Some(StatementName { policy: rule.policy.clone(), statement: rule.number })
+}
+
+/// Where `key` stands among `keys`, which it is put to if it is new.
+fn place(key: &ConditionKey, keys: &mut Vec<ConditionKey>) -> usize {
+    keys.iter().position(|known| known == key).unwrap_or_else(|| {
+        keys.push(key.clone());
+        keys.len() - 1
+    })
 }

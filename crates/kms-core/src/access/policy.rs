@@ -126,11 +126,6 @@ impl Statement {
     pub(super) fn is_plain(&self) -> bool {
         self.resources == Resources::All && self.conditions.is_empty()
     }
-
-    /// Whether it speaks of this resource and this request. `key_text`: the id of the request's key.
-    pub(super) fn applies(&self, request: &AccessRequest<'_>, key_text: &str) -> bool {
-        self.resources.cover(request, key_text) && self.conditions.iter().all(|one| one.holds(request))
-    }
 }
 
 fn required<'a>(node: Node<'a>, member: Option<Node<'a>>, name: &str) -> Result<Node<'a>, PolicyError> {
@@ -160,7 +155,8 @@ impl Resources {
         Ok(if all { Self::All } else { Self::Keys(keys.into()) })
     }
 
-    fn cover(&self, request: &AccessRequest<'_>, key_text: &str) -> bool {
+    /// Whether the request is on one of them. `key_text`: the id of its key.
+    pub(super) fn cover(&self, request: &AccessRequest<'_>, key_text: &str) -> bool {
         match (self, request.key.and_then(|key| key.id)) {
             (Self::All, _) => true,
             // Nobody could say which keys an operation without a key is about.

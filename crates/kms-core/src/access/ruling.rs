@@ -4,7 +4,7 @@ use super::{AccessRequest, Operations, Policies, StatementName};
 use crate::{
     grant::{Grant, GrantId, Principal},
     identity::{AccountId, OPERATOR_ACCOUNT, UserId},
-    key::KeyId,
+    key::{KEY_ID_CHARACTERS, KeyId},
     operation::OperationName,
 };
 
@@ -55,11 +55,13 @@ pub fn decide<'g>(
     request: &AccessRequest<'_>,
     grants: impl IntoIterator<Item = &'g Grant>,
 ) -> Ruling {
-    if let Some(statement) = asker.policies.denial(request) {
+    let mut buffer = [0; KEY_ID_CHARACTERS];
+    let subject = asker.policies.subject(request, &mut buffer);
+    if let Some(statement) = asker.policies.denial(&subject) {
         return Ruling::Denied(statement);
     }
     let own = request.account == asker.account;
-    if own && let Some(statement) = asker.policies.allowance(request) {
+    if own && let Some(statement) = asker.policies.allowance(&subject) {
         return Ruling::AllowedByPolicy(statement);
     }
     let mut held = 0;

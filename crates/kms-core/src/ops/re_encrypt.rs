@@ -70,9 +70,12 @@ impl ReEncrypt {
             Some(selector) => scope.key(selector, draft).await?,
             None => scope.key_of_material(self.header.material, draft).await?,
         };
-        // Whoever may not open small data may not move it under another key either.
-        if self.header.purpose == Purpose::SmallData && !scope.may(OperationName::DecryptData, &key) {
-            return Err(Error::denied(OperationName::DecryptData.info().action));
+        // Whoever may not open it may not move it under another key either.
+        let small_data = self.header.purpose == Purpose::SmallData;
+        let opening = if small_data { OperationName::DecryptData } else { OperationName::DecryptDataKey };
+        scope.refuse_if_denied(opening, &key, draft)?;
+        if small_data && !scope.may(opening, &key) {
+            return Err(Error::denied(opening.info().action));
         }
         check(&key)?;
         draft.key_opens();
@@ -94,6 +97,9 @@ impl ReEncrypt {
         draft: &mut Draft,
     ) -> Result<Option<Arc<KeyRecord>>, Error> {
         let key = scope.key_or_default(&self.destination_key, draft).await?;
+        let small_data = self.header.purpose == Purpose::SmallData;
+        let sealing = if small_data { OperationName::EncryptData } else { OperationName::EncryptDataKey };
+        scope.refuse_if_denied(sealing, &key, draft)?;
         check(&key)?;
         scope.counted(key, draft).await
     }

@@ -11,9 +11,9 @@ use kms_core::{
     key::{KeyId, KeySpec},
     operation::{Action, Permissions},
     ops::{
-        CreateGrant, CreateKey, DecryptDataKey, DescribeKey, DisableKey, EncryptDataKey,
-        GenerateDataKeyWithoutPlaintext, KeySelector, ListKeys, PageSize, PendingDays, RetireGrant,
-        RevokeGrant, ScheduleKeyDeletion,
+        BatchSize, CreateGrant, CreateKey, DecryptDataKey, DescribeKey, DisableKey, EncryptDataKey,
+        GenerateDataKeyWithoutPlaintext, GenerateDataKeys, KeySelector, ListKeys, PageSize, PendingDays,
+        ReEncrypt, RetireGrant, RevokeGrant, ScheduleKeyDeletion,
     },
 };
 
@@ -375,4 +375,29 @@ fn conditions_on_what_is_made_hold_before_it_is() {
     assert_eq!(world.run(&caller, create("aes")).err(), Some(denied(Action::CmkCreate)));
     let sm4 = CreateKey { spec: KeySpec::Sm4, ..create("sm4") };
     assert_eq!(world.run(&caller, sm4).expect("its kind").spec, KeySpec::Sm4);
+}
+
+#[test]
+fn what_is_denied_by_one_name_is_not_to_be_had_by_another() {
+    let (world, key, (data_key, _)) = world();
+    let other = world.key(&owner(), "other").id;
+    let denied = |action: &str| {
+        let documents = [allow("*", ""), statement("Deny", action, "")];
+        Caller { permissions: policies(&[&documents[0], &documents[1]]), ..owner() }
+    };
+    let refused = |missing| Some(Error::PermissionDenied { missing, denial: Denial::PolicyDenies });
+    let moved = |caller: &Caller| {
+        let request = ReEncrypt::new(&data_key, None, context(), other.into(), context());
+        world.run(caller, request.expect("a ciphertext")).err()
+    };
+    assert_eq!(moved(&denied("kms:cmk:decryptDataKey")), refused(Action::DekCrypto));
+    assert_eq!(moved(&denied("kms:cmk:encryptDataKey")), refused(Action::DekCrypto));
+    assert_eq!(moved(&denied("kms:cmk:sign")), None);
+    let batch = |caller: &Caller, with_plaintext| {
+        let each = generate(key.into());
+        let count = BatchSize::parse(2).expect("a size");
+        world.run(caller, GenerateDataKeys { each, count, with_plaintext }).err()
+    };
+    let without = denied("kms:cmk:createDataKeyWithoutPlaintext");
+    assert_eq!((batch(&without, false), batch(&without, true)), (refused(Action::DekCreate), None));
 }

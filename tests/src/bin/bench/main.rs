@@ -4,6 +4,7 @@
 //! TLS, client and concurrency, on the same machine. Each row is measured in several rounds, the two
 //! sides in turn, and its median is compared with the recorded bound.
 
+mod access;
 mod echo;
 mod load;
 mod process;

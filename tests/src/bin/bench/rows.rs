@@ -58,6 +58,9 @@ impl Table {
 pub(crate) async fn run(only: Option<&str>) -> bool {
     let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
     let mut table = Table { held: true };
+    if wanted("access") {
+        crate::access::row(&mut table);
+    }
     if wanted("start") {
         starts(&mut table);
     }

@@ -142,3 +142,19 @@ fn a_key_that_is_yet_to_be_made_has_a_kind_already() {
     assert!(holds(r#""StringEquals": {"kms:KeySpec": "SM4"}"#, &request));
     assert!(!holds(r#""StringEquals": {"kms:KeySpec": "AES_256"}"#, &request));
 }
+
+#[test]
+fn however_many_keys_are_looked_at_each_is_read() {
+    let mut world = World::new();
+    let names: Vec<String> = (0..40).map(|number| format!("pair-{number}")).collect();
+    let pairs: Vec<(&str, &str)> = names.iter().map(|name| (&**name, &**name)).collect();
+    world.context = super::context(&pairs);
+    let request = world.on_key(OperationName::Sign);
+    let all: Vec<String> =
+        names.iter().map(|name| format!(r#""kms:EncryptionContext/{name}": "{name}""#)).collect();
+    assert!(holds(&format!(r#""StringEquals": {{{}}}"#, all.join(",")), &request));
+    for wrong in [0, 15, 16, 39] {
+        let all = all.join(",").replace(&format!(r#": "pair-{wrong}""#), r#": "another""#);
+        assert!(!holds(&format!(r#""StringEquals": {{{all}}}"#), &request), "{wrong}");
+    }
+}
