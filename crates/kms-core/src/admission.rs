@@ -49,7 +49,7 @@ impl Standing {
             return Err(Error::PermissionDenied { missing, denial: Denial::PolicyDenies });
         }
         let grantable = Operations::OF_GRANTS.contains(operation) && !caller.is_operator();
-        if grantable && directory.is_named_by_grants(caller, operation).await? {
+        if grantable && Box::pin(directory.is_named_by_grants(caller, operation)).await? {
             return Ok(Self::OnlyByGrant);
         }
         draft.ruling(&ruling);
@@ -102,7 +102,7 @@ impl Scope<'_> {
                 Ruling::NotAllowed { .. } => {}
             }
         }
-        let grants = self.grants_to_caller(key).await?;
+        let grants = Box::pin(self.grants_to_caller(key)).await?;
         let ruling = decide(&asker(caller), &request, &grants);
         if let Ruling::AllowedByGrant(grant) = ruling {
             draft.admitted_by(grant);

@@ -73,8 +73,9 @@ pub(crate) struct TokenUse {
 /// those needs these. A record takes about half a KiB.
 const DECODED_RECORDS: usize = 16_384;
 
-/// How many grants of a key are read: all.
-const GRANTS_READ: usize = MAX_GRANTS_OF_KEY as usize;
+/// How many grants of a key are read: all that it may have.
+const GRANTS_READ: usize = 128;
+const _: () = assert!(MAX_GRANTS_OF_KEY <= 128, "all grants of a key are read");
 
 /// Reads and encodes what the store holds.
 pub(crate) struct Directory {

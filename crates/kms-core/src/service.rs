@@ -211,13 +211,15 @@ impl Service {
             return Some(self.conclude(draft, Phase::Complete, Held::new(Err(error))).await);
         }
         if call.dry_run {
-            let tried = ForCaller { operation, scope: &scope }.prepare(&mut draft).await;
+            let attempt = ForCaller { operation, scope: &scope };
+            // Boxed, as a change is: what is rare must not make the future of every call long.
+            let tried = Box::pin(attempt.prepare(&mut draft)).await;
             let error = tried.err().unwrap_or(Error::DryRun);
             return Some(self.conclude(draft, Phase::Complete, Held::new(Err(error))).await);
         }
         if O::NAME.info().class == OperationClass::Change {
             let attempt = ForCaller { operation, scope: &scope };
-            return Some(self.change(&attempt, call.request_id, call.patience, draft).await);
+            return Some(Box::pin(self.change(&attempt, call.request_id, call.patience, draft)).await);
         }
         let attempt = ForCaller { operation, scope: &scope };
         Some(match attempt.prepare(&mut draft).await {

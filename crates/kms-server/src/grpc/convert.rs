@@ -253,7 +253,7 @@ pub(crate) fn explained(explained: ExplainedAccess, only_some: bool) -> v1::Expl
         allowed: reasons(user.allowed),
         denied: reasons(user.denied),
     });
-    let tells = |user: &v1::UserAccess| !only_some || !(user.allowed.is_empty() && user.denied.is_empty());
+    let tells = |user: &v1::UserAccess| !(only_some && user.allowed.is_empty() && user.denied.is_empty());
     v1::ExplainAccessResponse {
         domain_id: explained.key.account.to_string(),
         region: explained.key.region().map_or_else(String::new, ToString::to_string),
