@@ -66,13 +66,17 @@ async fn one_account_grants_and_the_other_gives_it_up() {
     let mut owner = dev.user(0, "admin").await;
     let mut other = dev.user(1, "admin").await;
     assert_eq!(retirable(&other).await.iter().filter(|grant| **grant == made).count(), 1);
-    // Kept, and not consulted yet: the key is still none for the other account.
-    let hidden = other.generate(by_id(&key_id), Context::new()).await.expect_err("another account's");
-    assert_eq!(reason(&hidden), "KEY_NOT_FOUND");
+    // Kept, for what it holds and nothing else.
+    let sealed = owner.generate(by_id(&key_id), Context::new()).await.expect("its own key").ciphertext_blob;
+    other.decrypt(&sealed, None, Context::new()).await.expect("granted");
+    let hidden = other.generate(by_id(&key_id), Context::new()).await.expect_err("not granted");
+    assert_eq!(reason(&hidden), "PERMISSION_DENIED");
     for refused in [list(&other, &key_id).await.map(drop), revoke(&other, &made).await] {
-        assert_eq!(reason(&refused.expect_err("another account's")), "KEY_NOT_FOUND");
+        assert_eq!(reason(&refused.expect_err("another account's")), "PERMISSION_DENIED");
     }
     retire(&other, &made).await.expect("it is its grant");
+    let hidden = other.decrypt(&sealed, None, Context::new()).await.expect_err("given up");
+    assert_eq!(reason(&hidden), "KEY_NOT_FOUND");
     assert_eq!(list(&owner, &key_id).await.expect("its key"), []);
     let gone = revoke(&owner, &made).await.expect_err("it was retired");
     assert_eq!((gone.code(), &*reason(&gone)), (Code::NotFound, "GRANT_NOT_FOUND"));

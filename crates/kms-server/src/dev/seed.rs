@@ -226,7 +226,8 @@ impl Seed {
                 }
                 additions.make(service, &caller, key_id, Some(&found)).await
             }
-            Err(Error::KeyNotFound) => {
+            // The key may be another account's that has granted this administrator something: making it says so.
+            Err(Error::KeyNotFound | Error::PermissionDenied { .. }) => {
                 self.make(service, &caller, key_id, create).await?;
                 additions.make(service, &caller, key_id, None).await?;
                 self.disable(service, &caller, key_id).await.map_err(Problem::from)
