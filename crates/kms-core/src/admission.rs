@@ -11,10 +11,11 @@ use crate::{
     draft::Draft,
     error::{Denial, Error},
     grant::Grant,
-    identity::Caller,
+    identity::{Caller, Region},
     key::KeyRecord,
     operation::OperationName,
     service::Scope,
+    states,
 };
 
 /// What is known of a call's right before its key is known.
@@ -55,29 +56,26 @@ impl Standing {
         draft.ruling(&ruling);
         Err(Error::denied(missing))
     }
-
-    /// What a caller is told instead of `error`. One without the permission does not learn what there is beyond the
-    /// keys that a grant led it to.
-    pub(crate) fn hide(self, operation: OperationName, draft: &Draft, error: Error) -> Error {
-        let fault = matches!(
-            error,
-            Error::PermissionDenied { .. }
-                | Error::StoreUnavailable(_)
-                | Error::HsmUnavailable(_)
-                | Error::AuditUnavailable(_)
-                | Error::RecordTampered { .. }
-                | Error::Contention
-                | Error::Internal { .. }
-        );
-        if self == Self::OnlyByGrant && !draft.is_admitted() && !fault {
-            Error::denied(operation.info().action)
-        } else {
-            error
-        }
-    }
 }
 
 impl Scope<'_> {
+    /// What the caller is told instead of `error`. One without the permission does not learn what there is beyond the
+    /// keys that a grant led it to; and one with permission for some keys not which others there are.
+    pub(crate) fn hide(&self, draft: &Draft, error: Error) -> Error {
+        let denied = Error::denied(self.operation.info().action);
+        match self.standing {
+            Standing::OnlyByGrant if !draft.is_admitted() && !is_fault(&error) => denied,
+            Standing::ByPermission
+                if error == Error::KeyNotFound && states::row(self.operation).is_some() =>
+            {
+                let request = self.request(self.operation, None);
+                let anywhere = decide(&asker(self.caller()), &request, []).is_allowed();
+                if anywhere { error } else { denied }
+            }
+            _ => error,
+        }
+    }
+
     /// Refuses a key that the caller may not use for this operation; `alias` is the name that it was found by.
     pub(crate) async fn admit(
         &self,
@@ -112,7 +110,10 @@ impl Scope<'_> {
         // Of a key that anything was granted of the caller knows that it exists.
         match ruling {
             _ if !own && grants.is_empty() => Err(Error::KeyNotFound),
-            Ruling::Denied(_) => Err(Error::PermissionDenied { missing, denial: Denial::PolicyDenies }),
+            // Whom no policy allows it learns of the key by a grant only.
+            Ruling::Denied(_) if self.standing == Standing::ByPermission || !grants.is_empty() => {
+                Err(Error::PermissionDenied { missing, denial: Denial::PolicyDenies })
+            }
             _ if grants.is_empty() => Err(Error::denied(missing)),
             _ => Err(Error::PermissionDenied { missing, denial: Denial::NotGranted }),
         }
@@ -139,27 +140,53 @@ impl Scope<'_> {
         })
     }
 
-    /// Whether the caller's permissions allow another operation on a key of its own account.
-    pub(crate) fn may(&self, operation: OperationName, key: &KeyRecord) -> bool {
-        let request = self.request(operation, Some(key.into()));
+    /// Whether the caller's permissions allow another operation on a key of its own account, which was named by this
+    /// alias.
+    pub(crate) fn may_by(&self, operation: OperationName, key: &KeyRecord, alias: Option<&str>) -> bool {
+        let request = AccessRequest { alias, ..self.request(operation, Some(key.into())) };
         key.visible_to(self.caller()) && decide(&asker(self.caller()), &request, []).is_allowed()
     }
 
-    /// Refuses what the caller's policies deny it by another operation's name: what one call does for several is denied
-    /// by the name of each.
+    /// Refuses what the caller's policies deny it by another operation's name, or of another key that the call changes:
+    /// what one call does for several is denied by the name of each.
     pub(crate) fn refuse_if_denied(
         &self,
         operation: OperationName,
         key: &KeyRecord,
+        alias: Option<&str>,
         draft: &mut Draft,
     ) -> Result<(), Error> {
-        let request = AccessRequest { account: &key.account, ..self.request(operation, Some(key.into())) };
-        let ruling = decide(&asker(self.caller()), &request, []);
+        let region = key.region().unwrap_or(&self.caller().region);
+        let request = self.request(operation, Some(key.into()));
+        self.check_denial(&AccessRequest { account: &key.account, region, alias, ..request }, draft)
+    }
+
+    /// The same of a key that is yet to be made in a region.
+    pub(crate) fn refuse_if_making_is_denied(
+        &self,
+        operation: OperationName,
+        key: KeyFacts,
+        region: &Region,
+        alias: Option<&str>,
+        draft: &mut Draft,
+    ) -> Result<(), Error> {
+        let request = self.request(operation, Some(KeyFacts { id: None, ..key }));
+        self.check_denial(&AccessRequest { region, alias, ..request }, draft)
+    }
+
+    fn check_denial(&self, request: &AccessRequest<'_>, draft: &mut Draft) -> Result<(), Error> {
+        let ruling = decide(&asker(self.caller()), request, []);
         if !matches!(ruling, Ruling::Denied(_)) {
             return Ok(());
         }
         draft.ruling(&ruling);
-        Err(Error::PermissionDenied { missing: operation.info().action, denial: Denial::PolicyDenies })
+        let missing = request.operation.info().action;
+        Err(Error::PermissionDenied { missing, denial: Denial::PolicyDenies })
+    }
+
+    /// The same of a key that was not named.
+    pub(crate) fn may(&self, operation: OperationName, key: &KeyRecord) -> bool {
+        self.may_by(operation, key, None)
     }
 
     fn request(&self, operation: OperationName, key: Option<KeyFacts>) -> AccessRequest<'_> {
@@ -176,6 +203,20 @@ impl Scope<'_> {
         let grants = self.directory().grants_of(key.id).await?;
         Ok(grants.iter().filter(|grant| grant.grantee.includes(caller)).cloned().collect())
     }
+}
+
+/// What says nothing of what there is.
+fn is_fault(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::PermissionDenied { .. }
+            | Error::StoreUnavailable(_)
+            | Error::HsmUnavailable(_)
+            | Error::AuditUnavailable(_)
+            | Error::RecordTampered { .. }
+            | Error::Contention
+            | Error::Internal { .. }
+    )
 }
 
 fn asker(caller: &Caller) -> Asker<'_> {

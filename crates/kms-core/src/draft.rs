@@ -135,6 +135,7 @@ impl Draft {
     /// Says that a grant of the key that is named next allows the call.
     pub(crate) fn admitted_by(&mut self, grant: GrantId) {
         self.record.grant_id = Some(grant);
+        self.record.ruling = None;
     }
 
     /// Says what was considered before the call was refused.

@@ -198,7 +198,9 @@ impl Service {
         let standing = Standing::of(&call.caller, O::NAME, &self.directory, &mut draft).await;
         let allowed = standing.and_then(|standing| match operation {
             Ok(operation) => Ok((standing, operation)),
-            Err(error) => Err(standing.hide(O::NAME, &draft, error)),
+            // Whom only a grant can allow it learns nothing of a malformed request either.
+            Err(_) if standing == Standing::OnlyByGrant => Err(Error::denied(O::NAME.info().action)),
+            Err(error) => Err(error),
         });
         let (standing, operation) = match allowed {
             Ok(allowed) => allowed,
@@ -588,7 +590,7 @@ impl<O: Operation> Attempt for ForCaller<'_, O> {
 
     async fn prepare(&self, draft: &mut Draft) -> Result<Prepared<O::Output>, Error> {
         let prepared = self.operation.prepare(self.scope, draft).await;
-        prepared.map_err(|error| self.scope.standing.hide(O::NAME, draft, error))
+        prepared.map_err(|error| self.scope.hide(draft, error))
     }
 }
 
@@ -612,7 +614,7 @@ fn admit_keyless<O: Operation>(operation: &O, scope: &Scope<'_>, draft: &mut Dra
         return Ok(());
     }
     let (key, alias) = operation.new_key().unzip();
-    scope.admit_without_key(O::NAME, key, alias, draft)
+    scope.admit_without_key(O::NAME, key, alias.flatten(), draft)
 }
 
 /// May this operator do this?

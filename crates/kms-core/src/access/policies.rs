@@ -22,6 +22,8 @@ pub struct Policies {
     allows: Vec<Rule>,
     /// What is denied whatever the key and the request are.
     denied: Operations,
+    /// What is allowed whatever they are, as far as nothing denies it.
+    allowed: Operations,
     /// What is denied or allowed for some key and request.
     deniable: Operations,
     allowable: Operations,
@@ -82,6 +84,7 @@ impl Policies {
         denies: Vec::new(),
         allows: Vec::new(),
         denied: Operations::NONE,
+        allowed: Operations::NONE,
         deniable: Operations::NONE,
         allowable: Operations::NONE,
         keys: Vec::new(),
@@ -126,6 +129,9 @@ impl Policies {
         let rule = Rule { operations, statement: statement.clone(), keys, policy: policy.clone(), number };
         match statement.effect {
             Effect::Allow => {
+                if statement.is_plain() {
+                    self.allowed = self.allowed.union(operations);
+                }
                 self.allowable = self.allowable.union(operations);
                 self.allows.push(rule);
             }
@@ -142,6 +148,11 @@ impl Policies {
     /// Whether there are a key and a request for which they may allow the operation.
     pub const fn could_allow(&self, operation: OperationName) -> bool {
         self.allowable.contains(operation) && !self.denied.contains(operation)
+    }
+
+    /// Whether they allow the operation on every key of the caller's account, whatever the request is.
+    pub const fn always_allow(&self, operation: OperationName) -> bool {
+        self.allowed.contains(operation) && !self.deniable.contains(operation)
     }
 
     /// Whether they deny the operation whatever the key and the request are, and so also what a grant allows.

@@ -37,6 +37,8 @@ impl Scope<'_> {
     ) -> Result<Option<Arc<KeyRecord>>, Error> {
         match in_hsm(&key) {
             None => Ok(Some(key)),
+            // A dry run spends nothing.
+            Some(_) if self.call.dry_run => Ok(Some(key)),
             // Boxed, because it runs changes inside of a preparation.
             Some(_) => Box::pin(self.take_use(key, draft, number * MAX_PARTS)).await,
         }
@@ -75,7 +77,9 @@ impl Scope<'_> {
 
     /// The same key as it is now.
     async fn usable_key(&self, key: &KeyRecord, draft: &mut Draft) -> Result<Arc<KeyRecord>, Error> {
-        let key = self.visible_key(key.id, draft).await?;
+        // Admitted it was, by whatever name the call has for it.
+        let key = self.existing(key.id).await?.value;
+        draft.key(key.id, None);
         key.check(OperationName::ReserveKeyUses)?;
         Ok(key)
     }

@@ -1,11 +1,12 @@
 //! CreateDefaultKey: the one default key of an account for a service, made on first use.
 
 use crate::{
+    access::KeyFacts,
     directory::{PutKey, absent, default_path, key_path},
     draft::Draft,
     error::Error,
     identity::ServiceName,
-    key::{BackingKind, DEFAULT_ALIAS_SUFFIX, KeyScope, KeySpec},
+    key::{BackingKind, DEFAULT_ALIAS_SUFFIX, KeyOrigin, KeyScope, KeySpec},
     operation::OperationName,
     ops::{
         Operation, Plan, Prepared,
@@ -21,9 +22,21 @@ pub struct CreateDefaultKey {
     pub(crate) service: ServiceName,
 }
 
+impl CreateDefaultKey {
+    /// What the key will be.
+    pub(crate) const fn facts() -> KeyFacts {
+        let (spec, origin) = (KeySpec::Aes256, KeyOrigin::Kms);
+        KeyFacts { id: None, spec, usage: spec.default_usage(), origin, is_default: true }
+    }
+}
+
 impl Operation for CreateDefaultKey {
     const NAME: OperationName = OperationName::CreateDefaultKey;
     type Output = ();
+
+    fn new_key(&self) -> Option<(KeyFacts, Option<&str>)> {
+        Some((Self::facts(), None))
+    }
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<()>, Error> {
         let account = scope.caller().account.clone();

@@ -112,10 +112,10 @@ impl Operation for CreateKey {
     const NAME: OperationName = OperationName::CreateKey;
     type Output = KeyRecord;
 
-    fn new_key(&self) -> Option<(KeyFacts, &str)> {
+    fn new_key(&self) -> Option<(KeyFacts, Option<&str>)> {
         let usage = self.usage.unwrap_or(self.spec.default_usage());
         let facts = KeyFacts { id: None, spec: self.spec, usage, origin: self.origin, is_default: false };
-        Some((facts, self.alias.as_str()))
+        Some((facts, Some(self.alias.as_str())))
     }
 
     fn makes_rsa_pair(&self) -> bool {
@@ -220,7 +220,12 @@ impl CreateKey {
     async fn earlier_result(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Option<KeyRecord>, Error> {
         match scope.made_earlier(self.idempotency_token.as_ref(), self.digest()).await? {
             None => Ok(None),
-            Some(made) => Ok(Some(KeyRecord::clone(&*scope.visible_key(made, draft).await?))),
+            Some(made) => {
+                // It was admitted as the key that it makes.
+                let stored = scope.existing(made).await?;
+                draft.key(made, None);
+                Ok(Some(KeyRecord::clone(&stored.value)))
+            }
         }
     }
 
@@ -322,6 +327,9 @@ pub(crate) async fn new_record(
 /// A UUID of version 7: its leading bytes are the time, so that keys list in the order of creation.
 // RFC 9562 §5.7
 pub(crate) async fn fresh_id(scope: &Scope<'_>) -> Result<KeyId, Error> {
+    if scope.call.dry_run {
+        return Err(Error::DryRun); // nothing is asked of the HSM
+    }
     let random = scope.service.on_hsm(scope.call.patience, |session| {
         let mut random = [0; 10];
         session.fill_random(&mut random)?;

@@ -34,6 +34,9 @@ impl Operation for CreateKeystore {
         if scope.directory().keystore(&self.keystore_id).await?.is_some() {
             return Err(Error::KeystoreExists);
         }
+        if scope.call.dry_run {
+            return Err(Error::DryRun); // the token is not asked
+        }
         let patience = scope.call.patience;
         let record = KeystoreRecord {
             id: self.keystore_id.clone(),

@@ -108,7 +108,7 @@ impl Operation for EncryptData {
     }
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<EncryptedData>, Error> {
-        let key = scope.key_or_default(&self.key, draft).await?;
+        let key = scope.key_or_default(&self.key, None, draft).await?;
         key.check(Self::NAME)?;
         key.check_encryption(self.algorithm)?;
         if self.algorithm != EncryptionAlgorithm::SymmetricDefault {

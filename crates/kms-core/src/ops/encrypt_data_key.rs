@@ -48,7 +48,7 @@ impl Operation for EncryptDataKey {
     }
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<SealedDataKey>, Error> {
-        let key = scope.key_or_default(&self.key, draft).await?;
+        let key = scope.key_or_default(&self.key, None, draft).await?;
         key.check_cipher(Self::NAME)?;
         let Some(key) = scope.counted(key, draft).await? else { return Ok(Prepared::ToBeDriven) };
         let (plaintext, context) = (self.plaintext.clone(), self.encryption_context.clone());

@@ -81,8 +81,7 @@ impl Operation for GenerateDataKeys {
         draft: &mut Draft,
     ) -> Result<Prepared<Vec<BatchedDataKey>>, Error> {
         let part = self.part();
-        let mut key = scope.key_or_default(&self.each.key, draft).await?;
-        scope.refuse_if_denied(self.part(), &key, draft)?;
+        let mut key = scope.key_or_default(&self.each.key, Some(part), draft).await?;
         let cipher = key.check_cipher(Self::NAME)?;
         // The version may change on the way: each data key has the one whose use was counted for it.
         let mut keys = Vec::new();

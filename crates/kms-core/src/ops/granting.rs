@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     grant::{Grant, GrantId, Principal},
     identity::{Caller, Region},
-    key::KeyId,
+    key::{KeyId, KeyRecord},
     operation::OperationName,
     ports::{Condition, Mutation, Revision, StoreKey},
     service::Scope,
@@ -149,7 +149,10 @@ pub(crate) async fn absence(scope: &Scope<'_>, id: GrantId) -> Result<Error, Err
     let directory = scope.directory();
     let Some(place) = directory.read::<KeyId>(place_path(id)).await? else { return Ok(Error::GrantNotFound) };
     let other = directory.key(place.value).await?;
-    let known = other.is_some_and(|key| key.value.exists_for(scope.caller(), scope.now));
+    let seen = |key: &KeyRecord| {
+        key.exists_for(scope.caller(), scope.now) && scope.may(OperationName::DescribeKey, key)
+    };
+    let known = other.is_some_and(|key| seen(&key.value));
     Ok(if known { Error::GrantMismatch } else { Error::GrantNotFound })
 }
 

@@ -82,8 +82,10 @@ impl Operation for ListKeysByTags {
 
     async fn prepare(&self, scope: &Scope<'_>, _: &mut Draft) -> Result<Prepared<TaggedKeys>, Error> {
         let mut ids = in_all(self.lists(scope)).await?;
-        if !self.alias_part.is_empty() {
-            ids = self.named(scope, &ids).await?;
+        // Only what the caller may see is counted.
+        let sees_all = scope.caller().permissions.policies().always_allow(OperationName::DescribeKey);
+        if !sees_all || !self.alias_part.is_empty() {
+            ids = self.sought(scope, &ids).await?;
         }
         let total = ids.len();
         let Some(window) = self.window else {
@@ -112,7 +114,7 @@ impl ListKeysByTags {
         self.filters.iter().map(list).collect()
     }
 
-    async fn named(&self, scope: &Scope<'_>, ids: &[KeyId]) -> Result<Vec<KeyId>, Error> {
+    async fn sought(&self, scope: &Scope<'_>, ids: &[KeyId]) -> Result<Vec<KeyId>, Error> {
         let mut named = Vec::new();
         for batch in ids.chunks(BATCH) {
             named.extend(self.records(scope, batch).await?.iter().map(|record| record.id));

@@ -8,8 +8,10 @@ use crate::{
     draft::Draft,
     error::{Error, Field},
     index::{TAG_PAIR_BYTES, all_tags_prefix},
+    key::{KeyId, KeyRecord},
     operation::OperationName,
     ops::{Operation, PageSize, Prepared},
+    ports::{StoreKey, Versioned},
     service::Scope,
 };
 
@@ -37,6 +39,9 @@ impl TagPageToken {
         URL_SAFE_NO_PAD.encode(self.0)
     }
 }
+
+/// How many keys of a tag are looked at at once.
+const KEYS_AT_ONCE: usize = 16;
 
 /// Reads which tags keys have: pairs of a key and a value, each once, however many keys have it.
 #[derive(Debug, Clone, Copy)]
@@ -75,12 +80,35 @@ impl Operation for ListProjectTags {
                 break;
             }
             let (key, value): (String, String) = directory.open(path, &value.value)?;
-            page.tags.entry(key).or_default().insert(value);
             let pair = path.get(prefix.len()..prefix.len() + TAG_PAIR_BYTES);
-            let pair = pair.and_then(|pair| pair.try_into().ok());
+            let pair: Option<[u8; TAG_PAIR_BYTES]> = pair.and_then(|pair| pair.try_into().ok());
             let pair = pair.ok_or_else(|| crate::directory::tampered("a tag's entry is too short"))?;
+            if is_on_visible_key(scope, &[&prefix[..], &pair].concat()).await? {
+                page.tags.entry(key).or_default().insert(value);
+            }
             last = Some(TagPageToken(pair));
         }
         Ok(Prepared::Answer(page))
+    }
+}
+
+/// Whether the caller may describe any of the keys that have this tag.
+async fn is_on_visible_key(scope: &Scope<'_>, tag: &[u8]) -> Result<bool, Error> {
+    let mut after: Option<StoreKey> = None;
+    loop {
+        let entries = scope.directory().index(tag, after.as_deref(), KEYS_AT_ONCE).await?;
+        let Some((last, _)) = entries.last() else { return Ok(false) };
+        let id = |(path, _): &(StoreKey, Versioned)| {
+            uuid::Uuid::from_slice(path.get(tag.len()..)?).ok().map(KeyId::from_uuid)
+        };
+        let ids: Vec<KeyId> = entries.iter().filter_map(id).collect();
+        let keys = scope.directory().keys(&ids).await?;
+        let visible = |key: &KeyRecord| {
+            key.exists_for(scope.caller(), scope.now) && scope.may(OperationName::DescribeKey, key)
+        };
+        if keys.iter().any(visible) {
+            return Ok(true);
+        }
+        after = Some(last.clone());
     }
 }

@@ -273,7 +273,7 @@ pub trait Operation: Sized + Send + Sync + 'static {
     type Output: Send + 'static;
 
     /// The kind and the alias of the key that it makes, if it makes one.
-    fn new_key(&self) -> Option<(KeyFacts, &str)> {
+    fn new_key(&self) -> Option<(KeyFacts, Option<&str>)> {
         None
     }
 

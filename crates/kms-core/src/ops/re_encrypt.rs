@@ -73,8 +73,9 @@ impl ReEncrypt {
         // Whoever may not open it may not move it under another key either.
         let small_data = self.header.purpose == Purpose::SmallData;
         let opening = if small_data { OperationName::DecryptData } else { OperationName::DecryptDataKey };
-        scope.refuse_if_denied(opening, &key, draft)?;
-        if small_data && !scope.may(opening, &key) {
+        let alias = self.source_key.as_ref().and_then(KeySelector::as_alias);
+        scope.refuse_if_denied(opening, &key, alias, draft)?;
+        if small_data && !scope.may_by(opening, &key, alias) {
             return Err(Error::denied(opening.info().action));
         }
         check(&key)?;
@@ -96,10 +97,9 @@ impl ReEncrypt {
         scope: &Scope<'_>,
         draft: &mut Draft,
     ) -> Result<Option<Arc<KeyRecord>>, Error> {
-        let key = scope.key_or_default(&self.destination_key, draft).await?;
         let small_data = self.header.purpose == Purpose::SmallData;
         let sealing = if small_data { OperationName::EncryptData } else { OperationName::EncryptDataKey };
-        scope.refuse_if_denied(sealing, &key, draft)?;
+        let key = scope.key_or_default(&self.destination_key, Some(sealing), draft).await?;
         check(&key)?;
         scope.counted(key, draft).await
     }
@@ -166,6 +166,9 @@ impl Operation for ReEncrypt {
                 let plaintext = source.open(session)?;
                 source.seal_anew(session, draft, &key, &context, &plaintext)
             }));
+        }
+        if scope.call.dry_run {
+            return Err(Error::DryRun); // nothing is opened
         }
         // Two tokens: what the one opened goes to the other, wiped on the way whatever happens.
         let source_place = source.place.clone();

@@ -56,6 +56,10 @@ impl Operation for ReplicateKey {
         }
         primary.check(Self::NAME)?;
         primary.check_replicable(&there.region)?;
+        for making in [Self::NAME, OperationName::CreateKey] {
+            let alias = Some(self.alias.as_str());
+            scope.refuse_if_making_is_denied(making, (&primary).into(), &there.region, alias, draft)?;
+        }
         let siblings = Siblings::of(scope.directory(), &primary, &mut change).await?;
         if scope.directory().alias(&there, self.alias.as_str()).await?.is_some() {
             return Err(Error::AliasExists);

@@ -28,29 +28,31 @@ impl Operation for RetireGrant {
     type Output = ();
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<()>, Error> {
-        // Whoever the grant names may give it up, also where nothing else allows it.
-        let key = scope.found(&self.key).await?.value;
-        let own = key.visible_to(scope.caller());
-        if own && key.is_default() {
+        // Whoever the grant names may give it up, also where nothing else allows it; but not against a denial.
+        let (key, alias) = (scope.found(&self.key).await?.value, self.key.as_alias());
+        let found = grant(scope.directory(), key.id, self.grant_id).await?;
+        if let Some(stored) = &found
+            && stored.value.is_retirable_by(scope.caller())
+        {
+            scope.refuse_if_denied(Self::NAME, &key, alias, draft)?;
+            draft.admitted_by(self.grant_id);
+            draft.key(key.id, None);
+            key.check(Self::NAME)?;
+            return removal(scope, stored.clone()).await;
+        }
+        // Of a key that does not exist for the caller it learns nothing.
+        if !key.visible_to(scope.caller()) {
+            return Err(Error::KeyNotFound);
+        }
+        scope.admit(&key, alias, draft).await?;
+        draft.key(key.id, None);
+        if key.is_default() {
             return Err(Error::DefaultKeyImmutable);
         }
-        match grant(scope.directory(), key.id, self.grant_id).await? {
-            Some(stored) if stored.value.is_retirable_by(scope.caller()) => {
-                draft.admitted_by(self.grant_id);
-                draft.key(key.id, None);
-                key.check(Self::NAME)?;
-                removal(scope, stored).await
-            }
-            // Of a key that does not exist for the caller it learns nothing.
-            _ if !own => Err(Error::KeyNotFound),
-            found => {
-                draft.key(key.id, None);
-                key.check(Self::NAME)?;
-                match found {
-                    Some(_) => Err(Error::denied(Action::GrantRetire)),
-                    None => Err(absence(scope, self.grant_id).await?),
-                }
-            }
+        key.check(Self::NAME)?;
+        match found {
+            Some(_) => Err(Error::denied(Action::GrantRetire)),
+            None => Err(absence(scope, self.grant_id).await?),
         }
     }
 }

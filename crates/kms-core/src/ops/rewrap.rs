@@ -73,6 +73,13 @@ impl Operation for Rewrap {
             Some(selector) => scope.key(selector, draft).await?,
             None => scope.key_of_material(self.header.material, draft).await?,
         };
+        let alias = self.key.as_ref().and_then(KeySelector::as_alias);
+        let [opening, sealing] = match self.header.purpose {
+            Purpose::SmallData => [OperationName::DecryptData, OperationName::EncryptData],
+            _ => [OperationName::DecryptDataKey, OperationName::EncryptDataKey],
+        };
+        scope.refuse_if_denied(opening, &key, alias, draft)?;
+        scope.refuse_if_denied(sealing, &key, alias, draft)?;
         key.check_cipher(Self::NAME)?;
         self.check_origin(&key)?;
         let old = self.header;

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
+    admission::Standing,
     directory::{Stored, alias_path, default_path, replica_path},
     draft::Draft,
     error::{Error, Field},
@@ -135,7 +136,7 @@ impl KeySelector {
     }
 
     /// The alias that it names a key by, if it does.
-    fn as_alias(&self) -> Option<&str> {
+    pub(crate) fn as_alias(&self) -> Option<&str> {
         match self {
             Self::Alias(alias) => Some(alias.as_str()),
             Self::Urn(urn) => Some(urn.alias.as_str()),
@@ -216,25 +217,42 @@ impl Scope<'_> {
         })
     }
 
-    /// The same, and a default key that does not exist yet is made.
+    /// The same, and a default key that does not exist yet is made. `part` is what the call does by the name of another
+    /// operation.
     pub(crate) async fn key_or_default(
         &self,
         selector: &KeySelector,
+        part: Option<OperationName>,
         draft: &mut Draft,
     ) -> Result<Arc<KeyRecord>, Error> {
-        match (self.key(selector, draft).await, selector) {
+        let key = match (self.key(selector, draft).await, selector) {
             (Err(Error::KeyNotFound), KeySelector::Service(service)) => {
-                // The contract: made on first use by a caller who may kms:cmk:create.
-                self.admit_without_key(OperationName::CreateDefaultKey, None, None, draft)?;
-                if self.call.dry_run {
-                    return Err(Error::DryRun);
-                }
+                self.admit_default_key(part, draft)?;
                 let make = CreateDefaultKey { service: service.clone() };
                 self.service.make_default_key(self.call, make).await?;
-                self.key(selector, draft).await
+                self.key(selector, draft).await?
             }
-            (found, _) => found,
+            (found, _) => found?,
+        };
+        if let Some(part) = part {
+            self.refuse_if_denied(part, &key, selector.as_alias(), draft)?;
         }
+        Ok(key)
+    }
+
+    /// Refuses to make a default key for a call that would be refused when it is there.
+    fn admit_default_key(&self, part: Option<OperationName>, draft: &mut Draft) -> Result<(), Error> {
+        let (facts, region) = (CreateDefaultKey::facts(), &self.caller().region);
+        if self.standing != Standing::ByPermission {
+            return Err(Error::denied(self.operation.info().action));
+        }
+        self.admit_without_key(self.operation, Some(facts), None, draft)?;
+        if let Some(part) = part {
+            self.refuse_if_making_is_denied(part, facts, region, None, draft)?;
+        }
+        // The contract: made on first use by a caller who may kms:cmk:create.
+        self.admit_without_key(OperationName::CreateDefaultKey, Some(facts), None, draft)?;
+        if self.call.dry_run { Err(Error::DryRun) } else { Ok(()) }
     }
 
     /// The key with this id, if it exists for the caller.
@@ -265,7 +283,8 @@ impl Scope<'_> {
         Ok(stored)
     }
 
-    async fn existing(&self, id: KeyId) -> Result<Stored<Arc<KeyRecord>>, Error> {
+    /// The key with this id, whoever may use it: of a call that was admitted, or that decides by itself.
+    pub(crate) async fn existing(&self, id: KeyId) -> Result<Stored<Arc<KeyRecord>>, Error> {
         let stored = self.directory().key(id).await?;
         stored.filter(|stored| stored.value.exists_at(self.now)).ok_or(Error::KeyNotFound)
     }

@@ -56,6 +56,9 @@ async fn switch(
         draft.existed();
         return Ok(Prepared::Answer(stored.value));
     }
+    if scope.call.dry_run {
+        return Err(Error::DryRun); // the token is not asked
+    }
     if state == KeystoreState::Enabled {
         let record = stored.value.clone();
         let check = move |session: &mut dyn crate::ports::HsmSession| record.check_token(session);

@@ -40,6 +40,7 @@ impl Operation for UpdatePrimaryRegion {
             Field::PrimaryRegion,
             "must be a region that the key has a replica in: DescribeKey names them",
         ))?;
+        scope.refuse_if_denied(Self::NAME, next, None, draft)?;
         // Who manages must be in use.
         next.check(Self::NAME)?;
         let (primary, rotation) = (next.id, record.rotation.take());

@@ -3,23 +3,27 @@
 use std::sync::Arc;
 
 use kms_core::{
-    Error, SecretBytes,
+    Error, SecretBytes, Settings,
     access::{Policies, Policy},
     error::Denial,
     grant::{GrantId, GrantName, GrantOperation, GrantOperations, Principal},
     identity::{Caller, UserId},
-    key::{KeyId, KeySpec},
+    key::{KeyId, KeySpec, Scheme},
     operation::{Action, Permissions},
     ops::{
-        BatchSize, CreateGrant, CreateKey, DecryptDataKey, DescribeKey, DisableKey, EncryptDataKey,
-        GenerateDataKeyWithoutPlaintext, GenerateDataKeys, KeySelector, ListKeys, PageSize, PendingDays,
-        ReEncrypt, RetireGrant, RevokeGrant, ScheduleKeyDeletion,
+        BatchCreateTags, BatchSize, CreateGrant, CreateKey, DecryptDataKey, DescribeKey, DisableKey,
+        EncryptDataKey, GenerateDataKeyWithoutPlaintext, GenerateDataKeys, KeySelector, ListKeys,
+        ListKeysByTags, ListProjectTags, PageSize, PendingDays, ReEncrypt, RetireGrant, RevokeGrant,
+        ScheduleKeyDeletion, TagFilter, TagKey, Tags, UpdatePrimaryRegion,
     },
 };
 
 use crate::{
     rotation::support::operator,
-    support::{World, caller, context, create, decrypt_data, encrypt_data, generate, obs, owner},
+    support::{
+        World, caller, context, create, decrypt_data, encrypt_data, generate, obs, owner, region_named,
+        replicate,
+    },
 };
 
 const REGION: &str = "cn-north-4";
@@ -318,7 +322,7 @@ fn a_policy_for_one_key_is_none_for_another_and_shows_no_other() {
     assert!(open(&world, &caller, &data_key).is_ok() && seal(&world, &caller, key).is_ok());
     assert_eq!(seal(&world, &caller, other), Err(denied(Action::DekCreate)));
     let unknown = KeyId::from_uuid(uuid::Uuid::from_u128(1));
-    assert_eq!(seal(&world, &caller, unknown), Err(Error::KeyNotFound));
+    assert_eq!(seal(&world, &caller, unknown), Err(denied(Action::DekCreate)));
     let list = ListKeys { size: PageSize::parse(0).expect("a size"), token: None, state: None, spec: None };
     let seen: Vec<_> = world.run(&caller, list).expect("it may list").keys.iter().map(|key| key.id).collect();
     assert_eq!(seen, [key]);
@@ -400,4 +404,133 @@ fn what_is_denied_by_one_name_is_not_to_be_had_by_another() {
     };
     let without = denied("kms:cmk:createDataKeyWithoutPlaintext");
     assert_eq!((batch(&without, false), batch(&without, true)), (refused(Action::DekCreate), None));
+}
+
+/// Everything but what this statement denies.
+fn all_but(actions: &str, more: &str) -> Caller {
+    let (everything, deny) = (allow("*", ""), statement("Deny", actions, more));
+    Caller { permissions: policies(&[&everything, &deny]), ..owner() }
+}
+
+fn policy_denies(missing: Action) -> Error {
+    Error::PermissionDenied { missing, denial: Denial::PolicyDenies }
+}
+
+#[test]
+fn a_default_key_is_not_made_for_a_call_that_is_denied() {
+    let (world, key, _) = world();
+    let holder = Caller { permissions: policies(&[&allow("kms:cmk:create", "")]), ..owner() };
+    give(&world, &owner(), key, to_user(&holder), &[GrantOperation::DescribeKey]).expect("its owner");
+    let aes = r#","Condition":{"StringEquals":{"kms:KeySpec":["AES_256"]}}"#;
+    let of_one = allow("kms:dek:create", &format!(r#","Resource":["KMS:*:*:KeyId:{key}"]"#));
+    let limited = Caller {
+        permissions: policies(&[&allow("kms:cmk:create", ""), &of_one]),
+        user: user("limited"),
+        ..owner()
+    };
+    let (before, calls) = (world.store.dump(), world.hsm.calls());
+    for caller in [holder, limited, all_but("kms:dek:create", aes), all_but("kms:cmk:create", aes)] {
+        let refused = world.run(&caller, generate(obs())).expect_err("not allowed");
+        assert_eq!(refused.code(), "PERMISSION_DENIED");
+        let batch = GenerateDataKeys {
+            each: generate(obs()),
+            count: BatchSize::parse(2).expect("a size"),
+            with_plaintext: false,
+        };
+        assert_eq!(world.run(&caller, batch).expect_err("not allowed").code(), "PERMISSION_DENIED");
+    }
+    let part = all_but("kms:cmk:createDataKeyWithoutPlaintext", "");
+    let batch = GenerateDataKeys {
+        each: generate(obs()),
+        count: BatchSize::parse(2).expect("a size"),
+        with_plaintext: false,
+    };
+    assert_eq!(world.run(&part, batch).err(), Some(policy_denies(Action::DekCreate)));
+    assert_eq!((world.store.dump(), world.hsm.calls()), (before, calls), "nothing was made");
+}
+
+#[test]
+fn a_grant_is_not_given_up_against_a_denial() {
+    let (world, key, _) = world();
+    let resource = format!(r#","Resource":["KMS:*:*:KeyId:{key}"]"#);
+    let denied = all_but("kms:grant:retire", &resource);
+    let id = give(&world, &denied, key, to_user(&stranger()), &[GrantOperation::DescribeKey]);
+    let retire = RetireGrant { key: key.into(), grant_id: id.expect("it may grant") };
+    assert_eq!(world.run(&denied, retire.clone()), Err(policy_denies(Action::GrantRetire)));
+    assert_eq!(world.run(&owner(), retire), Ok(()));
+}
+
+#[test]
+fn a_key_of_another_region_is_not_made_or_changed_against_a_denial() {
+    let (world, key, _) = world();
+    let there = r#","Condition":{"StringEquals":{"g:RequestedRegion":["cn-east-3"]}}"#;
+    for (actions, missing) in [("kms:cmk:create", Action::CmkCreate), ("*", Action::CmkReplicate)] {
+        let refused = world.run(&all_but(actions, there), replicate(key, "cn-east-3", "r"));
+        assert_eq!(refused.err(), Some(policy_denies(missing)), "{actions}");
+    }
+    world.run(&owner(), replicate(key, "cn-east-3", "r")).expect("its owner");
+    let promote = UpdatePrimaryRegion { key: key.into(), region: region_named("cn-east-3") };
+    let refused = world.run(&all_but("*", there), promote);
+    assert_eq!(refused.err(), Some(policy_denies(Action::CmkUpdatePrimaryRegion)));
+}
+
+#[test]
+fn a_permission_by_alias_holds_however_often_it_is_asked() {
+    let settings = Settings { aes_256: Scheme::InHsm, in_hsm_budget: 2, ..Settings::default() };
+    let world = World::with(settings);
+    world.key(&owner(), "app");
+    let by_alias = r#","Condition":{"StringEquals":{"kms:RequestAlias":["app"]}}"#;
+    let caller = Caller { permissions: policies(&[&allow("kms:dek:*", by_alias)]), ..owner() };
+    for _ in 0..5 {
+        world.run(&caller, generate(crate::support::alias("app"))).expect("named so");
+    }
+    let other = all_but("kms:dek:*", r#","Condition":{"StringNotEquals":{"kms:RequestAlias":["app"]}}"#);
+    let batch = |key: KeySelector| GenerateDataKeys {
+        each: generate(key),
+        count: BatchSize::parse(2).expect("a size"),
+        with_plaintext: true,
+    };
+    assert!(world.run(&other, batch(crate::support::alias("app"))).is_ok());
+}
+
+#[test]
+fn listings_tell_nothing_of_what_may_not_be_described() {
+    let (world, key, _) = world();
+    let hidden = world.key(&owner(), "hidden").id;
+    let tag = |key: KeyId, name: &str| {
+        let tags = Tags::parse([(name, "v")]).expect("tags");
+        world.run(&owner(), BatchCreateTags::new(key.into(), tags).expect("tags")).expect("its owner");
+    };
+    tag(key, "seen");
+    tag(hidden, "secret");
+    let only = format!(r#","Resource":["KMS:*:*:KeyId:{key}"]"#);
+    let lists = allow(r#"kms:cmkTag:listInstance","kms:cmkTag:list"#, "");
+    let caller = Caller { permissions: policies(&[&lists, &allow("kms:cmk:get", &only)]), ..owner() };
+    let size = PageSize::parse(0).expect("a size");
+    let tags = world.run(&caller, ListProjectTags { size, token: None }).expect("it may list").tags;
+    assert_eq!(tags.keys().collect::<Vec<_>>(), ["seen"]);
+    let count = |name: &str| {
+        let filter = TagFilter { key: TagKey::parse(name).expect("a key"), values: Vec::new() };
+        let search = ListKeysByTags::new(vec![filter], String::new(), None).expect("a search");
+        world.run(&caller, search).expect("it may list").total
+    };
+    assert_eq!((count("seen"), count("secret")), (1, 0));
+}
+
+#[test]
+fn a_dry_run_asks_nothing_of_the_hsm_and_spends_nothing() {
+    let settings = Settings { aes_256: Scheme::InHsm, in_hsm_budget: 100, ..Settings::default() };
+    let world = World::with(settings);
+    let key = world.key(&owner(), "key").id;
+    seal(&world, &owner(), key).expect("its owner");
+    let calls = world.hsm.calls();
+    assert_eq!(world.try_out(&owner(), create("new")), Error::DryRun);
+    assert_eq!(world.try_out(&owner(), replicate(key, "cn-east-3", "r")), Error::DryRun);
+    for _ in 0..200 {
+        assert_eq!(world.try_out(&owner(), generate(key.into())), Error::DryRun);
+    }
+    assert_eq!(world.hsm.calls(), calls);
+    seal(&world, &owner(), key).expect("its budget is not spent");
+    let version = world.run(&owner(), DescribeKey { key: key.into() }).expect("its own").versions.len();
+    assert_eq!(version, 1);
 }

@@ -122,6 +122,25 @@ impl OperatorService for Grpc {
         &self,
         request: Request<v1::ReloadIdentitiesRequest>,
     ) -> Result<Response<v1::ReloadIdentitiesResponse>, Status> {
+        // What was recorded takes effect whether or not the client still waits.
+        let grpc = self.clone();
+        let task = self.gate.changes.spawn(async move { grpc.take_new_identities(request).await });
+        task.await.unwrap_or_else(|_| Err(Status::internal("the task died")))
+    }
+
+    async fn list_key_usage(
+        &self,
+        request: Request<v1::ListKeyUsageRequest>,
+    ) -> Result<Response<v1::ListKeyUsageResponse>, Status> {
+        self.answer(request, campaign::list_key_usage, campaign::key_usage_page).await
+    }
+}
+
+impl Grpc {
+    async fn take_new_identities(
+        &self,
+        request: Request<v1::ReloadIdentitiesRequest>,
+    ) -> Result<Response<v1::ReloadIdentitiesResponse>, Status> {
         // One at a time: what was read last holds.
         let _reloading = self.gate.identities.reloading().await;
         let gate = self.gate.clone();
@@ -141,12 +160,5 @@ impl OperatorService for Grpc {
         self.gate.identities.replace(identities);
         let answer = v1::ReloadIdentitiesResponse { digest: digest.to_vec().into(), users };
         Ok(Response::from_parts(metadata, answer, extensions))
-    }
-
-    async fn list_key_usage(
-        &self,
-        request: Request<v1::ListKeyUsageRequest>,
-    ) -> Result<Response<v1::ListKeyUsageResponse>, Status> {
-        self.answer(request, campaign::list_key_usage, campaign::key_usage_page).await
     }
 }
