@@ -1,9 +1,7 @@
 //! CreateGrant: lets a user or an account use a key.
 
-use sha2::{Digest as _, Sha256};
-
 use crate::{
-    directory::{TokenUse, absent, digest, token_path},
+    directory::{TokenUse, digest, token_path},
     draft::Draft,
     error::{Denial, Error, Quota},
     grant::{
@@ -15,6 +13,7 @@ use crate::{
     operation::{Action, OperationName},
     ops::{
         IdempotencyToken, KeySelector, Operation, Plan, Planned, Prepared,
+        create_key::{digest_of, remember},
         granting::{Count, GrantChange, grant, grant_path, put_grant},
     },
     ports::{Condition, Transaction},
@@ -63,17 +62,14 @@ impl Operation for CreateGrant {
         check_quota("grants of the key", &of_key, MAX_GRANTS_OF_KEY)?;
         check_quota("grants to this grantee", &held, MAX_GRANTS_HELD)?;
         let new = self.grant(scope, key)?;
-        let GrantChange { mut conditions, mut mutations } = put_grant(directory, &new, (of_key, held))?;
+        let GrantChange { mut conditions, mutations } = put_grant(directory, &new, (of_key, held))?;
         // The key is still enabled, and nobody destroys it.
         conditions.push(Condition::Revision(crate::directory::key_path(key.id), stored.revision));
         let put = directory.put(grant_path(new.key_id, new.id), &new)?;
+        let mut transaction = Transaction { conditions, mutations };
         if let Some(token) = &self.idempotency_token {
-            let path = token_path(scope.caller(), token.as_str());
-            conditions.push(absent(path.clone()));
-            let used = TokenUse { request_digest: self.digest(), key_id: key.id };
-            mutations.push(directory.put(path, &used)?);
+            remember(directory, token.used_for(scope.caller(), self.digest(), key.id), &mut transaction)?;
         }
-        let transaction = Transaction { conditions, mutations };
         let state_digest = digest(&put);
         Ok(Prepared::Change(Planned::Ready(Plan { transaction, output: new, state_digest, evict: None })))
     }
@@ -140,12 +136,7 @@ impl CreateGrant {
         for operation in self.operations.iter() {
             parts.push(operation.name());
         }
-        let mut hash = Sha256::new();
-        for part in parts {
-            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            hash.update(part);
-        }
-        hash.finalize().into()
+        digest_of(parts)
     }
 }
 
