@@ -228,6 +228,17 @@ impl Drop for Dev {
         if let Some(child) = self.child.take() {
             kill(child);
         }
+        show_log_of_failure(&self.directory);
+    }
+}
+
+/// Shows the end of what the service logged, if the test that ran it fails: its directory goes away with it.
+pub(crate) fn show_log_of_failure(directory: &Path) {
+    const LINES: usize = 40;
+    if std::thread::panicking() {
+        let log = fs::read_to_string(directory.join("stderr.log")).unwrap_or_default();
+        let lines = log.lines().collect::<Vec<_>>();
+        eprintln!("the service's log ends with:\n{}", lines[lines.len().saturating_sub(LINES)..].join("\n"));
     }
 }
 

@@ -32,6 +32,7 @@ on_each_module!(
     a_device_that_does_not_decrypt_blames_no_ciphertext,
     a_caller_with_bad_ciphertexts_harms_nobody,
     a_call_that_hangs_delays_nobody_for_ever,
+    calls_that_wait_for_a_key_pair_do_not_hang,
     a_call_that_hangs_while_the_token_is_lost_is_noticed,
     an_opening_of_a_session_that_hangs_holds_nobody_else_up,
     a_medic_that_hangs_is_noticed,
@@ -208,6 +209,30 @@ fn a_call_that_hangs_delays_nobody_for_ever(token: &Token) {
     assert!(refused.to_string().contains("do not return"), "{refused}");
     assert_eq!(hanging.recv(), Ok(Ok(expected.clone())), "the call itself was sound");
     assert_eq!(healed(|| try_mac(&hsm, &key)), expected);
+}
+
+/// The stand-in holds both calls up, as a module does that lets nobody else in while it makes a key pair.
+fn calls_that_wait_for_a_key_pair_do_not_hang(token: &Token) {
+    let hsm = token.open_new(); // two workers
+    let key = new_key(&hsm);
+    let expected = mac(&hsm, &key).expect("a mac");
+    token.inject("C_GenerateKeyPair hang 4500 1\nC_Sign hang 3500 1");
+    let (done, made) = mpsc::channel();
+    hsm.submit(Box::new(move |session| {
+        let made = session.and_then(|session| session.generate_key_pair(BackingKind::EcP256));
+        done.send(made.map(drop)).expect("the test waits");
+    }));
+    let (done, signed) = mpsc::channel();
+    hsm.submit(Box::new(move |session| {
+        done.send(session.and_then(|session| session.mac(&key, b"input"))).expect("the test waits");
+    }));
+    let made = loop {
+        assert!(!hsm.is_stuck(), "work is refused because a key pair takes its time");
+        if let Ok(made) = made.recv_timeout(Duration::from_millis(10)) {
+            break made;
+        }
+    };
+    assert_eq!((made, signed.recv()), (Ok(()), Ok(Ok(expected))));
 }
 
 /// Waits until the pool says that calls do not return.
