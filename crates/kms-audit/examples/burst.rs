@@ -6,7 +6,7 @@
 
 use std::{path::Path, sync::mpsc::channel};
 
-use kms_audit::{FileLog, LogConfig};
+use kms_audit::{FileLog, LogConfig, testing::SoftwareSigner};
 use kms_core::{Phase, ports::AuditLog, testing::audit::sample_record};
 
 fn main() {
@@ -14,7 +14,8 @@ fn main() {
     let directory = arguments.next().expect("a directory");
     let count: u128 = arguments.next().expect("a count").parse().expect("a number");
     let config = LogConfig { segment_bytes: 100_000 };
-    let (log, _) = FileLog::open(Path::new(&directory), config).expect("the log opens");
+    let notarization = SoftwareSigner::new([7; 32]).notarization();
+    let (log, _) = FileLog::open(Path::new(&directory), config, Some(notarization)).expect("the log opens");
     let start = u128::from(std::process::id()) << 64;
     let (sender, answers) = channel();
     let append = |request: u128| {

@@ -1,7 +1,8 @@
 //! Measures the log under closed-loop callers: records a second, records a commit, latency, CPU.
 //!
 //! `group_commit DIRECTORY [MICROSECONDS-OF-WORK]`: two threads stand for the RPC runtime; each call
-//! costs one of them that much CPU, and then waits for its record.
+//! costs one of them that much CPU, and then waits for its record. With `WITHOUT_TREE` in the environment, neither
+//! tree nor checkpoints are kept.
 #![allow(clippy::print_stdout, reason = "a measuring program prints its results")]
 #![allow(clippy::disallowed_methods, reason = "a measuring program asks the machine's clock")]
 #![allow(clippy::cast_precision_loss, reason = "the counts are far below 2^52")]
@@ -16,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kms_audit::{FileLog, LogConfig, RecordLine};
+use kms_audit::{FileLog, LogConfig, RecordLine, testing::SoftwareSigner};
 use kms_core::{
     Phase, Record,
     identity::{AccountId, Caller, ProjectId, Region, UserId},
@@ -88,7 +89,9 @@ fn measure_encoding() {
 }
 
 fn measure(path: &Path, callers: usize, work: Duration) {
-    let (log, _) = FileLog::open(path, LogConfig::default()).expect("the log opens");
+    let tree = std::env::var_os("WITHOUT_TREE").is_none();
+    let notarization = tree.then(|| SoftwareSigner::new([7; 32]).notarization());
+    let (log, _) = FileLog::open(path, LogConfig::default(), notarization).expect("the log opens");
     let log = Arc::new(log);
     let inboxes: Vec<_> = (0..THREADS.min(callers)).map(|_| Arc::new(Inbox::default())).collect();
     for caller in 0..callers {

@@ -25,10 +25,21 @@ pub struct Statistics {
     pub commits: u64,
     /// Records in them.
     pub records: u64,
-    /// Commits and reopenings that failed.
+    /// Commits and reopenings that failed, and failures to keep the tree or to make a checkpoint.
     pub failures: u64,
     /// How long the last successful commit took, from write to the end of the fdatasync.
     pub last_commit: Duration,
+}
+
+/// How far the tree and its checkpoints have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coverage {
+    /// Lines whose hashes are in the tree.
+    pub followed: u64,
+    /// Lines that the newest checkpoint covers.
+    pub signed: u64,
+    /// Failures to write the tree, to sign a checkpoint or to write one.
+    pub failures: u64,
 }
 
 /// The counters behind [`Statistics`] and [`Health`].

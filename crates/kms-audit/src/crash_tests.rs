@@ -8,7 +8,7 @@ use crate::{
     journal::{Journal, Pending},
     line::Line,
     memory_storage::MemoryStorage,
-    recovery::open,
+    recovery::{Kept, open},
 };
 
 /// Small enough for a new segment after a few records.
@@ -45,7 +45,7 @@ fn batches() -> Vec<Vec<(u128, Phase)>> {
 /// Lives the small log's life on `disk`, as far as the disk allows.
 fn live(disk: &MemoryStorage) -> Vec<(u64, u128)> {
     let acknowledged = Acknowledged::default();
-    if let Ok((mut journal, _)) = open(disk.clone(), SEGMENT_BYTES) {
+    if let Ok((mut journal, _)) = open(disk.clone(), SEGMENT_BYTES, Kept::default()) {
         for batch in batches() {
             commit(&mut journal, &batch, &acknowledged);
         }
@@ -63,7 +63,7 @@ fn commit(journal: &mut Journal<MemoryStorage>, batch: &[(u128, Phase)], acknowl
 /// The log opens, takes a record, and has all that was acknowledged where it was acknowledged.
 fn check(disk: &MemoryStorage, acknowledged: &[(u64, u128)], story: &str) {
     let (mut journal, _) =
-        open(disk.clone(), SEGMENT_BYTES).unwrap_or_else(|error| panic!("{story}: {error}"));
+        open(disk.clone(), SEGMENT_BYTES, Kept::default()).unwrap_or_else(|error| panic!("{story}: {error}"));
     let later = Acknowledged::default();
     commit(&mut journal, &[(99, Phase::Complete)], &later);
     journal.close();
@@ -128,7 +128,7 @@ fn acknowledged_records_survive_a_second_power_cut_during_the_repair() {
                 let disk = state.after_kill();
                 disk.cut_power_at(second_cut);
                 let later = Acknowledged::default();
-                if let Ok((mut journal, _)) = open(disk.clone(), SEGMENT_BYTES) {
+                if let Ok((mut journal, _)) = open(disk.clone(), SEGMENT_BYTES, Kept::default()) {
                     commit(&mut journal, &[(77, Phase::Complete)], &later);
                 }
                 let mut expected = acknowledged.clone();
@@ -146,7 +146,7 @@ fn outcomes_that_failed_are_in_the_log_after_the_repair() {
     for fault in 0..operations_of_a_life() {
         let disk = MemoryStorage::default();
         let acknowledged = Acknowledged::default();
-        let Ok((mut journal, _)) = open(disk.clone(), SEGMENT_BYTES) else { continue };
+        let Ok((mut journal, _)) = open(disk.clone(), SEGMENT_BYTES, Kept::default()) else { continue };
         disk.fail_at(fault + disk.operations());
         for batch in batches() {
             commit(&mut journal, &batch, &acknowledged);

@@ -15,10 +15,12 @@ use kms_core::{
 use parking_lot::Mutex;
 
 use crate::{
-    counters::{Counters, Health, Statistics},
+    counters::{Counters, Coverage, Health, Statistics},
     journal::{Journal, Pending, RETRY_PAUSE},
+    memory::Memory,
+    notary::{Notarization, Notary, Progress},
     queue::{Patience, Queue},
-    recovery::{OpenError, Opened, open},
+    recovery::{Kept, OpenError, Opened, open},
     storage::{Directory, Storage},
 };
 
@@ -39,27 +41,61 @@ impl Default for LogConfig {
 pub struct FileLog {
     queue: Arc<Queue>,
     counters: Arc<Counters>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    /// Absent without notarization.
+    progress: Option<Arc<Progress>>,
+    /// The writer, then the notary, which ends after it.
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl FileLog {
     /// Opens the log in `directory`, or begins one (directory 0700, files 0600).
     ///
-    /// Reads the last segment and the last line of the one before; cuts off what a crash has left.
-    /// One log at a time may be open in a directory.
-    pub fn open(directory: &Path, config: LogConfig) -> Result<(Self, Opened), OpenError> {
+    /// Reads the last segment and the last line of the one before; cuts off what a crash has left, but nothing that
+    /// a checkpoint covers. One log at a time may be open in a directory.
+    ///
+    /// With `notarization`, the tree is kept and checkpoints are signed; then the lines since the tiles were last
+    /// made durable, as a rule those of the last segment, are hashed and held against the newest checkpoint.
+    /// Without, the tree waits for the next time.
+    pub fn open(
+        directory: &Path,
+        config: LogConfig,
+        notarization: Option<Notarization>,
+    ) -> Result<(Self, Opened), OpenError> {
         let storage = Directory::lock(directory).map_err(|source| match source.kind() {
             io::ErrorKind::WouldBlock => OpenError::InUse,
             _ => OpenError::Io { what: "lock the log's directory", source },
         })?;
-        Self::start(storage, config)
+        let memory = Memory::read(directory)?;
+        let Some(notarization) = notarization else {
+            return Self::start(storage, config, memory.kept());
+        };
+        let (memory, key) = memory.with_key(&notarization)?;
+        let (mut journal, opened) = open(storage, config.segment_bytes, memory.kept())?;
+        let (tree, renewed) = memory.retrace(journal.next_sequence())?;
+        let signed = memory.signed_by(&key);
+        let notary = Notary::new(directory, tree, renewed, signed, key, notarization);
+        let progress = notary.progress();
+        let (follower, notary) =
+            notary.start().map_err(|source| OpenError::Io { what: "start the notary", source })?;
+        journal.followed_by(follower);
+        let log = Self::run(journal, Some(progress))?;
+        log.threads.lock().push(notary);
+        Ok((log, opened))
     }
 
     pub(crate) fn start<S: Storage + 'static>(
         storage: S,
         config: LogConfig,
+        kept: Kept,
     ) -> Result<(Self, Opened), OpenError> {
-        let (journal, opened) = open(storage, config.segment_bytes)?;
+        let (journal, opened) = open(storage, config.segment_bytes, kept)?;
+        Ok((Self::run(journal, None)?, opened))
+    }
+
+    fn run<S: Storage + 'static>(
+        journal: Journal<S>,
+        progress: Option<Arc<Progress>>,
+    ) -> Result<Self, OpenError> {
         let queue = Arc::new(Queue::default());
         let counters = journal.counters();
         let guard = Closing { queue: Arc::clone(&queue), counters: Arc::clone(&counters) };
@@ -67,7 +103,7 @@ impl FileLog {
             .name("audit-writer".to_owned())
             .spawn(move || write(journal, &guard))
             .map_err(|source| OpenError::Io { what: "start the writer", source })?;
-        Ok((Self { queue, counters, writer: Mutex::new(Some(writer)) }, opened))
+        Ok(Self { queue, counters, progress, threads: Mutex::new(vec![writer]) })
     }
 
     /// Whether records are taken.
@@ -77,23 +113,43 @@ impl FileLog {
 
     /// Whether records are taken, and if not, why.
     pub fn health(&self) -> Health {
-        self.counters.health()
+        match self.counters.health() {
+            Health::Working if self.progress.as_ref().is_some_and(|one| one.trouble().is_some()) => {
+                Health::Failed
+            }
+            health => health,
+        }
+    }
+
+    /// How far the tree and its checkpoints have come; nothing without notarization.
+    pub fn coverage(&self) -> Option<Coverage> {
+        self.progress.as_ref().map(|progress| progress.coverage())
     }
 
     /// Counts since the log was opened, for metrics; takes no lock.
     pub fn statistics(&self) -> Statistics {
-        self.counters.statistics()
+        let mut statistics = self.counters.statistics();
+        statistics.failures += self.coverage().map_or(0, |coverage| coverage.failures);
+        statistics
     }
 
-    /// Writes what is queued, cuts the zeros off the last segment and unlocks the directory.
+    /// Writes what is queued, cuts the zeros off the last segment, has a last checkpoint signed and unlocks the
+    /// directory.
     ///
     /// Later records are refused. Dropping the log does the same.
     pub fn shutdown(&self) {
         self.queue.close();
-        let Some(writer) = self.writer.lock().take() else { return };
-        // An acknowledgement may drop the log: the writer cannot wait for itself.
-        if writer.thread().id() != thread::current().id() && writer.join().is_err() {
-            tracing::error!("the audit writer panicked");
+        // An acknowledgement may drop the log: the writer cannot wait for itself, nor for the notary, which ends
+        // after it.
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let this = thread::current().id();
+        if threads.iter().any(|thread| thread.thread().id() == this) {
+            return;
+        }
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("the audit writer or its notary panicked");
+            }
         }
     }
 }

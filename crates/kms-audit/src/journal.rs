@@ -15,6 +15,7 @@ use crate::{
     counters::{Counters, Health},
     intents::OpenIntents,
     line::{FORMAT_VERSION, HeaderType, RecordLine, SegmentHeader, hash, push_line},
+    notary::Follower,
     segment::{CHUNK, LARGEST_COMMIT, LONGEST_LINE, file_name},
     storage::{LogFile, Storage},
 };
@@ -81,9 +82,11 @@ pub(crate) struct Journal<S: Storage> {
     state: State,
     /// Outcomes that could not be written: the changes that they tell of have happened.
     owed: Vec<Pending>,
-    /// The lines of the commit in hand; kept for its memory.
+    /// The lines of the commit in hand.
     buffer: Vec<u8>,
     counters: Arc<Counters>,
+    /// Who is shown what became durable.
+    follower: Option<Follower>,
 }
 
 impl<S: Storage> Journal<S> {
@@ -104,7 +107,18 @@ impl<S: Storage> Journal<S> {
             owed: Vec::new(),
             buffer: Vec::new(),
             counters: Arc::default(),
+            follower: None,
         }
+    }
+
+    /// From now on, `follower` is shown what becomes durable.
+    pub(crate) fn followed_by(&mut self, follower: Follower) {
+        self.follower = Some(follower);
+    }
+
+    /// The place of the next line.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.next_sequence
     }
 
     pub(crate) fn counters(&self) -> Arc<Counters> {
@@ -159,6 +173,10 @@ impl<S: Storage> Journal<S> {
                 acknowledge(Ok(receipt));
             }
         }
+        if let Some(follower) = &self.follower {
+            let room = Vec::with_capacity(self.buffer.len());
+            follower.lines(std::mem::replace(&mut self.buffer, room));
+        }
         Ok(())
     }
 
@@ -194,11 +212,18 @@ impl<S: Storage> Journal<S> {
         self.storage.publish(first).map_err(|error| Failure::Io("publish a segment", error))?;
         std::mem::swap(&mut self.active, &mut fresh);
         self.next_sequence += 1;
+        if let Some(follower) = &self.follower {
+            follower.segment_ended();
+            follower.lines([&self.active.last_line[..], b"\n"].concat());
+        }
         Ok(())
     }
 
     /// Says whether records can be taken; a failed log is reopened first, if it is time.
     fn ready(&mut self) -> Result<(), String> {
+        if let Some(trouble) = self.follower.as_ref().and_then(Follower::trouble) {
+            return Err(trouble);
+        }
         match &self.state {
             State::Working => return Ok(()),
             State::Lost { detail } => return Err(detail.clone()),

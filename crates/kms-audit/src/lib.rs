@@ -9,12 +9,21 @@ mod file_log;
 mod intents;
 mod journal;
 mod line;
+mod memory;
+pub mod merkle;
+mod notary;
+mod note;
 mod queue;
 mod reader;
 mod recovery;
+mod retrace;
 mod scan;
 mod segment;
 mod storage;
+#[cfg(feature = "testing")]
+#[allow(clippy::expect_used, clippy::missing_panics_doc, reason = "for tests only")]
+pub mod testing;
+mod tiles;
 mod verify;
 
 #[cfg(test)]
@@ -25,11 +34,15 @@ mod line_tests;
 mod log_tests;
 #[cfg(test)]
 mod memory_storage;
+#[cfg(test)]
+mod tree_tests;
 
-pub use counters::{Health, Statistics};
+pub use counters::{Coverage, Health, Statistics};
 pub use file_log::{FileLog, LogConfig};
 pub use line::{FORMAT_VERSION, IntentEntry, Line, ParseError, RecordLine, SegmentHeader};
+pub use notary::{CheckpointSigner, Notarization, SignatureDone};
+pub use note::{Checkpoint, NoteError, SignedCheckpoint, VerifierKey};
 pub use reader::{Entry, ReadError, Reader, first_sequence, read, read_from};
 pub use recovery::{OpenError, Opened, Repaired};
 pub use scan::{Fault, Problem};
-pub use verify::{Summary, VerifyError, verify};
+pub use verify::{Expected, Summary, VerifyError, bytes_to_read, verify, verify_against};

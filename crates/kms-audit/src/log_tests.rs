@@ -9,7 +9,8 @@ use kms_core::{
 };
 
 use crate::{
-    FileLog, Health, LogConfig, OpenError, Problem, line::Line, memory_storage::MemoryStorage, segment,
+    FileLog, Health, LogConfig, OpenError, Problem, line::Line, memory_storage::MemoryStorage,
+    recovery::Kept, segment,
 };
 
 const CONFIG: LogConfig = LogConfig { segment_bytes: 4000 };
@@ -21,7 +22,7 @@ struct Subject {
 
 fn begin() -> Subject {
     let disk = MemoryStorage::default();
-    let (log, opened) = FileLog::start(disk.clone(), CONFIG).expect("an empty log opens");
+    let (log, opened) = FileLog::start(disk.clone(), CONFIG, Kept::default()).expect("an empty log opens");
     assert!(opened.open_intents.is_empty() && opened.repaired.is_none());
     Subject { log, disk }
 }
@@ -105,7 +106,7 @@ fn open_intents_pass_from_segment_to_segment() {
     append(&log, 2, Phase::Outcome).expect("works");
     drop(log);
     assert!(disk.segment_list().len() > 2);
-    let (_log, opened) = FileLog::start(disk, CONFIG).expect("opens again");
+    let (_log, opened) = FileLog::start(disk, CONFIG, Kept::default()).expect("opens again");
     let open: Vec<u128> = opened.open_intents.iter().map(|intent| intent.request_id.as_u128()).collect();
     assert_eq!(open, [1]);
 }
@@ -123,7 +124,7 @@ fn three_segments() -> MemoryStorage {
 }
 
 fn problem(disk: MemoryStorage) -> Problem {
-    match FileLog::start(disk, CONFIG) {
+    match FileLog::start(disk, CONFIG, Kept::default()) {
         Err(OpenError::Damaged(fault)) => fault.problem,
         other => panic!("opened in spite of the damage, or failed otherwise: {other:?}"),
     }

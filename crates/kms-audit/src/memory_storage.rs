@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    scan::{End, WholeLines, scan},
+    scan::{Before, WholeLines, scan},
     segment::{UNFINISHED, file_name, parse_name},
     storage::{FileStatus, LogFile, Storage},
 };
@@ -211,12 +211,12 @@ impl MemoryStorage {
 
     /// All lines, after a check that the segments fit together.
     pub(crate) fn verified_lines(&self) -> Vec<Vec<u8>> {
-        let mut previous: Option<End> = None;
+        let mut before = Before::Nothing;
         let mut lines = Vec::new();
         for first in self.segment_list() {
             let content = self.content(first);
-            let scanned = scan(&content, first, previous).expect("a sound segment");
-            previous = Some(scanned.end);
+            let scanned = scan(&content, first, before, |_, _| Ok(())).expect("a sound segment");
+            before = Before::Segment(scanned.end);
             lines.extend(WholeLines::new(&content).map(|(_, line)| line.to_vec()));
         }
         lines

@@ -8,7 +8,8 @@ use crate::{
     intents::OpenIntents,
     journal::{Active, Failure, Journal},
     line::{Line, hash},
-    scan::{End, Fault, Problem, Scanned, scan},
+    note::NoteError,
+    scan::{Before, End, Fault, Problem, Scanned, scan},
     segment::file_name,
     storage::{LogFile, Storage},
 };
@@ -50,6 +51,23 @@ pub enum OpenError {
     /// The log is not what a crash can leave: it was tampered with or damaged.
     #[error("the audit log is damaged: {0}")]
     Damaged(#[from] Fault),
+    /// The log's checkpoint or the list of its keys was altered.
+    #[error("the audit log's {file} cannot be trusted: {source}")]
+    Note {
+        /// The file's name.
+        file: &'static str,
+        /// What is wrong with it.
+        source: NoteError,
+    },
+    /// The token has another key than the one that signed before.
+    #[error(
+        "the audit log's checkpoints were signed by {signed}, which is not the key of this token: give the service \
+         its token back; after a move to another token, `dewpoint restore` goes on with the new key"
+    )]
+    OtherKey {
+        /// The key that signed.
+        signed: String,
+    },
 }
 
 impl From<Failure> for OpenError {
@@ -65,17 +83,36 @@ fn failed(what: &'static str) -> impl FnOnce(io::Error) -> OpenError {
     move |source| OpenError::Io { what, source }
 }
 
+/// What was kept of a log beside its segments, when it is opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Kept {
+    /// How many lines the newest checkpoint covers: they must all be there.
+    pub(crate) covered: u64,
+    /// How many lines have their hashes in tiles on stable storage: of those, segments may be gone.
+    pub(crate) hashed: u64,
+}
+
 /// Opens the log in `storage`, or begins one where no segment is.
-pub(crate) fn open<S: Storage>(storage: S, segment_bytes: u64) -> Result<(Journal<S>, Opened), OpenError> {
+pub(crate) fn open<S: Storage>(
+    storage: S,
+    segment_bytes: u64,
+    kept: Kept,
+) -> Result<(Journal<S>, Opened), OpenError> {
     let segments = storage.segments().map_err(failed("list the segments"))?;
     match *segments.as_slice() {
+        [] if kept.covered > 0 => Err(cut_off(0, 0, 0, kept.covered)),
         [] => begin(storage, segment_bytes),
-        [only] => resume(storage, segment_bytes, only, None),
+        [only] => resume(storage, segment_bytes, only, Before::first(only, kept.hashed), kept.covered),
         [.., before, last] => {
-            let previous = end_of(&storage, before)?;
-            resume(storage, segment_bytes, last, Some(previous))
+            let before = Before::Segment(end_of(&storage, before)?);
+            resume(storage, segment_bytes, last, before, kept.covered)
         }
     }
+}
+
+/// Lines that a checkpoint covers are not there.
+fn cut_off(segment: u64, offset: u64, sequence: u64, size: u64) -> OpenError {
+    Fault { segment, offset, sequence, problem: Problem::CutOff { size } }.into()
 }
 
 fn begin<S: Storage>(storage: S, segment_bytes: u64) -> Result<(Journal<S>, Opened), OpenError> {
@@ -90,14 +127,19 @@ fn resume<S: Storage>(
     storage: S,
     segment_bytes: u64,
     first: u64,
-    previous: Option<End>,
+    before: Before,
+    covered: u64,
 ) -> Result<(Journal<S>, Opened), OpenError> {
     let file = storage.open(first).map_err(failed("open the last segment"))?;
     let status = file.status().map_err(failed("look at the last segment"))?;
     let length = usize::try_from(status.length).unwrap_or(usize::MAX);
     let bytes = file.read_at(0, length).map_err(failed("read the last segment"))?;
-    let Scanned { end, last_line, length, torn, open_intents } = scan(&bytes, first, previous)?;
+    let Scanned { end, last_line, length, torn, open_intents } = scan(&bytes, first, before, |_, _| Ok(()))?;
     let durable = length as u64;
+    // Before anything is cut: what lies below a checkpoint was acknowledged.
+    if end.next < covered {
+        return Err(cut_off(first, durable, end.next, covered));
+    }
     let mut allocated = status.length;
     if torn > 0 {
         file.cut(durable).map_err(failed("cut the last segment"))?;

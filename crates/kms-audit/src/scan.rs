@@ -3,6 +3,7 @@
 use crate::{
     intents::OpenIntents,
     line::{self, Line, ParseError},
+    retrace::Position,
     segment::{self, LARGEST_COMMIT},
 };
 
@@ -35,6 +36,12 @@ pub enum Problem {
     /// A header amid a segment.
     #[error("a header that does not begin a segment")]
     HeaderMisplaced,
+    /// Lines are missing at the end of a segment, or whole segments after it.
+    #[error("the lines from this one to before {next} are missing")]
+    Missing {
+        /// The next line that is there.
+        next: u64,
+    },
     /// The segments before this one are missing.
     #[error("the segment before is missing")]
     PreviousMissing,
@@ -50,6 +57,34 @@ pub enum Problem {
     /// Zeros lie before data that no crash can have left there.
     #[error("data lies behind a hole of zeros")]
     Hole,
+    /// The line is not the one that was there when the checkpoint was signed.
+    #[error(
+        "this line was altered, or is not the one that stood here: the checkpoint of {size} lines does not cover it"
+    )]
+    Altered {
+        /// The size of the checkpoint.
+        size: u64,
+    },
+    /// A line up to here is not the one that was there, and the tiles do not tell which: they were altered, too.
+    #[error(
+        "a line at or before this one was altered, and the tiles with it: the checkpoint of {size} lines has another root"
+    )]
+    RootDiffers {
+        /// The size of the checkpoint.
+        size: u64,
+    },
+    /// Lines are missing at the end of the log.
+    #[error("the log ends here, but a checkpoint covers {size} lines: what followed was cut off")]
+    CutOff {
+        /// The size of the checkpoint.
+        size: u64,
+    },
+    /// A tile is not that of the lines, which are those of the checkpoint.
+    #[error("the tile with the hash of this line was altered; the line was not")]
+    TileDiffers,
+    /// Lines at the beginning are gone, and so are the tiles that stand for them.
+    #[error("the lines before this one are not there, nor are the tiles with their hashes: {0}")]
+    BeginningMissing(String),
 }
 
 /// The end of a segment, as the next one must continue it.
@@ -59,6 +94,24 @@ pub(crate) struct End {
     pub(crate) next: u64,
     /// SHA-256 of the last line.
     pub(crate) hash: [u8; 32],
+}
+
+/// What lies before a segment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Before {
+    /// Nothing: it is the first.
+    Nothing,
+    /// Segments that were archived: only their hashes are there.
+    Archived,
+    /// A segment that ends so.
+    Segment(End),
+}
+
+impl Before {
+    /// What lies before `first`, the first segment that is there, if the hashes of `archived` lines are.
+    pub(crate) fn first(first: u64, archived: u64) -> Self {
+        if first > 0 && first <= archived { Self::Archived } else { Self::Nothing }
+    }
 }
 
 /// What a segment holds.
@@ -76,10 +129,16 @@ pub(crate) struct Scanned {
     pub(crate) open_intents: OpenIntents,
 }
 
-/// Walks the segment `first`, which continues `previous`.
+/// Walks the segment `first`.
 ///
-/// Accepts what a crash can leave at its end. `previous` is absent only for the first segment.
-pub(crate) fn scan(bytes: &[u8], first: u64, previous: Option<End>) -> Result<Scanned, Fault> {
+/// Accepts what a crash can leave at its end. `visit` is shown every line that fits, the header too, and where it
+/// lies.
+pub(crate) fn scan(
+    bytes: &[u8],
+    first: u64,
+    before: Before,
+    mut visit: impl FnMut(Position, &[u8]) -> Result<(), Fault>,
+) -> Result<Scanned, Fault> {
     let fault = |offset: usize, sequence: u64, problem: Problem| Fault {
         segment: first,
         offset: offset as u64,
@@ -89,10 +148,12 @@ pub(crate) fn scan(bytes: &[u8], first: u64, previous: Option<End>) -> Result<Sc
     let mut lines = WholeLines::new(bytes);
     let header = lines.next().ok_or_else(|| fault(0, first, Problem::HeaderMissing))?;
     let mut open_intents =
-        check_header(header.1, first, previous).map_err(|problem| fault(0, first, problem))?;
+        check_header(header.1, first, before).map_err(|problem| fault(0, first, problem))?;
+    visit(Position { segment: first, offset: 0, sequence: first }, header.1)?;
     let (mut next, mut last_line) = (first + 1, header.1);
     for (offset, line) in &mut lines {
         follow(line, next, &mut open_intents).map_err(|problem| fault(offset, next, problem))?;
+        visit(Position { segment: first, offset: offset as u64, sequence: next }, line)?;
         (next, last_line) = (next + 1, line);
     }
     let length = lines.offset;
@@ -101,15 +162,17 @@ pub(crate) fn scan(bytes: &[u8], first: u64, previous: Option<End>) -> Result<Sc
     Ok(Scanned { end, last_line: last_line.to_vec(), length, torn, open_intents })
 }
 
-fn check_header(bytes: &[u8], first: u64, previous: Option<End>) -> Result<OpenIntents, Problem> {
+fn check_header(bytes: &[u8], first: u64, before: Before) -> Result<OpenIntents, Problem> {
     let Line::Header(header) = Line::parse(bytes)? else { return Err(Problem::HeaderMissing) };
     if header.seq != first {
         return Err(Problem::Sequence(header.seq));
     }
-    match previous {
-        None if first > 0 => return Err(Problem::PreviousMissing),
-        Some(end) if end.next != first => return Err(Problem::PreviousMissing),
-        previous if header.previous != previous.map(|end| end.hash) => return Err(Problem::PreviousDiffers),
+    match before {
+        Before::Nothing if first > 0 => return Err(Problem::PreviousMissing),
+        Before::Nothing if header.previous.is_some() => return Err(Problem::PreviousDiffers),
+        Before::Archived if header.previous.is_none() => return Err(Problem::PreviousDiffers),
+        Before::Segment(end) if end.next != first => return Err(Problem::PreviousMissing),
+        Before::Segment(end) if header.previous != Some(end.hash) => return Err(Problem::PreviousDiffers),
         _ => {}
     }
     Ok(OpenIntents::from_header(&header.open_intents))

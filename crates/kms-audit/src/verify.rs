@@ -1,26 +1,52 @@
 //! Checks a whole log from its files alone.
 
-use std::{io, path::Path};
+use std::{fs, io, path::Path};
 
 use kms_core::OpenIntent;
 
 use crate::{
     intents::OpenIntents,
     line::{Line, SegmentHeader},
-    scan::{End, Fault, Problem, Scanned, WholeLines, scan},
+    memory::{open_by_any, parse_keys, read_if_there},
+    merkle,
+    notary::{CHECKPOINT, KEYS},
+    note::{Checkpoint, NoteError, SignedCheckpoint, VerifierKey},
+    retrace::{Position, Retrace},
+    scan::{Before, End, Fault, Problem, Scanned, WholeLines, scan},
     segment::file_name,
     storage::list,
+    tiles::{Tiles, Tree},
 };
+
+/// What a log is held against.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// The log's key, from a place that whoever can write the log cannot reach. Without one, the key that lies beside
+    /// the log is believed.
+    pub key: Option<VerifierKey>,
+    /// Checkpoints from such a place, as the notes that they are. The one that lies beside the log is always held
+    /// against it.
+    pub checkpoints: Vec<String>,
+    /// Whether segments at the beginning may be missing, because they were archived. That they hashed to what the
+    /// checkpoints say is proved all the same.
+    pub archived: bool,
+}
 
 /// What a sound log holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Segment files.
     pub segments: u64,
-    /// Lines: records and headers.
+    /// Lines: records and headers. Those of archived segments are counted.
     pub lines: u64,
-    /// Records.
+    /// Records that are there.
     pub records: u64,
+    /// Lines at the beginning that are not there, because their segments were archived; their hashes are.
+    pub archived: u64,
+    /// Lines that the largest checkpoint covers.
+    pub covered: u64,
+    /// Checkpoints that the log was held against.
+    pub checkpoints: u64,
     /// Bytes behind the last whole line that are not zeros: a commit in the making, or one that a
     /// crash interrupted.
     pub torn_bytes: u64,
@@ -34,34 +60,141 @@ pub enum VerifyError {
     /// The first bad line.
     #[error(transparent)]
     Fault(#[from] Fault),
+    /// A checkpoint or a key does not hold.
+    #[error("{file}: {source}")]
+    Note {
+        /// Which one.
+        file: String,
+        /// What is wrong with it.
+        source: NoteError,
+    },
     /// A file cannot be read.
     #[error("cannot read the log: {0}")]
     Io(#[from] io::Error),
 }
 
-/// Checks that the log in `directory` begins with line 0, that no line is missing, doubled or
-/// malformed, that all are canonical, and that each header continues the segment before.
-///
-/// The end of the log may lie anywhere: that no lines were cut off there, and that no line was
-/// replaced by another valid one, only a signed checkpoint can show.
+/// Checks the log in `directory` against the key and the checkpoint that lie beside it, if there are any.
 pub fn verify(directory: &Path) -> Result<Summary, VerifyError> {
-    let mut summary = Summary::default();
-    let mut before: Option<Scanned> = None;
-    let segments = list(directory)?;
+    verify_against(directory, &Expected::default(), |_| ())
+}
+
+/// Checks that the log in `directory` begins with line 0 or with what the tiles have the hashes of, that no line is
+/// missing, doubled or malformed, that all are canonical, that each header continues the segment before, and that the
+/// lines are those of every checkpoint. Reports how many bytes it has read.
+///
+/// What lies behind the largest checkpoint may have been altered or cut off by whoever can write the log.
+pub fn verify_against(
+    directory: &Path,
+    expected: &Expected,
+    mut read: impl FnMut(u64),
+) -> Result<Summary, VerifyError> {
+    // The checkpoint first: a log that is in use grows.
+    let checkpoints = checkpoints(directory, expected)?;
+    let mut verifier = Verifier::begin(directory, &checkpoints, expected.archived)?;
+    let segments = verifier.segments.clone();
     for (index, first) in segments.iter().copied().enumerate() {
-        let bytes = std::fs::read(directory.join(file_name(first)))?;
-        let scanned = scan(&bytes, first, before.as_ref().map(|scanned| scanned.end))?;
-        check_open_intents(&bytes, first, before.as_ref())?;
-        let last = index + 1 == segments.len();
-        check_end(&bytes, first, &scanned, last)?;
-        summary.segments += 1;
-        summary.lines = scanned.end.next;
-        summary.torn_bytes = scanned.torn as u64;
-        before = Some(scanned);
+        let bytes = fs::read(directory.join(file_name(first)))?;
+        verifier.segment(first, &bytes, index + 1 == segments.len())?;
+        read(bytes.len() as u64);
     }
-    summary.records = summary.lines - summary.segments;
-    summary.open_intents = before.map(|scanned| scanned.open_intents.to_vec()).unwrap_or_default();
+    let mut summary = verifier.end()?;
+    summary.covered = checkpoints.iter().map(|checkpoint| checkpoint.size).max().unwrap_or(0);
+    summary.checkpoints = checkpoints.len() as u64;
     Ok(summary)
+}
+
+/// How many bytes [`verify_against`] is going to read.
+pub fn bytes_to_read(directory: &Path) -> io::Result<u64> {
+    let lengths = list(directory)?.into_iter().map(|first| fs::metadata(directory.join(file_name(first))));
+    lengths.map(|metadata| metadata.map(|metadata| metadata.len())).sum()
+}
+
+/// All checkpoints, each opened with the key.
+fn checkpoints(directory: &Path, expected: &Expected) -> Result<Vec<Checkpoint>, VerifyError> {
+    let wrong = |file: &str| {
+        let file = file.to_owned();
+        move |source| VerifyError::Note { file, source }
+    };
+    let keys = match &expected.key {
+        Some(key) => vec![key.clone()],
+        None => {
+            parse_keys(&read_if_there(&directory.join(KEYS))?.unwrap_or_default()).map_err(wrong(KEYS))?
+        }
+    };
+    let mut found = Vec::new();
+    let open = |note: &str| open_by_any(note, &keys).map(|SignedCheckpoint { checkpoint, .. }| checkpoint);
+    if let Some(note) = read_if_there(&directory.join(CHECKPOINT))? {
+        found.push(open(&note).map_err(wrong(CHECKPOINT))?);
+    }
+    for (number, note) in (1..).zip(&expected.checkpoints) {
+        found.push(open(note).map_err(wrong(&format!("the checkpoint number {number} that was given")))?);
+    }
+    Ok(found)
+}
+
+struct Verifier {
+    segments: Vec<u64>,
+    retrace: Retrace,
+    /// The segment before, and its name.
+    before: Option<(u64, Scanned)>,
+    summary: Summary,
+}
+
+impl Verifier {
+    fn begin(directory: &Path, checkpoints: &[Checkpoint], archived: bool) -> Result<Self, VerifyError> {
+        let segments = list(directory)?;
+        let first = segments.first().copied().unwrap_or(0);
+        let begin = Position { segment: first, offset: 0, sequence: first };
+        if first > 0 && !archived {
+            return Err(begin.fault(Problem::PreviousMissing).into());
+        }
+        let tiles = Tiles::new(directory);
+        let missing = |error: io::Error| begin.fault(Problem::BeginningMissing(error.to_string()));
+        let tree = Tree::load(&tiles, first).map_err(missing)?;
+        for old in checkpoints.iter().filter(|old| old.size <= first) {
+            if merkle::root(&tiles, old.size).map_err(missing)? != old.root {
+                return Err(begin.fault(Problem::RootDiffers { size: old.size }).into());
+            }
+        }
+        let retrace = Retrace::new(tiles, tree, checkpoints.to_vec());
+        let summary = Summary { archived: first, lines: first, ..Summary::default() };
+        Ok(Self { segments, retrace, before: None, summary })
+    }
+
+    fn segment(&mut self, first: u64, bytes: &[u8], last: bool) -> Result<(), VerifyError> {
+        let before = match &self.before {
+            Some((_, scanned)) => Before::Segment(scanned.end),
+            None => Before::first(first, self.summary.archived),
+        };
+        if let Some((segment, before)) = self.before.as_ref().filter(|(_, before)| before.end.next < first) {
+            let end = Position { segment: *segment, offset: before.length as u64, sequence: before.end.next };
+            return Err(end.fault(Problem::Missing { next: first }).into());
+        }
+        let scanned = scan(bytes, first, before, |position, line| self.retrace.line(position, line))?;
+        check_open_intents(bytes, first, self.before.as_ref().map(|(_, scanned)| scanned))?;
+        check_end(bytes, first, &scanned, last)?;
+        self.summary.segments += 1;
+        self.summary.lines = scanned.end.next;
+        self.summary.torn_bytes = scanned.torn as u64;
+        self.before = Some((first, scanned));
+        Ok(())
+    }
+
+    fn end(self) -> Result<Summary, VerifyError> {
+        let Self { retrace, before, mut summary, .. } = self;
+        let (segment, offset) =
+            before.as_ref().map_or((0, 0), |(segment, scanned)| (*segment, scanned.length as u64));
+        if let Some(checkpoint) = retrace.beyond() {
+            let end = Position { segment, offset, sequence: summary.lines };
+            return Err(end.fault(Problem::CutOff { size: checkpoint.size }).into());
+        }
+        if let Some(position) = retrace.differs() {
+            return Err(position.fault(Problem::TileDiffers).into());
+        }
+        summary.records = summary.lines - summary.archived - summary.segments;
+        summary.open_intents = before.map(|(_, scanned)| scanned.open_intents.to_vec()).unwrap_or_default();
+        Ok(summary)
+    }
 }
 
 /// A closed segment ends with its last whole line.
@@ -73,8 +206,11 @@ fn check_end(bytes: &[u8], first: u64, scanned: &Scanned, last: bool) -> Result<
     Err(Fault { segment: first, offset: scanned.length as u64, sequence, problem: Problem::Unfinished })
 }
 
-/// A header lists the intents that the records before it leave open.
+/// A header lists the intents that the records before it leave open; of archived ones it alone knows.
 fn check_open_intents(bytes: &[u8], first: u64, before: Option<&Scanned>) -> Result<(), Fault> {
+    if first > 0 && before.is_none() {
+        return Ok(());
+    }
     let expected = before.map_or_else(OpenIntents::default, |scanned| scanned.open_intents.clone());
     match header(bytes) {
         Some(header) if header.open_intents == expected.to_header() => Ok(()),

@@ -9,7 +9,10 @@ use std::{
     sync::mpsc::channel,
 };
 
-use kms_audit::{Entry, FileLog, Health, Line, LogConfig, OpenError, Problem, VerifyError, read, verify};
+use kms_audit::{
+    Entry, FileLog, Health, Line, LogConfig, Notarization, OpenError, Problem, VerifyError, read,
+    testing::SoftwareSigner, verify,
+};
 use kms_core::{
     Phase,
     ports::{AuditError, AuditLog, Receipt},
@@ -20,8 +23,13 @@ use tempfile::TempDir;
 /// Small, so that a burst passes several segments.
 const CONFIG: LogConfig = LogConfig { segment_bytes: 100_000 };
 
+#[expect(clippy::unnecessary_wraps, reason = "as a log is opened")]
+fn notarization() -> Option<Notarization> {
+    Some(SoftwareSigner::new([7; 32]).notarization())
+}
+
 fn open(directory: &Path) -> FileLog {
-    FileLog::open(directory, CONFIG).expect("the log opens").0
+    FileLog::open(directory, CONFIG, notarization()).expect("the log opens").0
 }
 
 fn append(log: &FileLog, request: u128, phase: Phase) -> Result<Receipt, AuditError> {
@@ -106,7 +114,7 @@ fn what_was_acknowledged_before_a_kill_is_in_the_log() {
         total.extend(found);
         drop(open(directory.path()));
         let summary = verify(directory.path()).expect("a sound log");
-        assert_eq!(summary.torn_bytes, 0);
+        assert_eq!((summary.torn_bytes, summary.covered), (0, summary.lines));
         let present = requests(directory.path());
         for (sequence, request) in &total {
             assert_eq!(present.get(sequence), Some(request), "record {sequence}");
@@ -176,7 +184,7 @@ fn a_full_disk_refuses_records_until_there_is_room() {
         return;
     };
     let path = disk.0.path().join("audit");
-    let log = FileLog::open(&path, LogConfig::default()).expect("the log opens").0;
+    let log = FileLog::open(&path, LogConfig::default(), notarization()).expect("the log opens").0;
     append(&log, 0, Phase::Intent).expect("there is room");
     let ballast = disk.0.path().join("ballast");
     // More than the disk holds: what fits is written, and the rest fails.
@@ -221,7 +229,7 @@ fn a_file_that_was_cut_is_not_written_on() {
     assert_eq!(log.health(), Health::Lost);
     drop(log);
     assert!(matches!(
-        FileLog::open(directory.path(), CONFIG),
+        FileLog::open(directory.path(), CONFIG, notarization()),
         Err(OpenError::Damaged(fault)) if matches!(fault.problem, Problem::HeaderMissing)
     ));
 }
@@ -243,7 +251,7 @@ fn a_file_that_was_replaced_is_not_written_on() {
 fn a_second_opener_is_refused_until_the_first_has_shut_down() {
     let directory = TempDir::new().expect("a directory");
     let log = open(directory.path());
-    assert!(matches!(FileLog::open(directory.path(), CONFIG), Err(OpenError::InUse)));
+    assert!(matches!(FileLog::open(directory.path(), CONFIG, notarization()), Err(OpenError::InUse)));
     log.shutdown();
     append(&open(directory.path()), 1, Phase::Complete).expect("works");
 }
@@ -257,7 +265,8 @@ fn a_torn_tail_is_cut_and_reported() {
     let segment = segments(directory.path()).remove(0);
     let whole = fs::read(&segment).expect("readable");
     fs::write(&segment, [&whole[..], b"{\"action\":\0\0\0\0piece\n\0\0"].concat()).expect("writable");
-    let (log, opened) = FileLog::open(directory.path(), CONFIG).expect("a torn tail is no damage");
+    let (log, opened) =
+        FileLog::open(directory.path(), CONFIG, notarization()).expect("a torn tail is no damage");
     let repaired = opened.repaired.expect("reported");
     assert_eq!((repaired.offset, repaired.bytes), (whole.len() as u64, 20));
     append(&log, 2, Phase::Complete).expect("works");
@@ -267,7 +276,8 @@ fn a_torn_tail_is_cut_and_reported() {
 
 fn several_segments() -> TempDir {
     let directory = TempDir::new().expect("a directory");
-    let (log, _) = FileLog::open(directory.path(), LogConfig { segment_bytes: 2000 }).expect("opens");
+    let (log, _) =
+        FileLog::open(directory.path(), LogConfig { segment_bytes: 2000 }, notarization()).expect("opens");
     for request in 0..40 {
         append(&log, request, Phase::Complete).expect("works");
     }
@@ -306,7 +316,7 @@ fn the_verifier_names_the_first_bad_record() {
     assert_eq!(found.sequence, place(lines[3]));
 
     fs::remove_file(segment).expect("deleted");
-    assert!(matches!(fault(directory.path()).problem, Problem::PreviousMissing));
+    assert!(matches!(fault(directory.path()).problem, Problem::Missing { .. }));
 }
 
 #[test]

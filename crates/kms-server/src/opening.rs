@@ -171,7 +171,7 @@ pub(crate) fn open_hsm(config: &Config, existed: bool) -> Result<Pkcs11Hsm, Serv
 }
 
 pub(crate) fn open_log(config: &Config) -> Result<(FileLog, kms_audit::Opened), ServeError> {
-    let (log, opened) = FileLog::open(&config.data_dir.join("audit"), LogConfig::default())?;
+    let (log, opened) = FileLog::open(&config.data_dir.join("audit"), LogConfig::default(), None)?;
     if let Some(repaired) = &opened.repaired {
         tracing::warn!(?repaired, "an unfinished, unacknowledged record was cut off the audit log");
     }

@@ -1,0 +1,165 @@
+//! What a log keeps beside its segments: its keys, its newest checkpoint, and how far its tiles are durable.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    merkle::{self, Hash},
+    notary::{CHECKPOINT, HASHED, KEYS, Notarization, replace},
+    note::{NoteError, SignedCheckpoint, VerifierKey},
+    recovery::{Kept, OpenError},
+    retrace::{Position, Retrace},
+    scan::{Problem, WholeLines},
+    segment::file_name,
+    storage::list,
+    tiles::{Tile, Tiles, Tree},
+};
+
+fn failed(what: &'static str) -> impl FnOnce(io::Error) -> OpenError {
+    move |source| OpenError::Io { what, source }
+}
+
+fn mistrust(file: &'static str) -> impl FnOnce(NoteError) -> OpenError {
+    move |source| OpenError::Note { file, source }
+}
+
+/// The tree of a log, and its full tiles that are not on disk as they must be.
+pub(crate) type Retraced = (Tree, Vec<(Tile, Vec<Hash>)>);
+
+/// What was found in a log's directory.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    directory: PathBuf,
+    /// Oldest first.
+    keys: Vec<VerifierKey>,
+    checkpoint: Option<SignedCheckpoint>,
+    hashed: u64,
+}
+
+impl Memory {
+    /// Reads it; a checkpoint that none of the log's keys signed is an error.
+    pub(crate) fn read(directory: &Path) -> Result<Self, OpenError> {
+        let text = |name| read_if_there(&directory.join(name));
+        let keys = text(KEYS).map_err(failed("read the keys of the log"))?.unwrap_or_default();
+        let keys = parse_keys(&keys).map_err(mistrust(KEYS))?;
+        let note = text(CHECKPOINT).map_err(failed("read the newest checkpoint"))?;
+        let checkpoint =
+            note.map(|note| open_by_any(&note, &keys)).transpose().map_err(mistrust(CHECKPOINT))?;
+        let hashed = text(HASHED).map_err(failed("read how far the tiles are durable"))?;
+        let hashed = hashed.and_then(|number| number.trim().parse().ok()).unwrap_or(0);
+        Ok(Self { directory: directory.to_owned(), keys, checkpoint, hashed })
+    }
+
+    /// What bounds the repair of the last segment.
+    pub(crate) fn kept(&self) -> Kept {
+        let covered = self.checkpoint.as_ref().map_or(0, |signed| signed.checkpoint.size);
+        Kept { covered, hashed: self.hashed }
+    }
+
+    /// How many lines a checkpoint under `key` covers.
+    pub(crate) fn signed_by(&self, key: &VerifierKey) -> u64 {
+        let own = |signed: &&SignedCheckpoint| SignedCheckpoint::open(&signed.note, key).is_ok();
+        self.checkpoint.as_ref().filter(own).map_or(0, |signed| signed.checkpoint.size)
+    }
+
+    /// The key that signs from now on; a new one is written down.
+    pub(crate) fn with_key(mut self, wanted: &Notarization) -> Result<(Self, VerifierKey), OpenError> {
+        let newest = self.keys.last();
+        let name = newest.map_or(&wanted.origin[..], VerifierKey::name);
+        let key = VerifierKey::new(name, &wanted.public_key).map_err(mistrust(KEYS))?;
+        match newest {
+            Some(newest) if *newest == key => return Ok((self, key)),
+            Some(newest) if !wanted.new_key => {
+                return Err(OpenError::OtherKey { signed: newest.to_string() });
+            }
+            _ => {}
+        }
+        self.keys.push(key.clone());
+        let lines = self.keys.iter().map(VerifierKey::to_string).chain([String::new()]).collect::<Vec<_>>();
+        replace(&self.directory, KEYS, lines.join("\n").as_bytes())
+            .map_err(failed("write the keys of the log"))?;
+        Ok((self, key))
+    }
+
+    /// The tree of all `size` lines, held against the newest checkpoint.
+    ///
+    /// Reads the lines whose tiles may not be durable. If those before are not as the checkpoint says, all are read.
+    pub(crate) fn retrace(&self, size: u64) -> Result<Retraced, OpenError> {
+        let tiles = Tiles::new(&self.directory);
+        let segments = list(&self.directory).map_err(failed("list the segments"))?;
+        let Some(oldest) = segments.first().copied() else { return Ok((Tree::default(), Vec::new())) };
+        let hashed = segments.partition_point(|first| *first <= self.hashed).saturating_sub(1);
+        let recent = Tree::load(&tiles, segments[hashed]).map_err(|error| missing(oldest, &error));
+        let retraced = recent.and_then(|tree| self.retrace_from(&tiles, tree, &segments[hashed..], size));
+        match retraced {
+            Err(error @ (OpenError::Damaged(_) | OpenError::Io { .. })) if oldest == 0 && hashed > 0 => {
+                tracing::warn!(%error, "the tree of the audit log is computed anew from all its lines");
+                self.retrace_from(&tiles, Tree::default(), &segments, size)
+            }
+            retraced => retraced,
+        }
+    }
+
+    fn retrace_from(
+        &self,
+        tiles: &Tiles,
+        tree: Tree,
+        segments: &[u64],
+        size: u64,
+    ) -> Result<Retraced, OpenError> {
+        let checkpoint = self.checkpoint.as_ref().map(|signed| signed.checkpoint.clone());
+        let begin = Position { segment: tree.size(), offset: 0, sequence: tree.size() };
+        if let Some(old) = checkpoint.as_ref().filter(|old| old.size <= tree.size()) {
+            let root = merkle::root(tiles, old.size).map_err(|error| missing(tree.size(), &error))?;
+            if root != old.root {
+                return Err(begin.fault(Problem::RootDiffers { size: old.size }).into());
+            }
+        }
+        let mut retrace = Retrace::new(tiles.clone(), tree, checkpoint.into_iter().collect());
+        for segment in segments.iter().copied() {
+            let bytes = fs::read(self.directory.join(file_name(segment)));
+            let bytes = bytes.map_err(failed("read a segment"))?;
+            for (offset, line) in WholeLines::new(&bytes) {
+                let position = Position { segment, offset: offset as u64, sequence: retrace.size() };
+                retrace.line(position, line)?;
+            }
+        }
+        if retrace.size() != size {
+            let last = Position { sequence: retrace.size(), ..begin };
+            return Err(last.fault(Problem::Sequence(size)).into());
+        }
+        Ok(retrace.into_tree())
+    }
+}
+
+/// The hashes of lines that are not there are not there either.
+fn missing(sequence: u64, error: &io::Error) -> OpenError {
+    let position = Position { segment: sequence, offset: 0, sequence };
+    position.fault(Problem::BeginningMissing(error.to_string())).into()
+}
+
+pub(crate) fn read_if_there(path: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        text => text.map(Some),
+    }
+}
+
+/// One verifier key a line.
+pub(crate) fn parse_keys(text: &str) -> Result<Vec<VerifierKey>, NoteError> {
+    text.lines().map(VerifierKey::parse).collect()
+}
+
+/// The checkpoint that a note is under one of the keys, of which the newest is tried first.
+pub(crate) fn open_by_any(note: &str, keys: &[VerifierKey]) -> Result<SignedCheckpoint, NoteError> {
+    let mut refusal = NoteError::Key("the log names none");
+    for key in keys.iter().rev() {
+        match SignedCheckpoint::open(note, key) {
+            Ok(signed) => return Ok(signed),
+            Err(error) => refusal = error,
+        }
+    }
+    Err(refusal)
+}

@@ -1,0 +1,431 @@
+//! The notary: a thread that follows the durable lines, keeps the tree, and has checkpoints signed.
+//!
+//! Nothing of it is waited for by a caller. It may fall behind the writer by so many commits as the channel
+//! between them holds; then the writer waits.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
+use kms_core::ports::Clock;
+use parking_lot::Mutex;
+
+use crate::{
+    counters::Coverage,
+    journal::now,
+    merkle::{Hash, leaf_hash},
+    note::{Checkpoint, SignedCheckpoint, VerifierKey},
+    tiles::{Tile, Tiles, Tree},
+};
+
+/// The newest checkpoint.
+pub(crate) const CHECKPOINT: &str = "checkpoint";
+/// Checkpoints of the past, one JSON line each.
+pub(crate) const CHECKPOINTS: &str = "checkpoints.log";
+/// The verifier keys of the log, oldest first; the last one signs.
+pub(crate) const KEYS: &str = "log-key";
+/// How many lines have their hashes in tiles on stable storage.
+pub(crate) const HASHED: &str = "tiles-durable";
+
+/// Between two checkpoints while there is activity.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Between two attempts to write or to sign what failed.
+const RETRY: Duration = Duration::from_millis(200);
+/// So often at most a checkpoint is kept in the list of those of the past; always at the end of a segment.
+const KEPT_EVERY: Duration = Duration::from_secs(60);
+/// How many commits may wait to be followed.
+const BACKLOG: usize = 1024;
+/// How long the end of the log waits for the last signature.
+const LAST_SIGNATURE: Duration = Duration::from_secs(5);
+
+/// Signs the text of a checkpoint.
+pub trait CheckpointSigner: Send + Sync {
+    /// Begins to sign and returns at once; `done` is called once, with an Ed25519 signature or with why there is
+    /// none.
+    fn sign(&self, text: String, done: SignatureDone);
+}
+
+/// Takes the signature of a checkpoint.
+pub type SignatureDone = Box<dyn FnOnce(Result<[u8; 64], String>) + Send>;
+
+/// Who signs a log's checkpoints, and who hears of them.
+pub struct Notarization {
+    /// The name of the log, if it is new or has no key yet. A log keeps its name.
+    pub origin: String,
+    /// The public half of the key that signs.
+    pub public_key: [u8; 32],
+    /// Whether the key may be another than the one that signed before: after a move to another token.
+    pub new_key: bool,
+    /// Signs.
+    pub signer: Arc<dyn CheckpointSigner>,
+    /// The time of checkpoints.
+    pub clock: Arc<dyn Clock>,
+    /// Called for each checkpoint when it is on stable storage, on the notary's thread: it must not block.
+    pub published: Box<dyn Fn(&SignedCheckpoint) + Send>,
+}
+
+impl std::fmt::Debug for Notarization {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Notarization").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+/// What the notary tells about itself.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// The size of the newest checkpoint.
+    pub(crate) signed: AtomicU64,
+    /// How many lines were followed.
+    pub(crate) followed: AtomicU64,
+    /// Failures to write or to sign.
+    pub(crate) failures: AtomicU64,
+    /// Why the tree cannot be kept, if it cannot.
+    trouble: Mutex<Option<String>>,
+}
+
+impl Progress {
+    /// Why the log must take no records: the tree cannot be kept.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
+    }
+
+    pub(crate) fn coverage(&self) -> Coverage {
+        Coverage {
+            followed: self.followed.load(Relaxed),
+            signed: self.signed.load(Relaxed),
+            failures: self.failures.load(Relaxed),
+        }
+    }
+}
+
+enum Event {
+    /// Whole lines that are on stable storage.
+    Lines(Vec<u8>),
+    /// A segment ended with the lines before.
+    SegmentEnded,
+}
+
+/// The writer's end.
+pub(crate) struct Follower {
+    events: Sender<Event>,
+    progress: Arc<Progress>,
+}
+
+impl Follower {
+    pub(crate) fn lines(&self, lines: Vec<u8>) {
+        // The notary lives until this end is dropped; if it died, `trouble` says so.
+        drop(self.events.send(Event::Lines(lines)));
+    }
+
+    pub(crate) fn segment_ended(&self) {
+        drop(self.events.send(Event::SegmentEnded));
+    }
+
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.progress.trouble()
+    }
+}
+
+/// A checkpoint that waits for its signature.
+struct Asked {
+    checkpoint: Checkpoint,
+    /// It ends a segment.
+    final_of_segment: bool,
+}
+
+/// The notary's state.
+pub(crate) struct Notary {
+    directory: PathBuf,
+    tiles: Tiles,
+    tree: Tree,
+    /// Full tiles that are not written yet.
+    unwritten: VecDeque<(Tile, Vec<Hash>)>,
+    /// Tiles that are written, but maybe not durable yet.
+    unsynced: Vec<Tile>,
+    key: VerifierKey,
+    notarization: Notarization,
+    progress: Arc<Progress>,
+    asked: Option<Asked>,
+    /// The root that was signed last, by its size.
+    signed: u64,
+    /// When a checkpoint is due, if lines came since the last one.
+    due: Option<Instant>,
+    last: Option<Instant>,
+    kept: Option<Instant>,
+    segment_ended: bool,
+}
+
+impl Notary {
+    /// Begins with the tree of all lines that the log holds, of which a checkpoint covers `signed`.
+    pub(crate) fn new(
+        directory: &Path,
+        tree: Tree,
+        renewed: Vec<(Tile, Vec<Hash>)>,
+        signed: u64,
+        key: VerifierKey,
+        notarization: Notarization,
+    ) -> Self {
+        let progress = Arc::new(Progress::default());
+        progress.signed.store(signed, Relaxed);
+        progress.followed.store(tree.size(), Relaxed);
+        let due = (tree.size() > signed).then(now);
+        Self {
+            directory: directory.to_owned(),
+            tiles: Tiles::new(directory),
+            tree,
+            unwritten: renewed.into(),
+            unsynced: Vec::new(),
+            key,
+            notarization,
+            progress,
+            asked: None,
+            signed,
+            due,
+            last: None,
+            kept: None,
+            segment_ended: false,
+        }
+    }
+
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Starts the thread; it ends when the follower is dropped.
+    pub(crate) fn start(self) -> io::Result<(Follower, JoinHandle<()>)> {
+        let (events, followed) = bounded(BACKLOG);
+        let progress = self.progress();
+        let thread = thread::Builder::new().name("audit-notary".to_owned());
+        let thread = thread.spawn(move || {
+            let guard = Guard(Arc::clone(&self.progress));
+            self.run(&followed);
+            drop(guard);
+        })?;
+        Ok((Follower { events, progress }, thread))
+    }
+
+    fn run(mut self, events: &Receiver<Event>) {
+        let (signatures, signed) = unbounded();
+        loop {
+            let timer = self.wake_at().map_or_else(never, crossbeam_channel::at);
+            select! {
+                recv(events) -> event => match event {
+                    Ok(event) => self.follow(event),
+                    Err(_) => break,
+                },
+                recv(signed) -> signature => if let Ok(signature) = signature {
+                    self.take_signature(signature);
+                },
+                recv(timer) -> _ => {}
+            }
+            self.write_tiles();
+            self.ask_if_due(&signatures);
+        }
+        self.end(&signatures, &signed);
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        if !self.unwritten.is_empty() {
+            return Some(now() + RETRY);
+        }
+        if self.asked.is_some() { None } else { self.due }
+    }
+
+    fn follow(&mut self, event: Event) {
+        match event {
+            Event::Lines(lines) => {
+                for line in lines.split_inclusive(|byte| *byte == b'\n') {
+                    let line = line.strip_suffix(b"\n").unwrap_or(line);
+                    self.tree.push(leaf_hash(line), |tile, hashes| self.unwritten.push_back((tile, hashes)));
+                }
+                self.progress.followed.store(self.tree.size(), Relaxed);
+                if self.due.is_none() {
+                    self.due = Some(self.last.map_or_else(now, |last| last + PERIOD));
+                }
+            }
+            Event::SegmentEnded => {
+                self.segment_ended = true;
+                self.due = Some(now());
+            }
+        }
+    }
+
+    /// Writes the tiles that became full.
+    fn write_tiles(&mut self) {
+        while let Some((tile, hashes)) = self.unwritten.front() {
+            let written = self.tiles.write(*tile, hashes).and_then(|()| self.tiles.remove_partials(*tile));
+            if let Err(error) = written {
+                return self.fail(&format!("write a tile: {error}"));
+            }
+            self.unsynced.push(*tile);
+            self.unwritten.pop_front();
+        }
+        if self.progress.trouble.lock().take().is_some() {
+            tracing::info!("the tree of the audit log can be written again");
+        }
+    }
+
+    /// The hashes cannot be kept: the log takes no records until they can.
+    fn fail(&self, detail: &str) {
+        self.progress.failures.fetch_add(1, Relaxed);
+        let mut trouble = self.progress.trouble.lock();
+        if trouble.is_none() {
+            tracing::error!(detail, "the tree of the audit log cannot be kept; records are refused");
+        }
+        *trouble = Some(detail.to_owned());
+    }
+
+    /// Has a checkpoint signed, if it is time and none is being signed.
+    fn ask_if_due(&mut self, signatures: &Sender<Result<[u8; 64], String>>) {
+        let is_due = self.due.is_some_and(|due| due <= now());
+        if is_due && self.asked.is_none() && self.unwritten.is_empty() {
+            self.ask(signatures);
+        }
+    }
+
+    fn ask(&mut self, signatures: &Sender<Result<[u8; 64], String>>) {
+        let origin = self.key.name().to_owned();
+        let checkpoint = Checkpoint { origin, size: self.tree.size(), root: self.tree.root() };
+        if let Err(error) = self.write_edges() {
+            self.progress.failures.fetch_add(1, Relaxed);
+            tracing::warn!(%error, "no checkpoint can be made: its tiles cannot be written");
+            self.due = Some(now() + RETRY);
+            return;
+        }
+        self.last = Some(now());
+        self.due = None;
+        let final_of_segment = std::mem::take(&mut self.segment_ended);
+        let (text, signatures) = (checkpoint.text(), signatures.clone());
+        self.asked = Some(Asked { checkpoint, final_of_segment });
+        let done = move |signature| drop(signatures.send(signature));
+        self.notarization.signer.sign(text, Box::new(done));
+    }
+
+    /// Writes the tiles that are not full, as the checkpoint's size has them.
+    fn write_edges(&self) -> io::Result<()> {
+        for (tile, hashes) in self.tree.edges() {
+            self.tiles.write(tile, hashes)?;
+            self.tiles.remove_partials(tile)?;
+        }
+        Ok(())
+    }
+
+    fn take_signature(&mut self, signature: Result<[u8; 64], String>) {
+        let Some(Asked { checkpoint, final_of_segment }) = self.asked.take() else { return };
+        let size = checkpoint.size;
+        let published = signature.and_then(|signature| {
+            let signed = SignedCheckpoint::new(checkpoint, &self.key, &signature);
+            self.publish(&signed, final_of_segment).map_err(|error| error.to_string())
+        });
+        match published {
+            Ok(()) => self.signed = size,
+            Err(detail) => {
+                self.progress.failures.fetch_add(1, Relaxed);
+                tracing::warn!(detail, size, "no checkpoint could be made");
+                self.segment_ended |= final_of_segment;
+                self.due = Some(now() + PERIOD);
+            }
+        }
+    }
+
+    /// Makes a checkpoint durable and tells of it.
+    fn publish(&mut self, signed: &SignedCheckpoint, final_of_segment: bool) -> io::Result<()> {
+        let size = signed.checkpoint.size;
+        if final_of_segment {
+            self.sync_tiles(size)?;
+        }
+        replace(&self.directory, CHECKPOINT, signed.note.as_bytes())?;
+        self.progress.signed.store(size, Relaxed);
+        (self.notarization.published)(signed);
+        if final_of_segment || self.kept.is_none_or(|kept| kept.elapsed() >= KEPT_EVERY) {
+            self.kept = Some(now());
+            self.keep(signed)?;
+        }
+        Ok(())
+    }
+
+    /// Appends to the checkpoints of the past.
+    fn keep(&self, signed: &SignedCheckpoint) -> io::Result<()> {
+        let time = self.notarization.clock.now().to_string();
+        let line = serde_json::json!({ "checkpoint": signed.note, "time": time });
+        let path = self.directory.join(CHECKPOINTS);
+        let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        file.write_all(format!("{line}\n").as_bytes())?;
+        file.sync_all()
+    }
+
+    /// From now on the hashes of the first `size` lines do not need the lines.
+    fn sync_tiles(&mut self, size: u64) -> io::Result<()> {
+        for (tile, _) in self.tree.edges() {
+            self.unsynced.push(tile);
+        }
+        for tile in &self.unsynced {
+            match self.tiles.sync(*tile) {
+                // A tile that was not full was replaced meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                synced => synced?,
+            }
+        }
+        self.unsynced.clear();
+        replace(&self.directory, HASHED, size.to_string().as_bytes())
+    }
+
+    /// The last checkpoint, over all lines.
+    fn end(
+        mut self,
+        signatures: &Sender<Result<[u8; 64], String>>,
+        signed: &Receiver<Result<[u8; 64], String>>,
+    ) {
+        let deadline = now() + LAST_SIGNATURE;
+        self.write_tiles();
+        // One may be under way; a last one covers what came since.
+        for _ in 0..2 {
+            if self.asked.is_none() && self.signed < self.tree.size() && self.unwritten.is_empty() {
+                self.segment_ended = true;
+                self.ask(signatures);
+            }
+            if self.asked.is_some() {
+                let Ok(signature) = signed.recv_deadline(deadline) else { break };
+                self.take_signature(signature);
+            }
+        }
+        let open = self.tree.size() - self.signed;
+        if open > 0 {
+            tracing::warn!(lines = open, "the audit log ends with lines that no checkpoint covers");
+        }
+    }
+}
+
+/// Says that the notary is gone, if it panics.
+struct Guard(Arc<Progress>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            *self.0.trouble.lock() =
+                Some("the notary of the audit log panicked; restart the service".to_owned());
+        }
+    }
+}
+
+/// Puts new content in the place of a file, durably.
+pub(crate) fn replace(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let unfinished = directory.join(format!("{name}.tmp"));
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(unfinished, directory.join(name))?;
+    File::open(directory)?.sync_all()
+}
