@@ -55,6 +55,8 @@ async fn the_operators_tool_probes_a_token_and_makes_its_root_key_once() {
     );
     let (code, made, said) = dewctl_hsm(&serve, "init");
     assert_eq!((code, &made["root_label"]), (Some(0), &"dewpoint-root-1".into()), "{said}");
+    let log_key = made["log_public_key"].as_str().expect("the key that verifies checkpoints, in hex");
+    assert!(log_key.len() == 64 && log_key.bytes().all(|digit| digit.is_ascii_hexdigit()), "{made}");
     let (code, _, said) = dewctl_hsm(&serve, "init");
     assert_eq!(code, Some(4));
     assert!(said.contains("never made twice"), "{said}");

@@ -6,8 +6,8 @@ use std::{
 };
 
 use kms_hsm::{
-    CipherForm, DEFAULT_RENEW_AFTER, Feature, FeatureState, OpenError, Pkcs11Config, Pkcs11Hsm, Survey,
-    VendorSm4,
+    CheckpointSignature, CipherForm, DEFAULT_RENEW_AFTER, Feature, FeatureState, OpenError, Pkcs11Config,
+    Pkcs11Hsm, RootKeys, Survey, VendorSm4,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ pub(crate) enum HsmCommand {
     ///
     /// Ends with 0 if all that is needed works, else with 4.
     Probe(#[command(flatten)] Place),
-    /// Make the root key and the authentication key: once in the life of a token
+    /// Make the root key, the authentication key and the log's key: once in the life of a token
     ///
     /// Both are made inside the token, tried out and written to disk before this ends. Refused if the token has a
     /// root key, and if the configuration's data directory holds a key store: its root key lies on another token.
@@ -217,24 +217,47 @@ fn init(config: &Pkcs11Config, data_dir: Option<&Path>, as_json: bool) -> Result
         )));
     }
     eprintln!(
-        "dewctl: making two keys inside the token {:?}; neither can ever be read or taken out",
+        "dewctl: making keys inside the token {:?}; none of them can ever be read or taken out",
         config.token_label
     );
     let made = Pkcs11Hsm::create_root_keys(config).map_err(hsm_failure)?;
     if as_json {
         let made = json!({
             "generation": made.generation, "root_label": made.root_label,
-            "authentication_label": made.authentication_label,
+            "authentication_label": made.authentication_label, "log_label": made.log_label,
+            "log_mechanism": made.log_signature.map(CheckpointSignature::name),
+            "log_public_key": hex::encode(made.log_key.public_key),
         });
         return print(&format!("{made:#}"));
     }
     print(&format!(
         "made   {}  AES-256, wraps and unwraps, nothing else: the root key, generation {}\n\
          made   {}  256 bits, computes HMAC-SHA256, nothing else: the authentication key\n\
-         tried  both, and written to disk\n\
+         {}\n\
+         log    {}  Ed25519, in hex: the public key that verifies the log's checkpoints; keep it elsewhere\n\
+         tried  all, and written to disk\n\
          next   back the token up now: without these keys nothing in the key store can ever be opened",
-        made.root_label, made.generation, made.authentication_label
+        made.root_label,
+        made.generation,
+        made.authentication_label,
+        log_pair(&made),
+        hex::encode(made.log_key.public_key)
     ))
+}
+
+fn log_pair(made: &RootKeys) -> String {
+    match made.log_signature {
+        Some(CheckpointSignature::EdDsa) => {
+            format!("made   {}  Ed25519, signs, nothing else: the log's key", made.log_label)
+        }
+        Some(CheckpointSignature::Ecdsa) => format!(
+            "made   {}  P-256, signs, nothing else: vouches for the log's key, which is derived from the token",
+            made.log_label
+        ),
+        None => "none   the token signs neither by Ed25519 nor by ECDSA: nothing vouches for the log's key, which is \
+                 derived from the token"
+            .to_owned(),
+    }
 }
 
 fn hsm_failure(error: OpenError) -> Failure {

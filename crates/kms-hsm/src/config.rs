@@ -14,8 +14,8 @@ pub struct Pkcs11Config {
     /// The file that holds the user's PIN and nothing else but perhaps a newline; only its owner may
     /// be able to read it.
     pub pin_file: PathBuf,
-    /// What the labels of the root keys begin with: `<root_label>-1`, `<root_label>-2`, … and
-    /// `<root_label>-authentication`.
+    /// What the labels of the root keys begin with: `<root_label>-1`, `<root_label>-2`, …,
+    /// `<root_label>-authentication` and `<root_label>-log`.
     pub root_label: String,
     /// How many threads with a session each; at least 1.
     pub workers: usize,
@@ -42,6 +42,11 @@ impl Pkcs11Config {
     /// The label of the authentication key.
     pub(crate) fn authentication_key_label(&self) -> String {
         format!("{}-authentication", self.root_label)
+    }
+
+    /// The label of the key pair that signs the log's checkpoints, or vouches for the key that does.
+    pub(crate) fn log_key_label(&self) -> String {
+        format!("{}-log", self.root_label)
     }
 
     /// The label of the key pair that takes a store over from another token.

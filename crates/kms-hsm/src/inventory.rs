@@ -1,13 +1,13 @@
-//! What lies on the token: root keys by generation, the authentication key, and strangers.
+//! What lies on the token: root keys by generation, the authentication key, the log's key, and strangers.
 
 use std::collections::BTreeMap;
 
 use cryptoki::{
     error::Error,
-    object::{Attribute, AttributeType, ObjectHandle},
+    object::{Attribute, AttributeType, ObjectClass, ObjectHandle},
 };
 
-use kms_core::ports::HsmError;
+use kms_core::ports::{HsmError, LogKey};
 
 use crate::{
     OpenError, Pkcs11Config,
@@ -16,7 +16,9 @@ use crate::{
     failure::{Damage, Failure, Place, Trouble, constant_name},
     form::Form,
     keys,
-    mechanisms::WrapMechanism,
+    log_key::{self, LogPair},
+    mechanisms::{CheckpointSignature, WrapMechanism},
+    pairs::unsound,
     session::TokenSession,
 };
 
@@ -29,26 +31,34 @@ pub struct RootKeys {
     pub root_label: String,
     /// The authentication key's label.
     pub authentication_label: String,
+    /// The label of the key pair that signs the log's checkpoints, or vouches for the key that does.
+    pub log_label: String,
+    /// How it signs; `None`: not at all, so that the token has no such pair and nothing vouches for the log's key.
+    pub log_signature: Option<CheckpointSignature>,
+    /// The log's key.
+    pub log_key: LogKey,
 }
 
 /// All that the token holds, each key tried out.
 pub(crate) struct Inventory {
     /// Root keys by generation; several objects can have one label.
-    roots: BTreeMap<u32, Shelf>,
-    authentication: Shelf,
-    /// Labels of the objects that are neither.
+    roots: BTreeMap<u32, Shelf<Handle>>,
+    authentication: Shelf<Handle>,
+    /// The private keys with the label of the log's key.
+    log: Shelf<LogPair>,
+    /// Labels of the objects that are none of these.
     strangers: Vec<String>,
 }
 
 /// The objects that have one label.
-struct Shelf {
+struct Shelf<K> {
     label: String,
-    candidates: Vec<(Handle, Verdict)>,
+    candidates: Vec<Verdict<K>>,
 }
 
 /// What an object with the right label is worth.
-enum Verdict {
-    Sound,
+enum Verdict<K> {
+    Sound(K),
     /// It does not work: its making was interrupted. Says what failed.
     HalfMade(String),
     /// It may do too much or too little. Says which attributes.
@@ -62,6 +72,8 @@ pub(crate) struct SoundKeys {
     /// The newest generation that any label names, also of a key that is only half made.
     pub(crate) newest_label: u32,
     pub(crate) authentication: Handle,
+    /// `None`: none was made yet.
+    pub(crate) log: Option<LogPair>,
     pub(crate) strangers: Vec<String>,
 }
 
@@ -75,35 +87,56 @@ impl Inventory {
         let mut inventory = Self {
             roots: BTreeMap::new(),
             authentication: Shelf::new(config.authentication_key_label()),
+            log: Shelf::new(config.log_key_label()),
             strangers: Vec::new(),
         };
         let transfer = config.transfer_key_label();
+        let mut of_log = Vec::new();
         for object in session.find(&[Attribute::Token(true)])? {
             let label = label_of(session, object)?;
             if label == transfer {
                 continue; // it neither wraps nor computes: transfer.rs looks for it when it is needed
             }
             if label == inventory.authentication.label {
-                let verdict = judge_authentication(session, object)?;
-                inventory.authentication.candidates.push((object.into(), verdict));
+                inventory.authentication.candidates.push(judge_authentication(session, object)?);
+            } else if label == inventory.log.label {
+                of_log.push(object); // to be judged when all are known
             } else if let Some(generation) = generation_of(&label, config) {
                 let verdict = judge_root(session, wrap, object, generation)?;
                 let shelf = inventory.roots.entry(generation).or_insert_with(|| Shelf::new(label));
-                shelf.candidates.push((object.into(), verdict));
+                shelf.candidates.push(verdict);
             } else {
                 inventory.strangers.push(label);
             }
         }
+        inventory.judge_log(session, &of_log)?;
         Ok(inventory)
+    }
+
+    /// Judges what has the label of the log's key. A public key that belongs to no sound private key is a stranger.
+    fn judge_log(&mut self, session: &TokenSession, objects: &[ObjectHandle]) -> Result<(), Failure> {
+        let (mut publics, mut privates) = (Vec::new(), Vec::new());
+        for object in objects {
+            let class = read(session, *object, &[AttributeType::Class])?.unwrap_or_default();
+            let is_public = class.contains(&Attribute::Class(ObjectClass::PUBLIC_KEY));
+            if is_public { publics.push(*object) } else { privates.push(*object) }
+        }
+        for private in privates {
+            self.log.candidates.push(judge_log_key(session, private, &publics)?);
+        }
+        let paired = |public: &ObjectHandle| self.log.sound().any(|pair| pair.public == *public);
+        let alone = publics.iter().filter(|public| !paired(public)).count();
+        self.strangers.extend(std::iter::repeat_n(self.log.label.clone(), alone));
+        Ok(())
     }
 
     /// An error if the token has a root key. Half-made ones do not count: they never wrapped anything.
     pub(crate) fn refuse_root_keys(&self) -> Result<(), OpenError> {
         for shelf in self.roots.values().rev() {
-            for (_, verdict) in &shelf.candidates {
+            for verdict in &shelf.candidates {
                 let label = shelf.label.clone();
                 match verdict {
-                    Verdict::Sound => return Err(OpenError::RootKeysExist { label }),
+                    Verdict::Sound(_) => return Err(OpenError::RootKeysExist { label }),
                     Verdict::Wrong(wrong) => {
                         return Err(OpenError::RootKeyAttributes { label, wrong: wrong.clone() });
                     }
@@ -117,6 +150,11 @@ impl Inventory {
     /// Whether a sound authentication key exists.
     pub(crate) fn has_authentication(&self) -> bool {
         self.authentication.sound().next().is_some()
+    }
+
+    /// The log's key, if one was made; what is not sound beside it, or was half made, is a stranger.
+    pub(crate) fn log_key(self) -> Result<Option<LogPair>, OpenError> {
+        self.log.sound_or_none(&mut Vec::new())
     }
 
     /// The one sound key of each label. What is not sound beside it is a stranger: it is left from a
@@ -142,43 +180,58 @@ impl Inventory {
             return Err(half_made.unwrap_or(missing));
         }
         let authentication = self.authentication.only_sound(&mut strangers)?;
-        Ok(SoundKeys { roots, newest_label, authentication, strangers })
+        let log = self.log.sound_or_none(&mut strangers)?;
+        Ok(SoundKeys { roots, newest_label, authentication, log, strangers })
     }
 }
 
-impl Shelf {
+impl<K> Shelf<K> {
     fn new(label: String) -> Self {
         Self { label, candidates: Vec::new() }
     }
 
-    fn sound(&self) -> impl Iterator<Item = Handle> {
-        let is_sound = |(_, verdict): &&(Handle, Verdict)| matches!(verdict, Verdict::Sound);
-        self.candidates.iter().filter(is_sound).map(|(object, _)| *object)
+    fn sound(&self) -> impl Iterator<Item = &K> {
+        self.candidates.iter().filter_map(|verdict| match verdict {
+            Verdict::Sound(key) => Some(key),
+            Verdict::HalfMade(_) | Verdict::Wrong(_) => None,
+        })
     }
 
     /// The sound key, if there is exactly one; else why not.
-    fn only_sound(self, strangers: &mut Vec<String>) -> Result<Handle, OpenError> {
-        let mut sound = self.sound();
-        match (sound.next(), sound.next()) {
-            (Some(object), None) => {
-                let others = self.candidates.len() - 1;
-                strangers.extend(std::iter::repeat_n(self.label.clone(), others));
-                Ok(object)
+    fn only_sound(self, strangers: &mut Vec<String>) -> Result<K, OpenError> {
+        let label = self.label;
+        let (mut sound, mut others) = (Vec::new(), Vec::new());
+        for verdict in self.candidates {
+            match verdict {
+                Verdict::Sound(key) => sound.push(key),
+                Verdict::Wrong(wrong) => {
+                    others.push(OpenError::RootKeyAttributes { label: label.clone(), wrong });
+                }
+                Verdict::HalfMade(detail) => {
+                    others.push(OpenError::RootKeyHalfMade { label: label.clone(), detail });
+                }
             }
-            (Some(_), Some(_)) => Err(OpenError::RootKeyDuplicated { label: self.label.clone() }),
-            (None, _) => {
-                drop(sound);
-                Err(self.nothing_sound())
+        }
+        match (sound.pop(), sound.pop()) {
+            (Some(key), None) => {
+                strangers.extend(std::iter::repeat_n(label, others.len()));
+                Ok(key)
             }
+            (Some(_), Some(_)) => Err(OpenError::RootKeyDuplicated { label }),
+            (None, _) => Err(others.into_iter().next().unwrap_or(OpenError::RootKeysMissing { label })),
         }
     }
 
-    fn nothing_sound(self) -> OpenError {
-        let label = self.label;
-        match self.candidates.into_iter().next() {
-            Some((_, Verdict::Wrong(wrong))) => OpenError::RootKeyAttributes { label, wrong },
-            Some((_, Verdict::HalfMade(detail))) => OpenError::RootKeyHalfMade { label, detail },
-            Some((_, Verdict::Sound)) | None => OpenError::RootKeysMissing { label },
+    /// The same for a key that can be made at any time: one that is missing or only half made is no error.
+    fn sound_or_none(self, strangers: &mut Vec<String>) -> Result<Option<K>, OpenError> {
+        match self.only_sound(strangers) {
+            Ok(key) => Ok(Some(key)),
+            Err(OpenError::RootKeysMissing { .. }) => Ok(None),
+            Err(OpenError::RootKeyHalfMade { label, .. }) => {
+                strangers.push(label);
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 }
@@ -195,27 +248,49 @@ fn judge_root(
     wrap: WrapMechanism,
     object: ObjectHandle,
     generation: u32,
-) -> Result<Verdict, Failure> {
+) -> Result<Verdict<Handle>, Failure> {
     let mut wanted = keys::root_attributes();
     wanted.push(Attribute::Id(generation.to_be_bytes().to_vec()));
     judge(session, object, &wanted, || {
-        // A moment of trouble of the device does not make a key half made: twice, and a good key between.
-        let try_out = || keys::make_wrapped(session, Form::MAC, wrap, object.into());
-        if try_out().is_ok() {
-            return Ok(Ok(()));
-        }
-        keys::prove_device(session, Form::MAC, wrap).map_err(|trouble| match trouble {
-            Trouble::Call(failure) => failure.at(Place::Anchor),
-            Trouble::Refusal(_) => Failure::new(Call::UnwrapKey, Error::InvalidValue),
-        })?;
-        Ok(try_out().map(drop).map_err(|trouble| HsmError::from(trouble).to_string()))
+        let try_out = || keys::make_wrapped(session, Form::MAC, wrap, object.into()).map(|_| object.into());
+        tried_twice(try_out, || keys::prove_device(session, Form::MAC, wrap))
     })
 }
 
-fn judge_authentication(session: &TokenSession, object: ObjectHandle) -> Result<Verdict, Failure> {
+fn judge_log_key(
+    session: &TokenSession,
+    object: ObjectHandle,
+    publics: &[ObjectHandle],
+) -> Result<Verdict<LogPair>, Failure> {
+    let pair = log_key::pair_of(&read(session, object, &[AttributeType::KeyType])?.unwrap_or_default());
+    judge(session, object, &log_key::private_attributes(pair), || {
+        let try_out = || {
+            let paired = log_key::tried(session, pair, object, publics)?;
+            paired.ok_or_else(|| unsound("C_Sign", "no public key on the token belongs to it"))
+        };
+        tried_twice(try_out, || log_key::prove_device(session, pair))
+    })
+}
+
+/// Tries a key out. A moment of trouble of the device does not make a key half made: twice, and a good key between.
+fn tried_twice<K>(
+    try_out: impl Fn() -> Result<K, Trouble>,
+    prove_device: impl FnOnce() -> Result<(), Trouble>,
+) -> Result<Result<K, String>, Failure> {
+    if let Ok(key) = try_out() {
+        return Ok(Ok(key));
+    }
+    prove_device().map_err(|trouble| match trouble {
+        Trouble::Call(failure) => failure.at(Place::Anchor),
+        Trouble::Refusal(_) => Failure::new(Call::UnwrapKey, Error::InvalidValue),
+    })?;
+    Ok(try_out().map_err(|trouble| HsmError::from(trouble).to_string()))
+}
+
+fn judge_authentication(session: &TokenSession, object: ObjectHandle) -> Result<Verdict<Handle>, Failure> {
     judge(session, object, &keys::authentication_attributes(), || {
         match session.sign(object.into(), b"dewpoint: proof of the authentication key") {
-            Ok(_) => Ok(Ok(())),
+            Ok(_) => Ok(Ok(object.into())),
             Err(failure) => Ok(Err(format!("{} answered {}", failure.function(), failure.detail()))),
         }
     })
@@ -223,14 +298,14 @@ fn judge_authentication(session: &TokenSession, object: ObjectHandle) -> Result<
 
 /// Compares the object's attributes with those `wanted`, then tries it out. An object without a class
 /// or a key type was never finished.
-fn judge(
+fn judge<K>(
     session: &TokenSession,
     object: ObjectHandle,
     wanted: &[Attribute],
-    try_out: impl FnOnce() -> Result<Result<(), String>, Failure>,
-) -> Result<Verdict, Failure> {
+    try_out: impl FnOnce() -> Result<Result<K, String>, Failure>,
+) -> Result<Verdict<K>, Failure> {
     let types: Vec<_> = wanted.iter().map(Attribute::attribute_type).collect();
-    let Some(present) = readable(session.attributes(object, &types))? else {
+    let Some(present) = read(session, object, &types)? else {
         return Ok(Verdict::HalfMade("its attributes cannot be read".to_owned()));
     };
     let has = |wanted: AttributeType| present.iter().any(|one| one.attribute_type() == wanted);
@@ -242,11 +317,11 @@ fn judge(
     if !wrong.is_empty() {
         return Ok(Verdict::Wrong(wrong.join(", ")));
     }
-    Ok(try_out()?.map_or_else(Verdict::HalfMade, |()| Verdict::Sound))
+    Ok(try_out()?.map_or_else(Verdict::HalfMade, Verdict::Sound))
 }
 
 fn label_of(session: &TokenSession, object: ObjectHandle) -> Result<String, Failure> {
-    let attributes = readable(session.attributes(object, &[AttributeType::Label]))?;
+    let attributes = read(session, object, &[AttributeType::Label])?;
     let label = attributes.unwrap_or_default().into_iter().find_map(|attribute| match attribute {
         Attribute::Label(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         _ => None,
@@ -254,15 +329,25 @@ fn label_of(session: &TokenSession, object: ObjectHandle) -> Result<String, Fail
     Ok(label.unwrap_or_else(|| "(no label)".to_owned()))
 }
 
-/// `None` for an object that cannot be read, as long as the session can be used further.
-fn readable(attributes: Result<Vec<Attribute>, Failure>) -> Result<Option<Vec<Attribute>>, Failure> {
-    match attributes {
+/// The attributes that the object has; `None` for one that cannot be read. A moment of trouble of the device does not
+/// make it so: twice, and a good object between.
+fn read(
+    session: &TokenSession,
+    object: ObjectHandle,
+    types: &[AttributeType],
+) -> Result<Option<Vec<Attribute>>, Failure> {
+    let read = || match session.attributes(object, types) {
         Ok(attributes) => Ok(Some(attributes)),
         Err(failure) => match failure.damage() {
             Damage::Session | Damage::Token => Err(failure.at(Place::Anchor)),
             Damage::None | Damage::Object | Damage::Doubt => Ok(None),
         },
+    };
+    if let Some(attributes) = read()? {
+        return Ok(Some(attributes));
     }
+    keys::prove_reading(session).map_err(|failure| failure.at(Place::Anchor))?;
+    read()
 }
 
 /// The attribute's name, as `CKA_ENCRYPT`.

@@ -4,7 +4,7 @@ use cryptoki::{
     mechanism::Mechanism,
     object::{Attribute, KeyType, ObjectClass},
 };
-use cryptoki_sys::CKA_VALUE;
+use cryptoki_sys::{CK_ULONG, CKA_CLASS, CKA_VALUE};
 use kms_core::{SecretBytes, ports::HsmError};
 
 use crate::{
@@ -85,6 +85,12 @@ pub(crate) fn make_passing_root(session: &TokenSession) -> Result<Handle, Failur
 pub(crate) fn prove_device(session: &TokenSession, form: Form, wrap: WrapMechanism) -> Result<(), Trouble> {
     let root = Brief { session, handle: make_passing_root(session)? };
     make_wrapped(session, form, wrap, root.handle).map(drop)
+}
+
+/// Proves that the device reads what may be read of an object, which is of no other use.
+pub(crate) fn prove_reading(session: &TokenSession) -> Result<(), Failure> {
+    let passing = Brief { session, handle: make_passing_root(session)? };
+    session.read_secret(passing.handle, CKA_CLASS, &mut [0; size_of::<CK_ULONG>()]).map(drop)
 }
 
 /// Makes the authentication key as a token object.

@@ -15,6 +15,7 @@ mod failure;
 mod form;
 mod inventory;
 mod keys;
+mod log_key;
 mod mechanisms;
 mod medic;
 mod newcomers;

@@ -68,16 +68,23 @@ impl WrapMechanism {
     }
 }
 
-/// How checkpoints of the log can be signed with a key of the token.
+/// What the token's own key pair does for the checkpoints of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckpointSignature {
-    /// Ed25519 by `CKM_EDDSA`.
+    /// It signs them: Ed25519 by `CKM_EDDSA`.
     EdDsa,
-    /// P-256 by `CKM_ECDSA`.
+    /// It vouches for the key that signs them: P-256 by `CKM_ECDSA`.
     Ecdsa,
 }
 
 impl CheckpointSignature {
+    pub(crate) const fn mechanism(self) -> MechanismId {
+        match self {
+            Self::EdDsa => CKM_EDDSA,
+            Self::Ecdsa => CKM_ECDSA,
+        }
+    }
+
     /// The mechanism's name.
     pub const fn name(self) -> &'static str {
         match self {
@@ -207,7 +214,10 @@ impl Capabilities {
     pub(crate) fn missing(&self) -> Vec<&'static str> {
         let missing = [
             (!self.aes_gcm, "CKM_AES_GCM (no AES keys that seal in the HSM)"),
-            (self.checkpoint.is_none(), "CKM_EDDSA and CKM_ECDSA (no checkpoints signed by the HSM)"),
+            (
+                self.checkpoint.is_none(),
+                "CKM_EDDSA and CKM_ECDSA (no key inside the HSM vouches for the log's checkpoints)",
+            ),
             (!self.transfer, "CKM_RSA_PKCS_OAEP (keys cannot be taken over from another token)"),
         ];
         missing.into_iter().filter_map(|(is_missing, what)| is_missing.then_some(what)).collect()

@@ -1,4 +1,5 @@
-//! How keys come to be in the token: key pairs are made, and keys are brought that were made elsewhere.
+//! How keys come to be in the token: key pairs are made, the log's key among them, and keys are brought that were made
+//! elsewhere.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -8,18 +9,20 @@ use std::{
 use kms_core::{
     SecretBytes,
     key::{BackingKind, WrappedKey},
-    ports::{HsmError, KeyPair},
+    ports::{HsmError, KeyPair, LogKey},
 };
 use parking_lot::MutexGuard;
 
 use crate::{
     direct::Handle,
     failure::{Trouble, refused_material},
-    keys,
+    inventory::Inventory,
+    keys::{self, Brief},
+    log_key::{self, HeldLogKey, LogPair},
     pairs::{self, WrappedPair},
     session::TokenSession,
     software,
-    token::{Token, at_anchor},
+    token::{Token, at_anchor, write_out},
 };
 
 /// How long a worker waits while another one makes a key pair: RSA keys take seconds, and workers that all wait
@@ -105,5 +108,51 @@ impl Token {
         let (root_generation, root) = self.newest_root()?;
         let WrappedPair { blob, public_key } = wrap(&anchor, root)?;
         Ok(KeyPair { wrapped: WrappedKey { root_generation, blob }, public_key })
+    }
+
+    /// The log's key, on stable storage; made if the token has none yet.
+    pub(crate) fn create_log_key(&self) -> Result<LogKey, Trouble> {
+        let held = match self.log_key.get() {
+            Some(held) => held,
+            None => self.make_log_key()?,
+        };
+        write_out(); // also one that was found: who made it may have ended before
+        Ok(held.public_side.clone())
+    }
+
+    fn make_log_key(&self) -> Result<&HeldLogKey, Trouble> {
+        let _one = self.birth()?;
+        let anchor = self.anchor(); // nothing else makes objects meanwhile
+        if let Some(held) = self.log_key.get() {
+            return Ok(held); // another worker made it while this one waited
+        }
+        let offered = self.capabilities().checkpoint;
+        let pair = match (self.look_for_log_key(&anchor)?, offered) {
+            (Some(found), _) => Some(found), // another process made it since the token was opened
+            (None, Some(signature)) => {
+                let label = self.config().log_key_label();
+                let writable = self.writable_session()?;
+                let made = log_key::make(&writable, signature, &label)?;
+                // Two processes that make one at the same time both see two, and both give theirs up again.
+                let made = made.map(|handle| Brief { session: &writable, handle });
+                let pair = self.look_for_log_key(&anchor)?;
+                if pair.is_some() {
+                    let _kept = made.map(Brief::keep);
+                    tracing::info!(label, "the key that signs the log's checkpoints was made");
+                }
+                pair
+            }
+            (None, None) => None,
+        };
+        let held = HeldLogKey::of(&anchor, self.authentication(), pair, offered).map_err(at_anchor)?;
+        let held =
+            held.ok_or_else(|| pairs::unsound("C_GenerateKeyPair", "the log's key is only half made"))?;
+        Ok(self.log_key.get_or_init(|| held))
+    }
+
+    fn look_for_log_key(&self, anchor: &TokenSession) -> Result<Option<LogPair>, Trouble> {
+        let inventory = Inventory::take(anchor, self.capabilities().wrap(), self.config());
+        let inventory = inventory.map_err(Trouble::from).map_err(at_anchor)?;
+        inventory.log_key().map_err(|error| pairs::unsound("C_FindObjects", &error.to_string()))
     }
 }

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::failure::Failure;
+use kms_core::ports::HsmError;
+
+use crate::failure::{Failure, Trouble};
 
 /// Why a token cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -138,5 +140,14 @@ pub enum OpenError {
 impl From<Failure> for OpenError {
     fn from(failure: Failure) -> Self {
         Self::CallFailed { function: failure.function(), detail: failure.detail() }
+    }
+}
+
+impl From<Trouble> for OpenError {
+    fn from(trouble: Trouble) -> Self {
+        match HsmError::from(trouble) {
+            HsmError::Unavailable { function, detail } => Self::CallFailed { function, detail },
+            other => Self::CallFailed { function: "C_Initialize", detail: other.to_string() },
+        }
     }
 }

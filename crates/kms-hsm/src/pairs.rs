@@ -85,7 +85,7 @@ impl Pair {
         })
     }
 
-    const fn key_type(self) -> KeyType {
+    pub(crate) const fn key_type(self) -> KeyType {
         match self {
             Self::Rsa { .. } => KeyType::RSA,
             Self::Ec(_) => KeyType::EC,
@@ -93,7 +93,7 @@ impl Pair {
         }
     }
 
-    const fn generation(self) -> Mechanism<'static> {
+    pub(crate) const fn generation(self) -> Mechanism<'static> {
         match self {
             Self::Rsa { .. } => Mechanism::RsaPkcsKeyPairGen,
             Self::Ec(_) => Mechanism::EccKeyPairGen,
@@ -112,7 +112,7 @@ impl Pair {
     }
 
     /// The public key: a session object of no use but to be read.
-    fn public_attributes(self) -> Vec<Attribute> {
+    pub(crate) fn public_attributes(self) -> Vec<Attribute> {
         let mut attributes = vec![
             Attribute::Class(ObjectClass::PUBLIC_KEY),
             Attribute::KeyType(self.key_type()),
@@ -177,7 +177,7 @@ impl Pair {
     }
 
     /// Whether a fingerprint is of the private key that belongs to this public key.
-    fn belongs(self, public_key: &[u8], fingerprint: &[u8]) -> bool {
+    pub(crate) fn belongs(self, public_key: &[u8], fingerprint: &[u8]) -> bool {
         match self {
             Self::Ec(_) => public_key == fingerprint,
             _ => software::verifies(self, public_key, PROBE, &Sha256::digest(PROBE), fingerprint),
@@ -185,7 +185,7 @@ impl Pair {
     }
 
     /// The SubjectPublicKeyInfo of a public key in the token.
-    fn public_key(self, session: &TokenSession, object: ObjectHandle) -> Result<Vec<u8>, Trouble> {
+    pub(crate) fn public_key(self, session: &TokenSession, object: ObjectHandle) -> Result<Vec<u8>, Trouble> {
         let read = session.attributes(
             object,
             &[AttributeType::Modulus, AttributeType::PublicExponent, AttributeType::EcPoint],
@@ -217,7 +217,7 @@ fn bare(point: &[u8], length: usize) -> &[u8] {
     }
 }
 
-fn unsound(function: &'static str, detail: &str) -> Trouble {
+pub(crate) fn unsound(function: &'static str, detail: &str) -> Trouble {
     HsmError::Unavailable { function, detail: detail.to_owned() }.into()
 }
 

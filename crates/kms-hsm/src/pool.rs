@@ -87,9 +87,9 @@ impl Pkcs11Hsm {
         Ok(hsm)
     }
 
-    /// Makes the root key and the authentication key: once in a token's life, before it is opened.
+    /// Makes the root key, the authentication key and the log's key: once in a token's life, before it is opened.
     ///
-    /// Both are tried out and written to disk before this returns. It refuses if the token has a root
+    /// All are tried out and written to disk before this returns. It refuses if the token has a root
     /// key, and may be repeated after an interruption. It deletes nothing.
     pub fn create_root_keys(config: &Pkcs11Config) -> Result<RootKeys, OpenError> {
         token::create_root_keys(config)

@@ -15,7 +15,7 @@ use rsa::{
         DecodePrivateKey as _, DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _,
         SecretDocument,
     },
-    signature::hazmat::PrehashVerifier as _,
+    signature::{Verifier as _, hazmat::PrehashVerifier as _},
     traits::PublicKeyParts as _,
 };
 use sha2::Sha256;
@@ -167,6 +167,19 @@ pub(crate) fn ed25519_public_key(point: &[u8]) -> Option<Vec<u8>> {
     Some(key.to_public_key_der().ok()?.into_vec())
 }
 
+/// The Ed25519 key of a SubjectPublicKeyInfo.
+pub(crate) fn ed25519_key(public_key: &[u8]) -> Option<VerifyingKey> {
+    VerifyingKey::from_public_key_der(public_key).ok()
+}
+
+/// A P-256 signature (r and s) over a message as an ECDSA-Sig-Value in DER, if it verifies. RFC 3279 §2.2.3.
+pub(crate) fn p256_signature_der(public_key: &[u8], message: &[u8], signature: &[u8]) -> Option<Vec<u8>> {
+    let key = p256::ecdsa::VerifyingKey::from_public_key_der(public_key).ok()?;
+    let signature = p256::ecdsa::Signature::from_slice(signature).ok()?;
+    key.verify(message, &signature).ok()?;
+    Some(signature.to_der().as_bytes().to_vec())
+}
+
 /// The SubjectPublicKeyInfo of an uncompressed point; `None` if it is not on the curve.
 pub(crate) fn ec_public_key(curve: Curve, point: &[u8]) -> Option<Vec<u8>> {
     if point.first() != Some(&4) {
@@ -190,7 +203,7 @@ pub(crate) fn verifies(
             let signature = rsa::pkcs1v15::Signature::try_from(signature).ok()?;
             rsa::pkcs1v15::VerifyingKey::<Sha256>::new(key).verify_prehash(digest, &signature).ok()
         }),
-        Pair::Ed25519 => VerifyingKey::from_public_key_der(public_key).ok().and_then(|key| {
+        Pair::Ed25519 => ed25519_key(public_key).and_then(|key| {
             let signature = ed25519_dalek::Signature::try_from(signature).ok()?;
             key.verify_strict(message, &signature).ok()
         }),

@@ -11,8 +11,8 @@ use crate::{
     failure::Trouble,
     form::{Form, Task},
     inventory::Inventory,
-    keys,
-    mechanisms::{Capabilities, WrapMechanism},
+    keys, log_key,
+    mechanisms::{Capabilities, CheckpointSignature, WrapMechanism},
     offers,
     parameters::MechanismId,
     session::TokenSession,
@@ -181,7 +181,8 @@ fn features(
         needed: false,
         state: trial.of_kind(kind),
     }));
-    features.extend(trial.of_mechanisms());
+    features.extend(trial.of_checkpoints());
+    features.push(trial.of_transfer());
     features
 }
 
@@ -213,22 +214,41 @@ impl Trial<'_> {
         }
     }
 
-    /// What is not tried: its mechanisms say that it is there.
-    fn of_mechanisms(&self) -> [Feature; 2] {
+    /// The first suffices; with neither of them nothing vouches for the log's key.
+    fn of_checkpoints(&self) -> [Feature; 2] {
         [
             Feature {
-                name: "checkpoints of the log signed by the HSM",
-                mechanisms: "CKM_EDDSA or CKM_ECDSA",
+                name: "checkpoints of the log signed inside the HSM",
+                mechanisms: "CKM_EC_EDWARDS_KEY_PAIR_GEN, CKM_EDDSA",
                 needed: false,
-                state: self.offered(|offers| offers.checkpoint.is_some()),
+                state: self.of_log_pair(CheckpointSignature::EdDsa),
             },
             Feature {
-                name: "keys taken over from another token",
-                mechanisms: "CKM_RSA_PKCS_KEY_PAIR_GEN, CKM_RSA_PKCS_OAEP",
+                name: "or by a derived key, for which the HSM vouches",
+                mechanisms: "CKM_EC_KEY_PAIR_GEN, CKM_ECDSA",
                 needed: false,
-                state: self.offered(|offers| offers.transfer),
+                state: self.of_log_pair(CheckpointSignature::Ecdsa),
             },
         ]
+    }
+
+    fn of_log_pair(&self, signature: CheckpointSignature) -> FeatureState {
+        if self.offered.contains(&signature.mechanism()) {
+            tried(log_key::prove_device(self.session, signature.pair()))
+        } else {
+            FeatureState::Missing
+        }
+    }
+
+    /// Not tried: its mechanisms say that it is there.
+    fn of_transfer(&self) -> Feature {
+        let offered = self.capabilities.is_some_and(|offers| offers.transfer);
+        Feature {
+            name: "keys taken over from another token",
+            mechanisms: "CKM_RSA_PKCS_KEY_PAIR_GEN, CKM_RSA_PKCS_OAEP",
+            needed: false,
+            state: if offered { FeatureState::Offered } else { FeatureState::Missing },
+        }
     }
 
     fn of_wrapping(&self, mechanism: WrapMechanism) -> FeatureState {
@@ -237,10 +257,6 @@ impl Trial<'_> {
         } else {
             FeatureState::Missing
         }
-    }
-
-    fn offered(&self, has: fn(&Capabilities) -> bool) -> FeatureState {
-        if self.capabilities.is_some_and(has) { FeatureState::Offered } else { FeatureState::Missing }
     }
 }
 

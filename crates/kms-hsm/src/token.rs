@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
@@ -13,7 +13,7 @@ use cryptoki::error::{Error, RvError};
 use kms_core::{
     SecretBytes,
     key::{BackingKey, BackingKind, MaterialId, WrappedKey},
-    ports::{HsmError, Mac},
+    ports::{HsmError, LogKey, Mac},
 };
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
@@ -28,6 +28,7 @@ use crate::{
     form::Form,
     inventory::{Inventory, RootKeys},
     keys,
+    log_key::{self, HeldLogKey},
     mechanisms::Capabilities,
     offers::Offered,
     pairs::Curve,
@@ -62,6 +63,8 @@ pub(crate) struct Token {
     roots: RwLock<BTreeMap<u32, Handle>>,
     newest_label: AtomicU32,
     authentication: Handle,
+    /// Empty until one is made.
+    pub(crate) log_key: OnceLock<HeldLogKey>,
     strangers: Vec<String>,
     capabilities: Capabilities,
     config: Arc<Pkcs11Config>,
@@ -88,6 +91,7 @@ impl Token {
         login(&anchor, config)?;
         let capabilities = door.capabilities(config.sm4.as_ref())?;
         let keys = Inventory::take(&anchor, capabilities.wrap(), config)?.sound_keys(config)?;
+        let log_key = HeldLogKey::of(&anchor, keys.authentication, keys.log, capabilities.checkpoint)?;
         Ok(Self {
             anchor: Mutex::new(anchor),
             birth: Mutex::default(),
@@ -96,6 +100,7 @@ impl Token {
             roots: RwLock::new(keys.roots),
             newest_label: AtomicU32::new(keys.newest_label),
             authentication: keys.authentication,
+            log_key: log_key.map_or_else(OnceLock::new, OnceLock::from),
             strangers: keys.strangers,
             capabilities,
             config: Arc::clone(config),
@@ -123,6 +128,11 @@ impl Token {
     /// The token's serial number.
     pub(crate) fn serial(&self) -> Result<String, OpenError> {
         Ok(self.door.token_state()?.serial)
+    }
+
+    /// The token's authentication key.
+    pub(crate) fn authentication(&self) -> Handle {
+        self.authentication
     }
 
     pub(crate) fn config(&self) -> &Pkcs11Config {
@@ -165,6 +175,11 @@ impl Token {
     /// HMAC-SHA256 under the token's authentication key.
     pub(crate) fn authentication_mac(&self, session: &TokenSession, input: &[u8]) -> Result<Mac, Failure> {
         session.sign(self.authentication, input).map_err(|failure| failure.at(Place::TokenKey))
+    }
+
+    /// The log's key, if one was made.
+    pub(crate) fn log_key(&self) -> Option<&LogKey> {
+        self.log_key.get().map(|held| &held.public_side)
     }
 
     /// Makes a backing key, wrapped under the newest root key and proved to load.
@@ -319,30 +334,33 @@ pub(crate) fn write_out() {
     rustix::fs::sync();
 }
 
-/// Makes the root key of generation 1 and the authentication key: once in a token's life.
+/// Makes the root key of generation 1, the authentication key and the log's key: once in a token's life.
 ///
 /// The root key is made last. A ceremony that was interrupted can be run again: what it left half made
-/// stays on the token as a stranger, and an authentication key without a root key was never used.
+/// stays on the token as a stranger, and the other keys were never used without a root key.
 pub(crate) fn create_root_keys(config: &Pkcs11Config) -> Result<RootKeys, OpenError> {
     let door = Door::open(config, &load(config)?, &Arc::default(), Occupied::Refuse)?;
     let session = door.writable_session()?;
     login(&session, config)?;
-    let wrap = door.capabilities(config.sm4.as_ref())?.wrap();
+    let capabilities = door.capabilities(config.sm4.as_ref())?;
+    let (wrap, log_signature) = (capabilities.wrap(), capabilities.checkpoint);
     let before = Inventory::take(&session, wrap, config)?;
     before.refuse_root_keys()?;
-    let made = RootKeys {
-        generation: 1,
-        root_label: config.root_key_label(1),
-        authentication_label: config.authentication_key_label(),
-    };
+    let (generation, root_label) = (1, config.root_key_label(1));
+    let (authentication_label, log_label) = (config.authentication_key_label(), config.log_key_label());
     if !before.has_authentication() {
-        keys::make_authentication(&session, &made.authentication_label)?;
+        keys::make_authentication(&session, &authentication_label)?;
     }
-    keys::make_root(&session, &made.root_label, made.generation)?;
-    // Both are tried out before anyone hears that they exist.
-    Inventory::take(&session, wrap, config)?.sound_keys(config)?;
+    if let (Some(signature), None) = (log_signature, before.log_key()?) {
+        log_key::make(&session, signature, &log_label)?;
+    }
+    keys::make_root(&session, &root_label, generation)?;
+    // All are tried out before anyone hears that they exist.
+    let keys = Inventory::take(&session, wrap, config)?.sound_keys(config)?;
+    let held = HeldLogKey::of(&session, keys.authentication, keys.log, log_signature)?;
+    let log_key = held.ok_or(OpenError::RootKeysMissing { label: log_label.clone() })?.public_side;
     write_out();
-    Ok(made)
+    Ok(RootKeys { generation, root_label, authentication_label, log_label, log_signature, log_key })
 }
 
 pub(crate) fn login(session: &TokenSession, config: &Pkcs11Config) -> Result<(), OpenError> {

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use kms_core::ports::{HsmError, Mac};
+use kms_core::ports::{HsmError, LogKey, Mac};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use subtle::ConstantTimeEq as _;
 
@@ -99,6 +99,8 @@ pub(crate) struct Ward {
     next_renewal: AtomicU64,
     /// The root keys that worked, and were not destroyed since.
     roots: Mutex<BTreeSet<u32>>,
+    /// The public key of the log's key, once the token has one.
+    log_key: Mutex<Option<[u8; 32]>>,
     pub(crate) heals: AtomicU64,
     pub(crate) renewals: AtomicU64,
 }
@@ -122,6 +124,7 @@ impl Ward {
             identity: identity(&token)?,
             strangers: token.strangers().to_vec(),
             newest_root: AtomicU32::new(newest(&token)),
+            log_key: Mutex::new(public_log_key(&token)),
             condition: Mutex::new(Condition::Working(Arc::new(token))),
             changed: Condvar::new(),
             doubts: AtomicU32::new(0),
@@ -152,7 +155,10 @@ impl Ward {
             Occupied::Finalise,
             may_log_in,
         )?;
-        if !bool::from(identity(&token)?[..].ct_eq(&self.identity[..])) {
+        let same_token = bool::from(identity(&token)?[..].ct_eq(&self.identity[..]));
+        let known = *self.log_key.lock();
+        let same_log_key = known.is_none() || known == public_log_key(&token);
+        if !same_token || !same_log_key {
             return Err(OpenError::AnotherToken { label: self.config.token_label.clone() });
         }
         // A token of before a rotation, or one whose key failed its trial: keys would be missing.
@@ -177,6 +183,11 @@ impl Ward {
     pub(crate) fn root_made(&self, generation: u32) {
         self.newest_root.fetch_max(generation, Ordering::Relaxed);
         self.roots.lock().insert(generation);
+    }
+
+    /// Takes note of the log's key.
+    pub(crate) fn log_key_made(&self, log_key: &LogKey) {
+        *self.log_key.lock() = Some(log_key.public_key);
     }
 
     /// Takes note of the end of an old one.
@@ -293,6 +304,7 @@ impl Ward {
         if let Condition::Working(token) = &new {
             self.newest_root.store(newest(token), Ordering::Relaxed);
             self.roots.lock().extend(token.root_generations());
+            *self.log_key.lock() = public_log_key(token);
             self.next_renewal.store(self.config.renew_after, Ordering::Relaxed);
             self.doubts.store(0, Ordering::Relaxed);
             self.works.store(true, Ordering::Relaxed);
@@ -344,6 +356,10 @@ impl Ward {
 
 fn identity(token: &Token) -> Result<Mac, OpenError> {
     Ok(token.authentication_mac(&token.session()?, IDENTITY)?)
+}
+
+fn public_log_key(token: &Token) -> Option<[u8; 32]> {
+    token.log_key().map(|log_key| log_key.public_key)
 }
 
 fn newest(token: &Token) -> u32 {

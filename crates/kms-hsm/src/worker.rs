@@ -10,7 +10,7 @@ use crossbeam_channel::Receiver;
 use kms_core::{
     SecretBytes,
     key::{BackingKey, BackingKind, WrappedKey},
-    ports::{HsmError, HsmJob, HsmSession, KeyPair, Mac, SigningMechanism},
+    ports::{HsmError, HsmJob, HsmSession, KeyPair, LogKey, Mac, SigningMechanism},
 };
 use parking_lot::MutexGuard;
 
@@ -360,6 +360,26 @@ impl HsmSession for AtWork<'_> {
         let token = Arc::clone(&self.seat.token);
         let mac = self.call(|session| token.authentication_mac(session, input));
         self.conclude(mac)
+    }
+
+    fn log_key(&mut self) -> Result<Option<LogKey>, HsmError> {
+        Ok(self.seat.token.log_key().cloned())
+    }
+
+    fn create_log_key(&mut self) -> Result<LogKey, HsmError> {
+        let made = self.seat.token.create_log_key();
+        if let Ok(log_key) = &made {
+            self.ward.log_key_made(log_key);
+        }
+        self.conclude(made)
+    }
+
+    fn sign_checkpoint(&mut self, text: &[u8]) -> Result<[u8; 64], HsmError> {
+        let token = Arc::clone(&self.seat.token);
+        let log_key =
+            token.log_key.get().ok_or(HsmError::NotOffered { feature: "a log key: none was made yet" })?;
+        let signature = self.call(|session| log_key.sign(session, text));
+        self.conclude(signature)
     }
 
     fn root_generations(&mut self) -> Result<Vec<u32>, HsmError> {

@@ -102,6 +102,34 @@ pub struct KeyPair {
     pub public_key: Vec<u8>,
 }
 
+/// The public side of the key that signs the audit log's checkpoints. Each token has its own; it does not move to
+/// another token with the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogKey {
+    /// The Ed25519 public key. RFC 8032 §5.1.5.
+    pub public_key: [u8; 32],
+    /// Whether another key of the token vouches for it. `None` where the token itself signs by Ed25519, and where it
+    /// signs neither by Ed25519 nor by ECDSA.
+    pub certificate: Option<LogKeyCertificate>,
+}
+
+/// What a token that has no Ed25519 says of the log key: a P-256 key that cannot leave the token vouches for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogKeyCertificate {
+    /// The P-256 public key: a SubjectPublicKeyInfo in DER. RFC 5480 §2.
+    pub public_key_der: Vec<u8>,
+    /// Its ECDSA-SHA256 signature over the [`statement`](Self::statement): an ECDSA-Sig-Value in DER, another one
+    /// whenever the token is opened. RFC 3279 §2.2.3.
+    pub signature_der: Vec<u8>,
+}
+
+impl LogKeyCertificate {
+    /// What is signed: `dewpoint/v1/log-key-certificate`, a zero byte, and the Ed25519 public key.
+    pub fn statement(public_key: &[u8; 32]) -> Vec<u8> {
+        [&b"dewpoint/v1/log-key-certificate\0"[..], public_key].concat()
+    }
+}
+
 /// Work for one HSM session: plain synchronous code.
 ///
 /// Gets an error in place of the session when none can be had ([`HsmError::Busy`] or
@@ -212,6 +240,18 @@ pub trait HsmSession {
     /// HMAC-SHA256 of `input` under the token's authentication key: the key from which the
     /// service's own keys are derived at start (record authentication, context hiding).
     fn authentication_mac(&mut self, input: &[u8]) -> Result<Mac, HsmError>;
+
+    /// The key that signs the log's checkpoints; `None` if the token has none yet.
+    fn log_key(&mut self) -> Result<Option<LogKey>, HsmError>;
+
+    /// Makes the key that signs the log's checkpoints, tries it out and writes it to stable storage. If the token has
+    /// one, that one is answered.
+    fn create_log_key(&mut self) -> Result<LogKey, HsmError>;
+
+    /// Signs exactly these bytes with the log key: an Ed25519 signature that was seen to verify under its public key.
+    /// [`HsmError::NotOffered`] if the token has no log key yet.
+    // RFC 8032 §5.1.6
+    fn sign_checkpoint(&mut self, text: &[u8]) -> Result<[u8; 64], HsmError>;
 
     /// The generations of the root keys that worked when the token was opened or since, rising; the last one wraps
     /// new keys.

@@ -9,7 +9,10 @@ use std::{future::Future, pin::Pin};
 
 pub use audit::{Acknowledge, AuditError, AuditLog, Receipt};
 pub use clock::Clock;
-pub use hsm::{DigestAlgorithm, Hsm, HsmError, HsmJob, HsmSession, KeyPair, Mac, SigningMechanism};
+pub use hsm::{
+    DigestAlgorithm, Hsm, HsmError, HsmJob, HsmSession, KeyPair, LogKey, LogKeyCertificate, Mac,
+    SigningMechanism,
+};
 pub use store::{
     Condition, KeyStore, MAX_KEY_BYTES, MAX_MUTATIONS, MAX_VALUE_BYTES, Mutation, Revision, Snapshot,
     StoreError, StoreKey, Transaction, Versioned,

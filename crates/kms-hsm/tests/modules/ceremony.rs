@@ -53,6 +53,10 @@ fn put_root(session: &Session, label: &str, generation: u8, encrypt: bool) {
 fn root_keys_are_made_once(token: &Token) {
     let made = Pkcs11Hsm::create_root_keys(&token.config()).expect("a fresh token");
     assert_eq!((made.generation, made.root_label.as_str()), (1, "root-1"));
+    assert_eq!(
+        (made.authentication_label.as_str(), made.log_label.as_str()),
+        ("root-authentication", "root-log")
+    );
     let again = Pkcs11Hsm::create_root_keys(&token.config()).expect_err("they exist");
     assert_eq!(again, OpenError::RootKeysExist { label: "root-1".to_owned() });
     let hsm = Pkcs11Hsm::open(&token.config()).expect("a token with root keys");

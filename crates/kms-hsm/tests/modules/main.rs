@@ -8,6 +8,8 @@ mod ceremony;
 mod faults;
 mod healing;
 mod key_pairs;
+mod log_key;
+mod log_key_faults;
 mod moving;
 mod objects;
 mod opening;

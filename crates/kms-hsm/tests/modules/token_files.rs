@@ -4,7 +4,11 @@
 use std::{fs, path::PathBuf, process::Command};
 
 use dewpoint_test_tokens::Module;
-use kms_core::{key::BackingKey, ports::Mac, testing::hsm::on_session};
+use kms_core::{
+    key::BackingKey,
+    ports::{LogKey, Mac},
+    testing::hsm::on_session,
+};
 use kms_hsm::{OpenError, Pkcs11Hsm};
 
 use crate::support::{LABEL, Token, mac, new_key, open_error};
@@ -18,7 +22,7 @@ on_module!(
 fn a_key_file_that_is_cut_anywhere_never_becomes_another_key(token: &Token) {
     let hsm = token.open_new();
     let key = new_key(&hsm);
-    let before = answers(&hsm, &key);
+    let (before, log_before) = (answers(&hsm, &key), log_key(&hsm).expect("the log's key"));
     drop(hsm);
     for file in key_files(token) {
         let whole = fs::read(&file).expect("the token is ours");
@@ -26,7 +30,12 @@ fn a_key_file_that_is_cut_anywhere_never_becomes_another_key(token: &Token) {
             fs::write(&file, &whole[..length]).expect("the token is ours");
             match Pkcs11Hsm::open(&token.config()) {
                 // Only attributes that do not matter were cut off.
-                Ok(hsm) => assert_eq!(answers(&hsm, &key), before, "cut at {length}"),
+                Ok(hsm) => {
+                    assert_eq!(answers(&hsm, &key), before, "cut at {length}");
+                    // The log's key may be gone, but it is never another one.
+                    let log_key = log_key(&hsm);
+                    assert!(log_key.is_none_or(|log_key| log_key == log_before), "cut at {length}");
+                }
                 Err(
                     OpenError::RootKeysMissing { .. }
                     | OpenError::RootKeyHalfMade { .. }
@@ -38,7 +47,11 @@ fn a_key_file_that_is_cut_anywhere_never_becomes_another_key(token: &Token) {
         fs::write(&file, &whole).expect("the token is ours");
     }
     let hsm = Pkcs11Hsm::open(&token.config()).expect("the files are whole again");
-    assert_eq!(answers(&hsm, &key), before);
+    assert_eq!((answers(&hsm, &key), log_key(&hsm)), (before, Some(log_before)));
+}
+
+fn log_key(hsm: &Pkcs11Hsm) -> Option<LogKey> {
+    on_session(hsm, |session| session.log_key()).expect("an answer")
 }
 
 /// What both keys of the ceremony compute: the root key by unwrapping `key`.
@@ -55,7 +68,7 @@ fn key_files(token: &Token) -> Vec<PathBuf> {
         path.extension().is_some_and(|extension| extension == "object") && !path.ends_with("token.object")
     };
     let files: Vec<_> = files.filter(is_key).collect();
-    assert_eq!(files.len(), 2);
+    assert_eq!(files.len(), 4); // the log's key pair has two
     files
 }
 

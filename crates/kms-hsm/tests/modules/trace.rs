@@ -18,6 +18,7 @@ on_each_module!(
     a_new_key_is_made_wrapped_proved_and_gone,
     a_signature_is_one_call_of_two_and_a_shared_secret_one_of_three,
     a_new_pair_is_made_read_wrapped_proved_and_gone,
+    a_checkpoint_costs_one_signature,
     a_pool_that_ends_closes_everything_and_then_the_module,
 );
 
@@ -95,6 +96,15 @@ fn a_signature_is_one_call_of_two_and_a_shared_secret_one_of_three(token: &Token
         on_session(&hsm, move |session| session.agree(&agreeing, &peer)).expect("a shared secret");
     });
     assert_eq!(calls, ["C_DeriveKey", "C_GetAttributeValue", "C_DestroyObject"]);
+}
+
+/// On every module: where the token does not sign itself, it computes the seed of the key that does.
+fn a_checkpoint_costs_one_signature(token: &Token) {
+    let hsm = open(token);
+    let calls = calls_of(token, || {
+        on_session(&hsm, |session| session.sign_checkpoint(b"text")).expect("a signature");
+    });
+    assert_eq!(calls, ["C_SignInit", "C_Sign"]);
 }
 
 /// The public key is read by the library, which asks for the lengths first; all else is called once.

@@ -12,6 +12,7 @@ use std::{
 
 use uuid::Uuid;
 
+use super::log_key_contract;
 use crate::{
     key::{BackingKey, BackingKind, KeyId, MaterialId, WrappedKey},
     ports::{Hsm, HsmError, HsmSession, Mac},
@@ -35,6 +36,7 @@ pub fn hsm_contract(hsm: &dyn Hsm) {
     a_key_computes_the_same_always(hsm);
     keys_differ(hsm);
     the_authentication_key_is_no_backing_key(hsm);
+    log_key_contract(hsm);
     altered_keys_are_refused(hsm);
     only_whole_keys_are_proved(hsm);
     a_missing_root_is_named(hsm);

@@ -12,6 +12,7 @@ use aes_gcm::{
     Aes256Gcm, AesGcm, KeyInit, Nonce,
     aead::{Aead, Payload, consts::U12},
 };
+use ed25519_dalek::SigningKey;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use sm4::Sm4;
@@ -54,7 +55,7 @@ pub struct FakeCalls {
     pub keyed_hash: u64,
     /// [`HsmSession::import_backing_key`](crate::ports::HsmSession::import_backing_key) and [`HsmSession::import_key_pair`](crate::ports::HsmSession::import_key_pair).
     pub import: u64,
-    /// Calls for root keys, for the self-test and for what the HSM offers.
+    /// Calls for root keys, for the log key, for the self-test and for what the HSM offers.
     pub administration: u64,
     /// [`HsmSession::authentication_mac`](crate::ports::HsmSession::authentication_mac).
     pub authentication_mac: u64,
@@ -74,6 +75,7 @@ struct Shared {
     /// By generation; never empty.
     roots: Mutex<BTreeMap<u32, Zeroizing<[u8; 32]>>>,
     authentication: Zeroizing<[u8; 32]>,
+    log_key: Mutex<Option<SigningKey>>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -95,6 +97,7 @@ impl FakeHsm {
         let shared = Arc::new(Shared {
             roots: Mutex::new(BTreeMap::from([(1, random_key())])),
             authentication: random_key(),
+            log_key: Mutex::default(),
             state: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -205,6 +208,10 @@ impl Shared {
         self.roots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn log_key(&self) -> MutexGuard<'_, Option<SigningKey>> {
+        self.log_key.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Wraps under the newest root key.
     fn wrap(&self, key: &[u8]) -> Result<WrappedKey, HsmError> {
         let roots = self.roots();
@@ -304,12 +311,17 @@ pub(super) fn random_key() -> Zeroizing<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{hsm_contract, import_contract, key_pair_contract, keyed_hash_contract, on_session};
+    use super::super::{
+        hsm_contract, import_contract, key_pair_contract, keyed_hash_contract, missing_log_key_contract,
+        on_session,
+    };
     use super::*;
 
     #[test]
     fn the_fake_keeps_the_contract() {
-        hsm_contract(&FakeHsm::new());
+        let hsm = FakeHsm::new();
+        missing_log_key_contract(&hsm);
+        hsm_contract(&hsm);
     }
 
     #[test]

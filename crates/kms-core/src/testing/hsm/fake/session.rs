@@ -1,12 +1,13 @@
 //! A session with the fake: every call counts, fails if the test wants that, and works in software.
 
 use aes_gcm::aead::{Aead as _, Payload};
+use ed25519_dalek::{Signer as _, SigningKey};
 use sha2::{Sha256, Sha384, Sha512};
 
 use super::{FakeCalls, Shared, hmac, hmac_sha256, random_key, refused};
 use crate::{
     key::{BackingKey, BackingKind, WrappedKey},
-    ports::{HsmError, HsmSession, KeyPair, Mac, SigningMechanism},
+    ports::{HsmError, HsmSession, KeyPair, LogKey, Mac, SigningMechanism},
     secret::SecretBytes,
     testing::hsm::software,
 };
@@ -44,6 +45,10 @@ impl FakeSession<'_> {
         }
         work(&private_key).ok_or(otherwise)
     }
+}
+
+fn public_side(key: &SigningKey) -> LogKey {
+    LogKey { public_key: key.verifying_key().to_bytes(), certificate: None }
 }
 
 const NO_SECRET_KEY: HsmError = HsmError::NotOffered { feature: "a key pair as one secret key" };
@@ -217,6 +222,24 @@ impl HsmSession for FakeSession<'_> {
     fn authentication_mac(&mut self, input: &[u8]) -> Result<Mac, HsmError> {
         self.begin(|calls| &mut calls.authentication_mac)?;
         Ok(hmac_sha256(&*self.shared.authentication, input))
+    }
+
+    fn log_key(&mut self) -> Result<Option<LogKey>, HsmError> {
+        self.begin(|calls| &mut calls.administration)?;
+        Ok(self.shared.log_key().as_ref().map(public_side))
+    }
+
+    fn create_log_key(&mut self) -> Result<LogKey, HsmError> {
+        self.begin(|calls| &mut calls.administration)?;
+        let mut log_key = self.shared.log_key();
+        Ok(public_side(log_key.get_or_insert_with(|| SigningKey::from_bytes(&random_key()))))
+    }
+
+    fn sign_checkpoint(&mut self, text: &[u8]) -> Result<[u8; 64], HsmError> {
+        self.begin(|calls| &mut calls.administration)?;
+        let log_key = self.shared.log_key();
+        let key = log_key.as_ref().ok_or(HsmError::NotOffered { feature: "a log key: none was made yet" })?;
+        Ok(key.sign(text).to_bytes())
     }
 
     fn root_generations(&mut self) -> Result<Vec<u32>, HsmError> {
