@@ -40,6 +40,7 @@ mod tree_tests;
 pub use counters::{Coverage, Health, Statistics};
 pub use file_log::{FileLog, LogConfig};
 pub use line::{FORMAT_VERSION, IntentEntry, Line, ParseError, RecordLine, SegmentHeader};
+pub use memory::is_signed;
 pub use notary::{CheckpointSigner, Notarization, SignatureDone};
 pub use note::{Checkpoint, NoteError, SignedCheckpoint, VerifierKey};
 pub use reader::{Entry, ReadError, Reader, first_sequence, read, read_from};

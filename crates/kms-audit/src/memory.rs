@@ -134,6 +134,11 @@ impl Memory {
     }
 }
 
+/// Whether the log in `directory` was ever signed.
+pub fn is_signed(directory: &Path) -> bool {
+    directory.join(KEYS).exists()
+}
+
 /// The hashes of lines that are not there are not there either.
 fn missing(sequence: u64, error: &io::Error) -> OpenError {
     let position = Position { segment: sequence, offset: 0, sequence };

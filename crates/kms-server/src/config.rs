@@ -39,6 +39,9 @@ pub struct Config {
     /// Limits on what accounts have.
     #[serde(default)]
     pub quotas: QuotasConfig,
+    /// The audit log.
+    #[serde(default)]
+    pub audit: AuditConfig,
     /// Limits on calls.
     #[serde(default)]
     pub traffic_control: TrafficConfig,
@@ -97,6 +100,36 @@ pub struct GrpcConfig {
 pub struct AdminConfig {
     /// Address and port.
     pub listen: SocketAddr,
+}
+
+/// The audit log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// Where its checkpoints are carried to.
+    pub checkpoints: CheckpointsConfig,
+}
+
+/// Places that whoever can write the log cannot reach: without one, nobody can show that its end was cut off.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointsConfig {
+    /// A directory, as a rule of another machine: the newest checkpoint, and all of them.
+    pub directory: Option<PathBuf>,
+    /// An address that takes each checkpoint by POST.
+    pub webhook: Option<WebhookConfig>,
+    /// Where syslog messages are sent, by UDP.
+    pub syslog: Option<SocketAddr>,
+}
+
+/// A webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookConfig {
+    /// Its address; `http` only for this machine.
+    pub url: String,
+    /// The certificate authorities that are believed, for `https`.
+    pub ca_cert: Option<PathBuf>,
 }
 
 /// The token.

@@ -3,6 +3,7 @@
 
 mod admin;
 pub mod backup;
+mod carriers;
 mod clock;
 pub mod config;
 pub mod dev;
@@ -16,6 +17,7 @@ mod keystores;
 pub mod listeners;
 mod manual_clock;
 mod metrics;
+mod notary;
 mod opening;
 mod peer;
 mod rotation;

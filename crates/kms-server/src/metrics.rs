@@ -1,6 +1,10 @@
 //! What operators can see in numbers, in Prometheus' text format.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use kms_audit::FileLog;
 use kms_core::operation::OperationName;
@@ -18,7 +22,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{keystores::Keystores, opening, rotation::Rotation};
+use crate::{carriers::Carried, keystores::Keystores, opening, rotation::Rotation};
 
 /// Upper bounds of the latency histogram, in seconds.
 const LATENCY_BOUNDS: [f64; 12] =
@@ -59,7 +63,8 @@ impl Metrics {
         let help = "Calls over a limit that passed because traffic control only reports";
         registry.register("calls_over_limit", help, over_limit.clone());
         let (hsm, keystores, log) = (parts.hsm.clone(), parts.keystores.clone(), parts.log.clone());
-        registry.register_collector(Box::new(Adapters { hsm, keystores, log, rotation }));
+        let carried = parts.carried.clone();
+        registry.register_collector(Box::new(Adapters { hsm, keystores, log, carried, rotation }));
         Self { registry, calls, latencies, over_limit }
     }
 
@@ -85,6 +90,7 @@ struct Adapters {
     hsm: Arc<Pkcs11Hsm>,
     keystores: Arc<Keystores>,
     log: Arc<FileLog>,
+    carried: Vec<Arc<Carried>>,
     rotation: Arc<Rotation>,
 }
 
@@ -120,7 +126,33 @@ impl Collector for Adapters {
         gauge(&mut encoder, "hsm_stuck", help, self.hsm.is_stuck().into())?;
         counter(&mut encoder, "audit_commits", "Commits of the audit log", log.commits)?;
         counter(&mut encoder, "audit_records", "Records in those commits", log.records)?;
-        counter(&mut encoder, "audit_failures", "Commits and reopenings that failed", log.failures)?;
+        counter(
+            &mut encoder,
+            "audit_failures",
+            "Commits, reopenings and checkpoints that failed",
+            log.failures,
+        )?;
+        if let Some(coverage) = self.log.coverage() {
+            let help = "Lines of the audit log in its tree";
+            counter(&mut encoder, "audit_lines_followed", help, coverage.followed)?;
+            let help = "Lines of the audit log that its newest checkpoint covers";
+            counter(&mut encoder, "audit_lines_signed", help, coverage.signed)?;
+        }
+        let help =
+            "Lines of the audit log that the newest checkpoint covers which has left the machine, by place";
+        let mut sizes =
+            encoder.encode_descriptor("checkpoint_carried_lines", help, None, MetricType::Counter)?;
+        for carried in &self.carried {
+            let size = carried.size.load(Relaxed);
+            ConstCounter::new(size).encode(sizes.encode_family(&[("place", carried.place)])?)?;
+        }
+        let help = "Attempts to carry a checkpoint elsewhere that failed, by place";
+        let mut failures =
+            encoder.encode_descriptor("checkpoint_carry_failures", help, None, MetricType::Counter)?;
+        for carried in &self.carried {
+            let count = carried.failures.load(Relaxed);
+            ConstCounter::new(count).encode(failures.encode_family(&[("place", carried.place)])?)?;
+        }
         gauge(&mut encoder, "hsm_loaded_keys", "Backing keys that are loaded", hsm.loaded_keys)?;
         gauge(&mut encoder, "hsm_queue", "Jobs that wait for an HSM worker", hsm.queued)?;
         let help = "1 if the keystore's token can be used; else its keys are refused";

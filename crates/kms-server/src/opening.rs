@@ -14,10 +14,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     backup::unfinished_store,
+    carriers::Carried,
     clock::SystemClock,
     config::{CipherPlace, ClockKind, Config},
     keystores::{self, Keystores, check_modules},
     manual_clock::ManualClock,
+    notary::{NewestCheckpoint, notarization},
     serve_error::ServeError,
 };
 
@@ -27,6 +29,9 @@ pub(crate) struct Adapters {
     pub(crate) hsm: Arc<Pkcs11Hsm>,
     pub(crate) keystores: Arc<Keystores>,
     pub(crate) log: Arc<FileLog>,
+    pub(crate) checkpoints: NewestCheckpoint,
+    /// What carries the checkpoints elsewhere has done.
+    pub(crate) carried: Vec<Arc<Carried>>,
     /// The machine's clock: for latencies, and for certificates.
     pub(crate) machine: Arc<SystemClock>,
     /// The clock of the keys, if that is another one.
@@ -88,15 +93,24 @@ pub(crate) struct Opened {
 
 impl Opened {
     pub(crate) fn of(
-        hsm: Pkcs11Hsm,
+        hsm: Arc<Pkcs11Hsm>,
         keystores: Keystores,
         store: EmbeddedStore,
-        (log, opened): (FileLog, kms_audit::Opened),
+        OpenedLog { log, opened, checkpoints }: OpenedLog,
     ) -> Self {
         let machine = Arc::new(SystemClock::start());
         let (manual_clock, changes) = (None, TaskTracker::new());
-        let (hsm, keystores, log) = (Arc::new(hsm), Arc::new(keystores), Arc::new(log));
-        let adapters = Adapters { hsm, keystores, log, machine, manual_clock, changes };
+        let (keystores, log) = (Arc::new(keystores), Arc::new(log));
+        let adapters = Adapters {
+            hsm,
+            keystores,
+            log,
+            checkpoints,
+            carried: Vec::new(),
+            machine,
+            manual_clock,
+            changes,
+        };
         let ports = ports(
             adapters.hsm.clone(),
             adapters.keystores.ports(),
@@ -132,7 +146,7 @@ pub(crate) fn ports(
 /// Opens the parts of a deployment; a new one begins with an empty log and an empty store.
 pub(crate) fn open(config: &Config) -> Result<Opened, ServeError> {
     let existed = store_exists(&config.data_dir);
-    let hsm = open_hsm(config, existed)?;
+    let hsm = Arc::new(open_hsm(config, existed)?);
     if !existed && unfinished_store(&config.data_dir).exists() {
         return Err(ServeError::RestoreUnfinished);
     }
@@ -140,7 +154,7 @@ pub(crate) fn open(config: &Config) -> Result<Opened, ServeError> {
     if existed && !log_exists(&config.data_dir) {
         return Err(ServeError::LogLost);
     }
-    let log = open_log(config)?;
+    let log = open_log(config, &hsm, TokenKey::Same)?;
     let store = open_store(config, &config.data_dir.join("store"))?;
     // Last: what stops the start does so before further tokens are logged in to.
     Opened::of(hsm, Keystores::open(config), store, log).with_clock(config)
@@ -170,12 +184,35 @@ pub(crate) fn open_hsm(config: &Config, existed: bool) -> Result<Pkcs11Hsm, Serv
     Ok(hsm)
 }
 
-pub(crate) fn open_log(config: &Config) -> Result<(FileLog, kms_audit::Opened), ServeError> {
-    let (log, opened) = FileLog::open(&config.data_dir.join("audit"), LogConfig::default(), None)?;
+/// A log that is open.
+pub(crate) struct OpenedLog {
+    log: FileLog,
+    pub(crate) opened: kms_audit::Opened,
+    checkpoints: NewestCheckpoint,
+}
+
+/// Which key of the token signs the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenKey {
+    /// The one that signed before.
+    Same,
+    /// It may be another: the deployment moves to this token.
+    Other,
+}
+
+pub(crate) fn open_log(
+    config: &Config,
+    hsm: &Arc<Pkcs11Hsm>,
+    key: TokenKey,
+) -> Result<OpenedLog, ServeError> {
+    let directory = config.data_dir.join("audit");
+    let moved = key == TokenKey::Other;
+    let (notarization, checkpoints) = notarization(hsm, &directory, moved)?;
+    let (log, opened) = FileLog::open(&directory, LogConfig::default(), Some(notarization))?;
     if let Some(repaired) = &opened.repaired {
         tracing::warn!(?repaired, "an unfinished, unacknowledged record was cut off the audit log");
     }
-    Ok((log, opened))
+    Ok(OpenedLog { log, opened, checkpoints })
 }
 
 pub(crate) fn open_store(config: &Config, directory: &Path) -> Result<EmbeddedStore, ServeError> {

@@ -26,6 +26,23 @@ pub enum ServeError {
     /// The audit log.
     #[error("the audit log cannot be opened: {0}")]
     Log(#[from] kms_audit::OpenError),
+    /// The token does not give the key that signs the log's checkpoints.
+    #[error("the key that signs the audit log's checkpoints cannot be used: {0}")]
+    LogKey(String),
+    /// The log was signed by a key that the token has not.
+    #[error(
+        "the audit log's checkpoints were signed before, and the token has no key that signs them: give the service \
+         its token back"
+    )]
+    LogKeyLost,
+    /// Checkpoints cannot be carried there.
+    #[error("audit.checkpoints.{place}: {problem}")]
+    CheckpointPlace {
+        /// The setting.
+        place: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// What new keys are to be, the token does not offer.
     #[error(
         "hsm.cipher.{0} is `hsm`, and the token does not offer that cipher; `dewctl hsm probe` shows what it offers"

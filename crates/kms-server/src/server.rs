@@ -14,7 +14,7 @@ use tonic::transport::Server as TonicServer;
 use tonic_reflection::server as reflection;
 
 use crate::{
-    admin,
+    admin, carriers,
     clock::SystemClock,
     config::Config,
     gate::{Gate, HSM_PATIENCE},
@@ -37,6 +37,8 @@ const STREAMS_PER_CONNECTION: u32 = 1024;
 const STUCK_LIMIT: u32 = 20;
 /// How often idle users' traffic budgets are forgotten.
 const TIDY_INTERVAL: Duration = Duration::from_secs(60);
+/// How long the last checkpoint may take to leave the machine.
+const CARRIER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long calls in flight may take to end once the service is told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -50,6 +52,8 @@ pub struct RunningServer {
     stop: watch::Sender<bool>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     background: Vec<JoinHandle<()>>,
+    /// They end after the log, with its last checkpoint.
+    carriers: Vec<JoinHandle<()>>,
     service: Arc<Service>,
     adapters: Adapters,
 }
@@ -69,6 +73,7 @@ pub(crate) struct Prepared {
     tls: rustls::ServerConfig,
     gate: Arc<Gate>,
     adapters: Adapters,
+    carriers: Vec<JoinHandle<()>>,
 }
 
 impl Prepared {
@@ -83,7 +88,8 @@ impl Prepared {
         config: &Config,
         inherited: Inherited,
     ) -> Result<RunningServer, ServeError> {
-        listen(Listeners::open(config, inherited)?, self.tls, self.gate, self.adapters).await
+        let Self { tls, gate, adapters, carriers } = self;
+        listen(Listeners::open(config, inherited)?, tls, gate, (adapters, carriers)).await
     }
 }
 
@@ -91,10 +97,14 @@ impl Prepared {
 pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let identities = CurrentIdentities::load(&config.identity_file)?;
     let tls = tls::server_config(&config.grpc)?;
+    let places = carriers::places(&config.audit.checkpoints)?;
     let opened = config.clone();
-    let Opened { ports, adapters, open_intents } = tokio::task::spawn_blocking(move || open(&opened))
+    let Opened { ports, mut adapters, open_intents } = tokio::task::spawn_blocking(move || open(&opened))
         .await
         .map_err(|error| ServeError::Grpc(error.to_string()))??;
+    let machine: Arc<dyn Clock> = adapters.machine.clone();
+    let (carriers, carried) = carriers::start(places, &adapters.checkpoints, &machine);
+    adapters.carried = carried;
     let service = Arc::new(Service::start(ports, config.settings()).await?);
     service.reconcile(&open_intents).await.map_err(|error| {
         ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))
@@ -111,14 +121,14 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
         clock: adapters.machine.clone(),
         changes: adapters.changes.clone(),
     });
-    Ok(Prepared { tls, gate, adapters })
+    Ok(Prepared { tls, gate, adapters, carriers })
 }
 
 async fn listen(
     listeners: Listeners,
     tls: rustls::ServerConfig,
     gate: Arc<Gate>,
-    adapters: Adapters,
+    (adapters, carriers): (Adapters, Vec<JoinHandle<()>>),
 ) -> Result<RunningServer, ServeError> {
     let address = |listener: &TcpListener| listener.local_addr().map_err(ListenError::Socket);
     let grpc_address = address(&listeners.grpc)?;
@@ -163,7 +173,7 @@ async fn listen(
     let mut told = told_stop;
     let until_told = async move { stopped(&mut told).await };
     let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, until_told));
-    Ok(RunningServer { grpc: grpc_address, admin, stop, serving, background, service, adapters })
+    Ok(RunningServer { grpc: grpc_address, admin, stop, serving, background, carriers, service, adapters })
 }
 
 impl RunningServer {
@@ -216,12 +226,16 @@ impl RunningServer {
         }
         usage::flush(&self.service).await;
         let Adapters { hsm, keystores, log, .. } = self.adapters;
+        // The last checkpoint needs the token. What is still recorded after this finds the log closed.
+        drop(tokio::task::spawn_blocking(move || log.shutdown()).await);
+        for carrier in self.carriers {
+            drop(timeout(CARRIER_TIMEOUT, carrier).await);
+        }
         let closed = tokio::task::spawn_blocking(move || {
             hsm.shut_down();
             keystores.shut_down();
         });
         let hangs = timeout(DRAIN_TIMEOUT, closed).await.is_err();
-        drop(tokio::task::spawn_blocking(move || log.shutdown()).await);
         if hangs {
             // A thread is inside the module, and an orderly exit under it may crash or wait for ever.
             tracing::error!(

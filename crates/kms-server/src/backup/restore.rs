@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, BufReader},
     path::Path,
+    sync::Arc,
 };
 
 use kms_audit::{Entry, Line};
@@ -18,17 +19,17 @@ use super::{
 use crate::{
     config::Config,
     keystores::Keystores,
-    opening::{self, log_exists, store_exists},
+    opening::{self, TokenKey, log_exists, store_exists},
 };
 
 pub(super) async fn run(options: &RestoreOptions, digest: Digest) -> Result<(), BackupError> {
     let config = Config::load(&options.config)?;
     refuse_what_exists(&config.data_dir)?;
-    let hsm = opening::open_hsm(&config, false)?;
+    let hsm = Arc::new(opening::open_hsm(&config, false)?);
     let passage = check(&hsm, options, digest)?;
 
     // From here on the data directory changes. The log is locked before what a killed restore left is removed.
-    let (log, opened) = opening::open_log(&config)?;
+    let log = opening::open_log(&config, &hsm, TokenKey::Other)?;
     let unfinished = unfinished_store(&config.data_dir);
     match fs::remove_dir_all(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -37,7 +38,7 @@ pub(super) async fn run(options: &RestoreOptions, digest: Digest) -> Result<(), 
         _ => {}
     }
     let store = opening::open_store(&config, &unfinished)?;
-    let opened = opening::Opened::of(hsm, Keystores::none(), store, (log, opened));
+    let opened = opening::Opened::of(hsm, Keystores::none(), store, log);
     let site = Site::open(opened, OperationName::RestoreBackup).await?;
     site.settle().await?;
     site.begin(Some(digest)).await?;

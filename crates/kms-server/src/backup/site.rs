@@ -52,9 +52,9 @@ impl Site {
     /// Writes out the log and leaves the token in order.
     pub(in crate::backup) fn close(self) {
         drop(self.service);
+        self.adapters.log.shutdown(); // its last checkpoint needs the token
         self.adapters.hsm.shut_down();
         self.adapters.keystores.shut_down();
-        self.adapters.log.shutdown();
     }
 }
 

@@ -22,8 +22,8 @@ use serde_json::json;
 
 use crate::{
     config::{
-        AdminConfig, CipherConfig, CipherPlace, ClockKind, Config, GrpcConfig, HsmConfig, QuotasConfig,
-        StoreConfig, TrafficConfig,
+        AdminConfig, AuditConfig, CipherConfig, CipherPlace, ClockKind, Config, GrpcConfig, HsmConfig,
+        QuotasConfig, StoreConfig, TrafficConfig,
     },
     listeners::Inherited,
     manual_clock::ManualClock,
@@ -224,6 +224,7 @@ fn configuration(
     let module = options.module.clone().or_else(installed).ok_or(DevError::NoModule)?;
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     Ok(Config {
+        audit: AuditConfig::default(),
         data_dir: directory.to_owned(),
         store: options.store,
         identity_file,

@@ -129,7 +129,8 @@ fn open_token(module: PathBuf, pin_file: PathBuf) -> Pkcs11Hsm {
 }
 
 fn open_log(data: &Path) -> FileLog {
-    let (log, opened) = FileLog::open(&data.join("audit"), LogConfig::default(), None).expect("the log opens");
+    let (log, opened) =
+        FileLog::open(&data.join("audit"), LogConfig::default(), None).expect("the log opens");
     assert!(opened.open_intents.is_empty(), "the service was not ended orderly");
     log
 }

@@ -119,14 +119,14 @@ async fn restore(
     if store_exists(&config.data_dir) {
         return Err(Problem::StoreExists(config.data_dir.clone()).into());
     }
-    let hsm = opening::open_hsm(config, true)?;
+    let hsm = Arc::new(opening::open_hsm(config, true)?);
     // The log is locked before what a killed restore left is removed.
-    let (log, opened) = opening::open_log(config)?;
+    let log = opening::open_log(config, &hsm, opening::TokenKey::Same)?;
     let destroyed = destroyed_keys(&config.data_dir)?;
     let unfinished = unfinished_store(&config.data_dir);
     remove(&unfinished)?;
     let store = opening::open_store(config, &unfinished)?;
-    let opened = opening::Opened::of(hsm, Keystores::open(config), store, (log, opened));
+    let opened = opening::Opened::of(hsm, Keystores::open(config), store, log);
     let site = Site::open(opened, OperationName::RestoreBackup).await?;
     site.begin(Some(end.digest)).await?;
     let ended = match take_all(&site, options, (header, end), destroyed).await {
