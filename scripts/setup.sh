@@ -22,6 +22,7 @@ need_package() {
 
 has_venv() { python3 -c 'import ensurepip, venv'; }
 has_header() { echo "#include <$1>" | cc -E -xc -; }
+has_go_notes() { [ -d /usr/share/gocode/src/golang.org/x/mod/sumdb/note ]; }
 has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang.so' || [ -e /usr/lib64/libclang.so ]; }
 
 # What the service and its demonstration need: a linker, and a token.
@@ -107,6 +108,9 @@ note_packages() {
         need_package has_header openssl/evp.h libssl-dev
         need_package has_header sqlite3.h libsqlite3-dev
         need_package has_libclang libclang-dev
+        # What the independent verifier of the audit log is compiled with.
+        need_package has go golang-go
+        need_package has_go_notes golang-golang-x-mod-dev
         ;;
     check)
         need_package has cc gcc

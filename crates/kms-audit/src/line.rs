@@ -43,6 +43,9 @@ pub struct RecordLine<'a> {
     /// The version that sealed the ciphertext which was moved under `key_version`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_version: Option<u32>,
+    /// The grant that allowed the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant_id: Option<Cow<'a, str>>,
     /// Which ciphertext was moved.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "fields::item")]
     pub item: Option<[u8; 8]>,
@@ -57,12 +60,6 @@ pub struct RecordLine<'a> {
     /// The permission that was missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_action: Option<Cow<'a, str>>,
-    /// The grant that allowed the call.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grant_id: Option<Cow<'a, str>>,
-    /// What decided against it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ruling: Option<Cow<'a, str>>,
     /// The operation.
     #[serde(with = "fields::named")]
     pub operation: OperationName,
@@ -80,6 +77,9 @@ pub struct RecordLine<'a> {
     pub region: Option<Cow<'a, str>>,
     /// The call.
     pub request_id: RequestId,
+    /// What decided against it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ruling: Option<Cow<'a, str>>,
     /// The line's place in the log, over all segments, counted from 0.
     pub seq: u64,
     /// Address and port that the call came from.
@@ -133,19 +133,19 @@ impl<'a> RecordLine<'a> {
             context: Cow::Borrowed(&record.context),
             count: record.count,
             from_version: record.moved.map(|moved| moved.from_version),
+            grant_id: record.grant_id.map(|id| id.to_string().into()),
             item: record.moved.map(|moved| moved.item),
             key_id: record.key_id,
             key_version: record.key_version,
             latency_us: u64::try_from(record.latency.as_micros()).unwrap_or(u64::MAX),
             missing_action: record.missing_action.map(|action| action.name().into()),
-            grant_id: record.grant_id.map(|id| id.to_string().into()),
-            ruling: record.ruling.as_deref().map(Into::into),
             operation: record.operation,
             phase: record.phase,
             project: caller.map(|caller| caller.project.as_str().into()),
             reason: record.reason.map(Cow::Borrowed),
             region: caller.map(|caller| caller.region.as_str().into()),
             request_id: record.request_id,
+            ruling: record.ruling.as_deref().map(Into::into),
             seq: sequence,
             source: caller.map(|caller| caller.source).or(stranger.map(|one| one.source)),
             source_context: Cow::Borrowed(&record.source_context),

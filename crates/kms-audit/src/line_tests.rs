@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use kms_core::{
-    Phase, Record, Timestamp, Verdict,
+    Moved, Phase, Record, Timestamp, Verdict,
+    grant::GrantId,
     identity::{AccountId, Caller, ProjectId, Region, ServiceName, UserId},
     key::KeyId,
     operation::{Action, OperationName, Permissions},
@@ -77,10 +78,16 @@ prop_compose! {
             vec![Verdict::Pending, Verdict::Succeeded, Verdict::Denied, Verdict::Failed]
         ),
         caller in prop::option::of(callers()),
-        key in prop::option::of((any::<u128>(), any::<u32>())),
+        key in prop::option::of((
+            any::<u128>(),
+            any::<u32>(),
+            prop::option::of("[0-9a-f]{64}"),
+            prop::option::of((any::<u32>(), any::<[u8; 8]>())),
+        )),
         refusal in prop::option::of((
             prop::sample::select(vec!["KEY_DISABLED", "a \"quoted\"\nreason"]),
             prop::sample::select(Action::ALL.to_vec()),
+            prop::option::of(any::<String>()),
         )),
         context in prop::collection::btree_map(any::<String>(), "[0-9a-f]{64}", 0..5),
         source in prop::option::of((any::<u128>(), any::<u32>(), prop::collection::btree_map(any::<String>(), "[0-9a-f]{64}", 0..5))),
@@ -95,13 +102,13 @@ prop_compose! {
             phase,
             verdict,
             caller,
-            key_id: key.map(|(id, _)| KeyId::from_uuid(Uuid::from_u128(id))),
-            key_version: key.map(|(_, version)| version),
-            reason: refusal.map(|(reason, _)| reason),
-            moved: None,
-            missing_action: refusal.map(|(_, action)| action),
-            grant_id: None,
-            ruling: None,
+            key_id: key.as_ref().map(|(id, ..)| KeyId::from_uuid(Uuid::from_u128(*id))),
+            key_version: key.as_ref().map(|(_, version, ..)| *version),
+            reason: refusal.as_ref().map(|(reason, ..)| *reason),
+            moved: key.as_ref().and_then(|(.., moved)| *moved).map(|(from_version, item)| Moved { from_version, item }),
+            missing_action: refusal.as_ref().map(|(_, action, _)| *action),
+            grant_id: key.and_then(|(_, _, id, _)| id).map(|id| GrantId::parse(&id).expect("an id")),
+            ruling: refusal.and_then(|(.., ruling)| ruling),
             context,
             stranger: None,
             source_key_id: source.as_ref().map(|(id, ..)| KeyId::from_uuid(Uuid::from_u128(*id))),
