@@ -6,6 +6,7 @@ pub mod backup;
 mod clock;
 pub mod config;
 pub mod dev;
+mod floods;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gate;

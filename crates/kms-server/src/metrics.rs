@@ -18,7 +18,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{keystores::Keystores, opening, rotation::Rotation};
+use crate::{floods::SummingLog, keystores::Keystores, opening, rotation::Rotation};
 
 /// Upper bounds of the latency histogram, in seconds.
 const LATENCY_BOUNDS: [f64; 12] =
@@ -48,7 +48,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Registers them; the adapters count for themselves and are read at each scrape.
-    pub(crate) fn new(parts: &opening::Adapters, rotation: Arc<Rotation>) -> Self {
+    pub(crate) fn new(parts: &opening::Adapters, floods: Arc<SummingLog>, rotation: Arc<Rotation>) -> Self {
         let mut registry = Registry::with_prefix("dewpoint");
         let calls = Family::default();
         let latencies = Latencies::new_with_constructor(|| Histogram::new(LATENCY_BOUNDS));
@@ -59,7 +59,7 @@ impl Metrics {
         let help = "Calls over a limit that passed because traffic control only reports";
         registry.register("calls_over_limit", help, over_limit.clone());
         let (hsm, keystores, log) = (parts.hsm.clone(), parts.keystores.clone(), parts.log.clone());
-        registry.register_collector(Box::new(Adapters { hsm, keystores, log, rotation }));
+        registry.register_collector(Box::new(Adapters { hsm, keystores, log, floods, rotation }));
         Self { registry, calls, latencies, over_limit }
     }
 
@@ -85,6 +85,7 @@ struct Adapters {
     hsm: Arc<Pkcs11Hsm>,
     keystores: Arc<Keystores>,
     log: Arc<FileLog>,
+    floods: Arc<SummingLog>,
     rotation: Arc<Rotation>,
 }
 
@@ -120,6 +121,8 @@ impl Collector for Adapters {
         gauge(&mut encoder, "hsm_stuck", help, self.hsm.is_stuck().into())?;
         counter(&mut encoder, "audit_commits", "Commits of the audit log", log.commits)?;
         counter(&mut encoder, "audit_records", "Records in those commits", log.records)?;
+        let help = "Refused calls that one record tells of together with others";
+        counter(&mut encoder, "audit_summed_refusals", help, self.floods.summed())?;
         counter(&mut encoder, "audit_failures", "Commits and reopenings that failed", log.failures)?;
         gauge(&mut encoder, "hsm_loaded_keys", "Backing keys that are loaded", hsm.loaded_keys)?;
         gauge(&mut encoder, "hsm_queue", "Jobs that wait for an HSM worker", hsm.queued)?;
