@@ -3,7 +3,8 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::OnceLock,
@@ -186,6 +187,21 @@ impl Dev {
     /// What it wrote to stderr since it was started last.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.join("stderr.log")).unwrap_or_default()
+    }
+
+    /// The text of its metrics; needs `--admin-port`.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn metrics(&self) -> String {
+        let endpoint = self.description.admin_endpoint();
+        let address = endpoint.strip_prefix("http://").expect("in plain");
+        let mut connection = TcpStream::connect(address).expect("it listens");
+        connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("it listens");
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.contains(" 200 OK\r\n"), "{answer}");
+        answer
     }
 
     /// Its token.

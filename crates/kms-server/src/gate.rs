@@ -21,6 +21,7 @@ use tracing::Instrument as _;
 
 use crate::{
     backup::copy::{self, Part},
+    floods::SummingLog,
     identity::{Claims, CurrentIdentities},
     metrics::Metrics,
     peer::Peer,
@@ -60,6 +61,8 @@ pub(crate) struct Gate {
     pub traffic: TrafficControl,
     /// What is counted.
     pub metrics: Metrics,
+    /// What sums up refusals before the log.
+    pub floods: Arc<SummingLog>,
     /// What carries rotations of the root key out.
     pub rotation: Arc<Rotation>,
     /// What does what falls due.

@@ -7,6 +7,7 @@ mod carriers;
 mod clock;
 pub mod config;
 pub mod dev;
+mod floods;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gate;

@@ -22,7 +22,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{carriers::Carried, keystores::Keystores, opening, rotation::Rotation};
+use crate::{carriers::Carried, floods::SummingLog, keystores::Keystores, opening, rotation::Rotation};
 
 /// Upper bounds of the latency histogram, in seconds.
 const LATENCY_BOUNDS: [f64; 12] =
@@ -52,7 +52,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Registers them; the adapters count for themselves and are read at each scrape.
-    pub(crate) fn new(parts: &opening::Adapters, rotation: Arc<Rotation>) -> Self {
+    pub(crate) fn new(parts: &opening::Adapters, floods: Arc<SummingLog>, rotation: Arc<Rotation>) -> Self {
         let mut registry = Registry::with_prefix("dewpoint");
         let calls = Family::default();
         let latencies = Latencies::new_with_constructor(|| Histogram::new(LATENCY_BOUNDS));
@@ -64,7 +64,7 @@ impl Metrics {
         registry.register("calls_over_limit", help, over_limit.clone());
         let (hsm, keystores, log) = (parts.hsm.clone(), parts.keystores.clone(), parts.log.clone());
         let carried = parts.carried.clone();
-        registry.register_collector(Box::new(Adapters { hsm, keystores, log, carried, rotation }));
+        registry.register_collector(Box::new(Adapters { hsm, keystores, log, carried, floods, rotation }));
         Self { registry, calls, latencies, over_limit }
     }
 
@@ -91,6 +91,7 @@ struct Adapters {
     keystores: Arc<Keystores>,
     log: Arc<FileLog>,
     carried: Vec<Arc<Carried>>,
+    floods: Arc<SummingLog>,
     rotation: Arc<Rotation>,
 }
 
@@ -153,6 +154,8 @@ impl Collector for Adapters {
             let count = carried.failures.load(Relaxed);
             ConstCounter::new(count).encode(failures.encode_family(&[("place", carried.place)])?)?;
         }
+        let help = "Refused calls that one record tells of together with others";
+        counter(&mut encoder, "audit_summed_refusals", help, self.floods.summed())?;
         gauge(&mut encoder, "hsm_loaded_keys", "Backing keys that are loaded", hsm.loaded_keys)?;
         gauge(&mut encoder, "hsm_queue", "Jobs that wait for an HSM worker", hsm.queued)?;
         let help = "1 if the keystore's token can be used; else its keys are refused";

@@ -17,6 +17,7 @@ use crate::{
     admin, carriers,
     clock::SystemClock,
     config::Config,
+    floods::{self, SummingLog},
     gate::{Gate, HSM_PATIENCE},
     grpc,
     health::{HEALTH_INTERVAL, report_health, watch_health},
@@ -55,6 +56,7 @@ pub struct RunningServer {
     /// They end after the log, with its last checkpoint.
     carriers: Vec<JoinHandle<()>>,
     service: Arc<Service>,
+    floods: Arc<SummingLog>,
     adapters: Adapters,
 }
 
@@ -99,12 +101,15 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let tls = tls::server_config(&config.grpc)?;
     let places = carriers::places(&config.audit.checkpoints)?;
     let opened = config.clone();
-    let Opened { ports, mut adapters, open_intents } = tokio::task::spawn_blocking(move || open(&opened))
+    let Opened { mut ports, mut adapters, open_intents } = tokio::task::spawn_blocking(move || open(&opened))
         .await
         .map_err(|error| ServeError::Grpc(error.to_string()))??;
     let machine: Arc<dyn Clock> = adapters.machine.clone();
     let (carriers, carried) = carriers::start(places, &adapters.checkpoints, &machine);
     adapters.carried = carried;
+    let log = adapters.log.clone();
+    let floods = Arc::new(SummingLog::new(ports.audit, move || log.healthy(), adapters.machine.clone()));
+    ports.audit = floods.clone();
     let service = Arc::new(Service::start(ports, config.settings()).await?);
     service.reconcile(&open_intents).await.map_err(|error| {
         ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))
@@ -115,7 +120,8 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
         service,
         identities,
         traffic: TrafficControl::new(config.traffic_control.mode),
-        metrics: Metrics::new(&adapters, rotation.clone()),
+        metrics: Metrics::new(&adapters, floods.clone(), rotation.clone()),
+        floods,
         rotation,
         upkeep: Arc::default(),
         clock: adapters.machine.clone(),
@@ -146,6 +152,7 @@ async fn listen(
         )),
         tokio::spawn(tidy(gate.clone(), told_stop.clone())),
         carry_out_rotations(&gate, told_stop.clone()),
+        tokio::spawn(floods::drive(gate.floods.clone(), told_stop.clone())),
         tokio::spawn(usage::drive(gate.service.clone(), told_stop.clone())),
         tokio::spawn(upkeep::drive(gate.upkeep.clone(), gate.service.clone(), told_stop.clone())),
     ];
@@ -160,7 +167,7 @@ async fn listen(
     // Tools of before 2023 know only this one.
     let older_reflection = descriptors(manual_clock.is_some()).build_v1alpha().map_err(described)?;
     let dev = manual_clock.map(|clock| grpc::dev_service(gate.clone(), clock));
-    let service = gate.service.clone();
+    let (service, floods) = (gate.service.clone(), gate.floods.clone());
     let router = TonicServer::builder()
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
@@ -173,7 +180,17 @@ async fn listen(
     let mut told = told_stop;
     let until_told = async move { stopped(&mut told).await };
     let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, until_told));
-    Ok(RunningServer { grpc: grpc_address, admin, stop, serving, background, carriers, service, adapters })
+    Ok(RunningServer {
+        grpc: grpc_address,
+        admin,
+        stop,
+        serving,
+        background,
+        carriers,
+        service,
+        floods,
+        adapters,
+    })
 }
 
 impl RunningServer {
@@ -225,6 +242,7 @@ impl RunningServer {
             );
         }
         usage::flush(&self.service).await;
+        self.floods.close();
         let Adapters { hsm, keystores, log, .. } = self.adapters;
         // The last checkpoint needs the token. What is still recorded after this finds the log closed.
         drop(tokio::task::spawn_blocking(move || log.shutdown()).await);

@@ -45,5 +45,8 @@ pub trait AuditLog: Send + Sync {
     ///
     /// A record of [`Phase::Outcome`](crate::Phase::Outcome) that failed is kept and written before
     /// any other record once the log works again: the change that it tells of has happened.
+    ///
+    /// A log may count a refusal ([`Verdict::Denied`](crate::Verdict::Denied), complete) instead: only with one of its
+    /// kind durable, by whose receipt it acknowledges, and one record of the [`count`](Record::count) follows.
     fn append(&self, record: Record, acknowledge: Acknowledge);
 }
