@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use kms_core::{
     Error, SecretBytes, Settings,
     access::{Policies, Policy},
@@ -11,10 +12,11 @@ use kms_core::{
     key::{KeyId, KeySpec, Scheme},
     operation::{Action, Permissions},
     ops::{
-        BatchCreateTags, BatchSize, CreateGrant, CreateKey, DecryptDataKey, DescribeKey, DisableKey,
-        EncryptDataKey, GenerateDataKeyWithoutPlaintext, GenerateDataKeys, KeySelector, ListKeys,
-        ListKeysByTags, ListProjectTags, PageSize, PendingDays, ReEncrypt, RetireGrant, RevokeGrant,
-        ScheduleKeyDeletion, TagFilter, TagKey, Tags, UpdatePrimaryRegion,
+        BatchCreateTags, BatchSize, CreateAlias, CreateGrant, CreateKey, DecryptDataKey, DescribeKey,
+        DisableKey, EncryptDataKey, FurtherAlias, GenerateDataKeyWithoutPlaintext, GenerateDataKeys,
+        KeySelector, ListAliases, ListKeys, ListKeysByTags, ListProjectTags, PageSize, PageToken,
+        PendingDays, ReEncrypt, RetireGrant, RevokeGrant, ScheduleKeyDeletion, TagFilter, TagKey, Tags,
+        UpdatePrimaryRegion,
     },
 };
 
@@ -138,9 +140,9 @@ fn with_nothing() -> Caller {
     Caller { user: user("acme-nobody"), permissions: Permissions::NONE, ..owner() }
 }
 
-fn sorted(mut operations: Vec<GrantOperation>) -> Vec<GrantOperation> {
-    operations.sort();
-    operations
+fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
+    list.sort();
+    list
 }
 
 #[test]
@@ -515,6 +517,68 @@ fn listings_tell_nothing_of_what_may_not_be_described() {
         world.run(&caller, search).expect("it may list").total
     };
     assert_eq!((count("seen"), count("secret")), (1, 0));
+}
+
+#[test]
+fn page_tokens_tell_nothing_of_what_may_not_be_described() {
+    let world = World::new();
+    let names = ["alias/a", "alias/hidden-behind-a-long-name", "alias/c"];
+    let keys: Vec<KeyId> = names.iter().map(|name| named_and_tagged(&world, name)).collect();
+    let shown: String = [keys[0], keys[2]].map(|id| format!(r#""KMS:*:*:KeyId:{id}""#)).join(",");
+    let lists = allow(r#"kms:cmk:list","kms:alias:list","kms:cmkTag:listInstance","kms:cmkTag:list"#, "");
+    let describes = allow("kms:cmk:get", &format!(r#","Resource":[{shown}]"#));
+    let caller = Caller { permissions: policies(&[&lists, &describes]), ..owner() };
+    let size = PageSize::parse(1).expect("a size");
+    let mut tokens = Vec::new();
+    // Each listing shows all but what is hidden, in as many pages as there are entries.
+    let ids = pages(&mut tokens, |token| {
+        let page =
+            world.run(&caller, ListKeys { size, token, state: None, spec: None }).expect("it may list");
+        (page.keys.into_iter().map(|key| key.id).collect(), page.next)
+    });
+    assert_eq!(sorted(ids), sorted(vec![keys[0], keys[2]]));
+    let aliases = pages(&mut tokens, |token| {
+        let page = world.run(&caller, ListAliases { key: None, size, token }).expect("it may list");
+        (page.aliases.into_iter().map(|entry| entry.alias).collect(), page.next)
+    });
+    assert_eq!(aliases, ["alias/a", "alias/c"]);
+    let tags = pages(&mut tokens, |token| {
+        let page = world.run(&caller, ListProjectTags { size, token }).expect("it may list");
+        (page.tags.into_keys().collect(), page.next)
+    });
+    assert_eq!(tags.len(), 2);
+    assert_eq!(tokens.len(), 6);
+    assert!(tokens.iter().all(|token| token.len() == tokens[0].len()), "of one length");
+    for token in &tokens {
+        let tells = |what: &[u8]| token.windows(what.len()).any(|part| part == what);
+        assert!(!tells(keys[1].as_bytes()) && !tells(b"hidden"));
+    }
+}
+
+/// A key with this further alias, and with a tag of the alias' name.
+fn named_and_tagged(world: &World, name: &str) -> KeyId {
+    let key = world.key(&owner(), &name.replace('/', "-")).id;
+    let alias = FurtherAlias::parse(name).expect("an alias");
+    world.run(&owner(), CreateAlias { key: key.into(), alias }).expect("it is free");
+    let tags = Tags::parse([(&name[6..], "v")]).expect("tags");
+    world.run(&owner(), BatchCreateTags::new(key.into(), tags).expect("tags")).expect("its owner");
+    key
+}
+
+/// What all pages of a listing have; its tokens, decoded, go to `tokens`.
+fn pages<T>(
+    tokens: &mut Vec<Vec<u8>>,
+    mut read: impl FnMut(Option<PageToken>) -> (Vec<T>, Option<PageToken>),
+) -> Vec<T> {
+    let (mut all, mut token) = (Vec::new(), None);
+    loop {
+        let (page, next) = read(token);
+        all.extend(page);
+        let Some(next) = next else { return all };
+        tokens.push(URL_SAFE_NO_PAD.decode(next.encode()).expect("it is base64"));
+        assert!(tokens.len() < 10, "the pages do not end");
+        token = PageToken::parse(&next.encode()).expect("its own");
+    }
 }
 
 #[test]
