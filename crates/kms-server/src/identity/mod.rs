@@ -1,6 +1,7 @@
 //! Who may call: the identity file, and from a connection and its metadata to a caller.
 
 mod file;
+pub(crate) mod reload;
 
 use std::{
     collections::{HashMap, HashSet},
