@@ -15,8 +15,8 @@ use kms_core::{
         BatchCreateTags, BatchSize, CreateAlias, CreateGrant, CreateKey, DecryptDataKey, DescribeKey,
         DisableKey, EncryptDataKey, FurtherAlias, GenerateDataKeyWithoutPlaintext, GenerateDataKeys,
         KeySelector, ListAliases, ListKeys, ListKeysByTags, ListProjectTags, PageSize, PageToken,
-        PendingDays, ReEncrypt, RetireGrant, RevokeGrant, ScheduleKeyDeletion, TagFilter, TagKey, Tags,
-        UpdatePrimaryRegion,
+        PendingDays, ReEncrypt, ReplicateKey, RetireGrant, RevokeGrant, ScheduleKeyDeletion, TagFilter,
+        TagKey, Tags, UpdatePrimaryRegion,
     },
 };
 
@@ -449,6 +449,103 @@ fn a_default_key_is_not_made_for_a_call_that_is_denied() {
     };
     assert_eq!(world.run(&part, batch).err(), Some(policy_denies(Action::DekCreate)));
     assert_eq!((world.store.dump(), world.hsm.calls()), (before, calls), "nothing was made");
+}
+
+#[test]
+fn a_default_key_is_not_made_for_a_call_that_a_denial_by_id_covers() {
+    let world = World::new();
+    let batch = || GenerateDataKeys {
+        each: generate(obs()),
+        count: BatchSize::parse(2).expect("a size"),
+        with_plaintext: false,
+    };
+    let denials = [
+        ("kms:dek:create", r#","Resource":["KMS:*:*:KeyId:*"]"#),
+        ("kms:dek:create", r#","Resource":["KMS:*:acme:KeyId:0*","KMS:*:zeta:KeyId:*"]"#),
+        ("kms:cmk:create", r#","Resource":["KMS:cn-north-4:*:KeyId:*-7*"]"#),
+    ];
+    let (before, calls) = (world.store.dump(), world.hsm.calls());
+    for (action, resource) in denials {
+        let caller = all_but(action, resource);
+        let refused = world.run(&caller, generate(obs())).expect_err("denied");
+        assert!(
+            matches!(refused, Error::PermissionDenied { denial: Denial::PolicyDenies, .. }),
+            "{resource}"
+        );
+        assert_eq!(world.try_out(&caller, generate(obs())), refused);
+    }
+    let part = all_but("kms:cmk:createDataKeyWithoutPlaintext", r#","Resource":["KMS:*:*:KeyId:*"]"#);
+    assert_eq!(world.run(&part, batch()).err(), Some(policy_denies(Action::DekCreate)));
+    assert_eq!((world.store.dump(), world.hsm.calls()), (before, calls), "nothing was made");
+    // Denials of other keys, accounts and regions are none of this one.
+    let id = "0193a000-0000-7000-8000-00000000000a";
+    let elsewhere =
+        [&format!("KMS:*:*:KeyId:{id}"), "KMS:*:zeta:KeyId:*", "KMS:cn-east-3:*:KeyId:*", "KMS:*:*:KeyId:f*"]
+            .map(|resource| format!(r#""{resource}""#));
+    let caller = all_but("*", &format!(r#","Resource":[{}]"#, elsewhere.join(",")));
+    let made = world.run(&caller, generate(obs())).expect("none of them").sealed.key_id;
+    assert_eq!(world.run(&caller, generate(obs())).expect("it is there").sealed.key_id, made);
+}
+
+#[test]
+fn a_permission_for_all_keys_holds_for_a_default_key_that_is_yet_to_be_made() {
+    let world = World::new();
+    let uses = allow("kms:dek:create", r#","Resource":["KMS:*:*:KeyId:*"]"#);
+    let makes = allow("kms:cmk:create", "");
+    let caller = |documents: &[&str]| Caller { permissions: policies(documents), ..owner() };
+    let refused = world.run(&caller(&[&uses]), generate(obs())).expect_err("it may make none");
+    assert_eq!(refused, denied(Action::CmkCreate));
+    world.run(&caller(&[&uses, &makes]), generate(obs())).expect("it may");
+}
+
+#[test]
+fn a_default_key_has_its_alias_in_conditions() {
+    let world = World::new();
+    let named =
+        |alias: &str| format!(r#","Condition":{{"StringEquals":{{"kms:RequestAlias":["{alias}"]}}}}"#);
+    let evs = || KeySelector::service("evs").expect("a known service");
+    let only_obs =
+        [allow("kms:dek:*", &named("obs/default")), allow("kms:cmk:create", &named("obs/default"))];
+    let caller = Caller { permissions: policies(&only_obs.each_ref().map(String::as_str)), ..owner() };
+    for _ in 0..2 {
+        world.run(&caller, generate(obs())).expect("it is named so"); // made, and found
+        assert_eq!(world.run(&caller, generate(evs())).err(), Some(denied(Action::DekCreate)));
+    }
+    world.run(&owner(), generate(evs())).expect("its owner");
+    assert_eq!(world.run(&caller, generate(evs())).err(), Some(denied(Action::DekCreate)));
+    let denied = all_but("kms:dek:create", &named("evs/default"));
+    assert_eq!(world.run(&denied, generate(evs())).err(), Some(policy_denies(Action::DekCreate)));
+    world.run(&denied, generate(obs())).expect("of another name");
+}
+
+#[test]
+fn no_key_is_made_with_an_alias_or_tags_that_are_denied() {
+    let (world, key, _) = world();
+    let tags = || Tags::parse([("team", "red")]).expect("tags");
+    let of_alias = r#","Condition":{"StringStartWith":{"kms:RequestAlias":["prod-"]}}"#;
+    let (before, calls) = (world.store.dump(), world.hsm.calls());
+    let refuses = |caller: &Caller, alias: &str, tags: &Tags, missing| {
+        let made = world.run(caller, CreateKey { tags: tags.clone(), ..create(alias) });
+        assert_eq!(made.err(), Some(policy_denies(missing)));
+        let copy = ReplicateKey { tags: tags.clone(), ..replicate(key, "cn-east-3", alias) };
+        assert_eq!(world.run(caller, copy).err(), Some(policy_denies(missing)));
+    };
+    refuses(&all_but("kms:cmkTag:create", ""), "new", &tags(), Action::TagCreate);
+    refuses(&all_but("kms:alias:create", of_alias), "prod-a", &Tags::default(), Action::AliasCreate);
+    refuses(&all_but("kms:alias:create", ""), "new", &Tags::default(), Action::AliasCreate);
+    let there = r#","Condition":{"StringEquals":{"g:RequestedRegion":["cn-east-3"]}}"#;
+    let copy = ReplicateKey { tags: tags(), ..replicate(key, "cn-east-3", "r") };
+    let refused = world.run(&all_but("kms:cmkTag:create", there), copy.clone());
+    assert_eq!(refused.err(), Some(policy_denies(Action::TagCreate)));
+    assert_eq!((world.store.dump(), world.hsm.calls()), (before, calls), "nothing was made");
+    // What is not denied is made: without tags, under another name, in another region.
+    world.run(&all_but("kms:cmkTag:create", ""), create("new")).expect("without tags");
+    world.run(&all_but("kms:alias:create", of_alias), create("dev-a")).expect("of another name");
+    let here = CreateKey { tags: tags(), ..create("here") };
+    world.run(&all_but("kms:cmkTag:create", there), here).expect("in another region");
+    // No permission is needed for them, as before.
+    let makes = Caller { permissions: policies(&[&allow("kms:cmk:create", "")]), ..owner() };
+    world.run(&makes, CreateKey { tags: tags(), ..create("tagged") }).expect("it may make keys");
 }
 
 #[test]
