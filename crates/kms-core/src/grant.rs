@@ -164,12 +164,14 @@ impl Principal {
 
     /// Whether `caller` is this user, or one of this account. Operators have names of their own and are neither.
     pub(crate) fn includes(&self, caller: &Caller) -> bool {
-        if caller.is_operator() {
-            return false;
-        }
+        !caller.is_operator() && self.covers(&caller.account, &caller.user)
+    }
+
+    /// The same of a user of an account.
+    pub(crate) fn covers(&self, account: &AccountId, user: &UserId) -> bool {
         match self {
-            Self::User(user) => *user == caller.user,
-            Self::Account(account) => *account == caller.account,
+            Self::User(named) => named == user,
+            Self::Account(named) => named == account,
         }
     }
 }

@@ -134,7 +134,7 @@ pub use enable_key_rotation::{EnableKeyRotation, RotationInterval};
 pub use encrypt_data::{EncryptData, EncryptedData, EncryptionAlgorithm};
 pub use encrypt_data_key::EncryptDataKey;
 pub(crate) use expire_key_material::ExpireKeyMaterial;
-pub use explain_access::{ExplainAccess, ExplainedAccess, Identity, UserAccess};
+pub use explain_access::{ExplainAccess, ExplainedAccess, Identity, IdentityLister, UserAccess};
 pub(crate) use forget_roots::ForgetRoots;
 pub use further_alias::{AliasEntry, FurtherAlias};
 pub use generate_data_key::{DataKey, DataKeyLength, GenerateDataKey, SealedDataKey};

@@ -1,22 +1,25 @@
 //! What grants allow, to whom, and what whoever is refused learns.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use kms_core::{
     Error, SecretBytes, Settings,
     access::{Policies, Policy},
-    error::Denial,
+    error::{Denial, Field},
     grant::{GrantId, GrantName, GrantOperation, GrantOperations, Principal},
     identity::{Caller, UserId},
     key::{KeyId, KeySpec, Scheme},
-    operation::{Action, Permissions},
+    operation::{Action, OperationName, Permissions},
     ops::{
         BatchCreateTags, BatchSize, CreateAlias, CreateGrant, CreateKey, DecryptDataKey, DescribeKey,
-        DisableKey, EncryptDataKey, FurtherAlias, GenerateDataKeyWithoutPlaintext, GenerateDataKeys,
-        KeySelector, ListAliases, ListKeys, ListKeysByTags, ListProjectTags, PageSize, PageToken,
-        PendingDays, ReEncrypt, ReplicateKey, RetireGrant, RevokeGrant, ScheduleKeyDeletion, TagFilter,
-        TagKey, Tags, UpdatePrimaryRegion,
+        DisableKey, EncryptDataKey, ExplainAccess, FurtherAlias, GenerateDataKeyWithoutPlaintext,
+        GenerateDataKeys, Identity, IdentityLister, KeySelector, ListAliases, ListKeys, ListKeysByTags,
+        ListProjectTags, PageSize, PageToken, PendingDays, ReEncrypt, ReplicateKey, RetireGrant, RevokeGrant,
+        ScheduleKeyDeletion, TagFilter, TagKey, Tags, UpdatePrimaryRegion, UserAccess,
     },
 };
 
@@ -546,6 +549,88 @@ fn no_key_is_made_with_an_alias_or_tags_that_are_denied() {
     // No permission is needed for them, as before.
     let makes = Caller { permissions: policies(&[&allow("kms:cmk:create", "")]), ..owner() };
     world.run(&makes, CreateKey { tags: tags(), ..create("tagged") }).expect("it may make keys");
+}
+
+/// Who may do this with the key, each by what, as an operator is told.
+fn explained(
+    world: &World,
+    key: KeyId,
+    everyone: &[Caller],
+    operation: OperationName,
+) -> Vec<(UserId, String)> {
+    let identity = |caller: &Caller| Identity {
+        account: caller.account.clone(),
+        user: caller.user.clone(),
+        permissions: caller.permissions.clone(),
+    };
+    let everyone: Vec<_> = everyone.iter().map(identity).collect();
+    let identities: IdentityLister = Arc::new(move |_| everyone.clone());
+    let request = ExplainAccess { key_id: key, user: None, identities };
+    let users = world.run(&operator(), request).expect("an operator may").users;
+    let by = |user: UserAccess| {
+        let told = user.allowed.into_iter().filter(|(_, operations)| operations.contains(&operation));
+        told.map(|(by, _)| (user.user.clone(), by)).collect::<Vec<_>>()
+    };
+    users.into_iter().flat_map(by).collect()
+}
+
+#[test]
+fn an_explanation_of_retirement_names_the_grants_that_each_may_give_up() {
+    let (world, key, _) = world();
+    let named = |name: &str, permissions| Caller { user: user(name), permissions, ..caller("zeta", REGION) };
+    let [grantee, retirer, other] =
+        ["grantee", "retirer", "other"].map(|name| named(name, Permissions::NONE));
+    let barred = named("barred", policies(&[&statement("Deny", "kms:grant:retire", "")]));
+    let make = |grantee: &Caller, retirer: &Caller, operations: &[GrantOperation]| {
+        let request = CreateGrant {
+            key: key.into(),
+            grantee: to_user(grantee),
+            operations: GrantOperations::parse(operations.iter().copied()).expect("operations"),
+            name: GrantName::default(),
+            retiring_principal: Some(retirer.user.clone()),
+            idempotency_token: None,
+        };
+        world.run(&owner(), request).expect("its owner").id
+    };
+    let first = make(&grantee, &retirer, &[GrantOperation::DescribeKey, GrantOperation::RetireGrant]);
+    let second = make(&grantee, &barred, &[GrantOperation::DescribeKey]);
+    let everyone = [owner(), grantee, retirer, other, barred];
+    let told = explained(&world, key, &everyone, OperationName::RetireGrant);
+    let by = |caller: &Caller, id: GrantId| (caller.user.clone(), format!("grant {id}"));
+    let [owner, grantee, retirer, ..] = &everyone;
+    let expected = vec![by(owner, first), by(owner, second), by(grantee, first), by(retirer, first)];
+    assert_eq!(sorted(told.clone()), sorted(expected));
+    // It is as it says.
+    for caller in &everyone {
+        for id in [first, second] {
+            let answer = world.try_out(caller, RetireGrant { key: key.into(), grant_id: id });
+            assert_eq!(
+                answer == Error::DryRun,
+                told.contains(&by(caller, id)),
+                "{}: {answer:?}",
+                caller.user
+            );
+        }
+    }
+}
+
+#[test]
+fn nobody_is_looked_up_for_who_may_not_ask_who_may_do_what() {
+    let (world, key, _) = world();
+    let asked = Arc::new(AtomicBool::new(false));
+    let lister = |asked: Arc<AtomicBool>| -> IdentityLister {
+        Arc::new(move |_| {
+            asked.store(true, Ordering::SeqCst);
+            Vec::new()
+        })
+    };
+    let request =
+        || ExplainAccess { key_id: key, user: Some(user("bob")), identities: lister(asked.clone()) };
+    assert_eq!(world.run(&owner(), request()).err(), Some(denied(Action::RootManage)));
+    assert!(!asked.load(Ordering::SeqCst));
+    let unknown = world.run(&operator(), request()).expect_err("there is no such user");
+    assert!(matches!(unknown, Error::InvalidField { field: Field::UserId, .. }));
+    assert!(asked.load(Ordering::SeqCst));
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::{pin::Pin, sync::Arc};
 use kms_core::{
     Error,
     error::Field,
-    ops::{DescribeRoot, ExplainAccess, ReloadIdentities, RetireRoot},
+    identity::UserId,
+    ops::{DescribeRoot, ExplainAccess, IdentityLister, ReloadIdentities, RetireRoot},
 };
 use kms_proto::v1::{self, operator_service_server::OperatorService};
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
@@ -101,18 +102,17 @@ impl OperatorService for Grpc {
         &self,
         request: Request<v1::ExplainAccessRequest>,
     ) -> Result<Response<v1::ExplainAccessResponse>, Status> {
-        let identities = self.gate.identities.now();
-        let named = request.get_ref().user_id.clone();
+        let gate = self.gate.clone();
+        // Of the identities that hold when it is decided that the caller may know them.
+        let identities: IdentityLister = Arc::new(move |user| gate.identities.now().everyone(user));
+        let only_some = request.get_ref().user_id.is_empty();
         let parse = |request: v1::ExplainAccessRequest| {
-            let identities =
-                identities.everyone().filter(|one| named.is_empty() || one.user.as_str() == named);
-            let identities: Vec<_> = identities.collect();
-            if identities.is_empty() && !named.is_empty() {
-                return Err(Error::invalid(Field::UserId, "must be the id of a user"));
-            }
-            Ok(ExplainAccess { key_id: request.key_id.parse()?, identities })
+            let unknown = Error::invalid(Field::UserId, "must be the id of a user");
+            let named = Some(&*request.user_id).filter(|named| !named.is_empty());
+            let user = named.map(|named| UserId::parse(named).ok_or(unknown)).transpose()?;
+            Ok(ExplainAccess { key_id: request.key_id.parse()?, user, identities })
         };
-        self.answer(request, parse, |explained| convert::explained(explained, named.is_empty())).await
+        self.answer(request, parse, |explained| convert::explained(explained, only_some)).await
     }
 
     async fn reload_identities(
