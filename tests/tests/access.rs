@@ -10,13 +10,17 @@ use std::{
     },
 };
 
-use dewpoint_tests::{Clients, Context, Dev, DevOptions, by_id, check_log, eventually, reason};
+use dewpoint_tests::{
+    ADMIN, Clients, Context, Dev, DevOptions, Identity, Serve, by_id, check_log, eventually, reason, records,
+    send, valid,
+};
 use kms_proto::v1::{
     CreateGrantRequest, DisableKeyRequest, EnableKeyRequest, GrantOperation, Grantee,
     ReloadIdentitiesRequest, ReloadIdentitiesResponse, RevokeGrantRequest,
     grant_service_client::GrantServiceClient, grantee::Principal,
     operator_service_client::OperatorServiceClient,
 };
+use rustix::process::{Pid, Signal};
 use tonic::{Code, Status};
 
 const READER: [GrantOperation; 2] = [GrantOperation::DecryptDatakey, GrantOperation::DescribeKey];
@@ -227,6 +231,49 @@ async fn a_broken_file_changes_nothing_and_says_where() {
     assert_eq!(why(refused).0, Code::PermissionDenied);
 }
 
+/// SIGHUP to a service that nothing supervises; waits until its log has `line` `times` times.
+async fn hang_up(serve: &Serve, line: &str, times: usize) {
+    let process = i32::try_from(serve.id()).ok().and_then(Pid::from_raw).expect("a process");
+    send(process, Signal::HUP);
+    let log = serve.directory().join("stderr.log");
+    eventually(line, async || {
+        let text = fs::read_to_string(&log).expect("the log can be read");
+        (text.lines().filter(|told| told.contains(line)).count() == times).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_has_the_identity_file_read_anew_on_connections_that_are_open() {
+    let mut serve = Serve::start_new().await;
+    let process = serve.id();
+    let files = Some(serve.authority.client("admin", &[ADMIN], valid()));
+    let mut admin = serve.connect(Identity { files, ..Identity::default() }).await;
+    let key_id = admin.create("key").await.key_id;
+    let file = serve.directory().join("identity.toml");
+    let whole = fs::read_to_string(&file).expect("it is there");
+    fs::write(&file, format!("{whole}\nsurprise = 1\n")).expect("it can be written");
+    hang_up(&serve, "the identity file cannot be used", 1).await;
+    admin.describe(by_id(&key_id)).await.expect("all is as it was");
+    let (taken, denied) = ("the identity file was read anew", whole.replace("kms:*:*", "kms:cmk:list"));
+    fs::write(&file, denied).expect("it can be written");
+    hang_up(&serve, taken, 1).await;
+    assert_eq!(why(admin.describe(by_id(&key_id)).await).0, Code::PermissionDenied);
+    fs::write(&file, whole).expect("it can be written");
+    hang_up(&serve, taken, 2).await;
+    admin.describe(by_id(&key_id)).await.expect("it may again");
+    assert_eq!(serve.id(), process);
+    assert!(serve.stop().success());
+    let data = serve.directory().join("data");
+    let mut reloads = records(&data);
+    reloads.retain(|record| record["operation"] == "ReloadIdentities");
+    let [refused, other, first] = &reloads[..] else { panic!("three records, not {reloads:?}") };
+    assert_eq!(refused["reason"], "IDENTITIES_INVALID");
+    assert!(reloads.iter().all(|record| record["user"].is_null() && record["source"].is_null()));
+    assert!(other["state_digest"].is_string() && other["state_digest"] != first["state_digest"]);
+    check_log(&data);
+}
+
 #[test]
 fn an_operator_sees_who_may_do_what_and_why_and_a_dry_run_does_nothing() {
     let dev = deployment();
@@ -243,7 +290,11 @@ fn an_operator_sees_who_may_do_what_and_why_and_a_dry_run_does_nothing() {
     assert_eq!(by_grant["by"], format!("grant {grant_id}"));
     assert_eq!(by_grant["operations"], serde_json::json!(["DecryptDataKey"]));
     let admin = dev.description.account(0).users[0].user_id.clone();
-    assert_eq!(of(&admin)["by"], "statement 1 of permissions");
+    let admins = |by: &str| rows.iter().find(|row| row["user_id"] == *admin && row["by"] == *by).cloned();
+    assert!(admins("statement 1 of permissions").is_some(), "{rows:?}");
+    // Who made the grant may give it up.
+    let own = admins(&format!("grant {grant_id}")).expect("a row");
+    assert_eq!(own["operations"], serde_json::json!(["RetireGrant"]));
     let nobody = dev.description.account(0).users.iter().find(|user| user.name == "nobody").cloned();
     let nobody = nobody.expect("a user").user_id;
     assert_eq!(of(&nobody), serde_json::Value::Null);

@@ -1,8 +1,16 @@
-//! The audit log of a real service: signed by its token, and proved without it.
+//! The audit log of a real service: signed by its token, carried elsewhere, and proved without it.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, UdpSocket},
+    path::Path,
+    process::{Command, Output},
+    sync::mpsc,
+    thread,
+};
 
-use dewpoint_tests::{Dev, check_log};
+use dewpoint_tests::{Dev, Serve, check_log};
 use kms_audit::{Expected, Problem, SignedCheckpoint, Summary, VerifierKey, VerifyError, verify_against};
 use kms_proto::v1::CreateKeyRequest;
 
@@ -14,6 +22,16 @@ fn key(audit: &Path) -> VerifierKey {
 fn verify(audit: &Path, key: VerifierKey, checkpoints: &[String]) -> Result<Summary, VerifyError> {
     let expected = Expected { key: Some(key), checkpoints: checkpoints.to_vec(), archived: false };
     verify_against(audit, &expected, |_| ())
+}
+
+/// What the Go program says, which shares no code with this one.
+fn go_verifier(data: &Path, more: &[&str]) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/independent-checks.sh");
+    Command::new(script).arg("verify-log").arg(data).args(more).output().expect("bash is there")
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
 async fn make_keys(dev: &Dev, names: std::ops::Range<u32>) {
@@ -40,6 +58,11 @@ async fn every_line_is_under_a_checkpoint_of_the_token_when_the_service_has_ende
     dev.stop();
     let later = verify(&audit, key.clone(), std::slice::from_ref(&first)).expect("sound");
     assert!(later.covered == later.lines && later.lines > summary.lines);
+    let earlier = dev.directory().join("earlier");
+    fs::write(&earlier, &first).expect("written");
+    let earlier = earlier.to_str().expect("a path");
+    let sound = go_verifier(dev.directory(), &["--earlier", earlier]);
+    assert!(sound.status.success(), "{}", told(&sound));
 
     // One record exchanged for another valid one.
     let segment = audit.join("00000000000000000000.jsonl");
@@ -54,6 +77,86 @@ async fn every_line_is_under_a_checkpoint_of_the_token_when_the_service_has_ende
         }
         other => panic!("not found: {other:?}"),
     }
+    let found = go_verifier(dev.directory(), &["--earlier", earlier]);
+    assert_eq!(found.status.code(), Some(1), "{}", told(&found));
+    assert!(told(&found).contains(&format!("{line}")), "{}", told(&found));
+}
+
+/// A webhook on this machine: sends what it was told, and answers the first call with 503.
+fn webhook() -> (u16, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let (sender, notes) = mpsc::channel();
+    thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = BufReader::new(stream.expect("a connection"));
+            let (mut line, mut length) = (String::new(), 0);
+            while line != "\r\n" {
+                line.clear();
+                stream.read_line(&mut line).expect("a header");
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().expect("a length");
+                }
+            }
+            let mut note = vec![0; length];
+            stream.read_exact(&mut note).expect("a body");
+            let answer = if number == 0 { "503 Service Unavailable" } else { "204 No Content" };
+            let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n");
+            stream.get_mut().write_all(answer.as_bytes()).expect("answered");
+            if number > 0 && sender.send(String::from_utf8(note).expect("text")).is_err() {
+                return;
+            }
+        }
+    });
+    (port, notes)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_leave_the_machine_and_outlive_what_is_done_to_the_log() {
+    let syslog = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let (port, notes) = webhook();
+    let mut serve = Serve::prepare("");
+    let elsewhere = serve.directory().join("elsewhere");
+    let config = format!(
+        "[audit.checkpoints]\ndirectory = {elsewhere:?}\nsyslog = \"{}\"\n\
+         [audit.checkpoints.webhook]\nurl = \"http://127.0.0.1:{port}/checkpoints\"\n",
+        syslog.local_addr().expect("bound")
+    );
+    serve.add_configuration(&config);
+    serve.initialise();
+    serve.start().await;
+    serve.operator().await.whoami_or_list().await;
+    assert!(serve.stop().success());
+
+    let data = serve.directory().join("data");
+    let audit = data.join("audit");
+    let key = key(&audit);
+    let newest = fs::read_to_string(audit.join("checkpoint")).expect("a checkpoint");
+    let own = elsewhere.join(key.name().replace('/', "_"));
+    assert_eq!(fs::read_to_string(own.join("checkpoint")).expect("it was carried"), newest);
+    assert!(notes.try_iter().any(|note| note == newest), "the webhook has it, too");
+    let mut message = [0; 4096];
+    let length = syslog.recv(&mut message).expect("a message");
+    let message = std::str::from_utf8(&message[..length]).expect("text");
+    let (head, content) = message.split_once(" - checkpoint - ").expect("the form of RFC 5424");
+    assert!(head.starts_with("<109>1 "), "{head}");
+    let content: serde_json::Value = serde_json::from_str(content).expect("JSON");
+    let note = content["checkpoint"].as_str().expect("a note");
+    SignedCheckpoint::open(note, &key).expect("signed by the token");
+
+    // The whole log is put back to what it was: only the copy elsewhere knows better.
+    let older = Deployment::copy_of(&data);
+    serve.start().await;
+    serve.operator().await.whoami_or_list().await;
+    assert!(serve.stop().success());
+    let newest = fs::read_to_string(own.join("checkpoint")).expect("it was carried");
+    verify(&older.audit(), key.clone(), &[]).expect("sound by itself");
+    match verify(&older.audit(), key, &[newest]) {
+        Err(VerifyError::Fault(fault)) => assert!(matches!(fault.problem, Problem::CutOff { .. }), "{fault}"),
+        other => panic!("not found: {other:?}"),
+    }
+    let found = go_verifier(older.path(), &["--checkpoint", own.join("checkpoint").to_str().expect("a path")]);
+    assert_eq!(found.status.code(), Some(1), "{}", told(&found));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,7 @@ use crate::{
     identity::{Caller, Region},
     key::KeyRecord,
     operation::OperationName,
+    ops::{Alias, Tags},
     service::Scope,
     states,
 };
@@ -161,7 +162,7 @@ impl Scope<'_> {
         self.check_denial(&AccessRequest { account: &key.account, region, alias, ..request }, draft)
     }
 
-    /// The same of a key that is yet to be made in a region.
+    /// The same of a key that is yet to be made in a region. Its id is seldom known.
     pub(crate) fn refuse_if_making_is_denied(
         &self,
         operation: OperationName,
@@ -170,8 +171,24 @@ impl Scope<'_> {
         alias: Option<&str>,
         draft: &mut Draft,
     ) -> Result<(), Error> {
-        let request = self.request(operation, Some(KeyFacts { id: None, ..key }));
+        let request = self.request(operation, Some(key));
         self.check_denial(&AccessRequest { region, alias, ..request }, draft)
+    }
+
+    /// The same of its name and its tags: whoever may not give those to a key that is there makes no key with them.
+    pub(crate) fn refuse_if_naming_is_denied(
+        &self,
+        key: KeyFacts,
+        region: &Region,
+        alias: &Alias,
+        tags: &Tags,
+        draft: &mut Draft,
+    ) -> Result<(), Error> {
+        let tagging = (!tags.pairs().is_empty()).then_some(OperationName::CreateTag);
+        for part in tagging.into_iter().chain([OperationName::CreateAlias]) {
+            self.refuse_if_making_is_denied(part, key, region, Some(alias.as_str()), draft)?;
+        }
+        Ok(())
     }
 
     fn check_denial(&self, request: &AccessRequest<'_>, draft: &mut Draft) -> Result<(), Error> {

@@ -13,7 +13,7 @@
 //! | `g/` key id (16 bytes) `/` grant id (hex) | the grant |
 //! | `g/` key id | how many grants the key has |
 //! | `n/` grant id (hex) | id of the grant's key |
-//! | `p/` `u` or `a` `/` user or account | how many grants it holds |
+//! | `p/` `u` or `a` `/` user or account `/h/` account | how many grants it holds that were made in this account |
 //! | `p/` `u` or `a` `/` user or account `/r/` region `/` key id `/` grant id (hex) | nothing: a grant that it may retire |
 //! | `y/` account `/` region `/k/` hash of a tag's key, key id | nothing: the keys with such a tag |
 //! | `y/` account `/` region `/v/` hashes of a tag's key and value, key id | the tag |

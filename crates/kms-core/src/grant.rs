@@ -14,7 +14,7 @@ use crate::{
 
 /// How many grants a key may have. DEW: §8, grant_per_CMK; KMS.2404.
 pub const MAX_GRANTS_OF_KEY: u64 = 100;
-/// How many grants a user or an account may hold. DEW: KMS.2405.
+/// How many grants a user or an account may hold of those that one account has made. DEW: KMS.2405.
 pub const MAX_GRANTS_HELD: u64 = 100;
 
 /// The identifier of a grant.
@@ -164,12 +164,14 @@ impl Principal {
 
     /// Whether `caller` is this user, or one of this account. Operators have names of their own and are neither.
     pub(crate) fn includes(&self, caller: &Caller) -> bool {
-        if caller.is_operator() {
-            return false;
-        }
+        !caller.is_operator() && self.covers(&caller.account, &caller.user)
+    }
+
+    /// The same of a user of an account.
+    pub(crate) fn covers(&self, account: &AccountId, user: &UserId) -> bool {
         match self {
-            Self::User(user) => *user == caller.user,
-            Self::Account(account) => *account == caller.account,
+            Self::User(named) => named == user,
+            Self::Account(named) => named == account,
         }
     }
 }

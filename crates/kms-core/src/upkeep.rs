@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     answer::{Recorded, Refused},
-    ops::OwnOperation,
+    ops::{OwnOperation, ReloadIdentities},
     service::Service,
 };
 
@@ -21,6 +21,14 @@ pub use roots::OldKeys;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Service {
+    /// The same as the operation, where nobody calls: the process was told by a signal.
+    pub async fn reload_identities(
+        &self,
+        operation: ReloadIdentities,
+    ) -> Result<Recorded<[u8; 32]>, Refused> {
+        self.run_own(operation).await
+    }
+
     async fn run_own<O: OwnOperation>(&self, operation: O) -> Result<Recorded<O::Output>, Refused> {
         self.change_of_its_own(&operation, Uuid::new_v4(), PATIENCE).await
     }

@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use kms_core::{
     Call, Error, Recorded, Refused, RequestId, Service,
-    error::Unauthenticated,
+    error::{Throttled, Unauthenticated},
     identity::{Caller, Origin, Stranger},
     operation::OperationName,
     ops::Operation,
@@ -48,6 +48,30 @@ pub(crate) fn longest_patience<O: Operation>(operation: &O) -> Duration {
 enum Budget {
     OrRefuse,
     OrWait,
+}
+
+/// Why a call is kept out.
+#[derive(Debug)]
+enum Kept {
+    Unknown(Unauthenticated),
+    Throttled(Box<Caller>, Throttled),
+}
+
+/// Who calls, if he `may` now. After a wait it is asked anew `who` that is: what was changed about him meanwhile holds.
+async fn let_in<W: Future<Output = ()>>(
+    who: impl Fn() -> Result<Caller, Unauthenticated>,
+    may: impl Fn(&Caller) -> Result<Passage, Throttled>,
+    budget: Budget,
+    wait: impl Fn(Duration) -> W,
+) -> Result<(Caller, Passage), Kept> {
+    loop {
+        let caller = who().map_err(Kept::Unknown)?;
+        match (may(&caller), budget) {
+            (Ok(passage), _) => return Ok((caller, passage)),
+            (Err(throttled), Budget::OrWait) => wait(throttled.retry_after).await,
+            (Err(throttled), Budget::OrRefuse) => return Err(Kept::Throttled(Box::new(caller), throttled)),
+        }
+    }
 }
 
 /// Everything that a transport needs to answer calls.
@@ -154,30 +178,23 @@ impl Gate {
         claims: Result<Claims<'_>, Unauthenticated>,
         budget: Budget,
     ) -> Result<Caller, Refused> {
-        let caller = claims.and_then(|claims| self.identities.now().caller(peer, claims, self.clock.now()));
-        let caller = match caller {
-            Ok(caller) => caller,
-            Err(why) => {
-                let certificate = peer.certificate.as_ref().map(|certificate| certificate.fingerprint);
-                let origin = Origin::Stranger(Stranger { source: peer.source, certificate });
-                let error = Error::Unauthenticated(why);
-                return Err(self.service.refuse(name, request_id, origin, error).await);
-            }
-        };
-        loop {
-            match (self.traffic.check(&caller.user, name.info().traffic, calls), budget) {
-                (Ok(Passage::Free), _) => return Ok(caller),
-                (Ok(Passage::Reported), _) => {
+        let who = || claims.and_then(|claims| self.identities.now().caller(peer, claims, self.clock.now()));
+        let may = |caller: &Caller| self.traffic.check(&caller.user, name.info().traffic, calls);
+        let (origin, error) = match let_in(who, may, budget, sleep).await {
+            Ok((caller, passage)) => {
+                if passage == Passage::Reported {
                     self.metrics.over_limit(name);
-                    return Ok(caller);
                 }
-                (Err(throttled), Budget::OrWait) => sleep(throttled.retry_after).await,
-                (Err(throttled), Budget::OrRefuse) => {
-                    let error = Error::Throttled(throttled);
-                    return Err(self.service.refuse(name, request_id, Origin::Caller(caller), error).await);
-                }
+                return Ok(caller);
             }
-        }
+            Err(Kept::Unknown(why)) => {
+                let certificate = peer.certificate.as_ref().map(|certificate| certificate.fingerprint);
+                let stranger = Stranger { source: peer.source, certificate };
+                (Origin::Stranger(stranger), Error::Unauthenticated(why))
+            }
+            Err(Kept::Throttled(caller, throttled)) => (Origin::Caller(*caller), Error::Throttled(throttled)),
+        };
+        Err(self.service.refuse(name, request_id, origin, error).await)
     }
 
     /// Begins a backup of the key store, to its end whether or not its client still waits; answers its parts.
@@ -220,5 +237,57 @@ impl Gate {
         } else {
             tracing::debug!(reason = error.code(), %error, "refused");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::{Cell, RefCell},
+        future::ready,
+    };
+
+    use kms_core::{
+        identity::{Permissions, UserId},
+        operation::Action,
+    };
+
+    use super::*;
+
+    type Who = Result<Caller, Unauthenticated>;
+
+    fn caller(permissions: Permissions) -> Caller {
+        let user = UserId::parse("u1").expect("a name");
+        Caller { permissions, ..Caller::operator(user, [0; 32], ([127, 0, 0, 1], 1).into()) }
+    }
+
+    /// Lets the first of `identities` in, who has to wait once for each further one that comes in its place.
+    async fn let_in_after(identities: Vec<Who>, budget: Budget) -> Result<Permissions, Kept> {
+        let (waits, later) = (Cell::new(identities.len() - 1), RefCell::new(identities.into_iter()));
+        let next = || later.borrow_mut().next().expect("as many as waits");
+        let who = RefCell::new(next());
+        let may = |_: &Caller| match waits.get() {
+            0 => Ok(Passage::Free),
+            _ => Err(Throttled { subject: "user:u1".to_owned(), limit: 20, retry_after: Duration::ZERO }),
+        };
+        let wait = |_| {
+            waits.set(waits.get() - 1);
+            let _before = who.replace(next());
+            ready(())
+        };
+        let_in(|| who.borrow().clone(), may, budget, wait).await.map(|(caller, _)| caller.permissions)
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_is_let_in_as_what_he_is_after_the_wait() {
+        let (able, revoked) = (|| Ok(caller(Permissions::all())), || Ok(caller(Permissions::NONE)));
+        let may = |let_in: Result<Permissions, Kept>| let_in.expect("it is known").allow(Action::CmkCreate);
+        assert!(may(let_in_after(vec![able()], Budget::OrWait).await));
+        assert!(!may(let_in_after(vec![able(), able(), revoked()], Budget::OrWait).await));
+        let gone = vec![able(), Err(Unauthenticated::CertificateRevoked)];
+        let kept = let_in_after(gone, Budget::OrWait).await.expect_err("it is not known any more");
+        assert!(matches!(kept, Kept::Unknown(Unauthenticated::CertificateRevoked)));
+        let kept = let_in_after(vec![able(), able()], Budget::OrRefuse).await.expect_err("over its budget");
+        assert!(matches!(kept, Kept::Throttled(..)));
     }
 }

@@ -34,8 +34,9 @@ enum Command {
     Dev(dev::DevOptions),
     /// Run the service in production
     ///
-    /// Logs `ready` when it answers calls; ends in order on SIGTERM or SIGINT. Sockets of systemd's socket activation
-    /// are taken over if their addresses are those of the configuration.
+    /// Logs `ready` when it answers calls; ends in order on SIGTERM or SIGINT; reads the identity file anew on SIGHUP,
+    /// as `dewctl identities reload` does. Sockets of systemd's socket activation are taken over if their addresses are
+    /// those of the configuration.
     Serve(ServeOptions),
     /// Make the root key of a new deployment on its token: once, before the first `serve`
     Init {
@@ -134,7 +135,9 @@ fn run_serve(options: &ServeOptions) -> Result<ExitCode, ServeError> {
 
 async fn serve(config: &Config, inherited: Inherited) -> Result<(), ServeError> {
     let told = told_to_stop();
-    let server = server::start_on(config, inherited).await?;
+    let hang_ups = signal(SignalKind::hangup()).map_err(ServeError::Signals)?;
+    let mut server = server::start_on(config, inherited).await?;
+    server.reload_identities_at(hang_ups);
     log_ready(&server);
     server.run_until(told).await
 }

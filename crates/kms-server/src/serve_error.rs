@@ -86,6 +86,9 @@ pub enum ServeError {
     /// A listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Signals cannot be taken.
+    #[error("signals cannot be taken: {0}")]
+    Signals(io::Error),
     /// Supervisor and worker cannot deal with each other.
     #[error("supervision failed: {0}")]
     Supervise(io::Error),

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use kms_core::{Service, ports::Clock};
 use tokio::{
     net::TcpListener,
+    signal::unix::Signal,
     sync::watch,
     task::JoinHandle,
     time::{interval, timeout},
@@ -21,7 +22,7 @@ use crate::{
     gate::{Gate, HSM_PATIENCE},
     grpc,
     health::{HEALTH_INTERVAL, report_health, watch_health},
-    identity::CurrentIdentities,
+    identity::{CurrentIdentities, reload},
     listeners::{Inherited, ListenError, Listeners},
     metrics::Metrics,
     opening::{Adapters, Opened, open},
@@ -55,8 +56,7 @@ pub struct RunningServer {
     background: Vec<JoinHandle<()>>,
     /// They end after the log, with its last checkpoint.
     carriers: Vec<JoinHandle<()>>,
-    service: Arc<Service>,
-    floods: Arc<SummingLog>,
+    gate: Arc<Gate>,
     adapters: Adapters,
 }
 
@@ -167,11 +167,10 @@ async fn listen(
     // Tools of before 2023 know only this one.
     let older_reflection = descriptors(manual_clock.is_some()).build_v1alpha().map_err(described)?;
     let dev = manual_clock.map(|clock| grpc::dev_service(gate.clone(), clock));
-    let (service, floods) = (gate.service.clone(), gate.floods.clone());
     let router = TonicServer::builder()
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
-        .add_routes(grpc::routes(gate))
+        .add_routes(grpc::routes(gate.clone()))
         .add_service(health)
         .add_service(reflection)
         .add_service(older_reflection)
@@ -180,17 +179,7 @@ async fn listen(
     let mut told = told_stop;
     let until_told = async move { stopped(&mut told).await };
     let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, until_told));
-    Ok(RunningServer {
-        grpc: grpc_address,
-        admin,
-        stop,
-        serving,
-        background,
-        carriers,
-        service,
-        floods,
-        adapters,
-    })
+    Ok(RunningServer { grpc: grpc_address, admin, stop, serving, background, carriers, gate, adapters })
 }
 
 impl RunningServer {
@@ -211,6 +200,21 @@ impl RunningServer {
                 stuck = if hsm.is_stuck() { stuck + 1 } else { 0 };
             }
         }
+    }
+
+    /// Reads the identity file anew at each of these signals, from now on: what it says is recorded and holds from
+    /// the next call on, or changes nothing if it cannot be used.
+    pub fn reload_identities_at(&mut self, mut signals: Signal) {
+        let (gate, mut stop) = (self.gate.clone(), self.stop.subscribe());
+        self.background.push(tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stopped(&mut stop) => return,
+                    told = signals.recv() => if told.is_none() { return },
+                }
+                reload::by_signal(&gate).await;
+            }
+        }));
     }
 
     /// Runs until `told` resolves, then drains: no new calls, those in flight end, what they
@@ -241,8 +245,8 @@ impl RunningServer {
                 "changes were still under way after {DRAIN_TIMEOUT:?}; the next start settles them"
             );
         }
-        usage::flush(&self.service).await;
-        self.floods.close();
+        usage::flush(&self.gate.service).await;
+        self.gate.floods.close();
         let Adapters { hsm, keystores, log, .. } = self.adapters;
         // The last checkpoint needs the token. What is still recorded after this finds the log closed.
         drop(tokio::task::spawn_blocking(move || log.shutdown()).await);

@@ -114,7 +114,15 @@ fn help_teaches_every_command() {
         ),
         (
             &["serve", "--help"],
-            &["--config", "docs/examples/dewpoint.toml", "--supervise", "SIGHUP", "30 s", "systemd"],
+            &[
+                "--config",
+                "docs/examples/dewpoint.toml",
+                "--supervise",
+                "SIGHUP",
+                "dewctl identities reload",
+                "30 s",
+                "systemd",
+            ],
         ),
         (&["init", "--help"], &["--config", "once"]),
     ] {

@@ -6,11 +6,12 @@ use crate::{
     draft::Draft,
     error::Error,
     identity::ServiceName,
-    key::{BackingKind, DEFAULT_ALIAS_SUFFIX, KeyOrigin, KeyScope, KeySpec},
+    key::{BackingKind, DEFAULT_ALIAS_SUFFIX, KeyId, KeyOrigin, KeyScope, KeySpec},
     operation::OperationName,
     ops::{
         Operation, Plan, Prepared,
         create_key::{Kind, new_record},
+        selector::default_alias,
     },
     ports::Transaction,
     service::Scope,
@@ -20,6 +21,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct CreateDefaultKey {
     pub(crate) service: ServiceName,
+    /// The id that it gets.
+    pub(crate) id: KeyId,
 }
 
 impl CreateDefaultKey {
@@ -35,7 +38,7 @@ impl Operation for CreateDefaultKey {
     type Output = ();
 
     fn new_key(&self) -> Option<(KeyFacts, Option<&str>)> {
-        Some((Self::facts(), None))
+        Some((Self::facts(), default_alias(&self.service)))
     }
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<()>, Error> {
@@ -45,6 +48,7 @@ impl Operation for CreateDefaultKey {
             draft.existed();
             return Ok(Prepared::Answer(())); // another call made it first
         }
+        draft.key(self.id, None);
         let root = scope.directory().root().await?;
         // DEW: §5, default keys are AES_256, named after their service.
         let scope_of_key = KeyScope::Default { service: self.service.clone() };

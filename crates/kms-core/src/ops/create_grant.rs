@@ -55,7 +55,7 @@ impl Operation for CreateGrant {
         key.check(Self::NAME)?;
         let directory = scope.directory();
         let of_key = Count::of_key(directory, key.id).await?;
-        let held = Count::held(directory, &self.grantee).await?;
+        let held = Count::held(directory, &self.grantee, &scope.caller().account).await?;
         if draft.is_admitted() {
             self.check_passed_on(scope, key).await?;
         }

@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
 use crate::{
+    Timestamp,
     access::KeyFacts,
     directory::{Directory, PutKey, TokenUse, absent, key_path, keystore_path, token_path},
     draft::Draft,
@@ -197,7 +198,7 @@ impl Scope<'_> {
 }
 
 impl CreateKey {
-    /// What an earlier request made; without one, a place is kept for the key.
+    /// What an earlier request made; without one, a place is kept for the key, if its name and tags may be given.
     async fn earlier_or_room(
         &self,
         scope: &Scope<'_>,
@@ -205,6 +206,10 @@ impl CreateKey {
     ) -> Result<Option<KeyRecord>, Error> {
         if let Some(first) = self.earlier_result(scope, draft).await? {
             return Ok(Some(first));
+        }
+        if let Some((facts, _)) = self.new_key() {
+            let region = &scope.caller().region;
+            scope.refuse_if_naming_is_denied(facts, region, &self.alias, &self.tags, draft)?;
         }
         if scope.directory().alias(scope.caller(), self.alias.as_str()).await?.is_some() {
             return Err(Error::AliasExists);
@@ -324,8 +329,7 @@ pub(crate) async fn new_record(
     })
 }
 
-/// A UUID of version 7: its leading bytes are the time, so that keys list in the order of creation.
-// RFC 9562 §5.7
+/// An id of random bytes of the HSM.
 pub(crate) async fn fresh_id(scope: &Scope<'_>) -> Result<KeyId, Error> {
     if scope.call.dry_run {
         return Err(Error::DryRun); // nothing is asked of the HSM
@@ -335,6 +339,12 @@ pub(crate) async fn fresh_id(scope: &Scope<'_>) -> Result<KeyId, Error> {
         session.fill_random(&mut random)?;
         Ok(random)
     });
-    let millis = u64::try_from(scope.now.as_millis()).unwrap_or(0); // a clock before 1970
-    Ok(KeyId::from_uuid(Builder::from_unix_timestamp_millis(millis, &random.await?).into_uuid()))
+    Ok(new_id(scope.now, &random.await?))
+}
+
+/// A UUID of version 7: its leading bytes are the time, so that keys list in the order of creation.
+// RFC 9562 §5.7
+pub(crate) fn new_id(now: Timestamp, random: &[u8; 10]) -> KeyId {
+    let millis = u64::try_from(now.as_millis()).unwrap_or(0); // a clock before 1970
+    KeyId::from_uuid(Builder::from_unix_timestamp_millis(millis, random).into_uuid())
 }

@@ -9,7 +9,7 @@ use crate::{
     directory::{Directory, Stored, grant_count_path, grants_prefix},
     error::Error,
     grant::{Grant, GrantId, Principal},
-    identity::{Caller, Region},
+    identity::{AccountId, Caller, Region},
     key::{KeyId, KeyRecord},
     operation::OperationName,
     ports::{Condition, Mutation, Revision, StoreKey},
@@ -43,9 +43,14 @@ impl Count {
         Self::read(directory, grant_count_path(id)).await
     }
 
-    /// That a user or an account holds.
-    pub(crate) async fn held(directory: &Directory, grantee: &Principal) -> Result<Self, Error> {
-        Self::read(directory, held_path(grantee)).await
+    /// That a user or an account holds of those that `issuer` has made: what one account gives takes no place from
+    /// another, and tells it nothing.
+    pub(crate) async fn held(
+        directory: &Directory,
+        grantee: &Principal,
+        issuer: &AccountId,
+    ) -> Result<Self, Error> {
+        Self::read(directory, held_path(grantee, issuer)).await
     }
 
     /// Makes it `now`, if nobody has changed it meanwhile.
@@ -90,7 +95,7 @@ pub(crate) async fn remove_grants(
     grants: &[Stored<Grant>],
 ) -> Result<GrantChange, Error> {
     let mut change = GrantChange::default();
-    let mut held: BTreeMap<&Principal, u64> = BTreeMap::new();
+    let mut held: BTreeMap<(&Principal, &AccountId), u64> = BTreeMap::new();
     for Stored { revision, value: grant } in grants {
         let path = grant_path(key, grant.id);
         change.conditions.push(Condition::Revision(path.clone(), *revision));
@@ -98,12 +103,12 @@ pub(crate) async fn remove_grants(
         let retirers = grant.retirers();
         let entries = retirers.iter().map(|retirer| retirable_path(retirer, grant));
         change.mutations.extend(entries.map(Mutation::Delete));
-        let of_grantee = held.entry(&grant.grantee).or_default();
+        let of_grantee = held.entry((&grant.grantee, &grant.issuing_account)).or_default();
         *of_grantee = of_grantee.saturating_add(1);
     }
     let mut counts = Vec::new();
-    for (grantee, removed) in held {
-        counts.push((Count::held(directory, grantee).await?, removed));
+    for ((grantee, issuer), removed) in held {
+        counts.push((Count::held(directory, grantee, issuer).await?, removed));
     }
     counts.push((Count::of_key(directory, key).await?, u64::try_from(grants.len()).unwrap_or(u64::MAX)));
     for (count, removed) in counts {
@@ -122,12 +127,11 @@ impl Directory {
     ) -> Result<bool, Error> {
         let principals = [Principal::User(caller.user.clone()), Principal::Account(caller.account.clone())];
         for principal in &principals {
-            if operation == OperationName::RetireGrant {
-                let prefix = retirable_prefix(principal, &caller.region);
-                if !self.index(&prefix, None, 1).await?.is_empty() {
-                    return Ok(true);
-                }
-            } else if Count::held(self, principal).await?.used > 0 {
+            let prefix = match operation {
+                OperationName::RetireGrant => retirable_prefix(principal, &caller.region),
+                _ => held_prefix(principal),
+            };
+            if !self.index(&prefix, None, 1).await?.is_empty() {
                 return Ok(true);
             }
         }
@@ -165,17 +169,26 @@ pub(crate) fn place_path(id: GrantId) -> StoreKey {
     format!("n/{id}").into_bytes()
 }
 
-fn held_path(grantee: &Principal) -> StoreKey {
-    match grantee {
-        Principal::User(user) => format!("p/u/{user}"),
-        Principal::Account(account) => format!("p/a/{account}"),
+/// All that is kept of what a user or an account has to do with grants lies under this prefix.
+fn principal_prefix(principal: &Principal) -> String {
+    match principal {
+        Principal::User(user) => format!("p/u/{user}/"),
+        Principal::Account(account) => format!("p/a/{account}/"),
     }
-    .into_bytes()
+}
+
+/// The counts of what `grantee` holds, of which none is zero.
+fn held_prefix(grantee: &Principal) -> StoreKey {
+    format!("{}h/", principal_prefix(grantee)).into_bytes()
+}
+
+fn held_path(grantee: &Principal, issuer: &AccountId) -> StoreKey {
+    [&held_prefix(grantee)[..], issuer.as_str().as_bytes()].concat()
 }
 
 /// All grants of a region's keys that `retirer` may give up are listed under this prefix.
 pub(crate) fn retirable_prefix(retirer: &Principal, region: &Region) -> StoreKey {
-    [&held_path(retirer)[..], format!("/r/{region}/").as_bytes()].concat()
+    format!("{}r/{region}/", principal_prefix(retirer)).into_bytes()
 }
 
 fn retirable_path(retirer: &Principal, grant: &Grant) -> StoreKey {

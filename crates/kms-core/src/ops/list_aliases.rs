@@ -8,11 +8,12 @@ use std::{
 use crate::{
     directory::{alias_path, tampered},
     draft::Draft,
-    error::{Error, Field},
+    error::Error,
     key::{KeyId, KeyRecord},
     operation::OperationName,
     ops::{
-        AliasEntry, FurtherAlias, KeySelector, Operation, PageSize, Prepared, further_alias::FURTHER_PREFIX,
+        AliasEntry, KeySelector, Operation, PageSize, PageToken, Prepared, further_alias::FURTHER_PREFIX,
+        page::PagePlace,
     },
     service::Scope,
 };
@@ -24,18 +25,8 @@ pub struct ListAliases {
     pub key: Option<KeySelector>,
     /// The most aliases of the page.
     pub size: PageSize,
-    /// The last alias of the page before.
-    pub after: Option<FurtherAlias>,
-}
-
-impl ListAliases {
-    /// What a page token stands for: the last alias of the page before; none where it is empty.
-    pub fn page_token(text: &str) -> Result<Option<FurtherAlias>, Error> {
-        let malformed =
-            Error::invalid(Field::PageToken, "must be empty or the next_page_token of a page before");
-        let after = (!text.is_empty()).then(|| FurtherAlias::parse(text));
-        after.transpose().map_err(|_| malformed)
-    }
+    /// Where to begin.
+    pub token: Option<PageToken>,
 }
 
 /// A page of aliases.
@@ -43,8 +34,8 @@ impl ListAliases {
 pub struct AliasPage {
     /// The aliases.
     pub aliases: Vec<AliasEntry>,
-    /// What the next page comes after; `None` on the last one.
-    pub next: Option<String>,
+    /// Where the next page begins; `None` on the last one.
+    pub next: Option<PageToken>,
 }
 
 impl Operation for ListAliases {
@@ -52,29 +43,41 @@ impl Operation for ListAliases {
     type Output = AliasPage;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<AliasPage>, Error> {
-        let page = match &self.key {
-            Some(key) => self.of_key(&*scope.key(key, draft).await?),
-            None => self.of_region(scope).await?,
+        let key = match &self.key {
+            Some(key) => Some(scope.key(key, draft).await?),
+            None => None,
         };
-        Ok(Prepared::Answer(page))
+        let of_key = key.as_ref().map(|record| record.id);
+        let PagePlace { after, .. } = PagePlace::of(self.token.as_ref(), scope, &of_key)?;
+        let after = std::str::from_utf8(&after).map_err(|_| tampered("an alias is no text"))?;
+        let (aliases, last) = match &key {
+            Some(record) => self.of_key(record, after),
+            None => self.of_region(scope, after).await?,
+        };
+        let place = |last: String| PagePlace { in_second: false, after: last.into_bytes() };
+        let next = last.map(|last| PageToken::seal(scope, &of_key, &place(last))).transpose()?;
+        Ok(Prepared::Answer(AliasPage { aliases, next }))
     }
 }
 
+/// The aliases of a page, and the last one that was read for it if more follow.
+type Read = (Vec<AliasEntry>, Option<String>);
+
 impl ListAliases {
-    fn of_key(&self, record: &KeyRecord) -> AliasPage {
-        let after = self.after.as_ref().map_or(Bound::Unbounded, |last| Bound::Excluded(last.as_str()));
-        let mut names = record.aliases.range::<str, _>((after, Bound::Unbounded)).map(|(alias, _)| alias);
+    fn of_key(&self, record: &KeyRecord, after: &str) -> Read {
+        // No alias is empty.
+        let range = (Bound::Excluded(after), Bound::Unbounded);
+        let mut names = record.aliases.range::<str, _>(range).map(|(alias, _)| alias);
         let page: Vec<_> = names.by_ref().take(self.size.get()).collect();
-        let next = names.next().and_then(|_| page.last()).map(|last| (*last).clone());
-        let aliases = page.into_iter().filter_map(|alias| AliasEntry::of(record, alias));
-        AliasPage { aliases: aliases.collect(), next }
+        let last = names.next().and_then(|_| page.last()).map(|last| (*last).clone());
+        (page.into_iter().filter_map(|alias| AliasEntry::of(record, alias)).collect(), last)
     }
 
-    async fn of_region(&self, scope: &Scope<'_>) -> Result<AliasPage, Error> {
+    async fn of_region(&self, scope: &Scope<'_>, after: &str) -> Result<Read, Error> {
         let (caller, directory) = (scope.caller(), scope.directory());
         let path = |alias: &str| alias_path(&caller.account, &caller.region, alias);
         let before_alias = path("").len();
-        let after = self.after.as_ref().map(|last| path(last.as_str()));
+        let after = (!after.is_empty()).then(|| path(after));
         let limit = self.size.get();
         let entries = directory.index(&path(FURTHER_PREFIX), after.as_deref(), limit + 1).await?;
         let mut named = Vec::new();
@@ -83,7 +86,7 @@ impl ListAliases {
                 std::str::from_utf8(&path[before_alias..]).map_err(|_| tampered("an alias is no text"))?;
             named.push((alias, directory.open::<KeyId>(path, &value.value)?));
         }
-        let next = named.last().filter(|_| entries.len() > limit).map(|(alias, _)| (*alias).to_owned());
+        let last = named.last().filter(|_| entries.len() > limit).map(|(alias, _)| (*alias).to_owned());
         let ids: Vec<_> = named.iter().map(|(_, id)| *id).collect::<BTreeSet<_>>().into_iter().collect();
         let records = directory.keys(&ids).await?;
         let records: HashMap<_, _> = records.iter().map(|record| (record.id, record)).collect();
@@ -94,6 +97,6 @@ impl ListAliases {
             })?;
             AliasEntry::of(record, alias)
         });
-        Ok(AliasPage { aliases: aliases.collect(), next })
+        Ok((aliases.collect(), last))
     }
 }

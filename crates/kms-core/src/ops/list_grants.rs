@@ -6,7 +6,7 @@ use crate::{
     error::Error,
     grant::Grant,
     operation::OperationName,
-    ops::{KeySelector, Operation, PageSize, PageToken, Prepared, granting::Count},
+    ops::{KeySelector, Operation, PageSize, PageToken, Prepared, granting::Count, page::PagePlace},
     service::Scope,
 };
 
@@ -48,11 +48,13 @@ impl Operation for ListGrants {
         key.check(Self::NAME)?;
         let directory = scope.directory();
         let prefix = grants_prefix(key.id);
-        let from = self.token.as_ref().map(|token| [&prefix[..], token.place().1].concat());
+        let PagePlace { after, .. } = PagePlace::of(self.token.as_ref(), scope, &key.id)?;
+        let from = (!after.is_empty()).then(|| [&prefix[..], &after].concat());
         let entries = directory.index(&prefix, from.as_deref(), self.size.get().saturating_add(1)).await?;
         let page = &entries[..entries.len().min(self.size.get())];
         let last = page.last().filter(|_| entries.len() > page.len());
-        let next = last.map(|(path, _)| PageToken::at(false, &path[prefix.len()..]));
+        let place = |path: &[u8]| PagePlace { in_second: false, after: path[prefix.len()..].to_vec() };
+        let next = last.map(|(path, _)| PageToken::seal(scope, &key.id, &place(path))).transpose()?;
         let opened = page.iter().map(|(path, versioned)| directory.open(path, &versioned.value));
         let grants = opened.collect::<Result<_, Error>>()?;
         let total = Count::of_key(directory, key.id).await?.used;

@@ -1,91 +1,21 @@
 //! ListKeys: the keys of the account in the region, by pages.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-
 use crate::{
     directory::{default_prefix, index_prefix},
     draft::Draft,
-    error::{Error, Field},
+    error::Error,
     key::{KeyId, KeyRecord, KeySpec, KeyState},
     operation::OperationName,
-    ops::{Operation, Prepared},
+    ops::{Operation, PageSize, PageToken, Prepared, page::PagePlace},
     ports::StoreKey,
     service::Scope,
 };
-
-/// The most entries of a page.
-const MAX_PAGE: usize = 1000;
-const DEFAULT_PAGE: usize = 100;
-
-/// How many keys a page may hold: 1 to 1000.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PageSize(usize);
-
-impl PageSize {
-    /// Takes 1 to 1000; 0 stands for 100.
-    pub fn parse(size: u32) -> Result<Self, Error> {
-        match usize::try_from(size) {
-            Ok(0) => Ok(Self(DEFAULT_PAGE)),
-            Ok(size) if size <= MAX_PAGE => Ok(Self(size)),
-            _ => Err(Error::invalid(Field::PageSize, "must be at most 1000")),
-        }
-    }
-
-    pub(crate) fn get(self) -> usize {
-        self.0
-    }
-}
-
-/// Where the page before ended. What it says is confined to the caller's own lists.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PageToken {
-    list: List,
-    after: Vec<u8>,
-}
 
 /// The two lists that make up the answer, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum List {
     Default,
     Custom,
-}
-
-impl PageToken {
-    /// Reads what [`encode`](Self::encode) wrote; `None` for the empty text.
-    pub fn parse(text: &str) -> Result<Option<Self>, Error> {
-        if text.is_empty() {
-            return Ok(None);
-        }
-        let malformed =
-            || Error::invalid(Field::PageToken, "must be empty or the next_page_token of a page before");
-        let bytes = if text.len() <= 128 { URL_SAFE_NO_PAD.decode(text).ok() } else { None };
-        let bytes = bytes.ok_or_else(malformed)?;
-        let (list, after) = match bytes.split_first() {
-            Some((0, after)) => (List::Default, after),
-            Some((1, after)) => (List::Custom, after),
-            _ => return Err(malformed()),
-        };
-        Ok(Some(Self { list, after: after.to_vec() }))
-    }
-
-    /// Behind the entry `after` of an answer's one list, or of the second of two.
-    pub(crate) fn at(second: bool, after: &[u8]) -> Self {
-        Self { list: if second { List::Custom } else { List::Default }, after: after.to_vec() }
-    }
-
-    /// Whether it is in the second list, and the entry that it is behind.
-    pub(crate) fn place(&self) -> (bool, &[u8]) {
-        (self.list == List::Custom, &self.after)
-    }
-
-    /// As text, opaque to the caller.
-    pub fn encode(&self) -> String {
-        let list = match self.list {
-            List::Default => 0,
-            List::Custom => 1,
-        };
-        URL_SAFE_NO_PAD.encode([&[list], &self.after[..]].concat())
-    }
 }
 
 /// A page of keys.
@@ -115,21 +45,19 @@ impl Operation for ListKeys {
     type Output = KeyPage;
 
     async fn prepare(&self, scope: &Scope<'_>, _: &mut Draft) -> Result<Prepared<KeyPage>, Error> {
-        let mut ids = Vec::new();
-        let (mut list, mut after) = match &self.token {
-            Some(token) => (token.list, token.after.clone()),
-            None => (List::Default, Vec::new()),
-        };
+        let (mut ids, filter) = (Vec::new(), (self.state, self.spec));
+        let PagePlace { mut in_second, mut after } = PagePlace::of(self.token.as_ref(), scope, &filter)?;
         let mut next = None;
-        if list == List::Default {
-            next = read(scope, list, &after, self.size.0, &mut ids).await?;
+        if !in_second {
+            next = read(scope, List::Default, &after, self.size.get(), &mut ids).await?;
             if next.is_none() {
-                (list, after) = (List::Custom, Vec::new());
+                (in_second, after) = (true, Vec::new());
             }
         }
-        if list == List::Custom {
-            next = read(scope, list, &after, self.size.0 - ids.len(), &mut ids).await?;
+        if in_second {
+            next = read(scope, List::Custom, &after, self.size.get() - ids.len(), &mut ids).await?;
         }
+        let next = next.map(|after| PageToken::seal(scope, &filter, &PagePlace { in_second, after }));
         let mut keys = scope.directory().keys(&ids).await?;
         keys.retain(|key| {
             key.exists_for(scope.caller(), scope.now)
@@ -137,18 +65,18 @@ impl Operation for ListKeys {
                 && self.state.is_none_or(|state| state == key.state)
                 && self.spec.is_none_or(|spec| spec == key.spec)
         });
-        Ok(Prepared::Answer(KeyPage { keys, next }))
+        Ok(Prepared::Answer(KeyPage { keys, next: next.transpose()? }))
     }
 }
 
-/// Adds the next ids of one list; answers where to go on if more follow.
+/// Adds the next ids of one list; answers what to go on behind if more follow.
 async fn read(
     scope: &Scope<'_>,
     list: List,
     after: &[u8],
     limit: usize,
     ids: &mut Vec<KeyId>,
-) -> Result<Option<PageToken>, Error> {
+) -> Result<Option<Vec<u8>>, Error> {
     let (caller, directory) = (scope.caller(), scope.directory());
     let prefix = match list {
         List::Default => default_prefix(&caller.account),
@@ -166,7 +94,7 @@ async fn read(
             List::Custom => listed_id(&last)?,
         });
     }
-    Ok(more.then_some(PageToken { list, after: last }))
+    Ok(more.then_some(last))
 }
 
 fn listed_id(suffix: &[u8]) -> Result<KeyId, Error> {

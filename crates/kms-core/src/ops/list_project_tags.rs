@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-
 use crate::{
     draft::Draft,
-    error::{Error, Field},
+    error::Error,
     index::{TAG_PAIR_BYTES, all_tags_prefix},
     key::{KeyId, KeyRecord},
     operation::OperationName,
-    ops::{Operation, PageSize, Prepared},
+    ops::{Operation, PageSize, PageToken, Prepared, page::PagePlace},
     ports::{StoreKey, Versioned},
     service::Scope,
 };
@@ -18,38 +16,16 @@ use crate::{
 /// Comes after every key id.
 const AFTER_ALL_IDS: [u8; 16] = [0xff; 16];
 
-/// Which tag the page before ended with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TagPageToken([u8; TAG_PAIR_BYTES]);
-
-impl TagPageToken {
-    /// Reads what [`encode`](Self::encode) wrote; `None` for the empty text.
-    pub fn parse(text: &str) -> Result<Option<Self>, Error> {
-        if text.is_empty() {
-            return Ok(None);
-        }
-        let decoded = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-        let malformed =
-            Error::invalid(Field::PageToken, "must be empty or the next_page_token of a page before");
-        decoded.map(|pair| Some(Self(pair))).ok_or(malformed)
-    }
-
-    /// As text, opaque to the caller.
-    pub fn encode(&self) -> String {
-        URL_SAFE_NO_PAD.encode(self.0)
-    }
-}
-
 /// How many keys of a tag are looked at at once.
 const KEYS_AT_ONCE: usize = 16;
 
 /// Reads which tags keys have: pairs of a key and a value, each once, however many keys have it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ListProjectTags {
     /// The most pairs of the page.
     pub size: PageSize,
     /// Where to begin.
-    pub token: Option<TagPageToken>,
+    pub token: Option<PageToken>,
 }
 
 /// A page of tags.
@@ -58,7 +34,7 @@ pub struct TagPage {
     /// The values that the tags of each key have.
     pub tags: BTreeMap<String, BTreeSet<String>>,
     /// Where the next page begins, perhaps with more values of a key of this one; `None` on the last one.
-    pub next: Option<TagPageToken>,
+    pub next: Option<PageToken>,
 }
 
 impl Operation for ListProjectTags {
@@ -69,24 +45,24 @@ impl Operation for ListProjectTags {
         let (caller, directory) = (scope.caller(), scope.directory());
         let prefix = all_tags_prefix(&caller.account, &caller.region);
         let mut page = TagPage { tags: BTreeMap::new(), next: None };
-        let mut last = self.token;
+        let PagePlace { after: mut last, .. } = PagePlace::of(self.token.as_ref(), scope, &())?;
         for left in (0..=self.size.get()).rev() {
             // Past all keys with the same tag.
-            let after = last.map(|TagPageToken(pair)| [&prefix[..], &pair, &AFTER_ALL_IDS].concat());
+            let after = (!last.is_empty()).then(|| [&prefix[..], &last, &AFTER_ALL_IDS].concat());
             let entries = directory.index(&prefix, after.as_deref(), 1).await?;
             let Some((path, value)) = entries.first() else { break };
             if left == 0 {
-                page.next = last;
+                let place = PagePlace { in_second: false, after: last };
+                page.next = Some(PageToken::seal(scope, &(), &place)?);
                 break;
             }
             let (key, value): (String, String) = directory.open(path, &value.value)?;
             let pair = path.get(prefix.len()..prefix.len() + TAG_PAIR_BYTES);
-            let pair: Option<[u8; TAG_PAIR_BYTES]> = pair.and_then(|pair| pair.try_into().ok());
             let pair = pair.ok_or_else(|| crate::directory::tampered("a tag's entry is too short"))?;
-            if is_on_visible_key(scope, &[&prefix[..], &pair].concat()).await? {
+            if is_on_visible_key(scope, &[&prefix[..], pair].concat()).await? {
                 page.tags.entry(key).or_default().insert(value);
             }
-            last = Some(TagPageToken(pair));
+            last = pair.to_vec();
         }
         Ok(Prepared::Answer(page))
     }

@@ -12,6 +12,7 @@ use crate::{
     ops::{
         GrantPage, Operation, PageSize, PageToken, Prepared,
         granting::{grant_path, retirable_prefix},
+        page::PagePlace,
     },
     ports::StoreKey,
     service::Scope,
@@ -37,25 +38,27 @@ impl Operation for ListRetirableGrants {
         let caller = scope.caller();
         let own = Principal::User(caller.user.clone());
         let of_account = Principal::Account(caller.account.clone());
-        let (mut in_second, mut after) = match &self.token {
-            Some(token) => (token.place().0, token.place().1.to_vec()),
-            None => (false, Vec::new()),
-        };
+        let token = self.token.as_ref();
+        let PagePlace { mut in_second, mut after } = PagePlace::of(token, scope, &caller.user)?;
         let (mut grants, mut room, mut next) = (Vec::new(), self.size.get(), None);
         if !in_second {
             let (named, last) = read(scope, &own, &after, room).await?;
             room = room.saturating_sub(named.len());
             grants = living(scope, &named).await?;
-            next = last.map(|last| PageToken::at(false, &last));
-            (in_second, after) = (next.is_none(), Vec::new());
+            next = last;
+            if next.is_none() {
+                (in_second, after) = (true, Vec::new());
+            }
         }
         if in_second {
             let (named, last) = read(scope, &of_account, &after, room).await?;
             let more = living(scope, &named).await?;
             // One that it may give up by itself, too, was listed before.
             grants.extend(more.into_iter().filter(|grant| !grant.retirers().contains(&own)));
-            next = last.map(|last| PageToken::at(true, &last));
+            next = last;
         }
+        let next = next.map(|after| PageToken::seal(scope, &caller.user, &PagePlace { in_second, after }));
+        let next = next.transpose()?;
         Ok(Prepared::Answer(GrantPage { grants, next }))
     }
 }

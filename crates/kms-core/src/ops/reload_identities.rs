@@ -3,10 +3,11 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
+    directory::Directory,
     draft::Draft,
     error::Error,
     operation::OperationName,
-    ops::{Operation, Prepared},
+    ops::{Operation, OwnOperation, Prepared},
     service::Scope,
 };
 
@@ -32,6 +33,22 @@ impl Operation for ReloadIdentities {
     type Output = [u8; 32];
 
     async fn prepare(&self, _: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<[u8; 32]>, Error> {
+        self.load(draft)
+    }
+}
+
+/// Whoever may signal the process may have them read anew.
+impl OwnOperation for ReloadIdentities {
+    const NAME: OperationName = OperationName::ReloadIdentities;
+    type Output = [u8; 32];
+
+    async fn prepare(&self, _: &Arc<Directory>, draft: &mut Draft) -> Result<Prepared<[u8; 32]>, Error> {
+        self.load(draft)
+    }
+}
+
+impl ReloadIdentities {
+    fn load(&self, draft: &mut Draft) -> Result<Prepared<[u8; 32]>, Error> {
         let digest = (self.0)().map_err(|problem| Error::IdentitiesInvalid { problem })?;
         draft.state_digest(digest);
         Ok(Prepared::Answer(digest))

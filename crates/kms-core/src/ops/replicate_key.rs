@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    access::KeyFacts,
     directory::{PutKey, TokenUse, absent, key_path},
     draft::Draft,
     error::{Error, Field, Quota},
@@ -56,10 +57,12 @@ impl Operation for ReplicateKey {
         }
         primary.check(Self::NAME)?;
         primary.check_replicable(&there.region)?;
+        let new = KeyFacts { id: None, ..(&primary).into() };
         for making in [Self::NAME, OperationName::CreateKey] {
             let alias = Some(self.alias.as_str());
-            scope.refuse_if_making_is_denied(making, (&primary).into(), &there.region, alias, draft)?;
+            scope.refuse_if_making_is_denied(making, new, &there.region, alias, draft)?;
         }
+        scope.refuse_if_naming_is_denied(new, &there.region, &self.alias, &self.tags, draft)?;
         let siblings = Siblings::of(scope.directory(), &primary, &mut change).await?;
         if scope.directory().alias(&there, self.alias.as_str()).await?.is_some() {
             return Err(Error::AliasExists);

@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
+use sha2::{Digest as _, Sha256};
+
 use crate::{
+    access::KeyFacts,
     admission::Standing,
     directory::{Stored, alias_path, default_path, replica_path},
     draft::Draft,
@@ -10,7 +13,7 @@ use crate::{
     identity::{AccountId, Caller, Region, ServiceName},
     key::{Cipher, DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord, MAX_TEXT_CHARACTERS, MaterialId},
     operation::OperationName,
-    ops::CreateDefaultKey,
+    ops::{CreateDefaultKey, create_key::new_id},
     ports::StoreKey,
     service::Scope,
     states,
@@ -19,6 +22,23 @@ use crate::{
 /// The services that have default keys.
 // DEW: §5, known default key aliases.
 pub const SERVICES: [&str; 7] = ["obs", "evs", "ims", "sfs", "rds", "dds", "csms"];
+
+/// The aliases of their keys.
+const DEFAULT_ALIASES: [&str; SERVICES.len()] = [
+    "obs/default",
+    "evs/default",
+    "ims/default",
+    "sfs/default",
+    "rds/default",
+    "dds/default",
+    "csms/default",
+];
+
+/// The alias of the default keys of `service`.
+pub(crate) fn default_alias(service: &ServiceName) -> Option<&'static str> {
+    let of_service = |alias: &str| alias.strip_suffix(DEFAULT_ALIAS_SUFFIX) == Some(service.as_str());
+    DEFAULT_ALIASES.into_iter().find(|alias| of_service(alias))
+}
 
 /// How often a name is looked up anew when it goes from key to key meanwhile.
 const MAX_LOOKS: usize = 16;
@@ -140,7 +160,8 @@ impl KeySelector {
         match self {
             Self::Alias(alias) => Some(alias.as_str()),
             Self::Urn(urn) => Some(urn.alias.as_str()),
-            Self::Id(_) | Self::Service(_) => None,
+            Self::Service(service) => default_alias(service),
+            Self::Id(_) => None,
         }
     }
 
@@ -227,8 +248,8 @@ impl Scope<'_> {
     ) -> Result<Arc<KeyRecord>, Error> {
         let key = match (self.key(selector, draft).await, selector) {
             (Err(Error::KeyNotFound), KeySelector::Service(service)) => {
-                self.admit_default_key(part, draft)?;
-                let make = CreateDefaultKey { service: service.clone() };
+                let make = CreateDefaultKey { service: service.clone(), id: self.id_of_default_key() };
+                self.admit_default_key(&make, part, draft)?;
                 self.service.make_default_key(self.call, make).await?;
                 self.key(selector, draft).await?
             }
@@ -240,18 +261,35 @@ impl Scope<'_> {
         Ok(key)
     }
 
+    /// The id of a default key that this call makes: it is known before anything is made, so that a denial of some ids
+    /// is decided first. It follows from the call's id, which is as unique.
+    // RFC 9562 §5.7
+    fn id_of_default_key(&self) -> KeyId {
+        let digest =
+            Sha256::new().chain_update(b"dewpoint/v1/default-key").chain_update(self.call.request_id);
+        let mut random = [0; 10];
+        random.copy_from_slice(&digest.finalize()[..10]);
+        new_id(self.now, &random)
+    }
+
     /// Refuses to make a default key for a call that would be refused when it is there.
-    fn admit_default_key(&self, part: Option<OperationName>, draft: &mut Draft) -> Result<(), Error> {
-        let (facts, region) = (CreateDefaultKey::facts(), &self.caller().region);
+    fn admit_default_key(
+        &self,
+        make: &CreateDefaultKey,
+        part: Option<OperationName>,
+        draft: &mut Draft,
+    ) -> Result<(), Error> {
         if self.standing != Standing::ByPermission {
             return Err(Error::denied(self.operation.info().action));
         }
-        self.admit_without_key(self.operation, Some(facts), None, draft)?;
-        if let Some(part) = part {
-            self.refuse_if_making_is_denied(part, facts, region, None, draft)?;
+        let (alias, facts) = (default_alias(&make.service), CreateDefaultKey::facts());
+        let made = KeyFacts { id: Some(make.id), ..facts };
+        self.admit_without_key(self.operation, Some(made), alias, draft)?;
+        for denied in part.into_iter().chain([OperationName::CreateDefaultKey]) {
+            self.refuse_if_making_is_denied(denied, made, &self.caller().region, alias, draft)?;
         }
         // The contract: made on first use by a caller who may kms:cmk:create.
-        self.admit_without_key(OperationName::CreateDefaultKey, Some(facts), None, draft)?;
+        self.admit_without_key(OperationName::CreateDefaultKey, Some(facts), alias, draft)?;
         if self.call.dry_run { Err(Error::DryRun) } else { Ok(()) }
     }
 
@@ -348,5 +386,9 @@ mod tests {
             KeySelector::alias(text).expect_err(text);
         }
         KeySelector::service("s3").expect_err("an unknown service");
+        for name in SERVICES {
+            let selector = KeySelector::service(name).expect("a known service");
+            assert_eq!(selector.as_alias(), Some(&*format!("{name}/default")));
+        }
     }
 }

@@ -1,20 +1,25 @@
 //! What grants allow, to whom, and what whoever is refused learns.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use kms_core::{
     Error, SecretBytes, Settings,
     access::{Policies, Policy},
-    error::Denial,
+    error::{Denial, Field},
     grant::{GrantId, GrantName, GrantOperation, GrantOperations, Principal},
     identity::{Caller, UserId},
     key::{KeyId, KeySpec, Scheme},
-    operation::{Action, Permissions},
+    operation::{Action, OperationName, Permissions},
     ops::{
-        BatchCreateTags, BatchSize, CreateGrant, CreateKey, DecryptDataKey, DescribeKey, DisableKey,
-        EncryptDataKey, GenerateDataKeyWithoutPlaintext, GenerateDataKeys, KeySelector, ListKeys,
-        ListKeysByTags, ListProjectTags, PageSize, PendingDays, ReEncrypt, RetireGrant, RevokeGrant,
-        ScheduleKeyDeletion, TagFilter, TagKey, Tags, UpdatePrimaryRegion,
+        BatchCreateTags, BatchSize, CreateAlias, CreateGrant, CreateKey, DecryptDataKey, DescribeKey,
+        DisableKey, EncryptDataKey, ExplainAccess, FurtherAlias, GenerateDataKeyWithoutPlaintext,
+        GenerateDataKeys, Identity, IdentityLister, KeySelector, ListAliases, ListKeys, ListKeysByTags,
+        ListProjectTags, PageSize, PageToken, PendingDays, ReEncrypt, ReplicateKey, RetireGrant, RevokeGrant,
+        ScheduleKeyDeletion, TagFilter, TagKey, Tags, UpdatePrimaryRegion, UserAccess,
     },
 };
 
@@ -138,9 +143,9 @@ fn with_nothing() -> Caller {
     Caller { user: user("acme-nobody"), permissions: Permissions::NONE, ..owner() }
 }
 
-fn sorted(mut operations: Vec<GrantOperation>) -> Vec<GrantOperation> {
-    operations.sort();
-    operations
+fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
+    list.sort();
+    list
 }
 
 #[test]
@@ -450,6 +455,185 @@ fn a_default_key_is_not_made_for_a_call_that_is_denied() {
 }
 
 #[test]
+fn a_default_key_is_not_made_for_a_call_that_a_denial_by_id_covers() {
+    let world = World::new();
+    let batch = || GenerateDataKeys {
+        each: generate(obs()),
+        count: BatchSize::parse(2).expect("a size"),
+        with_plaintext: false,
+    };
+    let denials = [
+        ("kms:dek:create", r#","Resource":["KMS:*:*:KeyId:*"]"#),
+        ("kms:dek:create", r#","Resource":["KMS:*:acme:KeyId:0*","KMS:*:zeta:KeyId:*"]"#),
+        ("kms:cmk:create", r#","Resource":["KMS:cn-north-4:*:KeyId:*-7*"]"#),
+    ];
+    let (before, calls) = (world.store.dump(), world.hsm.calls());
+    for (action, resource) in denials {
+        let caller = all_but(action, resource);
+        let refused = world.run(&caller, generate(obs())).expect_err("denied");
+        assert!(
+            matches!(refused, Error::PermissionDenied { denial: Denial::PolicyDenies, .. }),
+            "{resource}"
+        );
+        assert_eq!(world.try_out(&caller, generate(obs())), refused);
+    }
+    let part = all_but("kms:cmk:createDataKeyWithoutPlaintext", r#","Resource":["KMS:*:*:KeyId:*"]"#);
+    assert_eq!(world.run(&part, batch()).err(), Some(policy_denies(Action::DekCreate)));
+    assert_eq!((world.store.dump(), world.hsm.calls()), (before, calls), "nothing was made");
+    // Denials of other keys, accounts and regions are none of this one.
+    let id = "0193a000-0000-7000-8000-00000000000a";
+    let elsewhere =
+        [&format!("KMS:*:*:KeyId:{id}"), "KMS:*:zeta:KeyId:*", "KMS:cn-east-3:*:KeyId:*", "KMS:*:*:KeyId:f*"]
+            .map(|resource| format!(r#""{resource}""#));
+    let caller = all_but("*", &format!(r#","Resource":[{}]"#, elsewhere.join(",")));
+    let made = world.run(&caller, generate(obs())).expect("none of them").sealed.key_id;
+    assert_eq!(world.run(&caller, generate(obs())).expect("it is there").sealed.key_id, made);
+}
+
+#[test]
+fn a_permission_for_all_keys_holds_for_a_default_key_that_is_yet_to_be_made() {
+    let world = World::new();
+    let uses = allow("kms:dek:create", r#","Resource":["KMS:*:*:KeyId:*"]"#);
+    let makes = allow("kms:cmk:create", "");
+    let caller = |documents: &[&str]| Caller { permissions: policies(documents), ..owner() };
+    let refused = world.run(&caller(&[&uses]), generate(obs())).expect_err("it may make none");
+    assert_eq!(refused, denied(Action::CmkCreate));
+    world.run(&caller(&[&uses, &makes]), generate(obs())).expect("it may");
+}
+
+#[test]
+fn a_default_key_has_its_alias_in_conditions() {
+    let world = World::new();
+    let named =
+        |alias: &str| format!(r#","Condition":{{"StringEquals":{{"kms:RequestAlias":["{alias}"]}}}}"#);
+    let evs = || KeySelector::service("evs").expect("a known service");
+    let only_obs =
+        [allow("kms:dek:*", &named("obs/default")), allow("kms:cmk:create", &named("obs/default"))];
+    let caller = Caller { permissions: policies(&only_obs.each_ref().map(String::as_str)), ..owner() };
+    for _ in 0..2 {
+        world.run(&caller, generate(obs())).expect("it is named so"); // made, and found
+        assert_eq!(world.run(&caller, generate(evs())).err(), Some(denied(Action::DekCreate)));
+    }
+    world.run(&owner(), generate(evs())).expect("its owner");
+    assert_eq!(world.run(&caller, generate(evs())).err(), Some(denied(Action::DekCreate)));
+    let denied = all_but("kms:dek:create", &named("evs/default"));
+    assert_eq!(world.run(&denied, generate(evs())).err(), Some(policy_denies(Action::DekCreate)));
+    world.run(&denied, generate(obs())).expect("of another name");
+}
+
+#[test]
+fn no_key_is_made_with_an_alias_or_tags_that_are_denied() {
+    let (world, key, _) = world();
+    let tags = || Tags::parse([("team", "red")]).expect("tags");
+    let of_alias = r#","Condition":{"StringStartWith":{"kms:RequestAlias":["prod-"]}}"#;
+    let (before, calls) = (world.store.dump(), world.hsm.calls());
+    let refuses = |caller: &Caller, alias: &str, tags: &Tags, missing| {
+        let made = world.run(caller, CreateKey { tags: tags.clone(), ..create(alias) });
+        assert_eq!(made.err(), Some(policy_denies(missing)));
+        let copy = ReplicateKey { tags: tags.clone(), ..replicate(key, "cn-east-3", alias) };
+        assert_eq!(world.run(caller, copy).err(), Some(policy_denies(missing)));
+    };
+    refuses(&all_but("kms:cmkTag:create", ""), "new", &tags(), Action::TagCreate);
+    refuses(&all_but("kms:alias:create", of_alias), "prod-a", &Tags::default(), Action::AliasCreate);
+    refuses(&all_but("kms:alias:create", ""), "new", &Tags::default(), Action::AliasCreate);
+    let there = r#","Condition":{"StringEquals":{"g:RequestedRegion":["cn-east-3"]}}"#;
+    let copy = ReplicateKey { tags: tags(), ..replicate(key, "cn-east-3", "r") };
+    let refused = world.run(&all_but("kms:cmkTag:create", there), copy.clone());
+    assert_eq!(refused.err(), Some(policy_denies(Action::TagCreate)));
+    assert_eq!((world.store.dump(), world.hsm.calls()), (before, calls), "nothing was made");
+    // What is not denied is made: without tags, under another name, in another region.
+    world.run(&all_but("kms:cmkTag:create", ""), create("new")).expect("without tags");
+    world.run(&all_but("kms:alias:create", of_alias), create("dev-a")).expect("of another name");
+    let here = CreateKey { tags: tags(), ..create("here") };
+    world.run(&all_but("kms:cmkTag:create", there), here).expect("in another region");
+    // No permission is needed for them, as before.
+    let makes = Caller { permissions: policies(&[&allow("kms:cmk:create", "")]), ..owner() };
+    world.run(&makes, CreateKey { tags: tags(), ..create("tagged") }).expect("it may make keys");
+}
+
+/// Who may do this with the key, each by what, as an operator is told.
+fn explained(
+    world: &World,
+    key: KeyId,
+    everyone: &[Caller],
+    operation: OperationName,
+) -> Vec<(UserId, String)> {
+    let identity = |caller: &Caller| Identity {
+        account: caller.account.clone(),
+        user: caller.user.clone(),
+        permissions: caller.permissions.clone(),
+    };
+    let everyone: Vec<_> = everyone.iter().map(identity).collect();
+    let identities: IdentityLister = Arc::new(move |_| everyone.clone());
+    let request = ExplainAccess { key_id: key, user: None, identities };
+    let users = world.run(&operator(), request).expect("an operator may").users;
+    let by = |user: UserAccess| {
+        let told = user.allowed.into_iter().filter(|(_, operations)| operations.contains(&operation));
+        told.map(|(by, _)| (user.user.clone(), by)).collect::<Vec<_>>()
+    };
+    users.into_iter().flat_map(by).collect()
+}
+
+#[test]
+fn an_explanation_of_retirement_names_the_grants_that_each_may_give_up() {
+    let (world, key, _) = world();
+    let named = |name: &str, permissions| Caller { user: user(name), permissions, ..caller("zeta", REGION) };
+    let [grantee, retirer, other] =
+        ["grantee", "retirer", "other"].map(|name| named(name, Permissions::NONE));
+    let barred = named("barred", policies(&[&statement("Deny", "kms:grant:retire", "")]));
+    let make = |grantee: &Caller, retirer: &Caller, operations: &[GrantOperation]| {
+        let request = CreateGrant {
+            key: key.into(),
+            grantee: to_user(grantee),
+            operations: GrantOperations::parse(operations.iter().copied()).expect("operations"),
+            name: GrantName::default(),
+            retiring_principal: Some(retirer.user.clone()),
+            idempotency_token: None,
+        };
+        world.run(&owner(), request).expect("its owner").id
+    };
+    let first = make(&grantee, &retirer, &[GrantOperation::DescribeKey, GrantOperation::RetireGrant]);
+    let second = make(&grantee, &barred, &[GrantOperation::DescribeKey]);
+    let everyone = [owner(), grantee, retirer, other, barred];
+    let told = explained(&world, key, &everyone, OperationName::RetireGrant);
+    let by = |caller: &Caller, id: GrantId| (caller.user.clone(), format!("grant {id}"));
+    let [owner, grantee, retirer, ..] = &everyone;
+    let expected = vec![by(owner, first), by(owner, second), by(grantee, first), by(retirer, first)];
+    assert_eq!(sorted(told.clone()), sorted(expected));
+    // It is as it says.
+    for caller in &everyone {
+        for id in [first, second] {
+            let answer = world.try_out(caller, RetireGrant { key: key.into(), grant_id: id });
+            assert_eq!(
+                answer == Error::DryRun,
+                told.contains(&by(caller, id)),
+                "{}: {answer:?}",
+                caller.user
+            );
+        }
+    }
+}
+
+#[test]
+fn nobody_is_looked_up_for_who_may_not_ask_who_may_do_what() {
+    let (world, key, _) = world();
+    let asked = Arc::new(AtomicBool::new(false));
+    let lister = |asked: Arc<AtomicBool>| -> IdentityLister {
+        Arc::new(move |_| {
+            asked.store(true, Ordering::SeqCst);
+            Vec::new()
+        })
+    };
+    let request =
+        || ExplainAccess { key_id: key, user: Some(user("bob")), identities: lister(asked.clone()) };
+    assert_eq!(world.run(&owner(), request()).err(), Some(denied(Action::RootManage)));
+    assert!(!asked.load(Ordering::SeqCst));
+    let unknown = world.run(&operator(), request()).expect_err("there is no such user");
+    assert!(matches!(unknown, Error::InvalidField { field: Field::UserId, .. }));
+    assert!(asked.load(Ordering::SeqCst));
+}
+
+#[test]
 fn a_grant_is_not_given_up_against_a_denial() {
     let (world, key, _) = world();
     let resource = format!(r#","Resource":["KMS:*:*:KeyId:{key}"]"#);
@@ -515,6 +699,68 @@ fn listings_tell_nothing_of_what_may_not_be_described() {
         world.run(&caller, search).expect("it may list").total
     };
     assert_eq!((count("seen"), count("secret")), (1, 0));
+}
+
+#[test]
+fn page_tokens_tell_nothing_of_what_may_not_be_described() {
+    let world = World::new();
+    let names = ["alias/a", "alias/hidden-behind-a-long-name", "alias/c"];
+    let keys: Vec<KeyId> = names.iter().map(|name| named_and_tagged(&world, name)).collect();
+    let shown: String = [keys[0], keys[2]].map(|id| format!(r#""KMS:*:*:KeyId:{id}""#)).join(",");
+    let lists = allow(r#"kms:cmk:list","kms:alias:list","kms:cmkTag:listInstance","kms:cmkTag:list"#, "");
+    let describes = allow("kms:cmk:get", &format!(r#","Resource":[{shown}]"#));
+    let caller = Caller { permissions: policies(&[&lists, &describes]), ..owner() };
+    let size = PageSize::parse(1).expect("a size");
+    let mut tokens = Vec::new();
+    // Each listing shows all but what is hidden, in as many pages as there are entries.
+    let ids = pages(&mut tokens, |token| {
+        let page =
+            world.run(&caller, ListKeys { size, token, state: None, spec: None }).expect("it may list");
+        (page.keys.into_iter().map(|key| key.id).collect(), page.next)
+    });
+    assert_eq!(sorted(ids), sorted(vec![keys[0], keys[2]]));
+    let aliases = pages(&mut tokens, |token| {
+        let page = world.run(&caller, ListAliases { key: None, size, token }).expect("it may list");
+        (page.aliases.into_iter().map(|entry| entry.alias).collect(), page.next)
+    });
+    assert_eq!(aliases, ["alias/a", "alias/c"]);
+    let tags = pages(&mut tokens, |token| {
+        let page = world.run(&caller, ListProjectTags { size, token }).expect("it may list");
+        (page.tags.into_keys().collect(), page.next)
+    });
+    assert_eq!(tags.len(), 2);
+    assert_eq!(tokens.len(), 6);
+    assert!(tokens.iter().all(|token| token.len() == tokens[0].len()), "of one length");
+    for token in &tokens {
+        let tells = |what: &[u8]| token.windows(what.len()).any(|part| part == what);
+        assert!(!tells(keys[1].as_bytes()) && !tells(b"hidden"));
+    }
+}
+
+/// A key with this further alias, and with a tag of the alias' name.
+fn named_and_tagged(world: &World, name: &str) -> KeyId {
+    let key = world.key(&owner(), &name.replace('/', "-")).id;
+    let alias = FurtherAlias::parse(name).expect("an alias");
+    world.run(&owner(), CreateAlias { key: key.into(), alias }).expect("it is free");
+    let tags = Tags::parse([(&name[6..], "v")]).expect("tags");
+    world.run(&owner(), BatchCreateTags::new(key.into(), tags).expect("tags")).expect("its owner");
+    key
+}
+
+/// What all pages of a listing have; its tokens, decoded, go to `tokens`.
+fn pages<T>(
+    tokens: &mut Vec<Vec<u8>>,
+    mut read: impl FnMut(Option<PageToken>) -> (Vec<T>, Option<PageToken>),
+) -> Vec<T> {
+    let (mut all, mut token) = (Vec::new(), None);
+    loop {
+        let (page, next) = read(token);
+        all.extend(page);
+        let Some(next) = next else { return all };
+        tokens.push(URL_SAFE_NO_PAD.decode(next.encode()).expect("it is base64"));
+        assert!(tokens.len() < 10, "the pages do not end");
+        token = PageToken::parse(&next.encode()).expect("its own");
+    }
 }
 
 #[test]

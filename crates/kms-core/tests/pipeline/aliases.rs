@@ -32,15 +32,15 @@ impl World {
 
     /// All further aliases of the region or of one key, read by pages of two.
     fn aliases(&self, key: Option<KeyId>) -> Vec<(String, KeyId)> {
-        let (mut listed, mut after) = (Vec::new(), None);
+        let (mut listed, mut token) = (Vec::new(), None);
         loop {
             let size = PageSize::parse(2).expect("a size");
-            let page = ListAliases { key: key.map(KeySelector::Id), size, after };
+            let page = ListAliases { key: key.map(KeySelector::Id), size, token };
             let page = self.run(&owner(), page).expect("a page");
             assert!(page.aliases.len() <= 2);
             listed.extend(page.aliases.into_iter().map(|entry| (entry.alias, entry.key_id)));
             let Some(next) = page.next else { return listed };
-            after = Some(further(&next));
+            token = Some(next);
         }
     }
 }
@@ -199,7 +199,7 @@ fn aliases_are_listed_by_pages_in_order_and_only_to_their_own() {
     assert_eq!(world.aliases(Some(one)), of_one);
     for stranger in [caller("zeta", "cn-north-4"), caller("acme", "cn-east-3")] {
         let size = PageSize::parse(0).expect("a size");
-        let all = ListAliases { key: None, size, after: None };
+        let all = ListAliases { key: None, size, token: None };
         assert!(world.run(&stranger, all.clone()).expect("a page").aliases.is_empty());
         let of_key = ListAliases { key: Some(one.into()), ..all };
         assert_eq!(world.run(&stranger, of_key), Err(Error::KeyNotFound));

@@ -246,6 +246,28 @@ fn a_key_has_a_hundred_grants_and_a_grantee_holds_a_hundred() {
 }
 
 #[test]
+fn what_one_account_grants_takes_no_place_from_another() {
+    let world = World::new();
+    let foreign = user("zeta", "zeta-admin");
+    let keys =
+        [("one", &foreign), ("other", &foreign), ("own", &owner())].map(|(name, of)| world.key(of, name).id);
+    let mut last = None;
+    for number in 0..100 {
+        last = world.run(&foreign, to_user(keys[number % 2], "bob")).ok();
+    }
+    let full = || Err(Error::QuotaExceeded(Quota { what: "grants to this grantee", limit: 100, used: 100 }));
+    assert_eq!(world.run(&foreign, to_user(keys[0], "bob")), full());
+    for _ in 0..100 {
+        made(&world, to_user(keys[2], "bob"));
+    }
+    // And what one takes away gives no place to the other.
+    revoke(&world, &foreign, &last.expect("a grant")).expect("its own");
+    let more = world.key(&owner(), "more").id;
+    assert_eq!(world.run(&owner(), to_user(more, "bob")), full());
+    world.run(&foreign, to_user(keys[0], "bob")).expect("a free place");
+}
+
+#[test]
 fn a_race_for_the_last_place_has_one_winner() {
     let world = World::new();
     let key = world.key(&owner(), "key").id;

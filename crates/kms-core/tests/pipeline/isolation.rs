@@ -1,13 +1,13 @@
 //! Accounts, regions, keys and contexts are kept apart in every operation.
 
-use std::time::Duration;
-
 use kms_core::{
     Error, SecretBytes, Verdict,
+    error::Field,
     identity::Caller,
-    key::{KeyId, KeySpec},
+    key::{KeyId, KeySpec, KeyState},
     ops::{
-        CreateKey, DecryptDataKey, DescribeKey, EncryptDataKey, KeySelector, ListKeys, PageSize, PageToken,
+        CreateKey, DecryptDataKey, DescribeKey, EncryptDataKey, KeySelector, ListKeys, ListRetirableGrants,
+        PageSize, PageToken,
     },
 };
 
@@ -74,18 +74,26 @@ fn a_default_key_is_the_accounts_in_all_regions() {
 }
 
 #[test]
-fn a_page_token_opens_no_list_but_the_callers() {
+fn a_page_token_opens_no_list_but_its_own() {
     let world = World::new();
     for text in ["a", "b", "c"] {
         world.key(&owner(), text);
     }
     let (_, token) = list(&world, &owner(), 1, None);
-    let token = token.expect("more follow");
-    world.clock.advance(Duration::from_millis(1)); // keys that are made from here on lie behind the token
-    for stranger in strangers() {
-        let own = world.key(&stranger, "own").id;
-        assert_eq!(list(&world, &stranger, 10, Some(token.clone())), (vec![own], None));
-    }
+    let refused = |caller: &Caller, state, spec| {
+        let size = PageSize::parse(1).expect("a size");
+        let refused = world.run(caller, ListKeys { size, token: token.clone(), state, spec });
+        matches!(refused, Err(Error::InvalidField { field: Field::PageToken, .. }))
+    };
+    let [other_account, other_region] = strangers();
+    assert!(refused(&other_account, None, None) && refused(&other_region, None, None));
+    assert!(
+        refused(&owner(), Some(KeyState::Enabled), None) && refused(&owner(), None, Some(KeySpec::Aes256))
+    );
+    assert!(!refused(&owner(), None, None));
+    let size = PageSize::parse(1).expect("a size");
+    let other = world.run(&owner(), ListRetirableGrants { size, token });
+    assert!(matches!(other, Err(Error::InvalidField { field: Field::PageToken, .. })));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use kms_core::{
     Error,
     ops::{
         AliasEntry, AssociateAlias, CreateAlias, DeleteAlias, FurtherAlias, KeySelector, ListAliases,
-        PageSize,
+        PageSize, PageToken,
     },
 };
 use kms_proto::v1::{self, alias_service_server::AliasService};
@@ -46,7 +46,7 @@ impl AliasService for Grpc {
     ) -> Result<Response<v1::ListAliasesResponse>, Status> {
         self.answer(request, list_aliases, |page| v1::ListAliasesResponse {
             aliases: page.aliases.iter().map(alias).collect(),
-            next_page_token: page.next.unwrap_or_default(),
+            next_page_token: page.next.as_ref().map_or_else(String::new, PageToken::encode),
         })
         .await
     }
@@ -72,7 +72,7 @@ pub(crate) fn list_aliases(request: v1::ListAliasesRequest) -> Result<ListAliase
     Ok(ListAliases {
         key: key.transpose()?,
         size: PageSize::parse(request.page_size)?,
-        after: ListAliases::page_token(&request.page_token)?,
+        token: PageToken::parse(&request.page_token)?,
     })
 }
 

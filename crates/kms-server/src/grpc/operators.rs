@@ -1,14 +1,12 @@
 //! The service of operators: the root keys, and backups.
 
-use std::{
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{pin::Pin, sync::Arc};
 
 use kms_core::{
     Error,
     error::Field,
-    ops::{DescribeRoot, ExplainAccess, IdentityLoader, ReloadIdentities, RetireRoot},
+    identity::UserId,
+    ops::{DescribeRoot, ExplainAccess, IdentityLister, ReloadIdentities, RetireRoot},
 };
 use kms_proto::v1::{self, operator_service_server::OperatorService};
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
@@ -20,7 +18,7 @@ use super::{
     convert::{self, campaign},
     status,
 };
-use crate::peer::Peer;
+use crate::{identity::reload, peer::Peer};
 
 #[tonic::async_trait]
 impl OperatorService for Grpc {
@@ -104,18 +102,17 @@ impl OperatorService for Grpc {
         &self,
         request: Request<v1::ExplainAccessRequest>,
     ) -> Result<Response<v1::ExplainAccessResponse>, Status> {
-        let identities = self.gate.identities.now();
-        let named = request.get_ref().user_id.clone();
+        let gate = self.gate.clone();
+        // Of the identities that hold when it is decided that the caller may know them.
+        let identities: IdentityLister = Arc::new(move |user| gate.identities.now().everyone(user));
+        let only_some = request.get_ref().user_id.is_empty();
         let parse = |request: v1::ExplainAccessRequest| {
-            let identities =
-                identities.everyone().filter(|one| named.is_empty() || one.user.as_str() == named);
-            let identities: Vec<_> = identities.collect();
-            if identities.is_empty() && !named.is_empty() {
-                return Err(Error::invalid(Field::UserId, "must be the id of a user"));
-            }
-            Ok(ExplainAccess { key_id: request.key_id.parse()?, identities })
+            let unknown = Error::invalid(Field::UserId, "must be the id of a user");
+            let named = Some(&*request.user_id).filter(|named| !named.is_empty());
+            let user = named.map(|named| UserId::parse(named).ok_or(unknown)).transpose()?;
+            Ok(ExplainAccess { key_id: request.key_id.parse()?, user, identities })
         };
-        self.answer(request, parse, |explained| convert::explained(explained, named.is_empty())).await
+        self.answer(request, parse, |explained| convert::explained(explained, only_some)).await
     }
 
     async fn reload_identities(
@@ -141,24 +138,11 @@ impl Grpc {
         &self,
         request: Request<v1::ReloadIdentitiesRequest>,
     ) -> Result<Response<v1::ReloadIdentitiesResponse>, Status> {
-        // One at a time: what was read last holds.
-        let _reloading = self.gate.identities.reloading().await;
-        let gate = self.gate.clone();
-        let read = Arc::new(Mutex::new(None));
-        let kept = read.clone();
-        let load: IdentityLoader = Arc::new(move || {
-            let (identities, digest) = gate.identities.read_anew().map_err(|error| error.to_string())?;
-            kept.lock().unwrap_or_else(PoisonError::into_inner).replace(identities);
-            Ok(digest)
-        });
-        let response = self.answer(request, |_| Ok(ReloadIdentities(load)), |digest| digest).await?;
-        // The record is durable by now.
-        let identities = read.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (metadata, digest, extensions) = response.into_parts();
-        let identities = identities.ok_or_else(|| Status::internal("no identities were read"))?;
-        let users = u32::try_from(identities.users()).unwrap_or(u32::MAX);
-        self.gate.identities.replace(identities);
-        let answer = v1::ReloadIdentitiesResponse { digest: digest.to_vec().into(), users };
-        Ok(Response::from_parts(metadata, answer, extensions))
+        let read = |load| self.answer(request, |_| Ok(ReloadIdentities(load)), |digest| digest);
+        let (response, users) = reload::identities(&self.gate, read).await?;
+        Ok(response.map(|digest| v1::ReloadIdentitiesResponse {
+            digest: digest.to_vec().into(),
+            users: u32::try_from(users).unwrap_or(u32::MAX),
+        }))
     }
 }

@@ -9,7 +9,7 @@ use kms_core::{
     key::KeyRecord,
     ops::{
         BatchCreateTags, BatchDeleteTags, CreateTag, DeleteTag, KeySelector, ListKeysByTags, ListProjectTags,
-        ListTags, ListWindow, PageSize, TagFilter, TagKey, TagPage, TagPageToken, TagValue, Tags,
+        ListTags, ListWindow, PageSize, PageToken, TagFilter, TagKey, TagPage, TagValue, Tags,
     },
 };
 use kms_proto::v1::{self, tag_service_server::TagService};
@@ -108,14 +108,14 @@ pub(crate) fn list_tags(request: v1::ListTagsRequest) -> Result<ListTags, Error>
 
 pub(crate) fn list_project_tags(request: v1::ListProjectTagsRequest) -> Result<ListProjectTags, Error> {
     let size = PageSize::parse(request.page_size)?;
-    Ok(ListProjectTags { size, token: TagPageToken::parse(&request.page_token)? })
+    Ok(ListProjectTags { size, token: PageToken::parse(&request.page_token)? })
 }
 
 fn project_tags(page: TagPage) -> v1::ListProjectTagsResponse {
     let tags = page.tags.into_iter();
     v1::ListProjectTagsResponse {
         tags: tags.map(|(key, values)| v1::TagValues { key, values: values.into_iter().collect() }).collect(),
-        next_page_token: page.next.as_ref().map_or_else(String::new, TagPageToken::encode),
+        next_page_token: page.next.as_ref().map_or_else(String::new, PageToken::encode),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who may call: the identity file, and from a connection and its metadata to a caller.
 
 mod file;
+pub(crate) mod reload;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -117,15 +118,19 @@ impl Identities {
         Ok((identities, Sha256::digest(&text).into()))
     }
 
-    /// Every user, in the order of accounts and users.
-    pub(crate) fn everyone(&self) -> impl Iterator<Item = Identity> {
-        let mut everyone: Vec<_> = self.users.iter().collect();
+    /// Every user, in the order of accounts and users, or the one of this id.
+    pub(crate) fn everyone(&self, only: Option<&UserId>) -> Vec<Identity> {
+        let mut everyone: Vec<_> = match only {
+            Some(named) => self.users.get_key_value(named).into_iter().collect(),
+            None => self.users.iter().collect(),
+        };
         everyone.sort_by(|(one, of), (other, with)| (&of.account.id, one).cmp(&(&with.account.id, other)));
-        everyone.into_iter().map(|(id, user)| Identity {
+        let identity = |(id, user): (&UserId, &User)| Identity {
             account: user.account.id.clone(),
             user: id.clone(),
             permissions: user.permissions.clone(),
-        })
+        };
+        everyone.into_iter().map(identity).collect()
     }
 
     /// How many users there are.

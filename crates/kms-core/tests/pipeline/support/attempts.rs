@@ -270,7 +270,7 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         Attempt::of(UpdateKeyDescription { key: key_id.into(), description }),
         Attempt::of(named.clone()),
         Attempt::of(AssociateAlias { alias: named.alias.clone(), target: key.clone() }).after(named.clone()),
-        Attempt::of(ListAliases { key: Some(key.clone()), size, after: None }),
+        Attempt::of(ListAliases { key: Some(key.clone()), size, token: None }),
         Attempt::of(unnamed).after(named),
         Attempt::of(tagged.clone()),
         Attempt::of(ListTags { key: key.clone() }),
