@@ -291,6 +291,16 @@ impl Serve {
         fs::write(file, format!("store = \"{engine}\"\n{config}")).expect("a file");
     }
 
+    /// Adds tables to the configuration.
+    ///
+    /// # Panics
+    /// If the configuration cannot be written.
+    pub fn add_configuration(&self, tables: &str) {
+        let file = self.directory.join("dewpoint.toml");
+        let config = fs::read_to_string(&file).expect("it is there");
+        fs::write(file, format!("{config}{tables}")).expect("a file");
+    }
+
     /// Clients for any identity.
     pub async fn connect(&self, identity: Identity) -> Clients {
         let endpoint = Endpoint { url: self.endpoint.clone(), ca: self.authority.certificate() };
@@ -312,6 +322,7 @@ impl Drop for Serve {
         if let Some(child) = self.child.take() {
             process::kill(child);
         }
+        process::show_log_of_failure(&self.directory);
     }
 }
 
