@@ -13,6 +13,7 @@ mod queue;
 mod reader;
 mod recovery;
 mod scan;
+mod search;
 mod segment;
 mod storage;
 mod verify;
@@ -25,6 +26,8 @@ mod line_tests;
 mod log_tests;
 #[cfg(test)]
 mod memory_storage;
+#[cfg(test)]
+mod search_tests;
 
 pub use counters::{Health, Statistics};
 pub use file_log::{FileLog, LogConfig};
@@ -32,4 +35,5 @@ pub use line::{FORMAT_VERSION, IntentEntry, Line, ParseError, RecordLine, Segmen
 pub use reader::{Entry, ReadError, Reader, first_sequence, read, read_from};
 pub use recovery::{OpenError, Opened, Repaired};
 pub use scan::{Fault, Problem};
+pub use search::{Found, Order, Search, end, search};
 pub use verify::{Summary, VerifyError, verify};

@@ -31,7 +31,8 @@ impl PageSize {
         }
     }
 
-    pub(crate) fn get(self) -> usize {
+    /// As a number.
+    pub fn get(self) -> usize {
         self.0
     }
 }
