@@ -18,6 +18,7 @@ mod manual_clock;
 mod metrics;
 mod opening;
 mod peer;
+mod reading;
 mod rotation;
 mod serve_error;
 pub mod server;

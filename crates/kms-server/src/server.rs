@@ -24,6 +24,7 @@ use crate::{
     listeners::{Inherited, ListenError, Listeners},
     metrics::Metrics,
     opening::{Adapters, Opened, open},
+    reading::ReadableLog,
     rotation::{self, Rotation},
     tls,
     traffic::TrafficControl,
@@ -68,6 +69,7 @@ pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningSe
 pub(crate) struct Prepared {
     tls: rustls::ServerConfig,
     gate: Arc<Gate>,
+    log: ReadableLog,
     adapters: Adapters,
 }
 
@@ -83,7 +85,7 @@ impl Prepared {
         config: &Config,
         inherited: Inherited,
     ) -> Result<RunningServer, ServeError> {
-        listen(Listeners::open(config, inherited)?, self.tls, self.gate, self.adapters).await
+        listen(Listeners::open(config, inherited)?, self).await
     }
 }
 
@@ -91,10 +93,15 @@ impl Prepared {
 pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let identities = CurrentIdentities::load(&config.identity_file)?;
     let tls = tls::server_config(&config.grpc)?;
-    let opened = config.clone();
-    let Opened { ports, adapters, open_intents } = tokio::task::spawn_blocking(move || open(&opened))
-        .await
-        .map_err(|error| ServeError::Grpc(error.to_string()))??;
+    let owned = config.clone();
+    let opening = move || {
+        let mut opened = open(&owned)?;
+        let (log, announced) = ReadableLog::of(owned.data_dir.join("audit"), opened.ports.audit)?;
+        opened.ports.audit = Arc::new(announced);
+        Ok::<_, ServeError>((opened, log))
+    };
+    let (Opened { ports, adapters, open_intents }, log) =
+        tokio::task::spawn_blocking(opening).await.map_err(|error| ServeError::Grpc(error.to_string()))??;
     let service = Arc::new(Service::start(ports, config.settings()).await?);
     service.reconcile(&open_intents).await.map_err(|error| {
         ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))
@@ -111,15 +118,11 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
         clock: adapters.machine.clone(),
         changes: adapters.changes.clone(),
     });
-    Ok(Prepared { tls, gate, adapters })
+    Ok(Prepared { tls, gate, log, adapters })
 }
 
-async fn listen(
-    listeners: Listeners,
-    tls: rustls::ServerConfig,
-    gate: Arc<Gate>,
-    adapters: Adapters,
-) -> Result<RunningServer, ServeError> {
+async fn listen(listeners: Listeners, prepared: Prepared) -> Result<RunningServer, ServeError> {
+    let Prepared { tls, gate, log, adapters } = prepared;
     let address = |listener: &TcpListener| listener.local_addr().map_err(ListenError::Socket);
     let grpc_address = address(&listeners.grpc)?;
     let (stop, told_stop) = watch::channel(false);
@@ -154,7 +157,8 @@ async fn listen(
     let router = TonicServer::builder()
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
-        .add_routes(grpc::routes(gate))
+        .add_routes(grpc::routes(gate.clone()))
+        .add_service(grpc::audit_service(gate, log, told_stop.clone()))
         .add_service(health)
         .add_service(reflection)
         .add_service(older_reflection)
