@@ -100,3 +100,34 @@ impl AuditLog for AnnouncedLog {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kms_core::{
+        Phase,
+        testing::audit::{FakeAuditLog, sample_record},
+    };
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_durable_is_told_to_readers() {
+        let (directory, fake) = (tempfile::tempdir().expect("a directory"), Arc::new(FakeAuditLog::new()));
+        let (log, announced) =
+            ReadableLog::of(directory.path().to_owned(), fake.clone()).expect("no segment");
+        let mut durable = log.durable();
+        let mut end = || (durable.has_changed().expect("the log is open"), *durable.borrow_and_update());
+        let append = |request| announced.append(sample_record(request, Phase::Complete), Box::new(|_| ()));
+        assert_eq!(end(), (false, 0));
+        append(1);
+        assert_eq!(end(), (true, 1));
+        fake.fail_next(1);
+        append(2);
+        assert_eq!(end(), (false, 1), "not durable");
+        fake.hold();
+        append(3);
+        assert_eq!(end(), (false, 1), "not durable yet");
+        fake.release();
+        assert_eq!(end(), (true, 2));
+    }
+}
