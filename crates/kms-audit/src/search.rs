@@ -21,9 +21,9 @@ const BLOCK: usize = if cfg!(test) { 4 << 10 } else { 2 * LONGEST_LINE };
 /// How much is read to find out which lines lie somewhere, unless a line is longer.
 const PROBE: usize = if cfg!(test) { 512 } else { 32 << 10 };
 /// After so many bytes of lines a search ends, whatever it has found.
-const MOST_LOOKED_AT: usize = 32 << 20;
+const MOST_LOOKED_AT: usize = if cfg!(test) { 16 << 10 } else { 32 << 20 };
 /// After so many bytes of lines that it found, too: an answer holds each of them twice.
-const MOST_FOUND: usize = 1 << 20;
+const MOST_FOUND: usize = if cfg!(test) { 4 << 10 } else { 1 << 20 };
 
 /// In which order records are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -125,8 +125,11 @@ fn a_log_that_lacks_lines_is_not_taken_to_hold_nothing_there() {
     let log = filled(directory.path());
     log.shutdown();
     let last = end(directory.path()).expect("a log");
-    let all = |places, order| {
-        search(directory.path(), &Search { places, order, limit: 1000 }, |_| true).map(|found| found.left)
+    let all = |mut places: Range<u64>, order| {
+        while !places.is_empty() {
+            places = search(directory.path(), &Search { places, order, limit: 1000 }, |_| true)?.left;
+        }
+        Ok::<_, ReadError>(())
     };
     for order in [Order::OldestFirst, Order::NewestFirst] {
         all(0..last, order).expect("whole");
@@ -139,5 +142,23 @@ fn a_log_that_lacks_lines_is_not_taken_to_hold_nothing_there() {
     for order in [Order::OldestFirst, Order::NewestFirst] {
         let error = all(0..last, order).expect_err("a segment is missing");
         assert!(matches!(error, ReadError::Io { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_search_ends_before_it_looked_or_found_too_much() {
+    let directory = begun();
+    let _log = filled(directory.path());
+    let last = end(directory.path()).expect("a log");
+    for order in [Order::OldestFirst, Order::NewestFirst] {
+        let places = 0..last;
+        let wanted = Search { places, order, limit: 1000 };
+        let nothing = search(directory.path(), &wanted, |_| false).expect("whole");
+        assert_eq!(nothing.entries, []);
+        let looked_at = last - (nothing.left.end - nothing.left.start);
+        assert!(looked_at > 20 && !nothing.left.is_empty(), "{order:?}: {looked_at} lines");
+        let found = search(directory.path(), &wanted, |_| true).expect("whole");
+        let bytes: usize = found.entries.iter().map(|entry| entry.bytes.len()).sum();
+        assert!((4 << 10..6 << 10).contains(&bytes) && !found.left.is_empty(), "{order:?}: {bytes} bytes");
     }
 }
