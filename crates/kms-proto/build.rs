@@ -6,9 +6,10 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: [&str; 14] = [
+const CONTRACT: [&str; 15] = [
     "../../proto/kms/v1/account.proto",
     "../../proto/kms/v1/aliases.proto",
+    "../../proto/kms/v1/audit.proto",
     "../../proto/kms/v1/campaign.proto",
     "../../proto/kms/v1/encryption.proto",
     "../../proto/kms/v1/grants.proto",

@@ -353,6 +353,15 @@ def access(operator, key):
     assert any(user["allowed"] for user in explained["users"])
 
 
+def audit(admin, operator, key):
+    used = {"key_id": key["key_id"], "operation": "GenerateDataKey", "verdict": "VERDICT_SUCCEEDED"}
+    found = admin.call("AuditService/QueryRecords", {"filter": used, "page_size": 1})["records"]
+    assert json.loads(base64.b64decode(found[0]["line"]))["key_id"] == key["key_id"]
+    messages = operator.stream("AuditService/StreamRecords", [{"filter": {"operation": "QueryRecords"}}])
+    records = [record for message in messages for record in message.get("records", [])]
+    assert [record["user"] for record in records] == [found[0]["user"]], "reading is recorded"
+
+
 def clock(operator):
     before = operator.call("DevService/Now")["now"]
     assert operator.call("DevService/Advance", {"by": "3600s"})["now"] > before
@@ -379,6 +388,7 @@ def main(path):
     grants(admin, key)
     replicas(admin, key)
     access(operator, key)
+    audit(admin, operator, key)
     clock(operator)
     root_keys(operator)
     named = set(admin.methods())

@@ -18,6 +18,7 @@ mod reader;
 mod recovery;
 mod retrace;
 mod scan;
+mod search;
 mod segment;
 mod storage;
 #[cfg(feature = "testing")]
@@ -35,6 +36,8 @@ mod log_tests;
 #[cfg(test)]
 mod memory_storage;
 #[cfg(test)]
+mod search_tests;
+#[cfg(test)]
 mod tree_tests;
 
 pub use counters::{Coverage, Health, Statistics};
@@ -46,4 +49,5 @@ pub use note::{Checkpoint, NoteError, SignedCheckpoint, VerifierKey};
 pub use reader::{Entry, ReadError, Reader, first_sequence, read, read_from};
 pub use recovery::{OpenError, Opened, Repaired};
 pub use scan::{Fault, Problem};
+pub use search::{Found, Order, Search, end, search};
 pub use verify::{Expected, Summary, VerifyError, bytes_to_read, verify, verify_against};

@@ -2,6 +2,7 @@
 
 mod account;
 mod alias;
+mod audit;
 mod backup;
 mod campaign;
 mod connection;
@@ -129,6 +130,12 @@ enum Command {
     /// the token, and nothing of use without it. Back up the token and the audit log by their own means. Prints the
     /// backup's digest. `dewpoint restore --drill` proves that it can be restored.
     Backup(backup::BackupOptions),
+    /// Read the service's audit log: who did what with which key, and how it ended
+    ///
+    /// A user sees the records of its account, and of its account's keys those of others, too (--key-id); an operator
+    /// sees all. Reading is recorded.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Who may call, and may do what; for operators
     #[command(subcommand)]
     Identities(identities::IdentitiesCommand),
@@ -159,6 +166,7 @@ fn main() -> ExitCode {
         Command::Key(command) => block_on(key::run(command, connection, as_json)),
         Command::Alias(command) => block_on(alias::run(command, connection, as_json)),
         Command::Tag(command) => block_on(tag::run(command, connection, as_json)),
+        Command::Audit(command) => block_on(audit::run(command, connection, as_json)),
         Command::Identities(command) => block_on(identities::run(command, connection, as_json)),
         Command::Explain(options) => block_on(explain::run(options, connection, as_json)),
         Command::Replica(command) => block_on(replica::run(command, connection, as_json)),

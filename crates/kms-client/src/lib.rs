@@ -21,6 +21,7 @@
 //! What cannot be wiped: TLS and HTTP/2 keep copies of what they carry in buffers of their own. This crate wipes
 //! its own copies, and the transport's copy of a plaintext where nobody else holds it.
 
+mod audit;
 mod backup;
 mod campaign;
 mod client;
@@ -34,6 +35,7 @@ mod operator;
 mod retry;
 mod secret;
 
+pub use audit::RecordStream;
 pub use backup::{BackupPart, BackupStream};
 pub use campaign::{RewrapAnswers, RewrapItems};
 pub use client::Client;

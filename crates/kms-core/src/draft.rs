@@ -47,7 +47,7 @@ impl ContextHash {
     }
 
     /// A context as the log keeps it.
-    fn hash_all(&self, context: &EncryptionContext) -> BTreeMap<String, String> {
+    pub(crate) fn hash_all(&self, context: &EncryptionContext) -> BTreeMap<String, String> {
         let pairs = context.pairs().iter().map(|(key, value)| (key.clone(), self.hash(key, value)));
         let data = context.authenticated_data().map(|data| (DATA_NAME.to_owned(), self.hash_data(data)));
         pairs.chain(data).collect()

@@ -12,6 +12,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of the contract, which explains them")]
 pub enum Field {
+    Account,
     Action,
     Alias,
     Algorithm,
@@ -21,6 +22,7 @@ pub enum Field {
     Clock,
     Count,
     ExpiresAt,
+    From,
     Grantee,
     GrantId,
     GrantName,
@@ -35,12 +37,16 @@ pub enum Field {
     Message,
     MessageType,
     Offset,
+    Operation,
+    Order,
     Origin,
     PrimaryRegion,
     PublicKey,
+    Reason,
     Region,
     ReplicaProject,
     ReplicaRegion,
+    RequestId,
     RetiringPrincipal,
     Signature,
     Tag,
@@ -63,7 +69,10 @@ pub enum Field {
     Plaintext,
     Service,
     State,
+    Until,
+    User,
     UserId,
+    Verdict,
 }
 
 impl Field {
@@ -71,6 +80,7 @@ impl Field {
     #[allow(clippy::too_many_lines, reason = "one line for each field")]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Account => "account",
             Self::Action => "action",
             Self::Alias => "alias",
             Self::Algorithm => "algorithm",
@@ -80,6 +90,7 @@ impl Field {
             Self::Clock => "clock",
             Self::Count => "count",
             Self::ExpiresAt => "expires_at",
+            Self::From => "from",
             Self::Grantee => "grantee",
             Self::GrantId => "grant_id",
             Self::GrantName => "name",
@@ -94,12 +105,16 @@ impl Field {
             Self::Message => "message",
             Self::MessageType => "message_type",
             Self::Offset => "offset",
+            Self::Operation => "operation",
+            Self::Order => "order",
             Self::Origin => "origin",
             Self::PrimaryRegion => "primary_region",
             Self::ReplicaProject => "replica_project_id",
             Self::ReplicaRegion => "replica_region",
             Self::PublicKey => "public_key",
+            Self::Reason => "reason",
             Self::Region => "region",
+            Self::RequestId => "request_id",
             Self::RetiringPrincipal => "retiring_principal",
             Self::Signature => "signature",
             Self::Tag => "tag",
@@ -122,7 +137,10 @@ impl Field {
             Self::Plaintext => "plaintext",
             Self::Service => "service",
             Self::State => "state",
+            Self::Until => "until",
+            Self::User => "user",
             Self::UserId => "user_id",
+            Self::Verdict => "verdict",
         }
     }
 }

@@ -95,7 +95,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// An operator: may manage the root keys, and nothing else.
+    /// An operator: may manage the root keys and read the log, and nothing else.
     pub fn operator(name: UserId, certificate: [u8; 32], source: SocketAddr) -> Self {
         let reserved: Arc<str> = OPERATOR_ACCOUNT.into();
         Self {

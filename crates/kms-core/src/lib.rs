@@ -25,6 +25,7 @@ pub mod ops;
 mod permissions;
 pub mod ports;
 mod quotas;
+pub mod reading;
 pub mod record;
 pub mod root;
 mod secret;

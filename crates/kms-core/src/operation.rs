@@ -9,7 +9,7 @@ macro_rules! actions {
         #[repr(u8)]
         pub enum Action {
             $(#[doc = concat!("`", $text, "`")] $name,)*
-            /// `dewpoint:root:manage`: the operators' only one; no user can be given it.
+            /// `dewpoint:root:manage`: the operators'; no user can be given it.
             RootManage,
         }
 
@@ -29,7 +29,8 @@ macro_rules! actions {
 }
 
 // DEW: §9, the older action names, which the SSE-KMS description uses too. Where DEW's documents name none
-// (aliases, shared secrets, replication, keystores), the name is ours, of the same form.
+// (aliases, shared secrets, replication, keystores), the name is ours, of the same form; where DEW leaves the matter to
+// another service (the log), it is ours altogether.
 actions! {
     CmkCreate = "kms:cmk:create",
     CmkGet = "kms:cmk:get",
@@ -77,6 +78,7 @@ actions! {
     KeystoreList = "kms:keystore:list",
     CmkGetQuota = "kms:cmk:getQuota",
     CmkGetInstance = "kms:cmk:getInstance",
+    AuditRead = "dewpoint:audit:read",
 }
 
 impl Action {
@@ -341,6 +343,10 @@ operations! {
     ListDestroyedKeys: RootManage, None, Administration, Read;
     /// Reads how the keys of all accounts were used, by pages.
     ListKeyUsage: RootManage, None, Administration, Read;
+    /// Finds records of the log, by pages.
+    QueryRecords: AuditRead, None, Queries, Read;
+    /// Reads records of the log, old ones and those that are still to come, as a stream.
+    StreamRecords: AuditRead, None, Queries, Read;
     /// Reads the file of identities anew: for operators.
     ReloadIdentities: RootManage, None, Administration, Read;
     /// Tells who may do what with a key, and why: for operators.

@@ -257,6 +257,10 @@ impl Service {
         &self.uses
     }
 
+    pub(crate) fn context_hash(&self) -> &ContextHash {
+        &self.context_hash
+    }
+
     pub(crate) fn usage(&self) -> &Usage {
         &self.usage
     }

@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use kms_audit::FileLog;
 use kms_proto::v1::{
     account_service_server::AccountServiceServer, alias_service_server::AliasServiceServer,
-    campaign_service_server::CampaignServiceServer, data_key_service_server::DataKeyServiceServer,
-    encryption_service_server::EncryptionServiceServer, grant_service_server::GrantServiceServer,
-    import_service_server::ImportServiceServer, key_service_server::KeyServiceServer,
-    keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
-    replication_service_server::ReplicationServiceServer, rotation_service_server::RotationServiceServer,
-    signing_service_server::SigningServiceServer, tag_service_server::TagServiceServer,
-    trusted_execution_service_server::TrustedExecutionServiceServer,
+    audit_service_server::AuditServiceServer, campaign_service_server::CampaignServiceServer,
+    data_key_service_server::DataKeyServiceServer, encryption_service_server::EncryptionServiceServer,
+    grant_service_server::GrantServiceServer, import_service_server::ImportServiceServer,
+    key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
+    operator_service_server::OperatorServiceServer, replication_service_server::ReplicationServiceServer,
+    rotation_service_server::RotationServiceServer, signing_service_server::SigningServiceServer,
+    tag_service_server::TagServiceServer, trusted_execution_service_server::TrustedExecutionServiceServer,
 };
 use tokio::{
     sync::watch,
@@ -20,14 +20,18 @@ use tokio::{
 use tonic::server::NamedService;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use crate::{gate::Gate, grpc::Grpc, server::stopped};
+use crate::{
+    gate::Gate,
+    grpc::{AuditGrpc, Grpc},
+    server::stopped,
+};
 
 /// How often health is looked at.
 pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the HSM and the store may take to prove that they work.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// What health checking answers for: all of it, and each service.
-const HEALTH_NAMES: [&str; 16] = [
+const HEALTH_NAMES: [&str; 17] = [
     "",
     KeyServiceServer::<Grpc>::NAME,
     AliasServiceServer::<Grpc>::NAME,
@@ -44,6 +48,7 @@ const HEALTH_NAMES: [&str; 16] = [
     AccountServiceServer::<Grpc>::NAME,
     TrustedExecutionServiceServer::<Grpc>::NAME,
     OperatorServiceServer::<Grpc>::NAME,
+    AuditServiceServer::<AuditGrpc>::NAME,
 ];
 
 /// Tells load balancers and probes whether calls can be answered.

@@ -21,6 +21,7 @@ mod metrics;
 mod notary;
 mod opening;
 mod peer;
+mod reading;
 mod rotation;
 mod serve_error;
 pub mod server;

@@ -43,6 +43,9 @@ pub enum ServeError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The same, while its end is looked for.
+    #[error("the audit log cannot be read: {0}")]
+    LogUnreadable(#[from] kms_audit::ReadError),
     /// What new keys are to be, the token does not offer.
     #[error(
         "hsm.cipher.{0} is `hsm`, and the token does not offer that cipher; `dewctl hsm probe` shows what it offers"

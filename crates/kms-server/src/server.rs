@@ -26,6 +26,7 @@ use crate::{
     listeners::{Inherited, ListenError, Listeners},
     metrics::Metrics,
     opening::{Adapters, Opened, open},
+    reading::ReadableLog,
     rotation::{self, Rotation},
     tls,
     traffic::TrafficControl,
@@ -74,6 +75,7 @@ pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningSe
 pub(crate) struct Prepared {
     tls: rustls::ServerConfig,
     gate: Arc<Gate>,
+    log: ReadableLog,
     adapters: Adapters,
     carriers: Vec<JoinHandle<()>>,
 }
@@ -90,8 +92,7 @@ impl Prepared {
         config: &Config,
         inherited: Inherited,
     ) -> Result<RunningServer, ServeError> {
-        let Self { tls, gate, adapters, carriers } = self;
-        listen(Listeners::open(config, inherited)?, tls, gate, (adapters, carriers)).await
+        listen(Listeners::open(config, inherited)?, self).await
     }
 }
 
@@ -100,15 +101,20 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let identities = CurrentIdentities::load(&config.identity_file)?;
     let tls = tls::server_config(&config.grpc)?;
     let places = carriers::places(&config.audit.checkpoints)?;
-    let opened = config.clone();
-    let Opened { mut ports, mut adapters, open_intents } = tokio::task::spawn_blocking(move || open(&opened))
-        .await
-        .map_err(|error| ServeError::Grpc(error.to_string()))??;
+    let owned = config.clone();
+    let opening = move || {
+        let mut opened = open(&owned)?;
+        let (log, announced) = ReadableLog::of(owned.data_dir.join("audit"), opened.ports.audit)?;
+        opened.ports.audit = Arc::new(announced);
+        Ok::<_, ServeError>((opened, log))
+    };
+    let (Opened { mut ports, mut adapters, open_intents }, log) =
+        tokio::task::spawn_blocking(opening).await.map_err(|error| ServeError::Grpc(error.to_string()))??;
     let machine: Arc<dyn Clock> = adapters.machine.clone();
     let (carriers, carried) = carriers::start(places, &adapters.checkpoints, &machine);
     adapters.carried = carried;
-    let log = adapters.log.clone();
-    let floods = Arc::new(SummingLog::new(ports.audit, move || log.healthy(), adapters.machine.clone()));
+    let file_log = adapters.log.clone();
+    let floods = Arc::new(SummingLog::new(ports.audit, move || file_log.healthy(), machine));
     ports.audit = floods.clone();
     let service = Arc::new(Service::start(ports, config.settings()).await?);
     service.reconcile(&open_intents).await.map_err(|error| {
@@ -127,15 +133,11 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
         clock: adapters.machine.clone(),
         changes: adapters.changes.clone(),
     });
-    Ok(Prepared { tls, gate, adapters, carriers })
+    Ok(Prepared { tls, gate, log, adapters, carriers })
 }
 
-async fn listen(
-    listeners: Listeners,
-    tls: rustls::ServerConfig,
-    gate: Arc<Gate>,
-    (adapters, carriers): (Adapters, Vec<JoinHandle<()>>),
-) -> Result<RunningServer, ServeError> {
+async fn listen(listeners: Listeners, prepared: Prepared) -> Result<RunningServer, ServeError> {
+    let Prepared { tls, gate, log, adapters, carriers } = prepared;
     let address = |listener: &TcpListener| listener.local_addr().map_err(ListenError::Socket);
     let grpc_address = address(&listeners.grpc)?;
     let (stop, told_stop) = watch::channel(false);
@@ -171,6 +173,7 @@ async fn listen(
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
         .add_routes(grpc::routes(gate.clone()))
+        .add_service(grpc::audit_service(gate.clone(), log, told_stop.clone()))
         .add_service(health)
         .add_service(reflection)
         .add_service(older_reflection)

@@ -114,7 +114,7 @@ impl Policies {
 
     /// What an operator may do: nothing with keys.
     pub fn operator() -> Self {
-        Self::of([Action::RootManage])
+        Self::of([Action::RootManage, Action::AuditRead])
     }
 
     /// The system policy with this name.

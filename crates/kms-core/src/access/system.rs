@@ -6,7 +6,7 @@ use super::{Operations, Policy, names};
 
 // DEW: §9, roles and system policies. What each holds in detail is not documented.
 const SYSTEM: &[(&str, &[&str])] = &[
-    ("KMS Administrator", &["kms:*"]),
+    ("KMS Administrator", &["kms:*", "dewpoint:audit:read"]),
     ("KMS CMKFullAccess", &["kms:cmk:*", "kms:dek:*", "kms:grant:*", "kms:cmkTag:*", "kms:alias:*"]),
     (
         "KMS CMKReadOnlyAccess",
@@ -59,11 +59,12 @@ mod tests {
     }
 
     #[test]
-    fn the_administrator_may_do_everything_and_full_access_everything_but_keystores() {
+    fn the_administrator_may_do_everything_and_full_access_everything_but_keystores_and_the_log() {
         for operation in Operations::OF_USERS.iter() {
             assert!(could("KMS Administrator", operation), "{operation:?}");
-            let on_keystores = operation.info().action.name().starts_with("kms:keystore:");
-            assert_eq!(could("KMS CMKFullAccess", operation), !on_keystores, "{operation:?}");
+            let action = operation.info().action;
+            let beside_keys = action.name().starts_with("kms:keystore:") || action == Action::AuditRead;
+            assert_eq!(could("KMS CMKFullAccess", operation), !beside_keys, "{operation:?}");
         }
         for operation in Operations::of(Action::RootManage).iter() {
             assert!(SYSTEM.iter().all(|(name, _)| !could(name, operation)), "{operation:?}");

@@ -43,7 +43,7 @@ impl PageSize {
         }
     }
 
-    pub(crate) fn get(self) -> usize {
+    pub fn get(self) -> usize {
         self.0
     }
 }

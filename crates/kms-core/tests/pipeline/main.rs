@@ -24,6 +24,7 @@ mod offers;
 mod paging;
 mod quotas;
 mod races;
+mod reading;
 mod recording;
 mod recovery;
 mod replication;

@@ -1,6 +1,7 @@
 //! Conversions between the contract's messages and the domain's types; each way once.
 #![allow(clippy::needless_pass_by_value, reason = "every request is converted by a function of one form")]
 
+pub(crate) mod audit;
 pub(crate) mod campaign;
 pub(crate) mod replication;
 pub(crate) mod rotation;
@@ -423,6 +424,19 @@ pub(crate) fn state(number: i32) -> Result<Option<KeyState>, Error> {
         Ok(v1::KeyState::PendingImport) => Ok(Some(KeyState::PendingImport)),
         Err(_) => Err(Error::invalid(Field::State, "must be a state of the contract")),
     }
+}
+
+/// The last moment that a protobuf timestamp may name: the end of the year 9999.
+const LATEST_SECOND: i64 = 253_402_300_799;
+
+/// A moment of a request, cut to microseconds.
+pub(crate) fn moment(field: Field, time: Option<prost_types::Timestamp>) -> Result<Option<Timestamp>, Error> {
+    let Some(time) = time else { return Ok(None) };
+    let valid = (0..=LATEST_SECOND).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
+    if !valid {
+        return Err(Error::invalid(field, "must be a time from 1970 to 9999"));
+    }
+    Ok(Some(Timestamp::from_micros(time.seconds * 1_000_000 + i64::from(time.nanos / 1000))))
 }
 
 pub(crate) fn time(moment: Timestamp) -> prost_types::Timestamp {

@@ -2,7 +2,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "every request is converted by a function of one form")]
 
 use kms_core::{
-    Error, Timestamp,
+    Error,
     error::Field,
     ops::{
         DeleteImportedKeyMaterial, GetParametersForImport, ImportKeyMaterial, KeySelector, WrappingAlgorithm,
@@ -60,7 +60,7 @@ pub(crate) fn import_key_material(request: v1::ImportKeyMaterialRequest) -> Resu
         token: request.import_token.into(),
         wrapped_material: request.wrapped_material.into(),
         wrapped_private_key: Some(Vec::from(request.wrapped_private_key)).filter(|key| !key.is_empty()),
-        expires: request.expires_at.map(expiry).transpose()?,
+        expires: convert::moment(Field::ExpiresAt, request.expires_at)?,
     })
 }
 
@@ -68,15 +68,4 @@ pub(crate) fn delete_imported_key_material(
     request: v1::DeleteImportedKeyMaterialRequest,
 ) -> Result<DeleteImportedKeyMaterial, Error> {
     Ok(DeleteImportedKeyMaterial { key: KeySelector::parse(&request.key_id)? })
-}
-
-/// The last moment that a protobuf timestamp may name: the end of the year 9999.
-const LATEST_SECOND: i64 = 253_402_300_799;
-
-fn expiry(time: prost_types::Timestamp) -> Result<Timestamp, Error> {
-    let valid = (0..=LATEST_SECOND).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
-    if !valid {
-        return Err(Error::invalid(Field::ExpiresAt, "must be a time from 1970 to 9999"));
-    }
-    Ok(Timestamp::from_micros(time.seconds * 1_000_000 + i64::from(time.nanos / 1000)))
 }

@@ -2,6 +2,7 @@
 
 mod account;
 pub(crate) mod aliases;
+mod audit;
 mod campaigns;
 pub(crate) mod convert;
 mod data_keys;
@@ -24,14 +25,16 @@ use std::{sync::Arc, time::Duration};
 use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
 use kms_proto::v1::{
     self, account_service_server::AccountServiceServer, alias_service_server::AliasServiceServer,
-    campaign_service_server::CampaignServiceServer, data_key_service_server::DataKeyServiceServer,
-    dev_service_server::DevServiceServer, encryption_service_server::EncryptionServiceServer,
-    grant_service_server::GrantServiceServer, import_service_server::ImportServiceServer,
-    key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
-    operator_service_server::OperatorServiceServer, replication_service_server::ReplicationServiceServer,
-    rotation_service_server::RotationServiceServer, signing_service_server::SigningServiceServer,
-    tag_service_server::TagServiceServer, trusted_execution_service_server::TrustedExecutionServiceServer,
+    audit_service_server::AuditServiceServer, campaign_service_server::CampaignServiceServer,
+    data_key_service_server::DataKeyServiceServer, dev_service_server::DevServiceServer,
+    encryption_service_server::EncryptionServiceServer, grant_service_server::GrantServiceServer,
+    import_service_server::ImportServiceServer, key_service_server::KeyServiceServer,
+    keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
+    replication_service_server::ReplicationServiceServer, rotation_service_server::RotationServiceServer,
+    signing_service_server::SigningServiceServer, tag_service_server::TagServiceServer,
+    trusted_execution_service_server::TrustedExecutionServiceServer,
 };
+use tokio::sync::watch;
 use tonic::{Request, Response, Status, metadata::MetadataMap, service::Routes};
 use uuid::Uuid;
 
@@ -40,7 +43,9 @@ use crate::{
     identity::Claims,
     manual_clock::ManualClock,
     peer::Peer,
+    reading::ReadableLog,
 };
+pub(crate) use audit::AuditGrpc;
 use dev::DevGrpc;
 
 /// The longest request. The longest valid one has two contexts of 8 KiB and a ciphertext of 4 KiB.
@@ -79,6 +84,16 @@ pub(crate) fn routes(gate: Arc<Gate>) -> Routes {
         TrustedExecutionServiceServer,
         OperatorServiceServer,
     )
+}
+
+/// The service that reads the log, until it is told to stop.
+pub(crate) fn audit_service(
+    gate: Arc<Gate>,
+    log: ReadableLog,
+    stop: watch::Receiver<bool>,
+) -> AuditServiceServer<AuditGrpc> {
+    AuditServiceServer::new(AuditGrpc::new(Grpc { gate }, log, stop))
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
 }
 
 /// What dev mode serves besides, for testers who keep the clock themselves.

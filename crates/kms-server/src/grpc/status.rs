@@ -13,7 +13,11 @@ const RETRY_AFTER_FAULT: Duration = Duration::from_secs(1);
 
 /// The status of a refusal, with its details and the call's id.
 pub(crate) fn of(refused: &Refused, request_id: RequestId) -> Status {
-    let error = refused.error();
+    of_error(refused.error(), request_id)
+}
+
+/// The same of what ends a call that was recorded and begun.
+pub(crate) fn of_error(error: &Error, request_id: RequestId) -> Status {
     let mut info = HashMap::from([("request_id".to_owned(), request_id.to_string())]);
     if let Error::PermissionDenied { missing, denial } = error {
         info.insert("missing_action".to_owned(), missing.name().to_owned());

@@ -1,0 +1,260 @@
+//! The service that reads the audit log: pages of records, and streams of them.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use kms_audit::{Found, Order, Search};
+use kms_core::{
+    Error, RequestId,
+    error::Field,
+    ops::{PageSize, QueryRecords, RecordSource, StreamRecords},
+    ports::{AuditError, BoxFuture},
+    reading::{RecordFilter, Selection},
+};
+use kms_proto::v1::{self, audit_service_server::AuditService};
+use tokio::{
+    sync::{
+        mpsc::{Sender, channel},
+        watch,
+    },
+    time::sleep,
+};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+use uuid::Uuid;
+
+use super::{Grpc, claims, convert, status};
+use crate::{gate::HSM_PATIENCE, identity::Identities, peer::Peer, reading::ReadableLog, server::stopped};
+
+/// The most records of one message of a stream.
+const MOST_STREAMED: usize = 1000;
+/// How many messages of a stream may wait for a slow client.
+const MESSAGES_IN_FLIGHT: usize = 2;
+/// How long a stream that has shown everything lets new records gather: under load it looks at the log only so often.
+const GATHERING: Duration = Duration::from_millis(100);
+
+/// The service, with the log that it reads.
+pub(crate) struct AuditGrpc {
+    grpc: Grpc,
+    log: ReadableLog,
+    /// Tells streams to end.
+    stop: watch::Receiver<bool>,
+}
+
+impl AuditGrpc {
+    pub(super) fn new(grpc: Grpc, log: ReadableLog, stop: watch::Receiver<bool>) -> Self {
+        Self { grpc, log, stop }
+    }
+}
+
+/// A page of a search.
+struct PageSource {
+    log: ReadableLog,
+    order: Order,
+    size: PageSize,
+    /// Where to go on.
+    place: Option<u64>,
+}
+
+struct RecordPage {
+    found: Found,
+    order: Order,
+    /// Behind the last durable line.
+    end: u64,
+}
+
+impl RecordSource for PageSource {
+    type Page = RecordPage;
+
+    fn read(&self, selection: Selection) -> BoxFuture<'_, Result<RecordPage, AuditError>> {
+        let end = *self.log.durable().borrow();
+        let places = match (self.order, self.place) {
+            (Order::OldestFirst, place) => place.unwrap_or_default().min(end)..end,
+            (Order::NewestFirst, place) => 0..place.unwrap_or(end).min(end),
+        };
+        let search = Search { places, order: self.order, limit: self.size.get() };
+        Box::pin(async move {
+            let found = self.log.search(search, Arc::new(selection)).await?;
+            Ok(RecordPage { found, order: self.order, end })
+        })
+    }
+}
+
+fn parse_query(
+    request: v1::QueryRecordsRequest,
+    log: &ReadableLog,
+) -> Result<QueryRecords<PageSource>, Error> {
+    let order = match v1::RecordOrder::try_from(request.order) {
+        Ok(v1::RecordOrder::Unspecified | v1::RecordOrder::NewestFirst) => Order::NewestFirst,
+        Ok(v1::RecordOrder::OldestFirst) => Order::OldestFirst,
+        Err(_) => return Err(Error::invalid(Field::Order, "must be an order of the contract")),
+    };
+    let token = Some(request.page_token).filter(|token| !token.is_empty());
+    let place = token.map(|token| token.parse::<u64>()).transpose().map_err(|_| {
+        Error::invalid(Field::PageToken, "must be empty or the next_page_token of a page before")
+    })?;
+    let (filter, size) = (convert::audit::filter(request.filter)?, PageSize::parse(request.page_size)?);
+    Ok(QueryRecords { filter, source: PageSource { log: log.clone(), order, size, place } })
+}
+
+fn page(RecordPage { found, order, end }: RecordPage) -> v1::QueryRecordsResponse {
+    let place = match order {
+        Order::OldestFirst => found.left.start,
+        Order::NewestFirst => found.left.end,
+    };
+    v1::QueryRecordsResponse {
+        next_page_token: if found.left.is_empty() { String::new() } else { place.to_string() },
+        records: convert::audit::records(found.entries),
+        end_seq: end,
+    }
+}
+
+#[tonic::async_trait]
+impl AuditService for AuditGrpc {
+    async fn query_records(
+        &self,
+        request: Request<v1::QueryRecordsRequest>,
+    ) -> Result<Response<v1::QueryRecordsResponse>, Status> {
+        self.grpc.answer(request, |request| parse_query(request, &self.log), page).await
+    }
+
+    type StreamRecordsStream = Pin<Box<dyn Stream<Item = Result<v1::StreamRecordsResponse, Status>> + Send>>;
+
+    async fn stream_records(
+        &self,
+        request: Request<v1::StreamRecordsRequest>,
+    ) -> Result<Response<Self::StreamRecordsStream>, Status> {
+        let (metadata, extensions, request) = request.into_parts();
+        let Some(peer) = extensions.get::<Arc<Peer>>() else {
+            return Err(Status::internal("the connection has no peer"));
+        };
+        let filter = convert::audit::filter(request.filter);
+        let asker = Asker { grpc: self.grpc.clone(), metadata, peer: peer.clone(), filter };
+        let admission = asker.admit().await?;
+        let request_id = admission.request_id;
+        // The record of this call is behind it, and whatever is done when the client has the answer is not.
+        let end = *self.log.durable().borrow();
+        let next = request.from_seq.unwrap_or(if request.follow { end } else { 0 });
+        let (log, follow, stop) = (self.log.clone(), request.follow, self.stop.clone());
+        let reading = Reading { asker, admission, durable: log.durable(), log, next, end, follow };
+        let (sender, messages) = channel(MESSAGES_IN_FLIGHT + 1);
+        tokio::spawn(reading.feed(sender, stop));
+        let mut response: Response<Self::StreamRecordsStream> =
+            Response::new(Box::pin(ReceiverStream::new(messages)));
+        status::name_request(response.metadata_mut(), request_id);
+        Ok(response)
+    }
+}
+
+/// Who asks for a stream, and for what.
+struct Asker {
+    grpc: Grpc,
+    metadata: MetadataMap,
+    peer: Arc<Peer>,
+    filter: Result<RecordFilter, Error>,
+}
+
+/// That the asker may read, and on what grounds.
+struct Admission {
+    request_id: RequestId,
+    selection: Arc<Selection>,
+    identities: Arc<Identities>,
+}
+
+impl Asker {
+    /// Passes the gate and is recorded.
+    async fn admit(&self) -> Result<Admission, Status> {
+        let (request_id, gate) = (Uuid::new_v4(), &self.grpc.gate);
+        // Before they are asked: if they change meanwhile, they are asked again.
+        let identities = gate.identities.now();
+        let operation = self.filter.clone().map(|filter| StreamRecords { filter });
+        let claims = claims(&self.metadata);
+        let passed = gate.pass(request_id, HSM_PATIENCE, &self.peer, claims, operation).await;
+        let selection = passed.map_err(|refused| status::of(&refused, request_id))?.into_inner();
+        Ok(Admission { request_id, selection: Arc::new(selection), identities })
+    }
+
+    /// Whether an admission still holds.
+    fn is_admitted(&self, admission: &Admission) -> bool {
+        let gate = &self.grpc.gate;
+        let valid = |not_after| not_after >= gate.clock.now();
+        Arc::ptr_eq(&admission.identities, &gate.identities.now())
+            && self.peer.certificate.as_ref().is_some_and(|certificate| valid(certificate.not_after))
+    }
+}
+
+/// A stream under way.
+struct Reading {
+    asker: Asker,
+    admission: Admission,
+    log: ReadableLog,
+    durable: watch::Receiver<u64>,
+    /// The next place to look at.
+    next: u64,
+    /// Where it ends, if it does not follow.
+    end: u64,
+    follow: bool,
+}
+
+impl Reading {
+    /// Sends messages until the stream ends, its client is gone, or the service stops.
+    async fn feed(
+        mut self,
+        sender: Sender<Result<v1::StreamRecordsResponse, Status>>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        // Room for how it ends, whether or not the client takes what was sent before: no stream seems whole that is not.
+        let last = sender.clone().try_reserve_owned();
+        let ended = tokio::select! {
+            ended = self.send_all(&sender) => ended,
+            () = sender.closed() => return,
+            () = stopped(&mut stop) => {
+                if self.follow { Ok(()) } else { Err(self.failed("the service stops".to_owned())) }
+            }
+        };
+        if let (Err(status), Ok(last)) = (ended, last) {
+            last.send(Err(status));
+        }
+    }
+
+    async fn send_all(
+        &mut self,
+        sender: &Sender<Result<v1::StreamRecordsResponse, Status>>,
+    ) -> Result<(), Status> {
+        loop {
+            if self.follow {
+                self.end = *self.durable.borrow_and_update();
+            }
+            if self.next < self.end {
+                let message = self.read().await?;
+                let is_empty = message.records.is_empty() && self.follow && self.next == self.end;
+                if !is_empty && sender.send(Ok(message)).await.is_err() {
+                    return Ok(());
+                }
+            } else if self.follow && self.durable.changed().await.is_ok() {
+                sleep(GATHERING).await;
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads on, as far as one search goes.
+    async fn read(&mut self) -> Result<v1::StreamRecordsResponse, Status> {
+        if !self.asker.is_admitted(&self.admission) {
+            self.admission = self.asker.admit().await?;
+        }
+        let search = Search { places: self.next..self.end, order: Order::OldestFirst, limit: MOST_STREAMED };
+        let found = self.log.search(search, self.admission.selection.clone()).await;
+        let Found { entries, left } = found.map_err(|error| {
+            tracing::error!(detail = error.detail, "the audit log cannot be read");
+            self.failed(error.detail)
+        })?;
+        self.next = if left.is_empty() { self.end } else { left.start };
+        let records = convert::audit::records(entries);
+        Ok(v1::StreamRecordsResponse { records, next_seq: self.next, end_seq: self.end })
+    }
+
+    fn failed(&self, detail: String) -> Status {
+        status::of_error(&Error::AuditUnavailable(AuditError { detail }), self.admission.request_id)
+    }
+}

@@ -1,0 +1,133 @@
+//! The log, read while it is written: only what is durable, by few readers at once, off the runtime's threads.
+
+use std::{path::PathBuf, sync::Arc};
+
+use kms_audit::{Found, ReadError, RecordLine, Search, end, search};
+use kms_core::{
+    Record,
+    ports::{Acknowledge, AuditError, AuditLog},
+    reading::{RecordFacts, Selection},
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::spawn_blocking,
+};
+
+/// How many searches go on at once; further ones wait. One may keep a processor busy for a good part of a second.
+const READERS: usize = 2;
+
+/// The log as its readers know it.
+#[derive(Debug, Clone)]
+pub(crate) struct ReadableLog {
+    directory: PathBuf,
+    /// The place behind the last durable line.
+    durable: watch::Receiver<u64>,
+    readers: Arc<Semaphore>,
+}
+
+impl ReadableLog {
+    /// The log in `directory`, which `log` has opened and written nothing to yet: what lies there is durable. What is
+    /// written from now on is to go by the second one that this gives, which tells the first what became durable.
+    pub(crate) fn of(directory: PathBuf, log: Arc<dyn AuditLog>) -> Result<(Self, AnnouncedLog), ReadError> {
+        let (announce, durable) = watch::channel(end(&directory)?);
+        let readers = Arc::new(Semaphore::new(READERS));
+        Ok((Self { directory, durable, readers }, AnnouncedLog { log, durable: announce }))
+    }
+
+    /// The place behind the last durable line, as it changes.
+    pub(crate) fn durable(&self) -> watch::Receiver<u64> {
+        self.durable.clone()
+    }
+
+    /// Looks for the records of a selection; `wanted` names no place that is not durable.
+    pub(crate) async fn search(
+        &self,
+        wanted: Search,
+        selection: Arc<Selection>,
+    ) -> Result<Found, AuditError> {
+        let unreadable = |detail: String| AuditError { detail };
+        let permit = self.readers.clone().acquire_owned().await;
+        let permit = permit.map_err(|closed| unreadable(closed.to_string()))?;
+        let directory = self.directory.clone();
+        let searching = spawn_blocking(move || {
+            let _permit = permit;
+            search(&directory, &wanted, |record| selection.admits(&facts(record)))
+        });
+        let found = searching.await.map_err(|error| unreadable(error.to_string()))?;
+        found.map_err(|error| unreadable(error.to_string()))
+    }
+}
+
+fn facts<'a>(line: &'a RecordLine<'_>) -> RecordFacts<'a> {
+    RecordFacts {
+        time: line.time,
+        account: line.account.as_deref(),
+        user: line.user.as_deref(),
+        key_id: line.key_id,
+        source_key_id: line.source_key_id,
+        operation: line.operation,
+        verdict: line.verdict,
+        reason: line.reason.as_deref(),
+        request_id: line.request_id,
+        context: &line.context,
+        source_context: &line.source_context,
+    }
+}
+
+/// A log that tells its readers what became durable.
+pub(crate) struct AnnouncedLog {
+    log: Arc<dyn AuditLog>,
+    durable: watch::Sender<u64>,
+}
+
+impl AuditLog for AnnouncedLog {
+    fn append(&self, record: Record, acknowledge: Acknowledge) {
+        let durable = self.durable.clone();
+        self.log.append(
+            record,
+            Box::new(move |receipt| {
+                if let Ok(receipt) = &receipt {
+                    // Records become durable in the order of the log: with one, all before it.
+                    let end = receipt.sequence() + 1;
+                    durable.send_if_modified(|known| {
+                        let is_news = end > *known;
+                        *known = end.max(*known);
+                        is_news
+                    });
+                }
+                acknowledge(receipt);
+            }),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kms_core::{
+        Phase,
+        testing::audit::{FakeAuditLog, sample_record},
+    };
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_durable_is_told_to_readers() {
+        let (directory, fake) = (tempfile::tempdir().expect("a directory"), Arc::new(FakeAuditLog::new()));
+        let (log, announced) =
+            ReadableLog::of(directory.path().to_owned(), fake.clone()).expect("no segment");
+        let mut durable = log.durable();
+        let mut end = || (durable.has_changed().expect("the log is open"), *durable.borrow_and_update());
+        let append = |request| announced.append(sample_record(request, Phase::Complete), Box::new(|_| ()));
+        assert_eq!(end(), (false, 0));
+        append(1);
+        assert_eq!(end(), (true, 1));
+        fake.fail_next(1);
+        append(2);
+        assert_eq!(end(), (false, 1), "not durable");
+        fake.hold();
+        append(3);
+        assert_eq!(end(), (false, 1), "not durable yet");
+        fake.release();
+        assert_eq!(end(), (true, 2));
+    }
+}
