@@ -5,6 +5,7 @@ certificates and what server reflection says. Fails if an operation that reflect
 """
 
 import base64
+import hashlib
 import json
 import sys
 
@@ -360,6 +361,22 @@ def audit(admin, operator, key):
     messages = operator.stream("AuditService/StreamRecords", [{"filter": {"operation": "QueryRecords"}}])
     records = [record for message in messages for record in message.get("records", [])]
     assert [record["user"] for record in records] == [found[0]["user"]], "reading is recorded"
+    prove(operator)
+
+
+def prove(operator):
+    """Proves the log's first line and an earlier size, computing as RFC 9162 does."""
+    checkpoint = operator.call("AuditService/GetCheckpoint")
+    origin, size, root = checkpoint["checkpoint"].split("\n")[:3]
+    assert checkpoint["verifier_key"].startswith(origin + "+")
+    size = int(size)
+    proof = operator.call("AuditService/ProveInclusion", {"seq": "0", "size": str(size)})
+    value = base64.b64decode(proof["leaf_hash"])
+    for sibling in proof["path"]:  # of the first leaf, all siblings lie to the right
+        value = hashlib.sha256(b"\x01" + value + base64.b64decode(sibling)).digest()
+    assert value == base64.b64decode(root), "the first line is in the tree"
+    same = operator.call("AuditService/ProveConsistency", {"old_size": str(size), "new_size": str(size)})
+    assert "path" not in same, "a tree is its own beginning"
 
 
 def clock(operator):

@@ -16,7 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("kms-proto", &[]),
     ("kms-server", &["kms-core", "kms-hsm", "kms-store", "kms-audit", "kms-proto"]),
     ("kms-client", &["kms-proto"]),
-    ("kms-cli", &["kms-client", "kms-hsm"]),
+    ("kms-cli", &["kms-audit", "kms-client", "kms-hsm"]),
 ];
 
 /// Heavy dependencies that one crate fences off from all others.

@@ -109,7 +109,7 @@ fn lines(directory: &Path) -> Vec<(u64, Vec<u8>)> {
 /// Writes records of a user of the account into the log of a service that is stopped, in small segments.
 fn fill(directory: &Path, account: &str, count: u128) {
     let (log, _) =
-        FileLog::open(&directory.join("audit"), LogConfig { segment_bytes: 30_000 }).expect("a log");
+        FileLog::open(&directory.join("audit"), LogConfig { segment_bytes: 30_000 }, None).expect("a log");
     let name = |text: &str| AccountId::parse(text).expect("a name");
     let caller = Caller {
         account: name(account),

@@ -13,6 +13,7 @@ mod memory;
 pub mod merkle;
 mod notary;
 mod note;
+mod proofs;
 mod queue;
 mod reader;
 mod recovery;
@@ -46,6 +47,7 @@ pub use line::{FORMAT_VERSION, IntentEntry, Line, ParseError, RecordLine, Segmen
 pub use memory::is_signed;
 pub use notary::{CheckpointSigner, Notarization, SignatureDone};
 pub use note::{Checkpoint, NoteError, SignedCheckpoint, VerifierKey};
+pub use proofs::{Inclusion, ProofError, newest_checkpoint, prove_consistency, prove_inclusion};
 pub use reader::{Entry, ReadError, Reader, first_sequence, read, read_from};
 pub use recovery::{OpenError, Opened, Repaired};
 pub use scan::{Fault, Problem};

@@ -15,7 +15,7 @@ fn begun() -> TempDir {
 
 /// A log of several segments, each longer than a block, that is still open: zeros follow its last line.
 fn filled(directory: &Path) -> FileLog {
-    let (log, _) = FileLog::open(directory, LogConfig { segment_bytes: 20_000 }).expect("an empty log");
+    let (log, _) = FileLog::open(directory, LogConfig { segment_bytes: 20_000 }, None).expect("an empty log");
     append(&log, 0..RECORDS);
     log
 }
@@ -82,7 +82,7 @@ fn pages_hold_what_the_reader_reads_in_either_order_whatever_the_places_and_the_
 fn the_end_of_a_log_is_behind_its_last_line_whether_or_not_it_is_open() {
     let directory = begun();
     assert_eq!(end(directory.path()).expect("no segment yet"), 0);
-    let (log, _) = FileLog::open(directory.path(), LogConfig::default()).expect("an empty log");
+    let (log, _) = FileLog::open(directory.path(), LogConfig::default(), None).expect("an empty log");
     assert_eq!(end(directory.path()).expect("a header"), 1);
     append(&log, 0..2);
     assert_eq!(end(directory.path()).expect("two records"), 3);

@@ -14,6 +14,9 @@ pub(crate) const HEIGHT: u8 = 8;
 /// A full tile holds so many hashes.
 pub(crate) const WIDTH: usize = 1 << HEIGHT;
 
+/// How often a tile is looked for.
+const ATTEMPTS: u32 = 3;
+
 const HASH_BYTES: usize = size_of::<Hash>();
 
 /// Which hashes a tile holds: those of the tree's level `HEIGHT * level`, from `WIDTH * index` on.
@@ -119,6 +122,17 @@ impl Tiles {
 
     /// The first `tile.width` hashes of a tile, from its full form or from any partial form that has them.
     pub(crate) fn read(&self, tile: Tile) -> io::Result<Vec<Hash>> {
+        // A partial form that was found may have given way to a wider one before it was read.
+        let mut attempts = 0;
+        loop {
+            match self.read_now(tile) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < ATTEMPTS => attempts += 1,
+                hashes => return hashes,
+            }
+        }
+    }
+
+    fn read_now(&self, tile: Tile) -> io::Result<Vec<Hash>> {
         let full = self.directory.join(tile.full().path());
         let bytes = match fs::read(&full) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -1,6 +1,8 @@
 //! `dewctl audit`: records of the service's log.
 
 mod export;
+mod proof;
+mod verify;
 
 use std::{io::Write as _, time::Duration};
 
@@ -59,6 +61,17 @@ pub(crate) enum AuditCommand {
     ///
     /// docs/audit-export.md explains the forms. If it breaks off it says where: --from-seq goes on there.
     Export(ExportOptions),
+    /// Check the whole log from its files alone: signatures, tree, every record, order, gaps
+    ///
+    /// Names the first bad record by file, byte and line, and ends with 1. Needs neither the service nor its HSM.
+    /// docs/audit-verify.md tells of a program of another make that does the same.
+    Verify(verify::VerifyOptions),
+    /// Print the newest checkpoint, to be kept where whoever can write the log cannot
+    Checkpoint(proof::Asked),
+    /// Prove that a line is in the log that the newest checkpoint covers
+    Prove(proof::ProveOptions),
+    /// Prove that the log continues what a kept checkpoint covers
+    ProveGrowth(proof::GrowthOptions),
 }
 
 /// Who reads, and what to look for.
@@ -168,6 +181,10 @@ pub(crate) async fn run(
             show_all(&records, &COLUMNS, as_json)
         }
         AuditCommand::Export(options) => export::run(options, connection).await,
+        AuditCommand::Verify(options) => verify::run(options, as_json),
+        AuditCommand::Checkpoint(asked) => proof::checkpoint(asked, connection).await,
+        AuditCommand::Prove(options) => proof::prove(options, connection, as_json).await,
+        AuditCommand::ProveGrowth(options) => proof::prove_growth(options, connection, as_json).await,
     }
 }
 

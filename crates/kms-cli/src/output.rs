@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     Hsm(String),
     /// A backup was made, and values in it are faulty.
     Faulty(String),
+    /// The audit log, or a proof of it, does not hold.
+    NotSound(String),
     /// A backup came in otherwise than it was sent.
     Broken(String),
 }
@@ -45,6 +47,7 @@ impl Failure {
             Self::Blocked(problem) => (problem.clone(), 3),
             Self::Hsm(problem) => (problem.clone(), 4),
             Self::Faulty(problem) | Self::Broken(problem) => (problem.clone(), 5),
+            Self::NotSound(problem) => (format!("not sound: {problem}"), 1),
         };
         eprintln!("dewctl: {text}");
         ExitCode::from(code)

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use kms_proto::v1::{
-    QueryRecordsRequest, QueryRecordsResponse, StreamRecordsRequest, StreamRecordsResponse,
-    audit_service_client::AuditServiceClient,
+    GetCheckpointRequest, GetCheckpointResponse, ProveConsistencyRequest, ProveConsistencyResponse,
+    ProveInclusionRequest, ProveInclusionResponse, QueryRecordsRequest, QueryRecordsResponse,
+    StreamRecordsRequest, StreamRecordsResponse, audit_service_client::AuditServiceClient,
 };
 use tokio::time::timeout;
 use tonic::Streaming;
@@ -32,6 +33,36 @@ impl Client {
     pub async fn query_records(&self, request: QueryRecordsRequest) -> Result<QueryRecordsResponse, Error> {
         self.call(Repeat::Harmless, request, |channel, request| async move {
             AuditServiceClient::new(channel).query_records(request).await
+        })
+        .await
+    }
+
+    /// The newest checkpoint, and the key that the service says verifies it.
+    pub async fn audit_checkpoint(&self) -> Result<GetCheckpointResponse, Error> {
+        self.call(Repeat::Harmless, GetCheckpointRequest {}, |channel, request| async move {
+            AuditServiceClient::new(channel).get_checkpoint(request).await
+        })
+        .await
+    }
+
+    /// That a line is in the log.
+    pub async fn prove_inclusion(
+        &self,
+        request: ProveInclusionRequest,
+    ) -> Result<ProveInclusionResponse, Error> {
+        self.call(Repeat::Harmless, request, |channel, request| async move {
+            AuditServiceClient::new(channel).prove_inclusion(request).await
+        })
+        .await
+    }
+
+    /// That the log continues an earlier one.
+    pub async fn prove_consistency(
+        &self,
+        request: ProveConsistencyRequest,
+    ) -> Result<ProveConsistencyResponse, Error> {
+        self.call(Repeat::Harmless, request, |channel, request| async move {
+            AuditServiceClient::new(channel).prove_consistency(request).await
         })
         .await
     }

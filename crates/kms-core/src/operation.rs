@@ -347,6 +347,12 @@ operations! {
     QueryRecords: AuditRead, None, Queries, Read;
     /// Reads records of the log, old ones and those that are still to come, as a stream.
     StreamRecords: AuditRead, None, Queries, Read;
+    /// Reads the newest checkpoint of the log.
+    GetCheckpoint: AuditRead, None, Queries, Read;
+    /// Proves that a line is in the log that a checkpoint covers.
+    ProveInclusion: AuditRead, None, Queries, Read;
+    /// Proves that the log of a checkpoint continues that of an earlier one.
+    ProveConsistency: AuditRead, None, Queries, Read;
     /// Reads the file of identities anew: for operators.
     ReloadIdentities: RootManage, None, Administration, Read;
     /// Tells who may do what with a key, and why: for operators.

@@ -1,10 +1,14 @@
 //! The log, read while it is written: only what is durable, by few readers at once, off the runtime's threads.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use kms_audit::{Found, ReadError, RecordLine, Search, end, search};
+use kms_audit::{Found, ProofError, ReadError, RecordLine, Search, end, search};
 use kms_core::{
-    Record,
+    Error, Record,
+    error::Field,
     ports::{Acknowledge, AuditError, AuditLog},
     reading::{RecordFacts, Selection},
 };
@@ -55,6 +59,25 @@ impl ReadableLog {
         });
         let found = searching.await.map_err(|error| unreadable(error.to_string()))?;
         found.map_err(|error| unreadable(error.to_string()))
+    }
+}
+
+impl ReadableLog {
+    /// Reads the log's tree.
+    pub(crate) async fn prove<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Path) -> Result<T, ProofError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let unreadable = |detail: String| Error::AuditUnavailable(AuditError { detail });
+        let directory = self.directory.clone();
+        let proved = spawn_blocking(move || read(&directory)).await;
+        proved.map_err(|error| unreadable(error.to_string()))?.map_err(|error| match error {
+            ProofError::NotCovered(_) => {
+                Error::invalid(Field::Size, "must be covered by the newest checkpoint")
+            }
+            ProofError::OutOfRange => Error::invalid(Field::Seq, "must be a place in a tree of that size"),
+            error => unreadable(error.to_string()),
+        })
     }
 }
 

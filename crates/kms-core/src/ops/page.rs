@@ -43,6 +43,7 @@ impl PageSize {
         }
     }
 
+    /// How many entries a page holds at most.
     pub fn get(self) -> usize {
         self.0
     }

@@ -2,11 +2,13 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use kms_audit::{Found, Order, Search};
+use bytes::Bytes;
+use kms_audit::{Found, Order, Search, merkle::Hash};
 use kms_core::{
     Error, RequestId,
     error::Field,
-    ops::{PageSize, QueryRecords, RecordSource, StreamRecords},
+    operation::OperationName,
+    ops::{PageSize, ProofSource, Prove, QueryRecords, RecordSource, StreamRecords},
     ports::{AuditError, BoxFuture},
     reading::{RecordFilter, Selection},
 };
@@ -79,6 +81,65 @@ impl RecordSource for PageSource {
     }
 }
 
+struct NewestCheckpoint(ReadableLog);
+
+impl ProofSource for NewestCheckpoint {
+    const NAME: OperationName = OperationName::GetCheckpoint;
+    type Proof = v1::GetCheckpointResponse;
+
+    fn read(&self) -> BoxFuture<'_, Result<Self::Proof, Error>> {
+        Box::pin(self.0.prove(|directory| {
+            let (signed, key) = kms_audit::newest_checkpoint(directory)?;
+            Ok(v1::GetCheckpointResponse { checkpoint: signed.note, verifier_key: key.to_string() })
+        }))
+    }
+}
+
+struct Inclusion {
+    log: ReadableLog,
+    request: v1::ProveInclusionRequest,
+}
+
+impl ProofSource for Inclusion {
+    const NAME: OperationName = OperationName::ProveInclusion;
+    type Proof = v1::ProveInclusionResponse;
+
+    fn read(&self) -> BoxFuture<'_, Result<Self::Proof, Error>> {
+        let v1::ProveInclusionRequest { seq, size } = self.request;
+        Box::pin(self.log.prove(move |directory| {
+            let (proof, newest) = kms_audit::prove_inclusion(directory, seq, size)?;
+            Ok(v1::ProveInclusionResponse {
+                leaf_hash: proof.leaf.to_vec().into(),
+                path: path(&proof.path),
+                size: proof.size,
+                checkpoint: newest.note,
+            })
+        }))
+    }
+}
+
+struct Consistency {
+    log: ReadableLog,
+    request: v1::ProveConsistencyRequest,
+}
+
+impl ProofSource for Consistency {
+    const NAME: OperationName = OperationName::ProveConsistency;
+    type Proof = v1::ProveConsistencyResponse;
+
+    fn read(&self) -> BoxFuture<'_, Result<Self::Proof, Error>> {
+        let v1::ProveConsistencyRequest { old_size, new_size } = self.request;
+        Box::pin(self.log.prove(move |directory| {
+            let (proof, new_size, newest) = kms_audit::prove_consistency(directory, old_size, new_size)?;
+            Ok(v1::ProveConsistencyResponse { path: path(&proof), new_size, checkpoint: newest.note })
+        }))
+    }
+}
+
+fn path(hashes: &[Hash]) -> Vec<Bytes> {
+    hashes.iter().map(|hash| Bytes::copy_from_slice(hash)).collect()
+}
+
 fn parse_query(
     request: v1::QueryRecordsRequest,
     log: &ReadableLog,
@@ -110,6 +171,30 @@ fn page(RecordPage { found, order, end }: RecordPage) -> v1::QueryRecordsRespons
 
 #[tonic::async_trait]
 impl AuditService for AuditGrpc {
+    async fn get_checkpoint(
+        &self,
+        request: Request<v1::GetCheckpointRequest>,
+    ) -> Result<Response<v1::GetCheckpointResponse>, Status> {
+        let source = NewestCheckpoint(self.log.clone());
+        self.grpc.answer(request, |_| Ok(Prove(source)), |response| response).await
+    }
+
+    async fn prove_inclusion(
+        &self,
+        request: Request<v1::ProveInclusionRequest>,
+    ) -> Result<Response<v1::ProveInclusionResponse>, Status> {
+        let proof = |request| Ok(Prove(Inclusion { log: self.log.clone(), request }));
+        self.grpc.answer(request, proof, |response| response).await
+    }
+
+    async fn prove_consistency(
+        &self,
+        request: Request<v1::ProveConsistencyRequest>,
+    ) -> Result<Response<v1::ProveConsistencyResponse>, Status> {
+        let proof = |request| Ok(Prove(Consistency { log: self.log.clone(), request }));
+        self.grpc.answer(request, proof, |response| response).await
+    }
+
     async fn query_records(
         &self,
         request: Request<v1::QueryRecordsRequest>,

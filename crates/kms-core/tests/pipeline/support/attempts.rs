@@ -16,10 +16,10 @@ use kms_core::{
         GenerateDataKeyWithoutPlaintext, GenerateDataKeys, GenerateRandom, GetCampaign, GetRotationStatus,
         GetVersion, KeySelector, ListAliases, ListCampaigns, ListGrants, ListKeys, ListKeysByTags,
         ListKeystores, ListProjectTags, ListRetirableGrants, ListSupportedRegions, ListTags, ListVersions,
-        ListWindow, Operation, PageSize, PendingDays, QueryRecords, ReEncrypt, RecordSource, ReplicateKey,
-        RetireGrant, RevokeGrant, Rewrap, RotateKeyOnDemand, RotationInterval, ScheduleKeyDeletion,
-        StartCampaign, StreamRecords, TagKey, Tags, UpdateKeyAlias, UpdateKeyDescription,
-        UpdatePrimaryRegion, UpdateRotationInterval,
+        ListWindow, Operation, PageSize, PendingDays, ProofSource, Prove, QueryRecords, ReEncrypt,
+        RecordSource, ReplicateKey, RetireGrant, RevokeGrant, Rewrap, RotateKeyOnDemand, RotationInterval,
+        ScheduleKeyDeletion, StartCampaign, StreamRecords, TagKey, Tags, UpdateKeyAlias,
+        UpdateKeyDescription, UpdatePrimaryRegion, UpdateRotationInterval,
     },
     ports::{AuditError, BoxFuture},
     reading::{RecordFilter, Selection},
@@ -97,6 +97,29 @@ pub(crate) fn replicate(key_id: KeyId, region: &str, alias: &str) -> ReplicateKe
     }
 }
 
+/// The tree of a log that has nothing to prove.
+macro_rules! no_proof {
+    ($($source:ident: $name:ident,)*) => {$(
+        #[derive(Debug, Clone)]
+        struct $source;
+
+        impl ProofSource for $source {
+            const NAME: OperationName = OperationName::$name;
+            type Proof = ();
+
+            fn read(&self) -> BoxFuture<'_, Result<(), Error>> {
+                Box::pin(std::future::ready(Ok(())))
+            }
+        }
+    )*};
+}
+
+no_proof!(
+    NewestCheckpoint: GetCheckpoint,
+    Inclusion: ProveInclusion,
+    Consistency: ProveConsistency,
+);
+
 /// Answers no record, whatever is selected.
 #[derive(Clone)]
 struct NoRecords;
@@ -162,9 +185,9 @@ impl Attempt {
     pub(crate) fn needs_key(&self) -> bool {
         use OperationName::{
             CountKeys, CreateKey, CreateKeystore, DeleteKeystore, DescribeKeystore, DescribeQuotas,
-            DisableKeystore, EnableKeystore, GenerateRandom, GetVersion, ListKeys, ListKeysByTags,
-            ListKeystores, ListProjectTags, ListRetirableGrants, ListSupportedRegions, ListVersions,
-            QueryRecords, StreamRecords,
+            DisableKeystore, EnableKeystore, GenerateRandom, GetCheckpoint, GetVersion, ListKeys,
+            ListKeysByTags, ListKeystores, ListProjectTags, ListRetirableGrants, ListSupportedRegions,
+            ListVersions, ProveConsistency, ProveInclusion, QueryRecords, StreamRecords,
         };
         !matches!(
             self.name,
@@ -187,6 +210,9 @@ impl Attempt {
                 | GetVersion
                 | QueryRecords
                 | StreamRecords
+                | GetCheckpoint
+                | ProveInclusion
+                | ProveConsistency
         )
     }
 
@@ -344,6 +370,9 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         Attempt::of(GetVersion { version_id: "v1".to_owned() }),
         Attempt::of(QueryRecords { filter: RecordFilter::default(), source: NoRecords }),
         Attempt::of(StreamRecords { filter: RecordFilter::default() }),
+        Attempt::of(Prove(NewestCheckpoint)),
+        Attempt::of(Prove(Inclusion)),
+        Attempt::of(Prove(Consistency)),
         Attempt::of(ListKeystores { window: ListWindow::parse(0, 0).expect("a window") }),
         Attempt::of(DescribeKeystore { keystore_id: keystore(VAULT) }),
         Attempt::of(EnableKeystore { keystore_id: keystore(VAULT) }),
