@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use dewpoint_tests::{Dev, Serve, check_log};
+use dewpoint_tests::{Dev, Serve, check_log, eventually};
 use kms_audit::{Expected, Problem, SignedCheckpoint, Summary, VerifierKey, VerifyError, verify_against};
 use kms_proto::v1::{CreateKeyRequest, DescribeRootRequest};
 
@@ -181,4 +181,61 @@ async fn a_killed_service_goes_on_from_its_checkpoint() {
     let signed = SignedCheckpoint::open(&note, &key(&audit)).expect("signed");
     assert_eq!(signed.checkpoint.size, summary.lines);
     check_log(dev.directory());
+}
+
+/// What `dewctl` prints, and whether it ended well.
+fn dewctl(dev: &Dev, arguments: &[&str]) -> (bool, String) {
+    let output = dev.dewctl(arguments).output().expect("dewctl runs");
+    (output.status.success(), told(&output))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dewctl_verifies_the_files_and_proves_by_call() {
+    let mut dev = Dev::start();
+    make_keys(&dev, 0..3).await;
+    let audit = dev.directory().join("audit");
+    let path = |name: &str| dev.directory().join(name).to_str().expect("a path").to_owned();
+    let (kept, record, key) = (path("kept"), path("record"), format!("@{}", path("audit/log-key")));
+
+    let newest = ["audit", "checkpoint", "--operator", "--key", &key];
+    let note = eventually("a checkpoint", async || {
+        let (done, note) = dewctl(&dev, &newest);
+        done.then_some(note)
+    })
+    .await;
+    fs::write(&kept, &note).expect("written");
+    make_keys(&dev, 3..6).await;
+    let growth = ["audit", "prove-growth", &kept, "--operator", "--key", &key, "--json"];
+    let (done, said) = dewctl(&dev, &growth);
+    assert!(done && said.contains("\"proved\": true"), "{said}");
+
+    let lines = fs::read_to_string(audit.join("00000000000000000000.jsonl")).expect("text");
+    let third = lines.lines().nth(2).expect("a record");
+    fs::write(&record, third).expect("written");
+    let prove = |seq| ["audit", "prove", seq, "--record", &record, "--operator", "--key", &key, "--json"];
+    // A checkpoint covers it within a second.
+    let said = eventually("a proof", async || {
+        let (done, said) = dewctl(&dev, &prove("2"));
+        done.then_some(said)
+    })
+    .await;
+    assert!(said.contains("\"proved\": true"), "{said}");
+    let (done, said) = dewctl(&dev, &prove("1"));
+    assert!(!done && said.contains("another record"), "{said}");
+    let (done, said) = dewctl(&dev, &prove("1000000"));
+    assert!(!done && said.contains("seq"), "{said}");
+
+    // The files, while the service runs and afterwards.
+    let data = dev.directory().to_str().expect("a path").to_owned();
+    let verify = ["audit", "verify", &data, "--key", &key, "--checkpoint", &kept, "--json"];
+    let (done, said) = dewctl(&dev, &verify);
+    assert!(done && said.contains("\"sound\": true"), "{said}");
+    dev.stop();
+    let (done, said) = dewctl(&dev, &verify);
+    assert!(done && said.contains("\"uncovered_lines\": 0"), "{said}");
+    let altered = lines.replacen(third, &third.replacen("succeeded", "failed", 1), 1);
+    assert_ne!(altered, lines);
+    fs::write(audit.join("00000000000000000000.jsonl"), altered.trim_end_matches('\0')).expect("written");
+    let (done, said) = dewctl(&dev, &verify);
+    assert!(!done && said.contains("not sound") && said.contains("line 2"), "{said}");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kms_core::{OpenIntent, Phase, Record, RequestId};
 
-use crate::line::{IntentEntry, RecordLine};
+use crate::line::IntentEntry;
 
 /// Intents without outcome, by request id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,29 +28,20 @@ impl OpenIntents {
 
     /// Follows one durable record.
     pub(crate) fn note(&mut self, record: &Record) {
-        let intent = || OpenIntent {
-            request_id: record.request_id,
-            operation: record.operation,
-            key_id: record.key_id,
-        };
-        self.follow(record.phase, record.request_id, intent);
-    }
-
-    /// Follows one line that was read.
-    pub(crate) fn note_line(&mut self, line: &RecordLine<'_>) {
         let intent =
-            || OpenIntent { request_id: line.request_id, operation: line.operation, key_id: line.key_id };
-        self.follow(line.phase, line.request_id, intent);
+            OpenIntent { request_id: record.request_id, operation: record.operation, key_id: record.key_id };
+        self.follow(record.phase, intent);
     }
 
-    fn follow(&mut self, phase: Phase, request_id: RequestId, intent: impl FnOnce() -> OpenIntent) {
+    /// Follows one record: its phase, and the intent that it is or answers.
+    pub(crate) fn follow(&mut self, phase: Phase, intent: OpenIntent) {
         match phase {
             Phase::Complete => {}
             Phase::Intent => {
-                self.0.insert(request_id, intent());
+                self.0.insert(intent.request_id, intent);
             }
             Phase::Outcome | Phase::Recovery => {
-                self.0.remove(&request_id);
+                self.0.remove(&intent.request_id);
             }
         }
     }

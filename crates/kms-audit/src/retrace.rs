@@ -65,10 +65,15 @@ impl Retrace {
 
     /// Follows the next line.
     pub(crate) fn line(&mut self, position: Position, line: &[u8]) -> Result<(), Fault> {
+        self.leaf(position, leaf_hash(line))
+    }
+
+    /// Follows the next line, by its hash.
+    pub(crate) fn leaf(&mut self, position: Position, leaf: Hash) -> Result<(), Fault> {
         self.positions.push(position);
         let (tiles, renewed) = (&self.tiles, &mut self.renewed);
         let (positions, differs) = (&mut self.positions, &mut self.differs);
-        self.tree.push(leaf_hash(line), |tile, hashes| {
+        self.tree.push(leaf, |tile, hashes| {
             let kept = tiles.read(tile);
             if tile.level == 0 {
                 note_difference(differs, kept.as_deref().ok(), &hashes, positions);

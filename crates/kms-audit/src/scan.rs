@@ -1,11 +1,19 @@
 //! Walks the bytes of one segment: which lines are whole, whether they fit together, where they end.
 
+use std::{num::NonZeroUsize, ops::Range, panic::resume_unwind, thread};
+
+use kms_core::{OpenIntent, Phase};
+use memchr::{memchr, memchr2, memrchr};
+
 use crate::{
     intents::OpenIntents,
     line::{self, Line, ParseError},
     retrace::Position,
     segment::{self, LARGEST_COMMIT},
 };
+
+/// Less than this, in bytes, is not worth a thread of its own; unit tests shall have several.
+const SMALLEST_PART: usize = if cfg!(test) { 500 } else { 1 << 18 };
 
 /// The first place where the log is not what the writer makes or a crash leaves.
 #[derive(Debug, thiserror::Error)]
@@ -131,13 +139,14 @@ pub(crate) struct Scanned {
 
 /// Walks the segment `first`.
 ///
-/// Accepts what a crash can leave at its end. `visit` is shown every line that fits, the header too, and where it
-/// lies.
-pub(crate) fn scan(
+/// Accepts what a crash can leave at its end. Lines are read by all processors at once, and `digest` makes of each one
+/// what `visit` is shown then, in order, the header's too, with the place where the line lies.
+pub(crate) fn scan<T: Send>(
     bytes: &[u8],
     first: u64,
     before: Before,
-    mut visit: impl FnMut(Position, &[u8]) -> Result<(), Fault>,
+    digest: impl Fn(&[u8]) -> T + Sync,
+    mut visit: impl FnMut(Position, T) -> Result<(), Fault>,
 ) -> Result<Scanned, Fault> {
     let fault = |offset: usize, sequence: u64, problem: Problem| Fault {
         segment: first,
@@ -149,17 +158,110 @@ pub(crate) fn scan(
     let header = lines.next().ok_or_else(|| fault(0, first, Problem::HeaderMissing))?;
     let mut open_intents =
         check_header(header.1, first, before).map_err(|problem| fault(0, first, problem))?;
-    visit(Position { segment: first, offset: 0, sequence: first }, header.1)?;
-    let (mut next, mut last_line) = (first + 1, header.1);
-    for (offset, line) in &mut lines {
-        follow(line, next, &mut open_intents).map_err(|problem| fault(offset, next, problem))?;
-        visit(Position { segment: first, offset: offset as u64, sequence: next }, line)?;
-        (next, last_line) = (next + 1, line);
+    visit(Position { segment: first, offset: 0, sequence: first }, digest(header.1))?;
+    let (mut next, mut length) = (first + 1, lines.offset);
+    for read in read_all(bytes, lines.offset, &digest) {
+        for ReadLine { offset, end, line, digest } in read.lines {
+            let problem = match line {
+                Parsed::Record { sequence, .. } if sequence != next => Some(Problem::Sequence(sequence)),
+                Parsed::Header { sequence } if sequence != next => Some(Problem::Sequence(sequence)),
+                Parsed::Header { .. } => Some(Problem::HeaderMisplaced),
+                Parsed::Record { phase, intent, .. } => {
+                    open_intents.follow(phase, intent);
+                    None
+                }
+            };
+            if let Some(problem) = problem {
+                return Err(fault(offset, next, problem));
+            }
+            visit(Position { segment: first, offset: offset as u64, sequence: next }, digest)?;
+            (next, length) = (next + 1, end);
+        }
+        if let Some((offset, problem)) = read.error {
+            return Err(fault(offset, next, problem));
+        }
     }
-    let length = lines.offset;
     let torn = torn_length(&bytes[length..]).map_err(|problem| fault(length, next, problem))?;
-    let end = End { next, hash: line::hash(last_line) };
-    Ok(Scanned { end, last_line: last_line.to_vec(), length, torn, open_intents })
+    let last_line = last_line(&bytes[..length]).to_vec();
+    let end = End { next, hash: line::hash(&last_line) };
+    Ok(Scanned { end, last_line, length, torn, open_intents })
+}
+
+/// A line that was read.
+struct ReadLine<T> {
+    offset: usize,
+    /// Where the next one begins.
+    end: usize,
+    line: Parsed,
+    digest: T,
+}
+
+/// What the walk needs of a line.
+enum Parsed {
+    Header { sequence: u64 },
+    Record { sequence: u64, phase: Phase, intent: OpenIntent },
+}
+
+/// The lines of a part of a segment, up to the first that is none.
+struct ReadPart<T> {
+    lines: Vec<ReadLine<T>>,
+    error: Option<(usize, Problem)>,
+}
+
+/// Reads the whole lines from `start` on, by as many threads as there are processors; gives them in order.
+fn read_all<T: Send>(bytes: &[u8], start: usize, digest: &(impl Fn(&[u8]) -> T + Sync)) -> Vec<ReadPart<T>> {
+    let whole = memchr(0, &bytes[start..]).map_or(bytes.len(), |zero| start + zero);
+    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let wanted = ((whole - start) / threads).max(SMALLEST_PART);
+    let mut parts = Vec::new();
+    let mut from = start;
+    while from < whole {
+        let earliest = (from + wanted).min(whole);
+        let to = memchr(b'\n', &bytes[earliest..whole]).map_or(whole, |at| earliest + at + 1);
+        parts.push(from..to);
+        from = to;
+    }
+    let read = |part: Range<usize>| read_part(&bytes[..part.end], part.start, digest);
+    thread::scope(|scope| {
+        let own = parts.pop();
+        let others: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || read(part))).collect();
+        let own = own.map(read);
+        let others =
+            others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        others.chain(own).collect()
+    })
+}
+
+fn read_part<T>(bytes: &[u8], start: usize, digest: impl Fn(&[u8]) -> T) -> ReadPart<T> {
+    let mut part = ReadPart { lines: Vec::new(), error: None };
+    let mut lines = WholeLines { bytes, offset: start };
+    while let Some((offset, line)) = lines.next() {
+        let parsed = match Line::parse(line) {
+            Ok(Line::Header(header)) => Parsed::Header { sequence: header.seq },
+            Ok(Line::Record(record)) => Parsed::Record {
+                sequence: record.seq,
+                phase: record.phase,
+                intent: OpenIntent {
+                    request_id: record.request_id,
+                    operation: record.operation,
+                    key_id: record.key_id,
+                },
+            },
+            Err(error) => {
+                part.error = Some((offset, error.into()));
+                break;
+            }
+        };
+        part.lines.push(ReadLine { offset, end: lines.offset, line: parsed, digest: digest(line) });
+    }
+    part
+}
+
+/// The last of whole lines, without its newline.
+fn last_line(lines: &[u8]) -> &[u8] {
+    let body = &lines[..lines.len().saturating_sub(1)];
+    let start = memrchr(b'\n', body).map_or(0, |at| at + 1);
+    &body[start..]
 }
 
 fn check_header(bytes: &[u8], first: u64, before: Before) -> Result<OpenIntents, Problem> {
@@ -176,17 +278,6 @@ fn check_header(bytes: &[u8], first: u64, before: Before) -> Result<OpenIntents,
         _ => {}
     }
     Ok(OpenIntents::from_header(&header.open_intents))
-}
-
-fn follow(bytes: &[u8], expected: u64, open_intents: &mut OpenIntents) -> Result<(), Problem> {
-    match Line::parse(bytes)? {
-        line if line.sequence() != expected => Err(Problem::Sequence(line.sequence())),
-        Line::Header(_) => Err(Problem::HeaderMisplaced),
-        Line::Record(record) => {
-            open_intents.note_line(&record);
-            Ok(())
-        }
-    }
 }
 
 /// How far the bytes behind the last whole line reach that a crash has left.
@@ -217,7 +308,7 @@ impl<'a> Iterator for WholeLines<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = &self.bytes[self.offset..];
-        let length = rest.iter().position(|byte| matches!(byte, b'\n' | 0))?;
+        let length = memchr2(b'\n', 0, rest)?;
         if rest[length] == 0 {
             return None;
         }

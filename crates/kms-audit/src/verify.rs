@@ -8,7 +8,7 @@ use crate::{
     intents::OpenIntents,
     line::{Line, SegmentHeader},
     memory::{open_by_any, parse_keys, read_if_there},
-    merkle,
+    merkle::{self, leaf_hash},
     notary::{CHECKPOINT, KEYS},
     note::{Checkpoint, NoteError, SignedCheckpoint, VerifierKey},
     retrace::{Position, Retrace},
@@ -170,7 +170,8 @@ impl Verifier {
             let end = Position { segment: *segment, offset: before.length as u64, sequence: before.end.next };
             return Err(end.fault(Problem::Missing { next: first }).into());
         }
-        let scanned = scan(bytes, first, before, |position, line| self.retrace.line(position, line))?;
+        let scanned =
+            scan(bytes, first, before, leaf_hash, |position, leaf| self.retrace.leaf(position, leaf))?;
         check_open_intents(bytes, first, self.before.as_ref().map(|(_, scanned)| scanned))?;
         check_end(bytes, first, &scanned, last)?;
         self.summary.segments += 1;
