@@ -197,7 +197,7 @@ async fn dewctl_verifies_the_files_and_proves_by_call() {
     let path = |name: &str| dev.directory().join(name).to_str().expect("a path").to_owned();
     let (kept, record, key) = (path("kept"), path("record"), format!("@{}", path("audit/log-key")));
 
-    let newest = ["audit", "checkpoint", "--operator", "--key", &key];
+    let newest = ["audit", "checkpoint", "--operator", "--log-key", &key];
     let note = eventually("a checkpoint", async || {
         let (done, note) = dewctl(&dev, &newest);
         done.then_some(note)
@@ -205,14 +205,14 @@ async fn dewctl_verifies_the_files_and_proves_by_call() {
     .await;
     fs::write(&kept, &note).expect("written");
     make_keys(&dev, 3..6).await;
-    let growth = ["audit", "prove-growth", &kept, "--operator", "--key", &key, "--json"];
+    let growth = ["audit", "prove-growth", &kept, "--operator", "--log-key", &key, "--json"];
     let (done, said) = dewctl(&dev, &growth);
     assert!(done && said.contains("\"proved\": true"), "{said}");
 
     let lines = fs::read_to_string(audit.join("00000000000000000000.jsonl")).expect("text");
     let third = lines.lines().nth(2).expect("a record");
     fs::write(&record, third).expect("written");
-    let prove = |seq| ["audit", "prove", seq, "--record", &record, "--operator", "--key", &key, "--json"];
+    let prove = |seq| ["audit", "prove", seq, "--record", &record, "--operator", "--log-key", &key, "--json"];
     // A checkpoint covers it within a second.
     let said = eventually("a proof", async || {
         let (done, said) = dewctl(&dev, &prove("2"));
@@ -227,15 +227,16 @@ async fn dewctl_verifies_the_files_and_proves_by_call() {
 
     // The files, while the service runs and afterwards.
     let data = dev.directory().to_str().expect("a path").to_owned();
-    let verify = ["audit", "verify", &data, "--key", &key, "--checkpoint", &kept, "--json"];
+    let verify = ["audit", "verify", &data, "--log-key", &key, "--checkpoint", &kept, "--json"];
     let (done, said) = dewctl(&dev, &verify);
     assert!(done && said.contains("\"sound\": true"), "{said}");
     dev.stop();
     let (done, said) = dewctl(&dev, &verify);
     assert!(done && said.contains("\"uncovered_lines\": 0"), "{said}");
+    let lines = fs::read_to_string(audit.join("00000000000000000000.jsonl")).expect("text");
     let altered = lines.replacen(third, &third.replacen("succeeded", "failed", 1), 1);
     assert_ne!(altered, lines);
-    fs::write(audit.join("00000000000000000000.jsonl"), altered.trim_end_matches('\0')).expect("written");
+    fs::write(audit.join("00000000000000000000.jsonl"), altered).expect("written");
     let (done, said) = dewctl(&dev, &verify);
     assert!(!done && said.contains("not sound") && said.contains("line 2"), "{said}");
 }

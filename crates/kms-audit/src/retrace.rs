@@ -120,9 +120,12 @@ impl Retrace {
         self.differs
     }
 
-    /// The first checkpoint that covers more lines than were followed.
-    pub(crate) fn beyond(&self) -> Option<&Checkpoint> {
-        self.next.as_ref()
+    /// At the end of the lines: the size of the first checkpoint that covers more of them, and the first line that is
+    /// not the one in the tiles, if there is one.
+    pub(crate) fn beyond(&mut self) -> Option<(u64, Option<Position>)> {
+        let size = self.next.as_ref()?.size;
+        self.note_difference_in_edge();
+        Some((size, self.differs))
     }
 
     /// The tree of all lines, and the full tiles that are not on disk as they must be.

@@ -341,6 +341,18 @@ fn harm_of_the_last_segment_stops_the_start() {
 }
 
 #[test]
+fn a_line_that_was_altered_is_named_before_the_end_that_was_cut_off() {
+    let (deployment, note) = Deployment::filled(300);
+    for (line, end) in [(20, 40), (290, 300)] {
+        let copy = deployment.copy();
+        Harm::Forge(line).apply(copy.path());
+        Harm::CutAt(end).apply(copy.path());
+        let found = fault(deployment.check(copy.path(), std::slice::from_ref(&note)));
+        assert!(matches!(found.problem, Problem::Altered { .. }) && found.sequence == line as u64, "{found}");
+    }
+}
+
+#[test]
 fn archived_segments_are_proved_by_their_hashes() {
     let (deployment, note) = Deployment::filled(700);
     let all = segments(deployment.path());

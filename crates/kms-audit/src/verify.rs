@@ -182,12 +182,16 @@ impl Verifier {
     }
 
     fn end(self) -> Result<Summary, VerifyError> {
-        let Self { retrace, before, mut summary, .. } = self;
+        let Self { mut retrace, before, mut summary, .. } = self;
         let (segment, offset) =
             before.as_ref().map_or((0, 0), |(segment, scanned)| (*segment, scanned.length as u64));
-        if let Some(checkpoint) = retrace.beyond() {
+        if let Some((size, altered)) = retrace.beyond() {
             let end = Position { segment, offset, sequence: summary.lines };
-            return Err(end.fault(Problem::CutOff { size: checkpoint.size }).into());
+            let fault = altered.map_or_else(
+                || end.fault(Problem::CutOff { size }),
+                |line| line.fault(Problem::Altered { size }),
+            );
+            return Err(fault.into());
         }
         if let Some(position) = retrace.differs() {
             return Err(position.fault(Problem::TileDiffers).into());

@@ -26,7 +26,7 @@ pub(crate) struct Asked {
     operator: bool,
     /// The log's verifier key, or @FILE with it, from elsewhere; without it the one that the service tells is believed
     #[arg(long, value_name = "KEY")]
-    key: Option<String>,
+    log_key: Option<String>,
 }
 
 /// Which line to prove.
@@ -56,7 +56,7 @@ impl Asked {
     }
 
     async fn key(&self, client: &Client) -> Result<VerifierKey, Failure> {
-        match &self.key {
+        match &self.log_key {
             Some(key) => parse_key(key),
             None => parse_key(&client.audit_checkpoint().await?.verifier_key),
         }
@@ -67,7 +67,7 @@ impl Asked {
 pub(super) async fn checkpoint(asked: &Asked, connection: &ConnectionOptions) -> Result<(), Failure> {
     let client = asked.connect(connection).await?;
     let answer = client.audit_checkpoint().await?;
-    let key = asked.key.as_deref().map_or_else(|| parse_key(&answer.verifier_key), parse_key)?;
+    let key = asked.log_key.as_deref().map_or_else(|| parse_key(&answer.verifier_key), parse_key)?;
     let signed = open(&answer.checkpoint, &key)?;
     print(signed.note.trim_end())
 }

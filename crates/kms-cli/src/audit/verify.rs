@@ -19,7 +19,7 @@ pub(crate) struct VerifyOptions {
     /// The log's verifier key, or @FILE with it, from elsewhere. Without it the key beside the log is believed, which
     /// whoever can replace the log can replace
     #[arg(long, value_name = "KEY")]
-    key: Option<String>,
+    log_key: Option<String>,
     /// A checkpoint that was kept elsewhere: the log must continue it. May be repeated
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
@@ -36,7 +36,7 @@ pub(super) fn parse_key(text: &str) -> Result<VerifierKey, Failure> {
     };
     // A file may hold the keys of a log that has moved to another token: the newest is the last.
     let newest = content.lines().last().unwrap_or_default();
-    VerifierKey::parse(newest).map_err(|error| Failure::Usage(format!("--key: {error}")))
+    VerifierKey::parse(newest).map_err(|error| Failure::Usage(format!("--log-key: {error}")))
 }
 
 pub(super) fn read(path: &Path) -> Result<String, Failure> {
@@ -48,7 +48,7 @@ pub(super) fn run(options: &VerifyOptions, as_json: bool) -> Result<(), Failure>
     let directory = if inner.is_dir() { &inner } else { &options.directory };
     let unreadable = |error| Failure::Usage(format!("{}: {error}", directory.display()));
     let expected = Expected {
-        key: options.key.as_deref().map(parse_key).transpose()?,
+        key: options.log_key.as_deref().map(parse_key).transpose()?,
         checkpoints: options.checkpoint.iter().map(|path| read(path)).collect::<Result<_, _>>()?,
         archived: options.archived,
     };
@@ -82,7 +82,9 @@ fn report(summary: &Summary, expected: &Expected, as_json: bool) -> Result<(), F
         as_json,
     )?;
     if expected.key.is_none() {
-        eprintln!("dewctl: the key beside the log was believed; give --key from elsewhere to trust nobody");
+        eprintln!(
+            "dewctl: the key beside the log was believed; give --log-key from elsewhere to trust nobody"
+        );
     }
     if expected.checkpoints.is_empty() {
         eprintln!(
