@@ -161,12 +161,11 @@ pub(crate) fn scan<T: Send>(
     visit(Position { segment: first, offset: 0, sequence: first }, digest(header.1))?;
     let (mut next, mut length) = (first + 1, lines.offset);
     for read in read_all(bytes, lines.offset, &digest) {
-        for ReadLine { offset, end, line, digest } in read.lines {
+        for ReadLine { offset, end, sequence, line, digest } in read.lines {
             let problem = match line {
-                Parsed::Record { sequence, .. } if sequence != next => Some(Problem::Sequence(sequence)),
-                Parsed::Header { sequence } if sequence != next => Some(Problem::Sequence(sequence)),
-                Parsed::Header { .. } => Some(Problem::HeaderMisplaced),
-                Parsed::Record { phase, intent, .. } => {
+                _ if sequence != next => Some(Problem::Sequence(sequence)),
+                Parsed::Header => Some(Problem::HeaderMisplaced),
+                Parsed::Record { phase, intent } => {
                     open_intents.follow(phase, intent);
                     None
                 }
@@ -192,14 +191,16 @@ struct ReadLine<T> {
     offset: usize,
     /// Where the next one begins.
     end: usize,
+    /// The place that it says it has.
+    sequence: u64,
     line: Parsed,
     digest: T,
 }
 
 /// What the walk needs of a line.
 enum Parsed {
-    Header { sequence: u64 },
-    Record { sequence: u64, phase: Phase, intent: OpenIntent },
+    Header,
+    Record { phase: Phase, intent: OpenIntent },
 }
 
 /// The lines of a part of a segment, up to the first that is none.
@@ -236,23 +237,25 @@ fn read_part<T>(bytes: &[u8], start: usize, digest: impl Fn(&[u8]) -> T) -> Read
     let mut part = ReadPart { lines: Vec::new(), error: None };
     let mut lines = WholeLines { bytes, offset: start };
     while let Some((offset, line)) = lines.next() {
-        let parsed = match Line::parse(line) {
-            Ok(Line::Header(header)) => Parsed::Header { sequence: header.seq },
-            Ok(Line::Record(record)) => Parsed::Record {
-                sequence: record.seq,
-                phase: record.phase,
-                intent: OpenIntent {
-                    request_id: record.request_id,
-                    operation: record.operation,
-                    key_id: record.key_id,
+        let (sequence, parsed) = match Line::parse(line) {
+            Ok(Line::Header(header)) => (header.seq, Parsed::Header),
+            Ok(Line::Record(record)) => (
+                record.seq,
+                Parsed::Record {
+                    phase: record.phase,
+                    intent: OpenIntent {
+                        request_id: record.request_id,
+                        operation: record.operation,
+                        key_id: record.key_id,
+                    },
                 },
-            },
+            ),
             Err(error) => {
                 part.error = Some((offset, error.into()));
                 break;
             }
         };
-        part.lines.push(ReadLine { offset, end: lines.offset, line: parsed, digest: digest(line) });
+        part.lines.push(ReadLine { offset, end: lines.offset, sequence, line: parsed, digest: digest(line) });
     }
     part
 }

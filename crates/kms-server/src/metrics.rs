@@ -103,7 +103,7 @@ impl fmt::Debug for Adapters {
 
 impl Collector for Adapters {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let (hsm, log) = (self.hsm.statistics(), self.log.statistics());
+        let hsm = self.hsm.statistics();
         let help = "Calls to the PKCS#11 module by C function";
         let mut calls = encoder.encode_descriptor("hsm_calls", help, None, MetricType::Counter)?;
         for call in &hsm.calls {
@@ -125,19 +125,36 @@ impl Collector for Adapters {
         counter(&mut encoder, "hsm_renewals", help, hsm.renewals)?;
         let help = "1 if every HSM worker waits in a call that does not return";
         gauge(&mut encoder, "hsm_stuck", help, self.hsm.is_stuck().into())?;
-        counter(&mut encoder, "audit_commits", "Commits of the audit log", log.commits)?;
-        counter(&mut encoder, "audit_records", "Records in those commits", log.records)?;
-        counter(
-            &mut encoder,
-            "audit_failures",
-            "Commits, reopenings and checkpoints that failed",
-            log.failures,
-        )?;
+        gauge(&mut encoder, "hsm_loaded_keys", "Backing keys that are loaded", hsm.loaded_keys)?;
+        gauge(&mut encoder, "hsm_queue", "Jobs that wait for an HSM worker", hsm.queued)?;
+        let help = "1 if the keystore's token can be used; else its keys are refused";
+        let mut up = encoder.encode_descriptor("keystore_up", help, None, MetricType::Gauge)?;
+        for (id, works) in self.keystores.states() {
+            let labels = [("keystore", id.as_str())];
+            ConstGauge::new(i64::from(works)).encode(up.encode_family(&labels)?)?;
+        }
+        let rotation = self.rotation.progress();
+        let help = "Keys that were moved under a new root key";
+        counter(&mut encoder, "root_keys_moved", help, self.rotation.moved_in_all())?;
+        let help = "Keys that a rotation of the root key has still to move";
+        gauge(&mut encoder, "root_keys_left", help, rotation.left)?;
+        let help = "Keys that it cannot move; the old root key stays because of them";
+        gauge(&mut encoder, "root_keys_blocked", help, rotation.blocked)?;
+        self.encode_log(&mut encoder)
+    }
+}
+
+impl Adapters {
+    fn encode_log(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let log = self.log.statistics();
+        counter(encoder, "audit_commits", "Commits of the audit log", log.commits)?;
+        counter(encoder, "audit_records", "Records in those commits", log.records)?;
+        counter(encoder, "audit_failures", "Commits, reopenings and checkpoints that failed", log.failures)?;
         if let Some(coverage) = self.log.coverage() {
             let help = "Lines of the audit log in its tree";
-            counter(&mut encoder, "audit_lines_followed", help, coverage.followed)?;
+            counter(encoder, "audit_lines_followed", help, coverage.followed)?;
             let help = "Lines of the audit log that its newest checkpoint covers";
-            counter(&mut encoder, "audit_lines_signed", help, coverage.signed)?;
+            counter(encoder, "audit_lines_signed", help, coverage.signed)?;
         }
         let help =
             "Lines of the audit log that the newest checkpoint covers which has left the machine, by place";
@@ -155,23 +172,8 @@ impl Collector for Adapters {
             ConstCounter::new(count).encode(failures.encode_family(&[("place", carried.place)])?)?;
         }
         let help = "Refused calls that one record tells of together with others";
-        counter(&mut encoder, "audit_summed_refusals", help, self.floods.summed())?;
-        gauge(&mut encoder, "hsm_loaded_keys", "Backing keys that are loaded", hsm.loaded_keys)?;
-        gauge(&mut encoder, "hsm_queue", "Jobs that wait for an HSM worker", hsm.queued)?;
-        let help = "1 if the keystore's token can be used; else its keys are refused";
-        let mut up = encoder.encode_descriptor("keystore_up", help, None, MetricType::Gauge)?;
-        for (id, works) in self.keystores.states() {
-            let labels = [("keystore", id.as_str())];
-            ConstGauge::new(i64::from(works)).encode(up.encode_family(&labels)?)?;
-        }
-        let rotation = self.rotation.progress();
-        let help = "Keys that were moved under a new root key";
-        counter(&mut encoder, "root_keys_moved", help, self.rotation.moved_in_all())?;
-        let help = "Keys that a rotation of the root key has still to move";
-        gauge(&mut encoder, "root_keys_left", help, rotation.left)?;
-        let help = "Keys that it cannot move; the old root key stays because of them";
-        gauge(&mut encoder, "root_keys_blocked", help, rotation.blocked)?;
-        gauge(&mut encoder, "audit_healthy", "1 if the audit log takes records", self.log.healthy().into())
+        counter(encoder, "audit_summed_refusals", help, self.floods.summed())?;
+        gauge(encoder, "audit_healthy", "1 if the audit log takes records", self.log.healthy().into())
     }
 }
 
