@@ -125,9 +125,13 @@ impl<S: Storage> Journal<S> {
         Arc::clone(&self.counters)
     }
 
-    /// Whether an attempt to reopen may help.
+    /// Whether an attempt to reopen, or to write what is owed, may help.
     pub(crate) fn awaits_repair(&self) -> bool {
-        matches!(self.state, State::Failed { .. })
+        match self.state {
+            State::Working => !self.owed.is_empty(), // the tree could not be kept
+            State::Failed { .. } => true,
+            State::Lost { .. } => false,
+        }
     }
 
     /// Makes the records durable in their order and acknowledges them, or refuses them.
@@ -270,7 +274,7 @@ impl<S: Storage> Journal<S> {
             }
             Failure::Lost(detail) => (State::Lost { detail: detail.clone() }, Health::Lost, detail),
         };
-        if !self.awaits_repair() {
+        if !matches!(self.state, State::Failed { .. }) {
             tracing::error!(segment = file_name(self.active.first), detail, "the audit log failed");
         }
         self.counters.set_health(health);
@@ -292,6 +296,8 @@ impl<S: Storage> Journal<S> {
     pub(crate) fn close(mut self) {
         if let State::Failed { next_attempt, .. } = &mut self.state {
             *next_attempt = now();
+        }
+        if self.awaits_repair() {
             self.commit(&mut Vec::new());
         }
         if !matches!(self.state, State::Working) {

@@ -5,9 +5,13 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use rustix::fs::{Advice, FlockOperation, fadvise, flock};
+use rustix::{
+    fs::{Advice, FlockOperation, fadvise, flock},
+    io::Errno,
+};
 
 use crate::segment::{UNFINISHED, file_name, parse_name};
 
@@ -53,6 +57,10 @@ pub(crate) trait LogFile: Send {
     fn sync(&self) -> io::Result<()>;
 }
 
+/// A lock that was given up is still held for a moment if this process was just forked: by the child, up to its exec.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
 /// A directory of the file system, locked for one process.
 #[derive(Debug)]
 pub(crate) struct Directory {
@@ -75,7 +83,14 @@ impl Directory {
         let path = path.canonicalize()?;
         let handle = File::open(&path)?;
         // The lock lies on the directory itself, so that there is no lock file to be deleted.
-        flock(&handle, FlockOperation::NonBlockingLockExclusive)?;
+        let mut attempts = 0;
+        while let Err(error) = flock(&handle, FlockOperation::NonBlockingLockExclusive) {
+            attempts += 1;
+            if attempts > LOCK_ATTEMPTS || error != Errno::WOULDBLOCK {
+                return Err(error.into());
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
         Ok(Self { path, handle })
     }
 
