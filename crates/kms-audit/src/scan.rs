@@ -2,7 +2,7 @@
 
 use crate::{
     intents::OpenIntents,
-    line::{self, Line, ParseError},
+    line::{self, Line, ParseError, RecordLine},
     retrace::Position,
     segment::{self, LARGEST_COMMIT},
 };
@@ -82,6 +82,11 @@ pub enum Problem {
     /// A tile is not that of the lines, which are those of the checkpoint.
     #[error("the tile with the hash of this line was altered; the line was not")]
     TileDiffers,
+    /// Lines at the beginning are gone, and nobody says that they were archived.
+    #[error(
+        "the lines before this one are not there, and no record that a checkpoint covers says that they are archived"
+    )]
+    NotArchived,
     /// Lines at the beginning are gone, and so are the tiles that stand for them.
     #[error("the lines before this one are not there, nor are the tiles with their hashes: {0}")]
     BeginningMissing(String),
@@ -131,13 +136,13 @@ pub(crate) struct Scanned {
 
 /// Walks the segment `first`.
 ///
-/// Accepts what a crash can leave at its end. `visit` is shown every line that fits, the header too, and where it
-/// lies.
+/// Accepts what a crash can leave at its end. `visit` is shown every line that fits and where it lies; and what it
+/// says, unless it is the header.
 pub(crate) fn scan(
     bytes: &[u8],
     first: u64,
     before: Before,
-    mut visit: impl FnMut(Position, &[u8]) -> Result<(), Fault>,
+    mut visit: impl FnMut(Position, &[u8], Option<&RecordLine<'_>>) -> Result<(), Fault>,
 ) -> Result<Scanned, Fault> {
     let fault = |offset: usize, sequence: u64, problem: Problem| Fault {
         segment: first,
@@ -149,11 +154,11 @@ pub(crate) fn scan(
     let header = lines.next().ok_or_else(|| fault(0, first, Problem::HeaderMissing))?;
     let mut open_intents =
         check_header(header.1, first, before).map_err(|problem| fault(0, first, problem))?;
-    visit(Position { segment: first, offset: 0, sequence: first }, header.1)?;
+    visit(Position { segment: first, offset: 0, sequence: first }, header.1, None)?;
     let (mut next, mut last_line) = (first + 1, header.1);
     for (offset, line) in &mut lines {
-        follow(line, next, &mut open_intents).map_err(|problem| fault(offset, next, problem))?;
-        visit(Position { segment: first, offset: offset as u64, sequence: next }, line)?;
+        let record = follow(line, next, &mut open_intents).map_err(|problem| fault(offset, next, problem))?;
+        visit(Position { segment: first, offset: offset as u64, sequence: next }, line, Some(&record))?;
         (next, last_line) = (next + 1, line);
     }
     let length = lines.offset;
@@ -178,13 +183,17 @@ fn check_header(bytes: &[u8], first: u64, before: Before) -> Result<OpenIntents,
     Ok(OpenIntents::from_header(&header.open_intents))
 }
 
-fn follow(bytes: &[u8], expected: u64, open_intents: &mut OpenIntents) -> Result<(), Problem> {
+fn follow(
+    bytes: &[u8],
+    expected: u64,
+    open_intents: &mut OpenIntents,
+) -> Result<Box<RecordLine<'static>>, Problem> {
     match Line::parse(bytes)? {
         line if line.sequence() != expected => Err(Problem::Sequence(line.sequence())),
         Line::Header(_) => Err(Problem::HeaderMisplaced),
         Line::Record(record) => {
             open_intents.note_line(&record);
-            Ok(())
+            Ok(record)
         }
     }
 }
