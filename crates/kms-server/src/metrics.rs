@@ -22,7 +22,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{carriers::Carried, floods::SummingLog, keystores::Keystores, opening, rotation::Rotation};
+use crate::{
+    archiving::Archiver, carriers::Carried, floods::SummingLog, keystores::Keystores, opening,
+    rotation::Rotation,
+};
 
 /// Upper bounds of the latency histogram, in seconds.
 const LATENCY_BOUNDS: [f64; 12] =
@@ -63,8 +66,16 @@ impl Metrics {
         let help = "Calls over a limit that passed because traffic control only reports";
         registry.register("calls_over_limit", help, over_limit.clone());
         let (hsm, keystores, log) = (parts.hsm.clone(), parts.keystores.clone(), parts.log.clone());
-        let carried = parts.carried.clone();
-        registry.register_collector(Box::new(Adapters { hsm, keystores, log, carried, floods, rotation }));
+        let (carried, archiver) = (parts.carried.clone(), parts.archiver.clone());
+        registry.register_collector(Box::new(Adapters {
+            hsm,
+            keystores,
+            log,
+            carried,
+            archiver,
+            floods,
+            rotation,
+        }));
         Self { registry, calls, latencies, over_limit }
     }
 
@@ -91,6 +102,7 @@ struct Adapters {
     keystores: Arc<Keystores>,
     log: Arc<FileLog>,
     carried: Vec<Arc<Carried>>,
+    archiver: Option<Arc<Archiver>>,
     floods: Arc<SummingLog>,
     rotation: Arc<Rotation>,
 }
@@ -103,7 +115,7 @@ impl fmt::Debug for Adapters {
 
 impl Collector for Adapters {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let (hsm, log) = (self.hsm.statistics(), self.log.statistics());
+        let hsm = self.hsm.statistics();
         let help = "Calls to the PKCS#11 module by C function";
         let mut calls = encoder.encode_descriptor("hsm_calls", help, None, MetricType::Counter)?;
         for call in &hsm.calls {
@@ -125,37 +137,6 @@ impl Collector for Adapters {
         counter(&mut encoder, "hsm_renewals", help, hsm.renewals)?;
         let help = "1 if every HSM worker waits in a call that does not return";
         gauge(&mut encoder, "hsm_stuck", help, self.hsm.is_stuck().into())?;
-        counter(&mut encoder, "audit_commits", "Commits of the audit log", log.commits)?;
-        counter(&mut encoder, "audit_records", "Records in those commits", log.records)?;
-        counter(
-            &mut encoder,
-            "audit_failures",
-            "Commits, reopenings and checkpoints that failed",
-            log.failures,
-        )?;
-        if let Some(coverage) = self.log.coverage() {
-            let help = "Lines of the audit log in its tree";
-            counter(&mut encoder, "audit_lines_followed", help, coverage.followed)?;
-            let help = "Lines of the audit log that its newest checkpoint covers";
-            counter(&mut encoder, "audit_lines_signed", help, coverage.signed)?;
-        }
-        let help =
-            "Lines of the audit log that the newest checkpoint covers which has left the machine, by place";
-        let mut sizes =
-            encoder.encode_descriptor("checkpoint_carried_lines", help, None, MetricType::Counter)?;
-        for carried in &self.carried {
-            let size = carried.size.load(Relaxed);
-            ConstCounter::new(size).encode(sizes.encode_family(&[("place", carried.place)])?)?;
-        }
-        let help = "Attempts to carry a checkpoint elsewhere that failed, by place";
-        let mut failures =
-            encoder.encode_descriptor("checkpoint_carry_failures", help, None, MetricType::Counter)?;
-        for carried in &self.carried {
-            let count = carried.failures.load(Relaxed);
-            ConstCounter::new(count).encode(failures.encode_family(&[("place", carried.place)])?)?;
-        }
-        let help = "Refused calls that one record tells of together with others";
-        counter(&mut encoder, "audit_summed_refusals", help, self.floods.summed())?;
         gauge(&mut encoder, "hsm_loaded_keys", "Backing keys that are loaded", hsm.loaded_keys)?;
         gauge(&mut encoder, "hsm_queue", "Jobs that wait for an HSM worker", hsm.queued)?;
         let help = "1 if the keystore's token can be used; else its keys are refused";
@@ -171,7 +152,53 @@ impl Collector for Adapters {
         gauge(&mut encoder, "root_keys_left", help, rotation.left)?;
         let help = "Keys that it cannot move; the old root key stays because of them";
         gauge(&mut encoder, "root_keys_blocked", help, rotation.blocked)?;
-        gauge(&mut encoder, "audit_healthy", "1 if the audit log takes records", self.log.healthy().into())
+        self.encode_log(&mut encoder)
+    }
+}
+
+impl Adapters {
+    fn encode_log(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let log = self.log.statistics();
+        counter(encoder, "audit_commits", "Commits of the audit log", log.commits)?;
+        counter(encoder, "audit_records", "Records in those commits", log.records)?;
+        counter(encoder, "audit_failures", "Commits, reopenings and checkpoints that failed", log.failures)?;
+        if let Some(coverage) = self.log.coverage() {
+            let help = "Lines of the audit log in its tree";
+            counter(encoder, "audit_lines_followed", help, coverage.followed)?;
+            let help = "Lines of the audit log that its newest checkpoint covers";
+            counter(encoder, "audit_lines_signed", help, coverage.signed)?;
+        }
+        self.encode_carriers(encoder)?;
+        if let Some(archiver) = &self.archiver {
+            let help = "Lines of the audit log that are in its archive";
+            counter(encoder, "audit_archived_lines", help, archiver.lines.load(Relaxed))?;
+            let help = "Archived segments that were removed from the audit log";
+            counter(encoder, "audit_segments_removed", help, archiver.removed.load(Relaxed))?;
+            let help = "Attempts to archive the audit log that failed";
+            counter(encoder, "audit_archive_failures", help, archiver.failures.load(Relaxed))?;
+        }
+        let help = "Refused calls that one record tells of together with others";
+        counter(encoder, "audit_summed_refusals", help, self.floods.summed())?;
+        gauge(encoder, "audit_healthy", "1 if the audit log takes records", self.log.healthy().into())
+    }
+
+    fn encode_carriers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help =
+            "Lines of the audit log that the newest checkpoint covers which has left the machine, by place";
+        let mut sizes =
+            encoder.encode_descriptor("checkpoint_carried_lines", help, None, MetricType::Counter)?;
+        for carried in &self.carried {
+            let size = carried.size.load(Relaxed);
+            ConstCounter::new(size).encode(sizes.encode_family(&[("place", carried.place)])?)?;
+        }
+        let help = "Attempts to carry a checkpoint elsewhere that failed, by place";
+        let mut failures =
+            encoder.encode_descriptor("checkpoint_carry_failures", help, None, MetricType::Counter)?;
+        for carried in &self.carried {
+            let count = carried.failures.load(Relaxed);
+            ConstCounter::new(count).encode(failures.encode_family(&[("place", carried.place)])?)?;
+        }
+        Ok(())
     }
 }
 
