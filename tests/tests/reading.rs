@@ -144,6 +144,7 @@ fn fill(directory: &Path, account: &str, count: u128) {
             source_key_version: None,
             source_context: BTreeMap::new(),
             state_digest: None,
+            archived_lines: None,
             latency: Duration::ZERO,
             count: 1,
         };

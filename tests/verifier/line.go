@@ -104,6 +104,7 @@ var record = shape{
 		"account":            text,
 		"acting_service":     text,
 		"action":             text,
+		"archived_lines":     integer,
 		"certificate":        hexadecimal(64),
 		"context":            context,
 		"count":              integer,

@@ -71,9 +71,9 @@ impl FileLog {
         };
         let (memory, key) = memory.with_key(&notarization)?;
         let (mut journal, opened) = open(storage, config.segment_bytes, memory.kept())?;
-        let (tree, renewed) = memory.retrace(journal.next_sequence())?;
-        let signed = memory.signed_by(&key);
-        let notary = Notary::new(directory, tree, renewed, signed, key, notarization);
+        let retraced = memory.retrace(journal.next_sequence())?;
+        let known = (memory.signed_by(&key), memory.kept().hashed);
+        let notary = Notary::new(directory, retraced, known, key, notarization);
         let progress = notary.progress();
         let (follower, notary) =
             notary.start().map_err(|source| OpenError::Io { what: "start the notary", source })?;

@@ -3,6 +3,7 @@
 //! [`FileLog`] writes it, [`read`] walks it, [`verify`] checks it without any state of the writer.
 //! The format is described for outsiders in `docs/audit-format.md`.
 
+mod archive;
 mod counters;
 mod fields;
 mod file_log;
@@ -29,6 +30,8 @@ mod tiles;
 mod verify;
 
 #[cfg(test)]
+mod archive_tests;
+#[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
 mod line_tests;
@@ -41,6 +44,7 @@ mod search_tests;
 #[cfg(test)]
 mod tree_tests;
 
+pub use archive::{Archive, ArchiveError};
 pub use counters::{Coverage, Health, Statistics};
 pub use file_log::{FileLog, LogConfig};
 pub use line::{FORMAT_VERSION, IntentEntry, Line, ParseError, RecordLine, SegmentHeader};

@@ -32,6 +32,9 @@ pub struct RecordLine<'a> {
     pub acting_service: Option<Cow<'a, str>>,
     /// The permission that the operation needs.
     pub action: Cow<'a, str>,
+    /// How many lines at the beginning of the log are in its archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived_lines: Option<u64>,
     /// SHA-256 of the client certificate.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "fields::digest")]
     pub certificate: Option<[u8; 32]>,
@@ -129,6 +132,7 @@ impl<'a> RecordLine<'a> {
             account: caller.map(|caller| caller.account.as_str().into()),
             acting_service: service.map(|service| service.as_str().into()),
             action: info.action.name().into(),
+            archived_lines: record.archived_lines,
             certificate: caller.map(|caller| caller.certificate).or(stranger.and_then(|one| one.certificate)),
             context: Cow::Borrowed(&record.context),
             count: record.count,

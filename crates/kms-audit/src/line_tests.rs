@@ -92,6 +92,7 @@ prop_compose! {
         context in prop::collection::btree_map(any::<String>(), "[0-9a-f]{64}", 0..5),
         source in prop::option::of((any::<u128>(), any::<u32>(), prop::collection::btree_map(any::<String>(), "[0-9a-f]{64}", 0..5))),
         state_digest in prop::option::of(any::<[u8; 32]>()),
+        archived_lines: Option<u64>,
         latency in 0..u64::MAX,
         count: u64,
     ) -> Record {
@@ -115,6 +116,7 @@ prop_compose! {
             source_key_version: source.as_ref().map(|(_, version, _)| *version),
             source_context: source.map(|(.., context)| context).unwrap_or_default(),
             state_digest,
+            archived_lines,
             latency: Duration::from_micros(latency),
             count,
         }

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     merkle::{self, Hash},
-    notary::{CHECKPOINT, HASHED, KEYS, Notarization, replace},
+    notary::{CHECKPOINT, CHECKPOINTS, HASHED, KEYS, Notarization, replace},
     note::{NoteError, SignedCheckpoint, VerifierKey},
     recovery::{Kept, OpenError},
     retrace::{Position, Retrace},
@@ -58,6 +58,16 @@ impl Memory {
         Kept { covered, hashed: self.hashed }
     }
 
+    /// The name of the log; empty before it has a key.
+    pub(crate) fn name(&self) -> &str {
+        self.keys.last().map_or("", VerifierKey::name)
+    }
+
+    /// The checkpoint that a note of the past is.
+    pub(crate) fn open_note(&self, note: &str) -> Result<SignedCheckpoint, OpenError> {
+        open_by_any(note, &self.keys).map_err(mistrust(CHECKPOINTS))
+    }
+
     /// How many lines a checkpoint under `key` covers.
     pub(crate) fn signed_by(&self, key: &VerifierKey) -> u64 {
         let own = |signed: &&SignedCheckpoint| SignedCheckpoint::open(&signed.note, key).is_ok();
@@ -100,6 +110,19 @@ impl Memory {
             }
             retraced => retraced,
         }
+    }
+
+    /// The tree of a log that has grown from `held` lines by `segments` to what `checkpoint` says, held against it.
+    pub(crate) fn grown_by(
+        self,
+        segments: &[u64],
+        held: u64,
+        checkpoint: SignedCheckpoint,
+    ) -> Result<Retraced, OpenError> {
+        let (tiles, size) = (Tiles::new(&self.directory), checkpoint.checkpoint.size);
+        let tree = Tree::load(&tiles, held).map_err(|error| missing(held, &error))?;
+        let grown = Self { checkpoint: Some(checkpoint), ..self };
+        grown.retrace_from(&tiles, tree, segments, size)
     }
 
     fn retrace_from(

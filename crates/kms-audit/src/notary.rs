@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use crate::{
     counters::Coverage,
     journal::now,
+    memory::Retraced,
     merkle::{Hash, leaf_hash},
     note::{Checkpoint, SignedCheckpoint, VerifierKey},
     tiles::{Tile, Tiles, Tree},
@@ -140,8 +141,10 @@ impl Follower {
 /// A checkpoint that waits for its signature.
 struct Asked {
     checkpoint: Checkpoint,
-    /// It ends a segment.
-    final_of_segment: bool,
+    /// The tiles on disk are those of a tree of this size, or of a larger one.
+    written: u64,
+    /// It ends a segment, or the log.
+    is_final: bool,
 }
 
 /// The notary's state.
@@ -163,16 +166,19 @@ pub(crate) struct Notary {
     due: Option<Instant>,
     last: Option<Instant>,
     kept: Option<Instant>,
-    segment_ended: bool,
+    /// The checkpoint of exactly the lines before a segment that has begun, until it is signed.
+    ended: Option<Checkpoint>,
+    /// How many lines have their hashes in tiles on stable storage.
+    durable: u64,
 }
 
 impl Notary {
-    /// Begins with the tree of all lines that the log holds, of which a checkpoint covers `signed`.
+    /// Begins with the tree of all lines that the log holds, of which a checkpoint covers `signed`, and `durable` have
+    /// their hashes on stable storage.
     pub(crate) fn new(
         directory: &Path,
-        tree: Tree,
-        renewed: Vec<(Tile, Vec<Hash>)>,
-        signed: u64,
+        (tree, renewed): Retraced,
+        (signed, durable): (u64, u64),
         key: VerifierKey,
         notarization: Notarization,
     ) -> Self {
@@ -194,7 +200,8 @@ impl Notary {
             due,
             last: None,
             kept: None,
-            segment_ended: false,
+            ended: None,
+            durable,
         }
     }
 
@@ -255,16 +262,23 @@ impl Notary {
                 }
             }
             Event::SegmentEnded => {
-                self.segment_ended = true;
+                self.ended = Some(self.checkpoint());
                 self.due = Some(now());
             }
         }
     }
 
+    /// The checkpoint of all lines.
+    fn checkpoint(&self) -> Checkpoint {
+        let origin = self.key.name().to_owned();
+        Checkpoint { origin, size: self.tree.size(), root: self.tree.root() }
+    }
+
     /// Writes the tiles that became full.
     fn write_tiles(&mut self) {
         while let Some((tile, hashes)) = self.unwritten.front() {
-            let written = self.tiles.write(*tile, hashes).and_then(|()| self.tiles.remove_partials(*tile));
+            let written = self.tiles.write(*tile, hashes);
+            let written = written.and_then(|()| self.tiles.remove_partials(*tile, self.durable));
             if let Err(error) = written {
                 return self.fail(&format!("write a tile: {error}"));
             }
@@ -295,60 +309,62 @@ impl Notary {
     }
 
     fn ask(&mut self, signatures: &Sender<Result<[u8; 64], String>>) {
-        let origin = self.key.name().to_owned();
-        let checkpoint = Checkpoint { origin, size: self.tree.size(), root: self.tree.root() };
         if let Err(error) = self.write_edges() {
             self.progress.failures.fetch_add(1, Relaxed);
             tracing::warn!(%error, "no checkpoint can be made: its tiles cannot be written");
             self.due = Some(now() + RETRY);
             return;
         }
-        self.last = Some(now());
-        self.due = None;
-        let final_of_segment = std::mem::take(&mut self.segment_ended);
+        let (last, written) = (now(), self.tree.size());
+        let ended = self.ended.take();
+        let is_final = ended.is_some();
+        let checkpoint = ended.unwrap_or_else(|| self.checkpoint());
+        self.last = Some(last);
+        self.due = (checkpoint.size < written).then(|| last + PERIOD);
         let (text, signatures) = (checkpoint.text(), signatures.clone());
-        self.asked = Some(Asked { checkpoint, final_of_segment });
+        self.asked = Some(Asked { checkpoint, written, is_final });
         let done = move |signature| drop(signatures.send(signature));
         self.notarization.signer.sign(text, Box::new(done));
     }
 
-    /// Writes the tiles that are not full, as the checkpoint's size has them.
+    /// Writes the tiles that are not full, as the tree has them now.
     fn write_edges(&self) -> io::Result<()> {
         for (tile, hashes) in self.tree.edges() {
             self.tiles.write(tile, hashes)?;
-            self.tiles.remove_partials(tile)?;
+            self.tiles.remove_partials(tile, self.durable)?;
         }
         Ok(())
     }
 
     fn take_signature(&mut self, signature: Result<[u8; 64], String>) {
-        let Some(Asked { checkpoint, final_of_segment }) = self.asked.take() else { return };
-        let size = checkpoint.size;
+        let Some(asked) = self.asked.take() else { return };
+        let size = asked.checkpoint.size;
         let published = signature.and_then(|signature| {
-            let signed = SignedCheckpoint::new(checkpoint, &self.key, &signature);
-            self.publish(&signed, final_of_segment).map_err(|error| error.to_string())
+            let signed = SignedCheckpoint::new(asked.checkpoint.clone(), &self.key, &signature);
+            self.publish(&signed, &asked).map_err(|error| error.to_string())
         });
         match published {
             Ok(()) => self.signed = size,
             Err(detail) => {
                 self.progress.failures.fetch_add(1, Relaxed);
                 tracing::warn!(detail, size, "no checkpoint could be made");
-                self.segment_ended |= final_of_segment;
+                if asked.is_final && self.ended.is_none() {
+                    self.ended = Some(asked.checkpoint);
+                }
                 self.due = Some(now() + PERIOD);
             }
         }
     }
 
     /// Makes a checkpoint durable and tells of it.
-    fn publish(&mut self, signed: &SignedCheckpoint, final_of_segment: bool) -> io::Result<()> {
-        let size = signed.checkpoint.size;
-        if final_of_segment {
-            self.sync_tiles(size)?;
+    fn publish(&mut self, signed: &SignedCheckpoint, asked: &Asked) -> io::Result<()> {
+        if asked.is_final {
+            self.sync_tiles(asked.written)?;
         }
         replace(&self.directory, CHECKPOINT, signed.note.as_bytes())?;
-        self.progress.signed.store(size, Relaxed);
+        self.progress.signed.store(signed.checkpoint.size, Relaxed);
         (self.notarization.published)(signed);
-        if final_of_segment || self.kept.is_none_or(|kept| kept.elapsed() >= KEPT_EVERY) {
+        if asked.is_final || self.kept.is_none_or(|kept| kept.elapsed() >= KEPT_EVERY) {
             self.kept = Some(now());
             self.keep(signed)?;
         }
@@ -365,20 +381,17 @@ impl Notary {
         file.sync_all()
     }
 
-    /// From now on the hashes of the first `size` lines do not need the lines.
+    /// From now on the hashes of the first `size` lines, of which the edges were written, do not need the lines.
     fn sync_tiles(&mut self, size: u64) -> io::Result<()> {
-        for (tile, _) in self.tree.edges() {
-            self.unsynced.push(tile);
+        for tile in self.unsynced.iter().copied().chain(Tile::edges(size)) {
+            self.tiles.sync(tile)?;
         }
-        for tile in &self.unsynced {
-            match self.tiles.sync(*tile) {
-                // A tile that was not full was replaced meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                synced => synced?,
-            }
+        replace(&self.directory, HASHED, size.to_string().as_bytes())?;
+        self.durable = size;
+        for tile in self.unsynced.drain(..) {
+            self.tiles.remove_partials(tile, size)?;
         }
-        self.unsynced.clear();
-        replace(&self.directory, HASHED, size.to_string().as_bytes())
+        Ok(())
     }
 
     /// The last checkpoint, over all lines.
@@ -389,10 +402,11 @@ impl Notary {
     ) {
         let deadline = now() + LAST_SIGNATURE;
         self.write_tiles();
-        // One may be under way; a last one covers what came since.
-        for _ in 0..2 {
-            if self.asked.is_none() && self.signed < self.tree.size() && self.unwritten.is_empty() {
-                self.segment_ended = true;
+        // One may be under way, and one of a segment's end may wait; a last one covers what came since.
+        for _ in 0..3 {
+            let open = self.ended.is_some() || self.signed < self.tree.size();
+            if self.asked.is_none() && open && self.unwritten.is_empty() {
+                self.ended = self.ended.take().or_else(|| Some(self.checkpoint()));
                 self.ask(signatures);
             }
             if self.asked.is_some() {

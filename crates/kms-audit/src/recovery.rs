@@ -135,7 +135,7 @@ fn resume<S: Storage>(
     let length = usize::try_from(status.length).unwrap_or(usize::MAX);
     let bytes = file.read_at(0, length).map_err(failed("read the last segment"))?;
     let Scanned { end, last_line, length, torn, open_intents } =
-        scan(&bytes, first, before, |_| (), |_, ()| Ok(()))?;
+        scan(&bytes, first, before, |_, _| (), |_, ()| Ok(()))?;
     let durable = length as u64;
     // Before anything is cut: what lies below a checkpoint was acknowledged.
     if end.next < covered {

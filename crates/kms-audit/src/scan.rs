@@ -7,7 +7,7 @@ use memchr::{memchr, memchr2, memrchr};
 
 use crate::{
     intents::OpenIntents,
-    line::{self, Line, ParseError},
+    line::{self, Line, ParseError, RecordLine},
     retrace::Position,
     segment::{self, LARGEST_COMMIT},
 };
@@ -90,6 +90,11 @@ pub enum Problem {
     /// A tile is not that of the lines, which are those of the checkpoint.
     #[error("the tile with the hash of this line was altered; the line was not")]
     TileDiffers,
+    /// Lines at the beginning are gone, and nobody says that they were archived.
+    #[error(
+        "the lines before this one are not there, and no record that a checkpoint covers says that they are archived"
+    )]
+    NotArchived,
     /// Lines at the beginning are gone, and so are the tiles that stand for them.
     #[error("the lines before this one are not there, nor are the tiles with their hashes: {0}")]
     BeginningMissing(String),
@@ -139,13 +144,13 @@ pub(crate) struct Scanned {
 
 /// Walks the segment `first`.
 ///
-/// Accepts what a crash can leave at its end. Lines are read by all processors at once, and `digest` makes of each one
-/// what `visit` is shown then, in order, the header's too, with the place where the line lies.
+/// Accepts what a crash can leave at its end. Lines are read by all processors at once, and `digest` makes of each one,
+/// and of what it says if it is a record, what `visit` is shown then, in order, with the place where the line lies.
 pub(crate) fn scan<T: Send>(
     bytes: &[u8],
     first: u64,
     before: Before,
-    digest: impl Fn(&[u8]) -> T + Sync,
+    digest: impl Fn(&[u8], Option<&RecordLine<'_>>) -> T + Sync,
     mut visit: impl FnMut(Position, T) -> Result<(), Fault>,
 ) -> Result<Scanned, Fault> {
     let fault = |offset: usize, sequence: u64, problem: Problem| Fault {
@@ -158,7 +163,7 @@ pub(crate) fn scan<T: Send>(
     let header = lines.next().ok_or_else(|| fault(0, first, Problem::HeaderMissing))?;
     let mut open_intents =
         check_header(header.1, first, before).map_err(|problem| fault(0, first, problem))?;
-    visit(Position { segment: first, offset: 0, sequence: first }, digest(header.1))?;
+    visit(Position { segment: first, offset: 0, sequence: first }, digest(header.1, None))?;
     let (mut next, mut length) = (first + 1, lines.offset);
     for read in read_all(bytes, lines.offset, &digest) {
         for ReadLine { offset, end, sequence, line, digest } in read.lines {
@@ -210,7 +215,11 @@ struct ReadPart<T> {
 }
 
 /// Reads the whole lines from `start` on, by as many threads as there are processors; gives them in order.
-fn read_all<T: Send>(bytes: &[u8], start: usize, digest: &(impl Fn(&[u8]) -> T + Sync)) -> Vec<ReadPart<T>> {
+fn read_all<T: Send>(
+    bytes: &[u8],
+    start: usize,
+    digest: &(impl Fn(&[u8], Option<&RecordLine<'_>>) -> T + Sync),
+) -> Vec<ReadPart<T>> {
     let whole = memchr(0, &bytes[start..]).map_or(bytes.len(), |zero| start + zero);
     let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let wanted = ((whole - start) / threads).max(SMALLEST_PART);
@@ -233,29 +242,31 @@ fn read_all<T: Send>(bytes: &[u8], start: usize, digest: &(impl Fn(&[u8]) -> T +
     })
 }
 
-fn read_part<T>(bytes: &[u8], start: usize, digest: impl Fn(&[u8]) -> T) -> ReadPart<T> {
+fn read_part<T>(
+    bytes: &[u8],
+    start: usize,
+    digest: impl Fn(&[u8], Option<&RecordLine<'_>>) -> T,
+) -> ReadPart<T> {
     let mut part = ReadPart { lines: Vec::new(), error: None };
     let mut lines = WholeLines { bytes, offset: start };
     while let Some((offset, line)) = lines.next() {
-        let (sequence, parsed) = match Line::parse(line) {
-            Ok(Line::Header(header)) => (header.seq, Parsed::Header),
-            Ok(Line::Record(record)) => (
-                record.seq,
-                Parsed::Record {
-                    phase: record.phase,
-                    intent: OpenIntent {
-                        request_id: record.request_id,
-                        operation: record.operation,
-                        key_id: record.key_id,
-                    },
-                },
-            ),
+        let (sequence, parsed, digest) = match Line::parse(line) {
+            Ok(Line::Header(header)) => (header.seq, Parsed::Header, digest(line, None)),
+            Ok(Line::Record(record)) => {
+                let intent = OpenIntent {
+                    request_id: record.request_id,
+                    operation: record.operation,
+                    key_id: record.key_id,
+                };
+                let parsed = Parsed::Record { phase: record.phase, intent };
+                (record.seq, parsed, digest(line, Some(&record)))
+            }
             Err(error) => {
                 part.error = Some((offset, error.into()));
                 break;
             }
         };
-        part.lines.push(ReadLine { offset, end: lines.offset, sequence, line: parsed, digest: digest(line) });
+        part.lines.push(ReadLine { offset, end: lines.offset, sequence, line: parsed, digest });
     }
     part
 }

@@ -42,6 +42,15 @@ impl Tile {
         if self.width == WIDTH { path } else { partials(&path).join(self.width.to_string()) }
     }
 
+    /// The tiles of a tree of `size` leaves that are not full.
+    pub(crate) fn edges(size: u64) -> impl Iterator<Item = Self> {
+        let counts = std::iter::successors(Some(size), |count| Some(count / WIDTH as u64));
+        (0..).zip(counts.take_while(|count| *count > 0)).filter_map(|(level, count)| {
+            let width = (count % WIDTH as u64).to_le_bytes()[0] as usize;
+            (width > 0).then_some(Self { level, index: count / WIDTH as u64, width })
+        })
+    }
+
     fn full(self) -> Self {
         Self { width: WIDTH, ..self }
     }
@@ -78,6 +87,16 @@ pub(crate) fn fold(hashes: &[Hash]) -> Hash {
     node_hash(&fold(left), &fold(right))
 }
 
+/// The first `width` hashes in a file.
+fn read_hashes(path: &Path, width: usize) -> io::Result<Vec<Hash>> {
+    let bytes = fs::read(path)?;
+    let (hashes, rest) = bytes.as_chunks::<HASH_BYTES>();
+    match hashes.get(..width) {
+        Some(hashes) if rest.is_empty() => Ok(hashes.to_vec()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} is too short", path.display()))),
+    }
+}
+
 /// The tiles in a log's directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Tiles {
@@ -103,24 +122,27 @@ impl Tiles {
         fs::rename(unfinished, path)
     }
 
-    /// Removes the partial forms of a tile but the given width, which stand in its way.
-    pub(crate) fn remove_partials(&self, tile: Tile) -> io::Result<()> {
+    /// Removes the partial forms of a tile but the given width and that of the tree of `durable` leaves.
+    pub(crate) fn remove_partials(&self, tile: Tile, durable: u64) -> io::Result<()> {
         let partials = partials(&self.directory.join(tile.full().path()));
-        if tile.width == WIDTH {
+        let spared = Tile::edges(durable).find(|edge| edge.full() == tile.full()).map(|edge| edge.width);
+        if tile.width == WIDTH && spared.is_none() {
             return match fs::remove_dir_all(partials) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
             };
         }
         for (width, path) in partial_widths(&partials)? {
-            if width != tile.width {
+            if width != tile.width && Some(width) != spared {
                 fs::remove_file(path)?;
             }
         }
         Ok(())
     }
 
-    /// The first `tile.width` hashes of a tile, from its full form or from any partial form that has them.
+    /// The first `tile.width` hashes of a tile, from its full form or from the smallest partial form that has them.
+    ///
+    /// Of a form that a power cut left unfinished, the smaller one is there still.
     pub(crate) fn read(&self, tile: Tile) -> io::Result<Vec<Hash>> {
         // A partial form that was found may have given way to a wider one before it was read.
         let mut attempts = 0;
@@ -134,21 +156,14 @@ impl Tiles {
 
     fn read_now(&self, tile: Tile) -> io::Result<Vec<Hash>> {
         let full = self.directory.join(tile.full().path());
-        let bytes = match fs::read(&full) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let partial = partial_widths(&partials(&full))?.into_iter();
-                let Some((_, path)) = partial.filter(|(width, _)| *width >= tile.width).max() else {
-                    return Err(error);
-                };
-                fs::read(path)?
-            }
-            bytes => bytes?,
-        };
-        let (hashes, rest) = bytes.as_chunks::<HASH_BYTES>();
-        match hashes.get(..tile.width) {
-            Some(hashes) if rest.is_empty() => Ok(hashes.to_vec()),
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} is too short", full.display()))),
+        let whole = read_hashes(&full, tile.width);
+        if whole.is_ok() {
+            return whole;
         }
+        let mut partials = partial_widths(&partials(&full))?;
+        partials.retain(|(width, _)| *width >= tile.width);
+        partials.sort_unstable();
+        partials.iter().find_map(|(_, path)| read_hashes(path, tile.width).ok()).map_or(whole, Ok)
     }
 
     /// Makes a written tile durable.
@@ -273,12 +288,12 @@ mod tests {
                 let index = tree.size();
                 tree.push(leaf(index), |tile, hashes| {
                     tiles.write(tile, &hashes).expect("written");
-                    tiles.remove_partials(tile).expect("removed");
+                    tiles.remove_partials(tile, 0).expect("removed");
                 });
             }
             for (tile, hashes) in tree.edges() {
                 tiles.write(tile, hashes).expect("written");
-                tiles.remove_partials(tile).expect("removed");
+                tiles.remove_partials(tile, 0).expect("removed");
             }
             assert_eq!(Tree::load(&tiles, size).expect("there").root(), tree.root(), "{size}");
             assert_eq!(merkle::root(&tiles, size).expect("there"), tree.root(), "{size}");

@@ -2,11 +2,11 @@
 
 use std::{fs, io, path::Path};
 
-use kms_core::OpenIntent;
+use kms_core::{OpenIntent, Verdict, operation::OperationName};
 
 use crate::{
     intents::OpenIntents,
-    line::{Line, SegmentHeader},
+    line::{Line, RecordLine, SegmentHeader},
     memory::{open_by_any, parse_keys, read_if_there},
     merkle::{self, leaf_hash},
     notary::{CHECKPOINT, KEYS},
@@ -27,8 +27,8 @@ pub struct Expected {
     /// Checkpoints from such a place, as the notes that they are. The one that lies beside the log is always held
     /// against it.
     pub checkpoints: Vec<String>,
-    /// Whether segments at the beginning may be missing, because they were archived. That they hashed to what the
-    /// checkpoints say is proved all the same.
+    /// Whether segments at the beginning may be missing although no record that a checkpoint covers says that they
+    /// were archived. That they hashed to what the checkpoints say is proved all the same.
     pub archived: bool,
 }
 
@@ -78,8 +78,8 @@ pub fn verify(directory: &Path) -> Result<Summary, VerifyError> {
     verify_against(directory, &Expected::default(), |_| ())
 }
 
-/// Checks that the log in `directory` begins with line 0 or with what the tiles have the hashes of, that no line is
-/// missing, doubled or malformed, that all are canonical, that each header continues the segment before, and that the
+/// Checks that the log in `directory` begins with line 0, or later if a record that a checkpoint covers says that the
+/// lines before were archived and the tiles have their hashes, that no line is missing, doubled or malformed, that all are canonical, that each header continues the segment before, and that the
 /// lines are those of every checkpoint. Reports how many bytes it has read.
 ///
 /// What lies behind the largest checkpoint may have been altered or cut off by whoever can write the log.
@@ -90,15 +90,15 @@ pub fn verify_against(
 ) -> Result<Summary, VerifyError> {
     // The checkpoint first: a log that is in use grows.
     let checkpoints = checkpoints(directory, expected)?;
-    let mut verifier = Verifier::begin(directory, &checkpoints, expected.archived)?;
+    let covered = checkpoints.iter().map(|checkpoint| checkpoint.size).max().unwrap_or(0);
+    let mut verifier = Verifier::begin(directory, &checkpoints, covered)?;
     let segments = verifier.segments.clone();
     for (index, first) in segments.iter().copied().enumerate() {
         let bytes = fs::read(directory.join(file_name(first)))?;
         verifier.segment(first, &bytes, index + 1 == segments.len())?;
         read(bytes.len() as u64);
     }
-    let mut summary = verifier.end()?;
-    summary.covered = checkpoints.iter().map(|checkpoint| checkpoint.size).max().unwrap_or(0);
+    let mut summary = verifier.end(expected.archived)?;
     summary.checkpoints = checkpoints.len() as u64;
     Ok(summary)
 }
@@ -135,19 +135,18 @@ fn checkpoints(directory: &Path, expected: &Expected) -> Result<Vec<Checkpoint>,
 struct Verifier {
     segments: Vec<u64>,
     retrace: Retrace,
+    /// How many lines are archived, by the records that a checkpoint covers.
+    archived: u64,
     /// The segment before, and its name.
     before: Option<(u64, Scanned)>,
     summary: Summary,
 }
 
 impl Verifier {
-    fn begin(directory: &Path, checkpoints: &[Checkpoint], archived: bool) -> Result<Self, VerifyError> {
+    fn begin(directory: &Path, checkpoints: &[Checkpoint], covered: u64) -> Result<Self, VerifyError> {
         let segments = list(directory)?;
         let first = segments.first().copied().unwrap_or(0);
         let begin = Position { segment: first, offset: 0, sequence: first };
-        if first > 0 && !archived {
-            return Err(begin.fault(Problem::PreviousMissing).into());
-        }
         let tiles = Tiles::new(directory);
         let missing = |error: io::Error| begin.fault(Problem::BeginningMissing(error.to_string()));
         let tree = Tree::load(&tiles, first).map_err(missing)?;
@@ -157,8 +156,8 @@ impl Verifier {
             }
         }
         let retrace = Retrace::new(tiles, tree, checkpoints.to_vec());
-        let summary = Summary { archived: first, lines: first, ..Summary::default() };
-        Ok(Self { segments, retrace, before: None, summary })
+        let summary = Summary { archived: first, lines: first, covered, ..Summary::default() };
+        Ok(Self { segments, retrace, archived: 0, before: None, summary })
     }
 
     fn segment(&mut self, first: u64, bytes: &[u8], last: bool) -> Result<(), VerifyError> {
@@ -170,8 +169,15 @@ impl Verifier {
             let end = Position { segment: *segment, offset: before.length as u64, sequence: before.end.next };
             return Err(end.fault(Problem::Missing { next: first }).into());
         }
-        let scanned =
-            scan(bytes, first, before, leaf_hash, |position, leaf| self.retrace.leaf(position, leaf))?;
+        let (archived, covered) = (&mut self.archived, self.summary.covered);
+        let digest =
+            |line: &[u8], record: Option<&RecordLine<'_>>| (leaf_hash(line), record.map_or(0, archived_by));
+        let scanned = scan(bytes, first, before, digest, |position, (leaf, archived_lines)| {
+            if position.sequence < covered {
+                *archived = (*archived).max(archived_lines);
+            }
+            self.retrace.leaf(position, leaf)
+        })?;
         check_open_intents(bytes, first, self.before.as_ref().map(|(_, scanned)| scanned))?;
         check_end(bytes, first, &scanned, last)?;
         self.summary.segments += 1;
@@ -181,8 +187,9 @@ impl Verifier {
         Ok(())
     }
 
-    fn end(self) -> Result<Summary, VerifyError> {
-        let Self { mut retrace, before, mut summary, .. } = self;
+    /// `trusting`: whatever is missing at the beginning is taken for archived.
+    fn end(self, trusting: bool) -> Result<Summary, VerifyError> {
+        let Self { mut retrace, archived, before, mut summary, .. } = self;
         let (segment, offset) =
             before.as_ref().map_or((0, 0), |(segment, scanned)| (*segment, scanned.length as u64));
         if let Some((size, altered)) = retrace.beyond() {
@@ -196,10 +203,21 @@ impl Verifier {
         if let Some(position) = retrace.differs() {
             return Err(position.fault(Problem::TileDiffers).into());
         }
+        if summary.archived > archived && !trusting {
+            let first = summary.archived;
+            let begin = Position { segment: first, offset: 0, sequence: first };
+            return Err(begin.fault(Problem::NotArchived).into());
+        }
         summary.records = summary.lines - summary.archived - summary.segments;
         summary.open_intents = before.map(|(_, scanned)| scanned.open_intents.to_vec()).unwrap_or_default();
         Ok(summary)
     }
+}
+
+/// How many lines were archived by what a record says.
+fn archived_by(record: &RecordLine<'_>) -> u64 {
+    let tells = record.operation == OperationName::ArchiveSegment && record.verdict == Verdict::Succeeded;
+    record.archived_lines.filter(|_| tells).unwrap_or(0)
 }
 
 /// A closed segment ends with its last whole line.

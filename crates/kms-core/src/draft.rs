@@ -104,6 +104,7 @@ impl Draft {
             source_key_version: None,
             source_context: BTreeMap::new(),
             state_digest: None,
+            archived_lines: None,
             latency: Duration::ZERO,
             count: 1,
         };
@@ -217,6 +218,11 @@ impl Draft {
 
     pub(crate) fn state_digest(&mut self, digest: [u8; 32]) {
         self.record.state_digest = Some(digest);
+    }
+
+    /// Says how many lines of the log are in its archive.
+    pub(crate) fn archived(&mut self, lines: u64) {
+        self.record.archived_lines = Some(lines);
     }
 
     pub(crate) fn hash_context(&mut self, hash: &ContextHash, context: &EncryptionContext) {

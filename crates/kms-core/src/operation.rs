@@ -357,6 +357,8 @@ operations! {
     ReloadIdentities: RootManage, None, Administration, Read;
     /// Tells who may do what with a key, and why: for operators.
     ExplainAccess: RootManage, None, Administration, Read;
+    /// The service itself: notes that lines of the log are in its archive, and may go here.
+    ArchiveSegment: RootManage, None, Administration, Read;
     /// Moves a clock that stands still otherwise; in dev mode only.
     AdvanceClock: RootManage, None, Administration, Read;
     /// Reads that clock.

@@ -92,6 +92,8 @@ pub struct Record {
     pub source_context: BTreeMap<String, String>,
     /// SHA-256 of the key record that the change left in the store.
     pub state_digest: Option<[u8; 32]>,
+    /// How many lines at the beginning of the log are in its archive: of an archiving.
+    pub archived_lines: Option<u64>,
     /// From arrival to the making of this record.
     pub latency: Duration,
     /// How many calls this record stands for: more than 1 only where refusals are aggregated.

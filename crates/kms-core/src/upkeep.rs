@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     answer::{Recorded, Refused},
-    ops::{OwnOperation, ReloadIdentities},
+    ops::{ArchiveSegment, OwnOperation, ReloadIdentities},
     service::Service,
 };
 
@@ -27,6 +27,11 @@ impl Service {
         operation: ReloadIdentities,
     ) -> Result<Recorded<[u8; 32]>, Refused> {
         self.run_own(operation).await
+    }
+
+    /// Records that the first `lines` lines of the log are in its archive. Only then may they be removed here.
+    pub async fn note_archived(&self, lines: u64) -> Result<Recorded<()>, Refused> {
+        self.run_own(ArchiveSegment { lines }).await
     }
 
     async fn run_own<O: OwnOperation>(&self, operation: O) -> Result<Recorded<O::Output>, Refused> {

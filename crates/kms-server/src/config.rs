@@ -6,9 +6,11 @@ use std::{
     fmt::Display,
     fs,
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
+use kms_audit::LogConfig;
 use kms_core::{MAX_IN_HSM_BUDGET, Settings, identity::KeystoreId, key::Scheme};
 use kms_hsm::{CipherForm, VendorSm4};
 use kms_store::EngineKind;
@@ -108,6 +110,31 @@ pub struct AdminConfig {
 pub struct AuditConfig {
     /// Where its checkpoints are carried to.
     pub checkpoints: CheckpointsConfig,
+    /// Where its closed segments are copied to; absent: nowhere, and all stay.
+    pub archive: Option<ArchiveConfig>,
+    /// A segment that has grown to this size, in bytes, is followed by another; absent: 64 MiB.
+    pub segment_bytes: Option<u64>,
+}
+
+impl AuditConfig {
+    /// The smallest size of segments: many small files help nobody. The largest: each is read into memory as a whole.
+    const SEGMENT_BYTES: RangeInclusive<u64> = 1 << 16..=1 << 30;
+
+    /// How the log lies on disk.
+    pub(crate) fn log_config(&self) -> LogConfig {
+        let LogConfig { segment_bytes } = LogConfig::default();
+        LogConfig { segment_bytes: self.segment_bytes.unwrap_or(segment_bytes) }
+    }
+}
+
+/// The archive of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArchiveConfig {
+    /// A directory that exists, as a rule of another machine: each log has one of its own in it.
+    pub directory: PathBuf,
+    /// How many closed segments stay in the log once they are archived; absent: all.
+    pub keep_segments: Option<usize>,
 }
 
 /// Places that whoever can write the log cannot reach: without one, nobody can show that its end was cut off.
@@ -327,6 +354,8 @@ impl Config {
             Some("hsm.renew_after: must be at least 1")
         } else if config.hsm.cipher.sm4 == CipherPlace::Hsm && config.hsm.sm4.is_none() {
             Some("hsm.cipher.sm4: the numbers of the HSM's SM4 are needed in [hsm.sm4]")
+        } else if config.audit.segment_bytes.is_some_and(|size| !AuditConfig::SEGMENT_BYTES.contains(&size)) {
+            Some("audit.segment_bytes: must be 65536 to 1073741824")
         } else if config.hsm.sm4.is_some_and(|sm4| !sm4.is_the_vendors()) {
             Some("hsm.sm4: a vendor's numbers are at least 0x80000000")
         } else {
@@ -401,6 +430,27 @@ mod tests {
         let with_keystore: Config =
             toml::from_str(&with_keystore).expect("the sample's keystore parses, too");
         assert_eq!(with_keystore.keystores.len(), 1);
+    }
+
+    #[test]
+    fn the_archive_and_the_size_of_segments_can_be_chosen() {
+        let load = |table: &str| {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            fs::write(file.path(), format!("{SAMPLE}\n{table}")).expect("written");
+            Config::load(file.path()).map(|config| config.audit)
+        };
+        let default = load("").expect("the sample has no archive");
+        assert_eq!((default.archive.clone(), default.log_config()), (None, LogConfig::default()));
+        let chosen =
+            load("[audit]\nsegment_bytes = 65536\n[audit.archive]\ndirectory = \"/a\"\nkeep_segments = 0");
+        let chosen = chosen.expect("valid");
+        assert_eq!(chosen.log_config(), LogConfig { segment_bytes: 65_536 });
+        assert_eq!(chosen.archive, Some(ArchiveConfig { directory: "/a".into(), keep_segments: Some(0) }));
+        for wrong in
+            ["[audit]\nsegment_bytes = 65535", "[audit]\nsegment_bytes = 1073741825", "[audit.archive]"]
+        {
+            load(wrong).expect_err(wrong);
+        }
     }
 
     #[test]

@@ -22,7 +22,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{carriers::Carried, floods::SummingLog, keystores::Keystores, opening, rotation::Rotation};
+use crate::{
+    archiving::Archiver, carriers::Carried, floods::SummingLog, keystores::Keystores, opening,
+    rotation::Rotation,
+};
 
 /// Upper bounds of the latency histogram, in seconds.
 const LATENCY_BOUNDS: [f64; 12] =
@@ -63,8 +66,16 @@ impl Metrics {
         let help = "Calls over a limit that passed because traffic control only reports";
         registry.register("calls_over_limit", help, over_limit.clone());
         let (hsm, keystores, log) = (parts.hsm.clone(), parts.keystores.clone(), parts.log.clone());
-        let carried = parts.carried.clone();
-        registry.register_collector(Box::new(Adapters { hsm, keystores, log, carried, floods, rotation }));
+        let (carried, archiver) = (parts.carried.clone(), parts.archiver.clone());
+        registry.register_collector(Box::new(Adapters {
+            hsm,
+            keystores,
+            log,
+            carried,
+            archiver,
+            floods,
+            rotation,
+        }));
         Self { registry, calls, latencies, over_limit }
     }
 
@@ -91,6 +102,7 @@ struct Adapters {
     keystores: Arc<Keystores>,
     log: Arc<FileLog>,
     carried: Vec<Arc<Carried>>,
+    archiver: Option<Arc<Archiver>>,
     floods: Arc<SummingLog>,
     rotation: Arc<Rotation>,
 }
@@ -156,6 +168,21 @@ impl Adapters {
             let help = "Lines of the audit log that its newest checkpoint covers";
             counter(encoder, "audit_lines_signed", help, coverage.signed)?;
         }
+        self.encode_carriers(encoder)?;
+        if let Some(archiver) = &self.archiver {
+            let help = "Lines of the audit log that are in its archive";
+            counter(encoder, "audit_archived_lines", help, archiver.lines.load(Relaxed))?;
+            let help = "Archived segments that were removed from the audit log";
+            counter(encoder, "audit_segments_removed", help, archiver.removed.load(Relaxed))?;
+            let help = "Attempts to archive the audit log that failed";
+            counter(encoder, "audit_archive_failures", help, archiver.failures.load(Relaxed))?;
+        }
+        let help = "Refused calls that one record tells of together with others";
+        counter(encoder, "audit_summed_refusals", help, self.floods.summed())?;
+        gauge(encoder, "audit_healthy", "1 if the audit log takes records", self.log.healthy().into())
+    }
+
+    fn encode_carriers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help =
             "Lines of the audit log that the newest checkpoint covers which has left the machine, by place";
         let mut sizes =
@@ -171,9 +198,7 @@ impl Adapters {
             let count = carried.failures.load(Relaxed);
             ConstCounter::new(count).encode(failures.encode_family(&[("place", carried.place)])?)?;
         }
-        let help = "Refused calls that one record tells of together with others";
-        counter(encoder, "audit_summed_refusals", help, self.floods.summed())?;
-        gauge(encoder, "audit_healthy", "1 if the audit log takes records", self.log.healthy().into())
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc};
 
-use kms_audit::{FileLog, LogConfig};
+use kms_audit::FileLog;
 use kms_core::{
     Ports,
     key::BackingKind,
@@ -13,6 +13,7 @@ use kms_store::EmbeddedStore;
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    archiving::Archiver,
     backup::unfinished_store,
     carriers::Carried,
     clock::SystemClock,
@@ -32,6 +33,8 @@ pub(crate) struct Adapters {
     pub(crate) checkpoints: NewestCheckpoint,
     /// What carries the checkpoints elsewhere has done.
     pub(crate) carried: Vec<Arc<Carried>>,
+    /// What copies the log elsewhere, if anything does.
+    pub(crate) archiver: Option<Arc<Archiver>>,
     /// The machine's clock: for latencies, and for certificates.
     pub(crate) machine: Arc<SystemClock>,
     /// The clock of the keys, if that is another one.
@@ -107,6 +110,7 @@ impl Opened {
             log,
             checkpoints,
             carried: Vec::new(),
+            archiver: None,
             machine,
             manual_clock,
             changes,
@@ -208,7 +212,7 @@ pub(crate) fn open_log(
     let directory = config.data_dir.join("audit");
     let moved = key == TokenKey::Other;
     let (notarization, checkpoints) = notarization(hsm, &directory, moved)?;
-    let (log, opened) = FileLog::open(&directory, LogConfig::default(), Some(notarization))?;
+    let (log, opened) = FileLog::open(&directory, config.audit.log_config(), Some(notarization))?;
     if let Some(repaired) = &opened.repaired {
         tracing::warn!(?repaired, "an unfinished, unacknowledged record was cut off the audit log");
     }

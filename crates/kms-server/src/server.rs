@@ -15,7 +15,9 @@ use tonic::transport::Server as TonicServer;
 use tonic_reflection::server as reflection;
 
 use crate::{
-    admin, carriers,
+    admin,
+    archiving::{self, Archiver},
+    carriers,
     clock::SystemClock,
     config::Config,
     floods::{self, SummingLog},
@@ -113,6 +115,9 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let machine: Arc<dyn Clock> = adapters.machine.clone();
     let (carriers, carried) = carriers::start(places, &adapters.checkpoints, &machine);
     adapters.carried = carried;
+    let directory = config.data_dir.join("audit");
+    let archiver = |archive: &_| Arc::new(Archiver::new(&directory, archive));
+    adapters.archiver = config.audit.archive.as_ref().map(archiver);
     let file_log = adapters.log.clone();
     let floods = Arc::new(SummingLog::new(ports.audit, move || file_log.healthy(), machine));
     ports.audit = floods.clone();
@@ -120,7 +125,7 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     service.reconcile(&open_intents).await.map_err(|error| {
         ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))
     })?;
-    usage::catch_up(&service, config.data_dir.join("audit")).await?;
+    usage::catch_up(&service, directory).await?;
     let rotation = Arc::new(Rotation::new(HSM_PATIENCE));
     let gate = Arc::new(Gate {
         service,
@@ -158,6 +163,10 @@ async fn listen(listeners: Listeners, prepared: Prepared) -> Result<RunningServe
         tokio::spawn(usage::drive(gate.service.clone(), told_stop.clone())),
         tokio::spawn(upkeep::drive(gate.upkeep.clone(), gate.service.clone(), told_stop.clone())),
     ];
+    if let Some(archiver) = adapters.archiver.clone() {
+        let (service, log) = (gate.service.clone(), adapters.log.clone());
+        background.push(tokio::spawn(archiving::drive(archiver, service, log, told_stop.clone())));
+    }
     let mut admin = None;
     if let Some(listener) = listeners.admin {
         admin = Some(address(&listener)?);

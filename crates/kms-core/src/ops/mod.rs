@@ -4,6 +4,7 @@
 //! HSM workers, commits and records are the pipeline's business (`service.rs`).
 
 mod advance_clock;
+mod archive_segment;
 mod associate_alias;
 mod batch_create_tags;
 mod batch_delete_tags;
@@ -106,6 +107,7 @@ pub(crate) mod version_key;
 use std::{future::Future, sync::Arc};
 
 pub use advance_clock::AdvanceClock;
+pub(crate) use archive_segment::ArchiveSegment;
 pub use associate_alias::AssociateAlias;
 pub use batch_create_tags::BatchCreateTags;
 pub use batch_delete_tags::BatchDeleteTags;

@@ -83,6 +83,11 @@ impl Service {
         Ok(count)
     }
 
+    /// Up to which place of the log the store counts: a restart reads the lines from there on.
+    pub fn counted_up_to(&self) -> u64 {
+        self.usage().state().checkpoint.up_to
+    }
+
     /// Writes what was counted to the store. May be dropped at any time: the next call goes on.
     pub async fn flush_usage(&self) -> Result<(), Error> {
         if self.usage().busy.swap(true, Ordering::AcqRel) {

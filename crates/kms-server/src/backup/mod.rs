@@ -141,6 +141,12 @@ enum Problem {
         .0.display()
     )]
     LogExists(PathBuf),
+    #[error(
+        "data_dir {}: the audit log begins with line {first}, and keys of whose destruction the lines before tell \
+         would come back; copy the segments from the log's archive into it first",
+        data_dir.display()
+    )]
+    LogArchived { data_dir: PathBuf, first: u64 },
     #[error("{} is no transfer key of this version", .0.display())]
     NoTransferKey(PathBuf),
     #[error(

@@ -85,8 +85,9 @@ impl Details {
             source_key_version,
             source_context,
             state_digest,
+            archived_lines,
         } = record;
-        if moved.is_some() || state_digest.is_some() {
+        if moved.is_some() || state_digest.is_some() || archived_lines.is_some() {
             return None;
         }
         let (source, certificate) = match (caller, stranger) {

@@ -44,6 +44,7 @@ pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
     OperationName::ListKeyUsage,
     OperationName::ReloadIdentities,
     OperationName::ExplainAccess,
+    OperationName::ArchiveSegment,
     OperationName::AdvanceClock,
     OperationName::ReadClock,
     OperationName::CreateBackup,

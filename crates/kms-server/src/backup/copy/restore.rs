@@ -144,6 +144,10 @@ async fn restore(
 fn destroyed_keys(data_dir: &Path) -> Result<BTreeMap<KeyId, Timestamp>, BackupError> {
     let unreadable = |error: kms_audit::ReadError| Problem::Internal(error.to_string());
     let mut destroyed = BTreeMap::new();
+    let first = kms_audit::first_sequence(&data_dir.join("audit")).map_err(unreadable)?;
+    if first > 0 {
+        return Err(Problem::LogArchived { data_dir: data_dir.to_owned(), first }.into());
+    }
     for entry in kms_audit::read(&data_dir.join("audit")).map_err(unreadable)? {
         let Line::Record(record) = entry.map_err(unreadable)?.line else { continue };
         if record.operation == OperationName::DestroyKey && record.verdict == Verdict::Succeeded {

@@ -139,5 +139,6 @@ fn record(line: RecordLine<'_>, bytes: Vec<u8>) -> v1::AuditRecord {
         latency_us: line.latency_us,
         count: line.count,
         v: line.v,
+        archived_lines: line.archived_lines,
     }
 }
