@@ -3,6 +3,8 @@
 //! [`FileLog`] writes it, [`read`] walks it, [`verify`] checks it without any state of the writer.
 //! The format is described for outsiders in `docs/audit-format.md`.
 
+mod cosignature;
+mod cosigning;
 mod counters;
 mod fields;
 mod file_log;
@@ -25,6 +27,7 @@ mod storage;
 pub mod testing;
 mod tiles;
 mod verify;
+mod witness;
 
 #[cfg(test)]
 mod crash_tests;
@@ -37,6 +40,8 @@ mod memory_storage;
 #[cfg(test)]
 mod tree_tests;
 
+pub use cosignature::{CosignerKey, cosigned_message};
+pub use cosigning::Cosigning;
 pub use counters::{Coverage, Health, Statistics};
 pub use file_log::{FileLog, LogConfig};
 pub use line::{FORMAT_VERSION, IntentEntry, Line, ParseError, RecordLine, SegmentHeader};
@@ -47,3 +52,4 @@ pub use reader::{Entry, ReadError, Reader, first_sequence, read, read_from};
 pub use recovery::{OpenError, Opened, Repaired};
 pub use scan::{Fault, Problem};
 pub use verify::{Expected, Summary, VerifyError, bytes_to_read, verify, verify_against};
+pub use witness::{Offer, Refusal, judge};

@@ -92,6 +92,8 @@ pub(crate) struct Progress {
     pub(crate) failures: AtomicU64,
     /// Why the tree cannot be kept, if it cannot.
     trouble: Mutex<Option<String>>,
+    /// Held by whoever replaces the newest checkpoint.
+    pub(crate) replacing: Mutex<()>,
 }
 
 impl Progress {
@@ -345,7 +347,9 @@ impl Notary {
         if final_of_segment {
             self.sync_tiles(size)?;
         }
+        let replacing = self.progress.replacing.lock();
         replace(&self.directory, CHECKPOINT, signed.note.as_bytes())?;
+        drop(replacing);
         self.progress.signed.store(size, Relaxed);
         (self.notarization.published)(signed);
         if final_of_segment || self.kept.is_none_or(|kept| kept.elapsed() >= KEPT_EVERY) {
