@@ -348,6 +348,12 @@ def root_keys(operator):
     operator.call("OperatorService/RetireRoot")
 
 
+def witness(operator):
+    request = {"checkpoint": "dewpoint.example/log\n0\n"}
+    invalid = grpc.StatusCode.INVALID_ARGUMENT
+    operator.refused("WitnessService/AddCheckpoint", request, invalid, "CHECKPOINT_NOT_WITNESSED")
+
+
 def access(operator, key):
     explained = operator.call("OperatorService/ExplainAccess", {"key_id": key["key_id"]})
     assert any(user["allowed"] for user in explained["users"])
@@ -379,6 +385,7 @@ def main(path):
     grants(admin, key)
     replicas(admin, key)
     access(operator, key)
+    witness(operator)
     clock(operator)
     root_keys(operator)
     named = set(admin.methods())

@@ -345,6 +345,8 @@ operations! {
     ReloadIdentities: RootManage, None, Administration, Read;
     /// Tells who may do what with a key, and why: for operators.
     ExplainAccess: RootManage, None, Administration, Read;
+    /// Cosigns a checkpoint of another service's log: for its operator.
+    CosignCheckpoint: RootManage, None, Administration, Use;
     /// Moves a clock that stands still otherwise; in dev mode only.
     AdvanceClock: RootManage, None, Administration, Read;
     /// Reads that clock.

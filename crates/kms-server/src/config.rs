@@ -108,6 +108,24 @@ pub struct AdminConfig {
 pub struct AuditConfig {
     /// Where its checkpoints are carried to.
     pub checkpoints: CheckpointsConfig,
+    /// Whose logs this service witnesses.
+    pub witness: WitnessConfig,
+}
+
+/// The logs of other services whose checkpoints this one cosigns.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WitnessConfig {
+    /// Each of them; two of the same name are one log whose key has changed.
+    pub logs: Vec<WitnessedLogConfig>,
+}
+
+/// A log that is witnessed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessedLogConfig {
+    /// Its verifier key, as its `audit/log-key` has it.
+    pub key: String,
 }
 
 /// Places that whoever can write the log cannot reach: without one, nobody can show that its end was cut off.

@@ -12,6 +12,7 @@ use kms_proto::v1::{
     replication_service_server::ReplicationServiceServer, rotation_service_server::RotationServiceServer,
     signing_service_server::SigningServiceServer, tag_service_server::TagServiceServer,
     trusted_execution_service_server::TrustedExecutionServiceServer,
+    witness_service_server::WitnessServiceServer,
 };
 use tokio::{
     sync::watch,
@@ -27,7 +28,7 @@ pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the HSM and the store may take to prove that they work.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// What health checking answers for: all of it, and each service.
-const HEALTH_NAMES: [&str; 16] = [
+const HEALTH_NAMES: [&str; 17] = [
     "",
     KeyServiceServer::<Grpc>::NAME,
     AliasServiceServer::<Grpc>::NAME,
@@ -44,6 +45,7 @@ const HEALTH_NAMES: [&str; 16] = [
     AccountServiceServer::<Grpc>::NAME,
     TrustedExecutionServiceServer::<Grpc>::NAME,
     OperatorServiceServer::<Grpc>::NAME,
+    WitnessServiceServer::<Grpc>::NAME,
 ];
 
 /// Tells load balancers and probes whether calls can be answered.

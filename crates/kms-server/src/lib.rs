@@ -29,3 +29,4 @@ mod tls;
 mod traffic;
 mod upkeep;
 mod usage;
+mod witness;

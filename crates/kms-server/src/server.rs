@@ -30,6 +30,7 @@ use crate::{
     tls,
     traffic::TrafficControl,
     upkeep, usage,
+    witness::{self, Witness},
 };
 pub use crate::{opening::initialise, serve_error::ServeError};
 
@@ -100,6 +101,7 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let identities = CurrentIdentities::load(&config.identity_file)?;
     let tls = tls::server_config(&config.grpc)?;
     let places = carriers::places(&config.audit.checkpoints)?;
+    let witnessed = witness::logs(&config.audit.witness)?;
     let opened = config.clone();
     let Opened { mut ports, mut adapters, open_intents } = tokio::task::spawn_blocking(move || open(&opened))
         .await
@@ -115,6 +117,8 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
         ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))
     })?;
     usage::catch_up(&service, config.data_dir.join("audit")).await?;
+    let own = adapters.log.key().ok_or_else(|| ServeError::Witness("the log has no key".to_owned()))?;
+    let witness = Arc::new(Witness::open(&config.data_dir, own, witnessed, machine)?);
     let rotation = Arc::new(Rotation::new(HSM_PATIENCE));
     let gate = Arc::new(Gate {
         service,
@@ -124,6 +128,7 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
         floods,
         rotation,
         upkeep: Arc::default(),
+        witness,
         clock: adapters.machine.clone(),
         changes: adapters.changes.clone(),
     });

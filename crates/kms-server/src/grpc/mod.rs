@@ -18,6 +18,7 @@ pub(crate) mod signing;
 mod status;
 pub(crate) mod tags;
 mod trusted_execution;
+mod witness;
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,6 +32,7 @@ use kms_proto::v1::{
     operator_service_server::OperatorServiceServer, replication_service_server::ReplicationServiceServer,
     rotation_service_server::RotationServiceServer, signing_service_server::SigningServiceServer,
     tag_service_server::TagServiceServer, trusted_execution_service_server::TrustedExecutionServiceServer,
+    witness_service_server::WitnessServiceServer,
 };
 use tonic::{Request, Response, Status, metadata::MetadataMap, service::Routes};
 use uuid::Uuid;
@@ -78,6 +80,7 @@ pub(crate) fn routes(gate: Arc<Gate>) -> Routes {
         AccountServiceServer,
         TrustedExecutionServiceServer,
         OperatorServiceServer,
+        WitnessServiceServer,
     )
 }
 

@@ -41,6 +41,7 @@ pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
     OperationName::ListKeyUsage,
     OperationName::ReloadIdentities,
     OperationName::ExplainAccess,
+    OperationName::CosignCheckpoint,
     OperationName::AdvanceClock,
     OperationName::ReadClock,
     OperationName::CreateBackup,
