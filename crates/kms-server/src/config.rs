@@ -138,6 +138,24 @@ pub struct CheckpointsConfig {
     pub webhook: Option<WebhookConfig>,
     /// Where syslog messages are sent, by UDP.
     pub syslog: Option<SocketAddr>,
+    /// Another Dewpoint, which cosigns them.
+    pub witness: Option<WitnessPlaceConfig>,
+}
+
+/// A witness, and as whom to call it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessPlaceConfig {
+    /// Its gRPC address, `https` only.
+    pub endpoint: String,
+    /// The certificate authorities that are believed, PEM.
+    pub ca_cert: PathBuf,
+    /// The certificate of an operator of the witness, PEM.
+    pub certificate: PathBuf,
+    /// The certificate's private key, PEM.
+    pub private_key: PathBuf,
+    /// The key by which it cosigns, as its `witness/key` has it.
+    pub key: String,
 }
 
 /// A webhook.

@@ -100,13 +100,14 @@ impl Prepared {
 pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let identities = CurrentIdentities::load(&config.identity_file)?;
     let tls = tls::server_config(&config.grpc)?;
-    let places = carriers::places(&config.audit.checkpoints)?;
+    let mut places = carriers::places(&config.audit.checkpoints)?;
     let witnessed = witness::logs(&config.audit.witness)?;
     let opened = config.clone();
     let Opened { mut ports, mut adapters, open_intents } = tokio::task::spawn_blocking(move || open(&opened))
         .await
         .map_err(|error| ServeError::Grpc(error.to_string()))??;
     let machine: Arc<dyn Clock> = adapters.machine.clone();
+    carriers::attach(&mut places, &adapters.log)?;
     let (carriers, carried) = carriers::start(places, &adapters.checkpoints, &machine);
     adapters.carried = carried;
     let log = adapters.log.clone();
