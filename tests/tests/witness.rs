@@ -39,6 +39,10 @@ impl Pair {
         assert!(pair.log.stop().success());
         let witnessed = format!("[[audit.witness.logs]]\nkey = \"{}\"\n", key(&pair.log));
         pair.witness.add_configuration(&witnessed);
+        let identities = pair.witness.directory().join("identity.toml");
+        let named = fs::read_to_string(&identities).expect("it is there");
+        let named = format!("{named}[[operators]]\nname = \"the-log\"\nonly_cosign = true\n");
+        fs::write(identities, named).expect("written");
         assert!(pair.witness.run("init").status.success());
         pair
     }
@@ -48,7 +52,8 @@ impl Pair {
         self.witness.start().await;
         let endpoint = format!("https://localhost:{}", self.witness.port());
         let authority = &self.witness.authority;
-        let (certificate, private_key) = authority.client("the-log", &["dewpoint://operator/ops"], valid());
+        let (certificate, private_key) =
+            authority.client("the-log", &["dewpoint://operator/the-log"], valid());
         self.log.configure("workers = 1\n");
         self.log.add_configuration(&format!(
             "[audit.checkpoints.witness]\nendpoint = {endpoint:?}\nca_cert = {ca:?}\ncertificate = {certificate:?}\n\

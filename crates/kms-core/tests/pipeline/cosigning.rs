@@ -9,8 +9,9 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use kms_core::{
     Error, Phase, Verdict,
     error::CheckpointRefusal,
+    identity::{Caller, Permissions},
     operation::{Action, OperationName},
-    ops::{AcceptedCheckpoint, CosignCheckpoint},
+    ops::{AcceptedCheckpoint, CosignCheckpoint, DescribeRoot},
     testing::hsm::on_session,
 };
 
@@ -65,4 +66,19 @@ fn nobody_but_operators_reaches_what_the_witness_remembers() {
     }));
     assert_eq!(world.run(&owner(), cosign), Err(Error::denied(Action::RootManage)));
     assert_eq!(asked.load(Relaxed), 0);
+}
+
+#[test]
+fn whoever_may_only_have_checkpoints_cosigned_may_do_nothing_else() {
+    let world = World::new();
+    on_session(&*world.hsm, |session| session.create_log_key()).expect("made");
+    let limited = Caller { permissions: Permissions::Cosign, ..operator() };
+    world.run(&limited, CosignCheckpoint(Arc::new(|| Ok(accepted())))).expect("may");
+    let allowed = limited.permissions.policies();
+    for operation in OperationName::ALL.iter().copied() {
+        let expected = operation == OperationName::CosignCheckpoint;
+        assert_eq!(allowed.could_allow(operation), expected, "{operation:?}");
+    }
+    assert_eq!(world.run(&limited, DescribeRoot).err(), Some(Error::denied(Action::RootManage)));
+    assert!(!limited.permissions.allow(Action::RootManage));
 }
