@@ -1,6 +1,10 @@
 //! Two real services: one cosigns the checkpoints of the other's log, and of that log one history only.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use dewpoint_tests::{ADMIN, Identity, Serve, eventually, records, valid};
 use kms_audit::{CosignerKey, Expected, SignedCheckpoint, VerifierKey, verify_against};
@@ -13,7 +17,7 @@ fn key(serve: &Serve) -> VerifierKey {
     VerifierKey::parse(&text).expect("a verifier key")
 }
 
-fn audit(serve: &Serve) -> std::path::PathBuf {
+fn audit(serve: &Serve) -> PathBuf {
     serve.directory().join("data/audit")
 }
 
@@ -56,9 +60,11 @@ impl Pair {
             authority.client("the-log", &["dewpoint://operator/the-log"], valid());
         self.log.configure("workers = 1\n");
         self.log.add_configuration(&format!(
-            "[audit.checkpoints.witness]\nendpoint = {endpoint:?}\nca_cert = {ca:?}\ncertificate = {certificate:?}\n\
-             private_key = {private_key:?}\nkey = \"{key}\"\n",
-            ca = authority.certificate(),
+            "[audit.checkpoints.witness]\nendpoint = \"{endpoint}\"\nca_cert = \"{ca}\"\n\
+             certificate = \"{certificate}\"\nprivate_key = \"{private_key}\"\nkey = \"{key}\"\n",
+            ca = authority.certificate().display(),
+            certificate = certificate.display(),
+            private_key = private_key.display(),
             key = self.cosigner(),
         ));
     }
