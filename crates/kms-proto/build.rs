@@ -6,7 +6,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: [&str; 15] = [
+const CONTRACT: [&str; 16] = [
     "../../proto/kms/v1/account.proto",
     "../../proto/kms/v1/aliases.proto",
     "../../proto/kms/v1/audit.proto",
@@ -22,6 +22,7 @@ const CONTRACT: [&str; 15] = [
     "../../proto/kms/v1/signing.proto",
     "../../proto/kms/v1/tags.proto",
     "../../proto/kms/v1/trusted_execution.proto",
+    "../../proto/kms/v1/witness.proto",
 ];
 /// What dev mode serves besides.
 const DEV: &str = "../../proto/kms/v1/dev.proto";

@@ -349,6 +349,12 @@ def root_keys(operator):
     operator.call("OperatorService/RetireRoot")
 
 
+def witness(operator):
+    request = {"checkpoint": "dewpoint.example/log\n0\n"}
+    invalid = grpc.StatusCode.INVALID_ARGUMENT
+    operator.refused("WitnessService/AddCheckpoint", request, invalid, "CHECKPOINT_NOT_WITNESSED")
+
+
 def access(operator, key):
     explained = operator.call("OperatorService/ExplainAccess", {"key_id": key["key_id"]})
     assert any(user["allowed"] for user in explained["users"])
@@ -406,6 +412,7 @@ def main(path):
     replicas(admin, key)
     access(operator, key)
     audit(admin, operator, key)
+    witness(operator)
     clock(operator)
     root_keys(operator)
     named = set(admin.methods())

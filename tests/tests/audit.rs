@@ -20,7 +20,7 @@ fn key(audit: &Path) -> VerifierKey {
 }
 
 fn verify(audit: &Path, key: VerifierKey, checkpoints: &[String]) -> Result<Summary, VerifyError> {
-    let expected = Expected { key: Some(key), checkpoints: checkpoints.to_vec(), archived: false };
+    let expected = Expected { key: Some(key), checkpoints: checkpoints.to_vec(), ..Expected::default() };
     verify_against(audit, &expected, |_| ())
 }
 

@@ -1,8 +1,9 @@
 //! The log as the service uses it: a queue and the one thread that writes.
 
 use std::{
+    fs::File,
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -15,10 +16,12 @@ use kms_core::{
 use parking_lot::Mutex;
 
 use crate::{
+    cosigning::Cosigning,
     counters::{Counters, Coverage, Health, Statistics},
     journal::{Journal, Pending, RETRY_PAUSE},
     memory::Memory,
     notary::{Notarization, Notary, Progress},
+    note::VerifierKey,
     queue::{Patience, Queue},
     recovery::{Kept, OpenError, Opened, open},
     storage::{Directory, Storage},
@@ -42,9 +45,17 @@ pub struct FileLog {
     queue: Arc<Queue>,
     counters: Arc<Counters>,
     /// Absent without notarization.
-    progress: Option<Arc<Progress>>,
+    notarized: Option<Notarized>,
     /// The writer, then the notary, which ends after it.
     threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What is there besides if the log is signed.
+struct Notarized {
+    progress: Arc<Progress>,
+    key: VerifierKey,
+    /// Its directory and the lock on it, for cosignatures; until the shutdown.
+    held: Mutex<Option<(PathBuf, File)>>,
 }
 
 impl FileLog {
@@ -70,15 +81,18 @@ impl FileLog {
             return Self::start(storage, config, memory.kept());
         };
         let (memory, key) = memory.with_key(&notarization)?;
+        let held =
+            storage.hold().map_err(|source| OpenError::Io { what: "hold the log's directory", source })?;
         let (mut journal, opened) = open(storage, config.segment_bytes, memory.kept())?;
         let retraced = memory.retrace(journal.next_sequence())?;
         let known = (memory.signed_by(&key), memory.kept().hashed);
-        let notary = Notary::new(directory, retraced, known, key, notarization);
+        let notary = Notary::new(directory, retraced, known, key.clone(), notarization);
         let progress = notary.progress();
         let (follower, notary) =
             notary.start().map_err(|source| OpenError::Io { what: "start the notary", source })?;
         journal.followed_by(follower);
-        let log = Self::run(journal, Some(progress))?;
+        let held = Mutex::new(Some((directory.to_owned(), held)));
+        let log = Self::run(journal, Some(Notarized { progress, key, held }))?;
         log.threads.lock().push(notary);
         Ok((log, opened))
     }
@@ -94,7 +108,7 @@ impl FileLog {
 
     fn run<S: Storage + 'static>(
         journal: Journal<S>,
-        progress: Option<Arc<Progress>>,
+        notarized: Option<Notarized>,
     ) -> Result<Self, OpenError> {
         let queue = Arc::new(Queue::default());
         let counters = journal.counters();
@@ -103,7 +117,7 @@ impl FileLog {
             .name("audit-writer".to_owned())
             .spawn(move || write(journal, &guard))
             .map_err(|source| OpenError::Io { what: "start the writer", source })?;
-        Ok(Self { queue, counters, progress, threads: Mutex::new(vec![writer]) })
+        Ok(Self { queue, counters, notarized, threads: Mutex::new(vec![writer]) })
     }
 
     /// Whether records are taken.
@@ -114,7 +128,9 @@ impl FileLog {
     /// Whether records are taken, and if not, why.
     pub fn health(&self) -> Health {
         match self.counters.health() {
-            Health::Working if self.progress.as_ref().is_some_and(|one| one.trouble().is_some()) => {
+            Health::Working
+                if self.notarized.as_ref().is_some_and(|one| one.progress.trouble().is_some()) =>
+            {
                 Health::Failed
             }
             health => health,
@@ -123,7 +139,20 @@ impl FileLog {
 
     /// How far the tree and its checkpoints have come; nothing without notarization.
     pub fn coverage(&self) -> Option<Coverage> {
-        self.progress.as_ref().map(|progress| progress.coverage())
+        self.notarized.as_ref().map(|notarized| notarized.progress.coverage())
+    }
+
+    /// The key that signs its checkpoints; nothing without notarization.
+    pub fn key(&self) -> Option<&VerifierKey> {
+        self.notarized.as_ref().map(|notarized| &notarized.key)
+    }
+
+    /// What a witness' line is put into the newest checkpoint by; nothing without notarization or after the shutdown.
+    pub fn cosigning(&self) -> io::Result<Option<Cosigning>> {
+        let Some(Notarized { progress, held, .. }) = &self.notarized else { return Ok(None) };
+        let held = held.lock();
+        let Some((directory, lock)) = &*held else { return Ok(None) };
+        Ok(Some(Cosigning::new(directory, Arc::clone(progress), lock.try_clone()?)))
     }
 
     /// Counts since the log was opened, for metrics; takes no lock.
@@ -139,6 +168,9 @@ impl FileLog {
     /// Later records are refused. Dropping the log does the same.
     pub fn shutdown(&self) {
         self.queue.close();
+        if let Some(notarized) = &self.notarized {
+            drop(notarized.held.lock().take());
+        }
         // An acknowledgement may drop the log: the writer cannot wait for itself, nor for the notary, which ends
         // after it.
         let threads = std::mem::take(&mut *self.threads.lock());

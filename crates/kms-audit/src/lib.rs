@@ -4,6 +4,8 @@
 //! The format is described for outsiders in `docs/audit-format.md`.
 
 mod archive;
+mod cosignature;
+mod cosigning;
 mod counters;
 mod fields;
 mod file_log;
@@ -28,6 +30,7 @@ mod storage;
 pub mod testing;
 mod tiles;
 mod verify;
+mod witness;
 
 #[cfg(test)]
 mod archive_tests;
@@ -45,6 +48,8 @@ mod search_tests;
 mod tree_tests;
 
 pub use archive::{Archive, ArchiveError};
+pub use cosignature::{CosignerKey, cosigned_message};
+pub use cosigning::Cosigning;
 pub use counters::{Coverage, Health, Statistics};
 pub use file_log::{FileLog, LogConfig};
 pub use line::{FORMAT_VERSION, IntentEntry, Line, ParseError, RecordLine, SegmentHeader};
@@ -57,3 +62,4 @@ pub use recovery::{OpenError, Opened, Repaired};
 pub use scan::{Fault, Problem};
 pub use search::{Found, Order, Search, end, search};
 pub use verify::{Expected, Summary, VerifyError, bytes_to_read, verify, verify_against};
+pub use witness::{Offer, Refusal, judge};

@@ -93,6 +93,8 @@ pub(crate) struct Progress {
     pub(crate) failures: AtomicU64,
     /// Why the tree cannot be kept, if it cannot.
     trouble: Mutex<Option<String>>,
+    /// Held by whoever replaces the newest checkpoint.
+    pub(crate) replacing: Mutex<()>,
 }
 
 impl Progress {
@@ -361,7 +363,9 @@ impl Notary {
         if asked.is_final {
             self.sync_tiles(asked.written)?;
         }
+        let replacing = self.progress.replacing.lock();
         replace(&self.directory, CHECKPOINT, signed.note.as_bytes())?;
+        drop(replacing);
         self.progress.signed.store(signed.checkpoint.size, Relaxed);
         (self.notarization.published)(signed);
         if asked.is_final || self.kept.is_none_or(|kept| kept.elapsed() >= KEPT_EVERY) {

@@ -9,7 +9,7 @@ use crate::merkle::Hash;
 /// Ed25519 in the first byte of an encoded key. C2SP signed-note, "Signature types".
 const ED25519: u8 = 1;
 /// What a signature line begins with.
-const SIGNATURE_START: &str = "\u{2014} ";
+pub(crate) const SIGNATURE_START: &str = "\u{2014} ";
 /// The longest note that is read: a checkpoint with many cosignatures stays far below.
 const LONGEST: usize = 64 << 10;
 
@@ -62,37 +62,25 @@ pub struct VerifierKey {
 impl VerifierKey {
     /// The key of that name.
     pub fn new(name: &str, public_key: &[u8; 32]) -> Result<Self, NoteError> {
-        if name.is_empty() || name.contains(|letter: char| letter.is_whitespace() || letter == '+') {
-            return Err(NoteError::Key("its name is empty, or has blanks or a + in it"));
-        }
-        let key = VerifyingKey::from_bytes(public_key).map_err(|_| NoteError::Key("it is no Ed25519 key"))?;
-        let digest = Sha256::new()
-            .chain_update(name)
-            .chain_update([b'\n', ED25519])
-            .chain_update(public_key)
-            .finalize();
-        let id = [digest[0], digest[1], digest[2], digest[3]];
+        let (key, id) = named_key(name, ED25519, public_key)?;
         Ok(Self { name: name.to_owned(), key, id })
     }
 
     /// Reads the text form.
     pub fn parse(text: &str) -> Result<Self, NoteError> {
-        let mut parts = text.trim_end().splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(NoteError::Key("it has not three parts with a + between"));
-        };
-        let bytes = BASE64.decode(key).map_err(|_| NoteError::Key("its last part is not base64"))?;
-        let [ED25519, public_key @ ..] = &bytes[..] else {
-            return Err(NoteError::Key("it is of another algorithm than Ed25519"));
-        };
-        let public_key = public_key.try_into().map_err(|_| NoteError::Key("it is not 32 bytes long"))?;
-        let parsed = Self::new(name, public_key)?;
+        let (name, id, public_key) = key_parts(text, ED25519)?;
+        let parsed = Self::new(name, &public_key)?;
         if hex::encode(parsed.id) == id { Ok(parsed) } else { Err(NoteError::Key("its id is not its own")) }
     }
 
     /// The key's name: for the key of a log, the log's origin.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The public key itself.
+    pub fn public_key(&self) -> &[u8; 32] {
+        self.key.as_bytes()
     }
 
     /// The signature line of a signature that this key's private half made.
@@ -121,20 +109,54 @@ impl VerifierKey {
 
 impl std::fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let content = [&[ED25519], &self.key.as_bytes()[..]].concat();
-        write!(f, "{}+{}+{}", self.name, hex::encode(self.id), BASE64.encode(content))
+        f.write_str(&key_text(&self.name, self.id, ED25519, &self.key))
     }
 }
 
+/// The key of that name and algorithm, with its id. C2SP signed-note, "Signatures".
+pub(crate) fn named_key(
+    name: &str,
+    algorithm: u8,
+    public_key: &[u8; 32],
+) -> Result<(VerifyingKey, [u8; 4]), NoteError> {
+    if name.is_empty() || name.contains(|letter: char| letter.is_whitespace() || letter == '+') {
+        return Err(NoteError::Key("its name is empty, or has blanks or a + in it"));
+    }
+    let key = VerifyingKey::from_bytes(public_key).map_err(|_| NoteError::Key("it is no Ed25519 key"))?;
+    let digest =
+        Sha256::new().chain_update(name).chain_update([b'\n', algorithm]).chain_update(public_key).finalize();
+    Ok((key, [digest[0], digest[1], digest[2], digest[3]]))
+}
+
+/// Name, id and public key of a verifier key as text.
+pub(crate) fn key_parts(text: &str, algorithm: u8) -> Result<(&str, &str, [u8; 32]), NoteError> {
+    let mut parts = text.trim_end().splitn(3, '+');
+    let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(NoteError::Key("it has not three parts with a + between"));
+    };
+    let bytes = BASE64.decode(key).map_err(|_| NoteError::Key("its last part is not base64"))?;
+    let Some(public_key) = bytes.strip_prefix(&[algorithm]) else {
+        return Err(NoteError::Key("it is of another algorithm"));
+    };
+    let public_key = public_key.try_into().map_err(|_| NoteError::Key("it is not 32 bytes long"))?;
+    Ok((name, id, public_key))
+}
+
+/// A verifier key as text.
+pub(crate) fn key_text(name: &str, id: [u8; 4], algorithm: u8, key: &VerifyingKey) -> String {
+    let content = [&[algorithm], &key.as_bytes()[..]].concat();
+    format!("{name}+{}+{}", hex::encode(id), BASE64.encode(content))
+}
+
 /// A note, taken apart; nothing is verified.
-struct Note<'a> {
+pub(crate) struct Note<'a> {
     /// What is signed, with its last newline.
-    text: &'a str,
+    pub(crate) text: &'a str,
     signatures: &'a str,
 }
 
 impl<'a> Note<'a> {
-    fn parse(note: &'a str) -> Result<Self, NoteError> {
+    pub(crate) fn parse(note: &'a str) -> Result<Self, NoteError> {
         if note.len() > LONGEST {
             return Err(NoteError::Note("it is too long"));
         }
@@ -158,7 +180,7 @@ impl<'a> Note<'a> {
     }
 
     /// Name and content of each signature line.
-    fn signatures(&self) -> impl Iterator<Item = (&'a str, Vec<u8>)> {
+    pub(crate) fn signatures(&self) -> impl Iterator<Item = (&'a str, Vec<u8>)> {
         self.signatures.lines().filter_map(|line| {
             let (name, content) = line.strip_prefix(SIGNATURE_START)?.split_once(' ')?;
             Some((name, BASE64.decode(content).ok()?))
@@ -183,7 +205,8 @@ impl Checkpoint {
         format!("{}\n{}\n{}\n", self.origin, self.size, BASE64.encode(self.root))
     }
 
-    fn parse(text: &str) -> Result<Self, NoteError> {
+    /// Reads that text; lines after the third are left out.
+    pub fn parse(text: &str) -> Result<Self, NoteError> {
         let mut lines = text.lines();
         let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
             return Err(NoteError::Checkpoint("it has less than three lines"));
@@ -224,6 +247,12 @@ impl SignedCheckpoint {
             return Err(NoteError::Origin { found: checkpoint.origin, wanted: key.name.clone() });
         }
         Ok(Self { checkpoint, note: note.to_owned() })
+    }
+
+    /// What is signed: the note without its signatures.
+    pub fn text(&self) -> &str {
+        let end = self.note.rfind("\n\n").map_or(self.note.len(), |at| at + 1);
+        &self.note[..end]
     }
 }
 

@@ -94,6 +94,11 @@ impl Directory {
         Ok(Self { path, handle })
     }
 
+    /// Keeps the directory locked as long as it lives, whatever becomes of this one.
+    pub(crate) fn hold(&self) -> io::Result<File> {
+        self.handle.try_clone()
+    }
+
     fn segment(&self, first: u64) -> PathBuf {
         self.path.join(file_name(first))
     }

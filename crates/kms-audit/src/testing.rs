@@ -36,6 +36,11 @@ impl SoftwareSigner {
         VerifierKey::new(ORIGIN, self.key.verifying_key().as_bytes()).expect("a key")
     }
 
+    /// Its signature, whether it works or not.
+    pub fn sign_text(&self, text: &str) -> [u8; 64] {
+        self.key.sign(text.as_bytes()).to_bytes()
+    }
+
     /// A log's notarization by this key.
     pub fn notarization(self: &Arc<Self>) -> Notarization {
         Notarization {
@@ -52,7 +57,7 @@ impl SoftwareSigner {
 impl CheckpointSigner for SoftwareSigner {
     fn sign(&self, text: String, done: SignatureDone) {
         if self.works.load(Ordering::Relaxed) {
-            done(Ok(self.key.sign(text.as_bytes()).to_bytes()));
+            done(Ok(self.sign_text(&text)));
         } else {
             done(Err("the HSM is away".to_owned()));
         }

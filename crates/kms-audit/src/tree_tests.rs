@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, mpsc::channel},
 };
 
+use ed25519_dalek::{Signer as _, SigningKey};
 use kms_core::{
     Phase,
     ports::{AuditError, AuditLog as _, Receipt},
@@ -19,8 +20,8 @@ use proptest::{
 use tempfile::TempDir;
 
 use crate::{
-    Expected, FileLog, Health, LogConfig, Notarization, OpenError, Problem, SignedCheckpoint, Summary,
-    VerifierKey, VerifyError,
+    CosignerKey, Expected, FileLog, Health, LogConfig, Notarization, NoteError, Offer, OpenError, Problem,
+    SignedCheckpoint, Summary, VerifierKey, VerifyError, cosigned_message, judge,
     line::Line,
     merkle::{check_inclusion, leaf_hash, prove_inclusion},
     scan::Fault,
@@ -59,7 +60,8 @@ impl Deployment {
     }
 
     fn check(&self, path: &Path, checkpoints: &[String]) -> Result<Summary, VerifyError> {
-        let expected = Expected { key: Some(self.key()), checkpoints: checkpoints.to_vec(), archived: false };
+        let expected =
+            Expected { key: Some(self.key()), checkpoints: checkpoints.to_vec(), ..Expected::default() };
         verify_against(path, &expected, |_| ())
     }
 
@@ -364,7 +366,12 @@ fn archived_segments_are_proved_by_their_hashes() {
     for segment in &all[..kept] {
         fs::remove_file(segment).expect("removed");
     }
-    let expected = Expected { key: Some(deployment.key()), checkpoints: vec![note], archived: true };
+    let expected = Expected {
+        key: Some(deployment.key()),
+        checkpoints: vec![note],
+        archived: true,
+        ..Expected::default()
+    };
     let summary = verify_against(deployment.path(), &expected, |_| ()).expect("sound");
     assert_eq!((summary.covered, summary.segments), (summary.lines, (all.len() - kept) as u64));
     assert_eq!(summary.archived + summary.segments + summary.records, summary.lines);
@@ -390,6 +397,69 @@ fn a_log_that_was_put_back_is_found_by_whoever_kept_a_checkpoint() {
     // By itself the older log is sound: that is what copies of checkpoints elsewhere are for.
     deployment.check(older.path(), &[]).expect("sound");
     assert!(matches!(fault(deployment.check(older.path(), &[note])).problem, Problem::CutOff { .. }));
+}
+
+/// What a witness with this key makes of the newest checkpoint at `time`.
+fn cosigned(
+    directory: &Path,
+    log: &VerifierKey,
+    (signing, witness): &Witness,
+    time: u64,
+) -> SignedCheckpoint {
+    let note = fs::read_to_string(directory.join("checkpoint")).expect("a checkpoint");
+    let signed = SignedCheckpoint::open(&note, log).expect("signed");
+    let signature = signing.sign(cosigned_message(&signed, time).as_bytes()).to_bytes();
+    signed.cosigned(&witness.line(time, &signature), witness).expect("valid")
+}
+
+type Witness = (SigningKey, CosignerKey);
+
+fn witness(seed: u8) -> Witness {
+    let signing = SigningKey::from_bytes(&[seed; 32]);
+    let key = VerifierKey::new("dewpoint.example/witness", signing.verifying_key().as_bytes());
+    (signing, CosignerKey::of(&key.expect("a key")).expect("a key"))
+}
+
+#[test]
+fn a_cosignature_comes_to_the_newest_checkpoint_and_to_no_older_one() {
+    let deployment = Deployment::new();
+    let (own, stranger) = (witness(1), witness(2));
+    let log = deployment.open();
+    let cosigning = log.cosigning().expect("works").expect("it is signed");
+    fill(&log, 0..300);
+    log.shutdown();
+    assert!(log.cosigning().expect("works").is_none(), "too late");
+    let early = cosigned(deployment.path(), &deployment.key(), &own, 5);
+    assert!(cosigning.keep(&early).expect("written"), "the log has ended, but nobody else has it");
+    assert!(matches!(deployment.try_open(deployment.path()), Err(OpenError::InUse)));
+    let check = |witnesses: &[&Witness]| {
+        let witnesses = witnesses.iter().map(|(_, key)| key.clone()).collect();
+        let key = Some(deployment.key());
+        verify_against(deployment.path(), &Expected { key, witnesses, ..Expected::default() }, |_| ())
+    };
+    check(&[&own]).expect("cosigned");
+    for witnesses in [&[&stranger][..], &[&own, &stranger]] {
+        let missing = check(witnesses).expect_err("the other one did not");
+        assert!(
+            matches!(missing, VerifyError::Note { source: NoteError::NotSigned { .. }, .. }),
+            "{missing}"
+        );
+    }
+
+    drop(cosigning);
+    let log = deployment.open();
+    let cosigning = log.cosigning().expect("works").expect("it is signed");
+    fill(&log, 300..303);
+    log.shutdown();
+    assert!(!cosigning.keep(&early).expect("read"), "another one is newer");
+    assert!(matches!(check(&[&own]), Err(VerifyError::Note { .. })));
+    let late = cosigned(deployment.path(), &deployment.key(), &own, 6);
+    assert!(cosigning.keep(&late).expect("written"));
+    check(&[&own]).expect("cosigned again");
+    let (old, new) = (&early.checkpoint, &late.checkpoint);
+    let proof = cosigning.prove(old.size, new.size).expect("the tiles are there");
+    let offer = Offer { old_size: old.size, proof: &proof, note: &late.note };
+    assert_eq!(judge(Some(old), &[deployment.key()], offer).as_ref(), Ok(&late));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::{fs, io, path::Path};
 use kms_core::{OpenIntent, Verdict, operation::OperationName};
 
 use crate::{
+    cosignature::CosignerKey,
     intents::OpenIntents,
     line::{Line, RecordLine, SegmentHeader},
     memory::{open_by_any, parse_keys, read_if_there},
@@ -27,6 +28,9 @@ pub struct Expected {
     /// Checkpoints from such a place, as the notes that they are. The one that lies beside the log is always held
     /// against it.
     pub checkpoints: Vec<String>,
+    /// Who must have cosigned the checkpoint that lies beside the log. While the log is in use, its newest checkpoint
+    /// is without a cosignature for a moment.
+    pub witnesses: Vec<CosignerKey>,
     /// Whether segments at the beginning may be missing although no record that a checkpoint covers says that they
     /// were archived. That they hashed to what the checkpoints say is proved all the same.
     pub archived: bool,
@@ -121,9 +125,13 @@ fn checkpoints(directory: &Path, expected: &Expected) -> Result<Vec<Checkpoint>,
             parse_keys(&read_if_there(&directory.join(KEYS))?.unwrap_or_default()).map_err(wrong(KEYS))?
         }
     };
+    let newest = read_if_there(&directory.join(CHECKPOINT))?;
+    for witness in &expected.witnesses {
+        witness.check(newest.as_deref().unwrap_or_default()).map_err(wrong(CHECKPOINT))?;
+    }
     let mut found = Vec::new();
     let open = |note: &str| open_by_any(note, &keys).map(|SignedCheckpoint { checkpoint, .. }| checkpoint);
-    if let Some(note) = read_if_there(&directory.join(CHECKPOINT))? {
+    if let Some(note) = newest {
         found.push(open(&note).map_err(wrong(CHECKPOINT))?);
     }
     for (number, note) in (1..).zip(&expected.checkpoints) {

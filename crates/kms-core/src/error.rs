@@ -69,6 +69,7 @@ pub enum Field {
     PageToken,
     PendingDays,
     Plaintext,
+    Proof,
     Service,
     State,
     Until,
@@ -139,6 +140,7 @@ impl Field {
             Self::PageToken => "page_token",
             Self::PendingDays => "pending_days",
             Self::Plaintext => "plaintext",
+            Self::Proof => "proof",
             Self::Service => "service",
             Self::State => "state",
             Self::Until => "until",
@@ -241,6 +243,34 @@ impl Denial {
     }
 }
 
+/// Why a witness does not cosign a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointRefusal {
+    /// It is none, or not signed by a log that is witnessed.
+    #[error("it is no checkpoint that a witnessed log has signed")]
+    NotWitnessed,
+    /// The proof begins elsewhere than at what was cosigned last, or the checkpoint covers less than that.
+    #[error("a checkpoint over {known} lines was cosigned last")]
+    OtherSize {
+        /// The size that was cosigned last; 0 for none.
+        known: u64,
+    },
+    /// It does not continue what was cosigned last.
+    #[error("it is not proved to continue the checkpoint that was cosigned last")]
+    Inconsistent,
+}
+
+impl CheckpointRefusal {
+    /// The stable reason.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NotWitnessed => "CHECKPOINT_NOT_WITNESSED",
+            Self::OtherSize { .. } => "CHECKPOINT_OTHER_SIZE",
+            Self::Inconsistent => "CHECKPOINT_INCONSISTENT",
+        }
+    }
+}
+
 /// Why an operation was refused or failed.
 ///
 /// `Display` is the message for the caller. What only an operator may see (errors of the HSM, the
@@ -278,6 +308,9 @@ pub enum Error {
         /// What is wrong, and where. One line.
         problem: String,
     },
+    /// The witness does not cosign. To operators.
+    #[error("the checkpoint is not cosigned: {0}")]
+    CheckpointRefused(CheckpointRefusal),
     /// The call would be allowed; a dry run does no more.
     #[error("a dry run: the call would be allowed; nothing was done")]
     DryRun,
@@ -465,6 +498,7 @@ impl Error {
         match self {
             Self::InvalidField { .. } => "INVALID_FIELD",
             Self::Unauthenticated(why) => why.code(),
+            Self::CheckpointRefused(why) => why.code(),
             Self::CannotDecrypt => "CANNOT_DECRYPT",
             Self::KeyNotFound => "KEY_NOT_FOUND",
             Self::PermissionDenied { .. } => "PERMISSION_DENIED",

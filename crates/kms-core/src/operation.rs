@@ -359,6 +359,8 @@ operations! {
     ExplainAccess: RootManage, None, Administration, Read;
     /// The service itself: notes that lines of the log are in its archive, and may go here.
     ArchiveSegment: RootManage, None, Administration, Read;
+    /// Cosigns a checkpoint of another service's log: for its operator.
+    CosignCheckpoint: RootManage, None, Administration, Use;
     /// Moves a clock that stands still otherwise; in dev mode only.
     AdvanceClock: RootManage, None, Administration, Read;
     /// Reads that clock.

@@ -7,19 +7,22 @@ use crate::{
     operation::Action,
 };
 
-/// What a caller may do: nothing, what operators do, or what policies say.
+/// What a caller may do: nothing, what operators do or one thing of it, or what policies say.
 #[derive(Debug, Clone)]
 pub enum Permissions {
     /// Nothing.
     None,
     /// What an operator may: nothing with keys.
     Operator,
+    /// To have checkpoints of another log cosigned, and nothing else that operators do.
+    Cosign,
     /// What these policies say together.
     Of(Arc<Policies>),
 }
 
 static OF_NOBODY: Policies = Policies::NONE;
 static OF_OPERATORS: LazyLock<Policies> = LazyLock::new(Policies::operator);
+static OF_WITNESSED: LazyLock<Policies> = LazyLock::new(Policies::cosign);
 
 impl Permissions {
     /// Nothing.
@@ -37,6 +40,7 @@ impl Permissions {
         match self {
             Self::None => &OF_NOBODY,
             Self::Operator => &OF_OPERATORS,
+            Self::Cosign => &OF_WITNESSED,
             Self::Of(policies) => policies,
         }
     }

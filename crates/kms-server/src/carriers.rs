@@ -4,6 +4,8 @@
 //! Each place has a carrier of its own, which always carries the newest checkpoint and comes again until the place
 //! has taken it. No call waits for one.
 
+mod witness;
+
 use std::{
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Write as _},
@@ -21,7 +23,7 @@ use bytes::Bytes;
 use http::{Request, Uri, header};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
-use kms_audit::SignedCheckpoint;
+use kms_audit::{FileLog, SignedCheckpoint};
 use kms_core::ports::Clock;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio::{
@@ -37,6 +39,7 @@ use crate::{
     notary::NewestCheckpoint,
     serve_error::ServeError,
 };
+use witness::Witness;
 
 /// How long a place may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -62,6 +65,7 @@ pub(crate) enum Place {
     Directory(PathBuf),
     Webhook(Webhook),
     Syslog(SocketAddr),
+    Witness(Box<Witness>),
 }
 
 /// All configured places; an error if one cannot be.
@@ -76,7 +80,24 @@ pub(crate) fn places(config: &CheckpointsConfig) -> Result<Vec<Place>, ServeErro
         places.push(Place::Webhook(Webhook::new(webhook).map_err(wrong("webhook"))?));
     }
     places.extend(config.syslog.map(Place::Syslog));
+    if let Some(witness) = &config.witness {
+        places.push(Place::Witness(Box::new(Witness::new(witness).map_err(wrong("witness"))?)));
+    }
     Ok(places)
+}
+
+/// Tells the places that have to know whose checkpoints will come.
+pub(crate) fn attach(places: &mut [Place], log: &FileLog) -> Result<(), ServeError> {
+    for place in places {
+        if let Place::Witness(witness) = place {
+            let attached = witness.attach(log);
+            attached.map_err(|error| ServeError::CheckpointPlace {
+                place: "witness",
+                problem: error.to_string(),
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Starts a carrier for each place. They end when no checkpoint can come any more.
@@ -95,7 +116,7 @@ pub(crate) fn start(
 
 async fn carry_all(place: Place, mut newest: NewestCheckpoint, clock: Arc<dyn Clock>, carried: Arc<Carried>) {
     while newest.changed().await.is_ok() {
-        let (mut wait, mut last) = (FIRST_WAIT, false);
+        let (mut wait, mut last, mut told) = (FIRST_WAIT, false, None);
         loop {
             let Some(checkpoint) = newest.borrow_and_update().clone() else { break };
             let size = checkpoint.checkpoint.size;
@@ -103,19 +124,21 @@ async fn carry_all(place: Place, mut newest: NewestCheckpoint, clock: Arc<dyn Cl
             let Err(problem) = attempt.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")))
             else {
                 carried.size.store(size, Relaxed);
-                if wait > FIRST_WAIT {
+                if told.is_some() {
                     tracing::info!(place = carried.place, size, "checkpoints leave the machine again");
                 }
                 break;
             };
             carried.failures.fetch_add(1, Relaxed);
-            if wait == FIRST_WAIT {
+            // Once, until it is another one.
+            if told.as_ref() != Some(&problem) {
                 tracing::error!(
                     place = carried.place,
                     size,
                     problem,
                     "a checkpoint does not leave the machine"
                 );
+                told = Some(problem);
             }
             if last {
                 return;
@@ -142,6 +165,7 @@ impl Place {
             Self::Directory(_) => "directory",
             Self::Webhook(_) => "webhook",
             Self::Syslog(_) => "syslog",
+            Self::Witness(_) => "witness",
         }
     }
 
@@ -155,6 +179,7 @@ impl Place {
             }
             Self::Webhook(webhook) => webhook.post(&checkpoint.note).await,
             Self::Syslog(address) => tell(*address, &checkpoint, &time).await,
+            Self::Witness(witness) => witness.take(&checkpoint).await,
         }
     }
 }

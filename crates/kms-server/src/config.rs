@@ -110,6 +110,8 @@ pub struct AdminConfig {
 pub struct AuditConfig {
     /// Where its checkpoints are carried to.
     pub checkpoints: CheckpointsConfig,
+    /// Whose logs this service witnesses.
+    pub witness: WitnessConfig,
     /// Where its closed segments are copied to; absent: nowhere, and all stay.
     pub archive: Option<ArchiveConfig>,
     /// A segment that has grown to this size, in bytes, is followed by another; absent: 64 MiB.
@@ -137,6 +139,22 @@ pub struct ArchiveConfig {
     pub keep_segments: Option<usize>,
 }
 
+/// The logs of other services whose checkpoints this one cosigns.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WitnessConfig {
+    /// Each of them; two of the same name are one log whose key has changed.
+    pub logs: Vec<WitnessedLogConfig>,
+}
+
+/// A log that is witnessed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessedLogConfig {
+    /// Its verifier key, as its `audit/log-key` has it.
+    pub key: String,
+}
+
 /// Places that whoever can write the log cannot reach: without one, nobody can show that its end was cut off.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -147,6 +165,24 @@ pub struct CheckpointsConfig {
     pub webhook: Option<WebhookConfig>,
     /// Where syslog messages are sent, by UDP.
     pub syslog: Option<SocketAddr>,
+    /// Another Dewpoint, which cosigns them.
+    pub witness: Option<WitnessPlaceConfig>,
+}
+
+/// A witness, and as whom to call it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessPlaceConfig {
+    /// Its gRPC address, `https` only.
+    pub endpoint: String,
+    /// The certificate authorities that are believed, PEM.
+    pub ca_cert: PathBuf,
+    /// The certificate of an operator of the witness, PEM.
+    pub certificate: PathBuf,
+    /// The certificate's private key, PEM.
+    pub private_key: PathBuf,
+    /// The key by which it cosigns, as its `witness/key` has it.
+    pub key: String,
 }
 
 /// A webhook.

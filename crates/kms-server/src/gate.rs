@@ -28,6 +28,7 @@ use crate::{
     rotation::Rotation,
     traffic::{Passage, TrafficControl},
     upkeep::Upkeep,
+    witness::Witness,
 };
 
 /// How long the HSM may keep a call waiting, unless its client allows less.
@@ -91,6 +92,8 @@ pub(crate) struct Gate {
     pub rotation: Arc<Rotation>,
     /// What does what falls due.
     pub upkeep: Arc<Upkeep>,
+    /// What has cosigned other logs.
+    pub witness: Arc<Witness>,
     /// The machine's clock, whatever clock the keys go by: a call takes as long as it takes, and a certificate is what
     /// its authority made for the real world. In dev mode a tester may let years pass, and must not lock himself out.
     pub clock: Arc<dyn Clock>,

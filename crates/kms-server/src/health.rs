@@ -12,6 +12,7 @@ use kms_proto::v1::{
     operator_service_server::OperatorServiceServer, replication_service_server::ReplicationServiceServer,
     rotation_service_server::RotationServiceServer, signing_service_server::SigningServiceServer,
     tag_service_server::TagServiceServer, trusted_execution_service_server::TrustedExecutionServiceServer,
+    witness_service_server::WitnessServiceServer,
 };
 use tokio::{
     sync::watch,
@@ -31,7 +32,7 @@ pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the HSM and the store may take to prove that they work.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// What health checking answers for: all of it, and each service.
-const HEALTH_NAMES: [&str; 17] = [
+const HEALTH_NAMES: [&str; 18] = [
     "",
     KeyServiceServer::<Grpc>::NAME,
     AliasServiceServer::<Grpc>::NAME,
@@ -49,6 +50,7 @@ const HEALTH_NAMES: [&str; 17] = [
     TrustedExecutionServiceServer::<Grpc>::NAME,
     OperatorServiceServer::<Grpc>::NAME,
     AuditServiceServer::<AuditGrpc>::NAME,
+    WitnessServiceServer::<Grpc>::NAME,
 ];
 
 /// Tells load balancers and probes whether calls can be answered.

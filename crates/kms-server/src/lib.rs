@@ -31,3 +31,4 @@ mod tls;
 mod traffic;
 mod upkeep;
 mod usage;
+mod witness;

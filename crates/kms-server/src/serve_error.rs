@@ -35,6 +35,9 @@ pub enum ServeError {
          its token back"
     )]
     LogKeyLost,
+    /// Other logs cannot be witnessed.
+    #[error("audit.witness: {0}")]
+    Witness(String),
     /// Checkpoints cannot be carried there.
     #[error("audit.checkpoints.{place}: {problem}")]
     CheckpointPlace {

@@ -33,6 +33,7 @@ use crate::{
     tls,
     traffic::TrafficControl,
     upkeep, usage,
+    witness::{self, Witness},
 };
 pub use crate::{opening::initialise, serve_error::ServeError};
 
@@ -102,7 +103,8 @@ impl Prepared {
 pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let identities = CurrentIdentities::load(&config.identity_file)?;
     let tls = tls::server_config(&config.grpc)?;
-    let places = carriers::places(&config.audit.checkpoints)?;
+    let mut places = carriers::places(&config.audit.checkpoints)?;
+    let witnessed = witness::logs(&config.audit.witness)?;
     let owned = config.clone();
     let opening = move || {
         let mut opened = open(&owned)?;
@@ -113,19 +115,22 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let (Opened { mut ports, mut adapters, open_intents }, log) =
         tokio::task::spawn_blocking(opening).await.map_err(|error| ServeError::Grpc(error.to_string()))??;
     let machine: Arc<dyn Clock> = adapters.machine.clone();
+    carriers::attach(&mut places, &adapters.log)?;
     let (carriers, carried) = carriers::start(places, &adapters.checkpoints, &machine);
     adapters.carried = carried;
     let directory = config.data_dir.join("audit");
     let archiver = |archive: &_| Arc::new(Archiver::new(&directory, archive));
     adapters.archiver = config.audit.archive.as_ref().map(archiver);
     let file_log = adapters.log.clone();
-    let floods = Arc::new(SummingLog::new(ports.audit, move || file_log.healthy(), machine));
+    let floods = Arc::new(SummingLog::new(ports.audit, move || file_log.healthy(), machine.clone()));
     ports.audit = floods.clone();
     let service = Arc::new(Service::start(ports, config.settings()).await?);
     service.reconcile(&open_intents).await.map_err(|error| {
         ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))
     })?;
     usage::catch_up(&service, directory).await?;
+    let own = adapters.log.key().ok_or_else(|| ServeError::Witness("the log has no key".to_owned()))?;
+    let witness = Arc::new(Witness::open(&config.data_dir, own, witnessed, machine)?);
     let rotation = Arc::new(Rotation::new(HSM_PATIENCE));
     let gate = Arc::new(Gate {
         service,
@@ -135,6 +140,7 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
         floods,
         rotation,
         upkeep: Arc::default(),
+        witness,
         clock: adapters.machine.clone(),
         changes: adapters.changes.clone(),
     });

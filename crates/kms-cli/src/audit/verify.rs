@@ -6,7 +6,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use kms_audit::{Expected, Summary, VerifierKey, bytes_to_read, verify_against};
+use kms_audit::{CosignerKey, Expected, Summary, VerifierKey, bytes_to_read, verify_against};
 use serde_json::json;
 
 use crate::output::{Failure, show};
@@ -23,9 +23,20 @@ pub(crate) struct VerifyOptions {
     /// A checkpoint that was kept elsewhere: the log must continue it. May be repeated
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
+    /// The key of a witness, or @FILE with it: the newest checkpoint must carry its cosignature. May be repeated
+    #[arg(long, value_name = "KEY")]
+    witness: Vec<String>,
     /// Segments at the beginning may be missing, because they were archived: their hashes are proved all the same
     #[arg(long)]
     archived: bool,
+}
+
+fn parse_cosigner(text: &str) -> Result<CosignerKey, Failure> {
+    let content = match text.strip_prefix('@') {
+        Some(path) => read(Path::new(path))?,
+        None => text.to_owned(),
+    };
+    CosignerKey::parse(content.trim_end()).map_err(|error| Failure::Usage(format!("--witness: {error}")))
 }
 
 /// Reads a verifier key, given by itself or as @FILE.
@@ -51,6 +62,7 @@ pub(super) fn run(options: &VerifyOptions, as_json: bool) -> Result<(), Failure>
         key: options.log_key.as_deref().map(parse_key).transpose()?,
         checkpoints: options.checkpoint.iter().map(|path| read(path)).collect::<Result<_, _>>()?,
         archived: options.archived,
+        witnesses: options.witness.iter().map(|key| parse_cosigner(key)).collect::<Result<_, _>>()?,
     };
     let bar = ProgressBar::new(bytes_to_read(directory).map_err(unreadable)?);
     let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");

@@ -117,6 +117,12 @@ impl Policies {
         Self::of([Action::RootManage, Action::AuditRead])
     }
 
+    /// What the operator of a log that is witnessed may do at the witness.
+    pub fn cosign() -> Self {
+        let operations = [OperationName::CosignCheckpoint].into_iter().collect();
+        Self::new([Arc::new(Policy::allowing(PERMISSIONS, operations))])
+    }
+
     /// The system policy with this name.
     pub fn system(name: &str) -> Option<Arc<Policy>> {
         system::policies().iter().find(|policy| &**policy.name() == name).cloned()

@@ -8,6 +8,7 @@ mod changes;
 mod clock;
 mod conflicts;
 mod copying;
+mod cosigning;
 mod data;
 mod destruction;
 mod due;

@@ -19,6 +19,7 @@ pub(crate) mod signing;
 mod status;
 pub(crate) mod tags;
 mod trusted_execution;
+mod witness;
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,6 +34,7 @@ use kms_proto::v1::{
     replication_service_server::ReplicationServiceServer, rotation_service_server::RotationServiceServer,
     signing_service_server::SigningServiceServer, tag_service_server::TagServiceServer,
     trusted_execution_service_server::TrustedExecutionServiceServer,
+    witness_service_server::WitnessServiceServer,
 };
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, metadata::MetadataMap, service::Routes};
@@ -83,6 +85,7 @@ pub(crate) fn routes(gate: Arc<Gate>) -> Routes {
         AccountServiceServer,
         TrustedExecutionServiceServer,
         OperatorServiceServer,
+        WitnessServiceServer,
     )
 }
 

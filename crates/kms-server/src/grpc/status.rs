@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use kms_core::{Error, Refused, RequestId};
+use kms_core::{Error, Refused, RequestId, error::CheckpointRefusal};
 use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -22,6 +22,9 @@ pub(crate) fn of_error(error: &Error, request_id: RequestId) -> Status {
     if let Error::PermissionDenied { missing, denial } = error {
         info.insert("missing_action".to_owned(), missing.name().to_owned());
         info.insert("denial".to_owned(), denial.code().to_owned());
+    }
+    if let Error::CheckpointRefused(CheckpointRefusal::OtherSize { known }) = error {
+        info.insert("known_size".to_owned(), known.to_string());
     }
     let mut details = ErrorDetails::with_error_info(error.code(), DOMAIN, info);
     match error {
@@ -75,7 +78,8 @@ fn code(error: &Error) -> Code {
         | Error::ImportTokenMismatch
         | Error::MaterialMismatch
         | Error::MaterialInvalid
-        | Error::GrantMismatch => Code::InvalidArgument,
+        | Error::GrantMismatch
+        | Error::CheckpointRefused(CheckpointRefusal::NotWitnessed) => Code::InvalidArgument,
         Error::Unauthenticated(_) => Code::Unauthenticated,
         Error::PermissionDenied { .. } => Code::PermissionDenied,
         Error::Throttled(_) | Error::QuotaExceeded(_) => Code::ResourceExhausted,
@@ -112,7 +116,10 @@ fn code(error: &Error) -> Code {
         | Error::IdentitiesInvalid { .. }
         | Error::ReplicaReadOnly
         | Error::ReplicasRemain
-        | Error::RootStillNeeded { .. } => Code::FailedPrecondition,
+        | Error::RootStillNeeded { .. }
+        | Error::CheckpointRefused(CheckpointRefusal::OtherSize { .. } | CheckpointRefusal::Inconsistent) => {
+            Code::FailedPrecondition
+        }
         Error::Contention => Code::Aborted,
         Error::OutcomeUnknown { .. }
         | Error::AuditUnavailable(_)

@@ -85,6 +85,9 @@ struct ServiceEntry {
 #[serde(deny_unknown_fields)]
 struct OperatorEntry {
     name: Text,
+    /// Whether it may have checkpoints of its log cosigned, and nothing else.
+    #[serde(default)]
+    only_cosign: bool,
 }
 
 /// What is wrong, and where.
@@ -136,9 +139,10 @@ fn identities(file: &File, text: &str) -> Result<Identities, Problem> {
             return Err(Problem::at(&entry.name, format!("service {name} stands twice")));
         }
     }
-    let mut operators = HashSet::new();
-    for OperatorEntry { name } in &file.operators {
-        if !operators.insert(named("operators.name", name, UserId::parse)?) {
+    let mut operators = HashMap::new();
+    for OperatorEntry { name, only_cosign } in &file.operators {
+        let permissions = if *only_cosign { Permissions::Cosign } else { Permissions::OPERATOR };
+        if operators.insert(named("operators.name", name, UserId::parse)?, permissions).is_some() {
             return Err(Problem::at(name, format!("operator {} stands twice", name.as_ref())));
         }
     }

@@ -41,7 +41,7 @@ struct User {
 pub(crate) struct Identities {
     users: HashMap<UserId, User>,
     services: HashMap<ServiceName, Agency>,
-    operators: HashSet<UserId>,
+    operators: HashMap<UserId, Permissions>,
     /// SHA-256 of certificates that are not taken any more, whatever they name.
     revoked: HashSet<[u8; 32]>,
 }
@@ -155,8 +155,9 @@ impl Identities {
         }
         let subject = certificate.subject.as_ref().ok_or(Unauthenticated::UnknownIdentity)?;
         if let Subject::Operator(name) = subject {
-            let name = self.operator(name, claims)?.clone();
-            return Ok(Caller::operator(name, certificate.fingerprint, peer.source));
+            let (name, permissions) = self.operator(name, claims)?;
+            let operator = Caller::operator(name.clone(), certificate.fingerprint, peer.source);
+            return Ok(Caller { permissions: permissions.clone(), ..operator });
         }
         let (user_id, user, acting_service) = self.user(subject, claims.acting_for)?;
         let (project, region) = match claims.project {
@@ -178,8 +179,12 @@ impl Identities {
     }
 
     /// An operator, who has no project and acts for nobody.
-    fn operator(&self, name: &UserId, claims: Claims<'_>) -> Result<&UserId, Unauthenticated> {
-        let known = self.operators.get(name).ok_or(Unauthenticated::UnknownIdentity)?;
+    fn operator(
+        &self,
+        name: &UserId,
+        claims: Claims<'_>,
+    ) -> Result<(&UserId, &Permissions), Unauthenticated> {
+        let known = self.operators.get_key_value(name).ok_or(Unauthenticated::UnknownIdentity)?;
         match claims {
             Claims { acting_for: Some(_), .. } => Err(Unauthenticated::ActingForNotAllowed),
             Claims { project: Some(_), .. } => Err(Unauthenticated::UnknownProject),
@@ -315,6 +320,17 @@ mod tests {
         assert_eq!(acted_for, Unauthenticated::ActingForNotAllowed);
         let unknown = caller(Some("dewpoint://operator/u9"), None, None).expect_err("refused");
         assert_eq!(unknown, Unauthenticated::UnknownIdentity);
+    }
+
+    #[test]
+    fn an_operator_of_a_witnessed_log_manages_no_root() {
+        let limited = SAMPLE.replace("name = \"olga\"", "name = \"olga\"\nonly_cosign = true");
+        let limited = file::read(&limited).expect("valid");
+        let olga = peer(Some("dewpoint://operator/olga"));
+        let found = limited.caller(&olga, Claims::default(), Timestamp::from_micros(50)).expect("known");
+        assert!(!found.permissions.allow(Action::RootManage));
+        let may = |operation| found.permissions.policies().could_allow(operation);
+        assert!(may(OperationName::CosignCheckpoint) && !may(OperationName::DescribeRoot));
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
     OperationName::ReloadIdentities,
     OperationName::ExplainAccess,
     OperationName::ArchiveSegment,
+    OperationName::CosignCheckpoint,
     OperationName::AdvanceClock,
     OperationName::ReadClock,
     OperationName::CreateBackup,
