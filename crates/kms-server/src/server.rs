@@ -155,24 +155,15 @@ async fn listen(listeners: Listeners, prepared: Prepared) -> Result<RunningServe
     let (ready_sender, ready) = watch::channel(true);
     let (reporter, health) = tonic_health::server::health_reporter();
     report_health(&reporter, true).await;
-    let mut background = vec![
-        tokio::spawn(watch_health(
-            gate.clone(),
-            adapters.log.clone(),
-            reporter,
-            ready_sender,
-            told_stop.clone(),
-        )),
-        tokio::spawn(tidy(gate.clone(), told_stop.clone())),
-        carry_out_rotations(&gate, told_stop.clone()),
-        tokio::spawn(floods::drive(gate.floods.clone(), told_stop.clone())),
-        tokio::spawn(usage::drive(gate.service.clone(), told_stop.clone())),
-        tokio::spawn(upkeep::drive(gate.upkeep.clone(), gate.service.clone(), told_stop.clone())),
-    ];
-    if let Some(archiver) = adapters.archiver.clone() {
-        let (service, log) = (gate.service.clone(), adapters.log.clone());
-        background.push(tokio::spawn(archiving::drive(archiver, service, log, told_stop.clone())));
-    }
+    let mut background = work(&gate, &adapters, &told_stop);
+    let (watched, log_health) = (gate.clone(), adapters.log.clone());
+    background.push(tokio::spawn(watch_health(
+        watched,
+        log_health,
+        reporter,
+        ready_sender,
+        told_stop.clone(),
+    )));
     let mut admin = None;
     if let Some(listener) = listeners.admin {
         admin = Some(address(&listener)?);
@@ -198,6 +189,22 @@ async fn listen(listeners: Listeners, prepared: Prepared) -> Result<RunningServe
     let until_told = async move { stopped(&mut told).await };
     let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, until_told));
     Ok(RunningServer { grpc: grpc_address, admin, stop, serving, background, carriers, gate, adapters })
+}
+
+/// What the service does by itself beside its calls.
+fn work(gate: &Arc<Gate>, adapters: &Adapters, stop: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
+    let mut tasks = vec![
+        tokio::spawn(tidy(gate.clone(), stop.clone())),
+        carry_out_rotations(gate, stop.clone()),
+        tokio::spawn(floods::drive(gate.floods.clone(), stop.clone())),
+        tokio::spawn(usage::drive(gate.service.clone(), stop.clone())),
+        tokio::spawn(upkeep::drive(gate.upkeep.clone(), gate.service.clone(), stop.clone())),
+    ];
+    if let Some(archiver) = adapters.archiver.clone() {
+        let (service, log) = (gate.service.clone(), adapters.log.clone());
+        tasks.push(tokio::spawn(archiving::drive(archiver, service, log, stop.clone())));
+    }
+    tasks
 }
 
 impl RunningServer {
