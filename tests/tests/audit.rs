@@ -240,3 +240,58 @@ async fn dewctl_verifies_the_files_and_proves_by_call() {
     let (done, said) = dewctl(&dev, &verify);
     assert!(!done && said.contains("not sound") && said.contains("line 2"), "{said}");
 }
+
+/// What whoever can write the log may do to one of its lines.
+const HARMS: [&str; 6] = ["flip", "forge", "drop", "swap", "insert", "cut"];
+
+/// Does it to the line at this place; the first bad line is there, or for a copy of a line right behind it.
+fn harm(lines: &mut Vec<String>, at: usize, how: &str) -> usize {
+    match how {
+        "flip" => {
+            let flipped = lines[at].replacen("\"v\":1", "\"v\":3", 1);
+            lines[at] = flipped;
+        }
+        // Another valid record.
+        "forge" => {
+            let (before, latency) = lines[at].split_once("\"latency_us\":").expect("a record");
+            let (digits, after) = latency.split_once(',').expect("more members");
+            let other = digits.parse::<u64>().expect("a number") + 1;
+            let forged = format!("{before}\"latency_us\":{other},{after}");
+            lines[at] = forged;
+        }
+        "drop" => drop(lines.remove(at)),
+        "swap" => lines.swap(at, at + 1),
+        "insert" => {
+            lines.insert(at + 1, lines[at].clone());
+            return at + 1;
+        }
+        _ => lines.truncate(at),
+    }
+    at
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_verifiers_name_the_line_that_was_harmed() {
+    let mut dev = Dev::start();
+    make_keys(&dev, 0..10).await;
+    dev.stop();
+    let (audit, segment) = (dev.directory().join("audit"), "00000000000000000000.jsonl");
+    let (key, note) = (key(&audit), fs::read_to_string(audit.join("checkpoint")).expect("a checkpoint"));
+    let sound = fs::read_to_string(audit.join(segment)).expect("text");
+    let lines = sound.lines().map(str::to_owned).collect::<Vec<_>>();
+    for (number, how) in HARMS.into_iter().enumerate() {
+        // Of these the first and the last of the records, and one in the middle.
+        for at in [1, lines.len() / 2 + number, lines.len() - 2] {
+            let mut harmed = lines.clone();
+            let place = harm(&mut harmed, at, how);
+            fs::write(audit.join(segment), harmed.join("\n") + "\n").expect("written");
+            match verify(&audit, key.clone(), std::slice::from_ref(&note)) {
+                Err(VerifyError::Fault(fault)) => assert_eq!(fault.sequence, place as u64, "{how}: {fault}"),
+                other => panic!("{how} at {at} was not found: {other:?}"),
+            }
+            let found = go_verifier(dev.directory(), &[]);
+            assert_eq!(found.status.code(), Some(1), "{how} at {at}: {}", told(&found));
+            assert!(told(&found).contains(&format!("line {place}: ")), "{how} at {at}: {}", told(&found));
+        }
+    }
+}

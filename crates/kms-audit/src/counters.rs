@@ -12,7 +12,8 @@ pub enum Health {
     Working,
     /// The last commit failed; the log tries to reopen and verify its file.
     Failed,
-    /// The file was deleted, replaced or cut by somebody else: nothing is written until a restart.
+    /// The file was deleted, replaced or cut by somebody else: nothing is written until it is
+    /// back, or until a restart.
     Lost,
     /// Shut down.
     Closed,

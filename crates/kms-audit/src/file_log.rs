@@ -81,15 +81,17 @@ impl FileLog {
             return Self::start(storage, config, memory.kept());
         };
         let (memory, key) = memory.with_key(&notarization)?;
-        let held =
-            storage.hold().map_err(|source| OpenError::Io { what: "hold the log's directory", source })?;
+        let hold =
+            || storage.hold().map_err(|source| OpenError::Io { what: "hold the log's directory", source });
+        let (held, held_by_notary) = (hold()?, hold()?);
         let (mut journal, opened) = open(storage, config.segment_bytes, memory.kept())?;
         let retraced = memory.retrace(journal.next_sequence())?;
         let known = (memory.signed_by(&key), memory.kept().hashed);
         let notary = Notary::new(directory, retraced, known, key.clone(), notarization);
         let progress = notary.progress();
-        let (follower, notary) =
-            notary.start().map_err(|source| OpenError::Io { what: "start the notary", source })?;
+        let (follower, notary) = notary
+            .start(held_by_notary)
+            .map_err(|source| OpenError::Io { what: "start the notary", source })?;
         journal.followed_by(follower);
         let held = Mutex::new(Some((directory.to_owned(), held)));
         let log = Self::run(journal, Some(Notarized { progress, key, held }))?;

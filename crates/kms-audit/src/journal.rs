@@ -54,7 +54,7 @@ pub(crate) enum Failure {
 enum State {
     Working,
     Failed { detail: String, next_attempt: Instant },
-    Lost { detail: String },
+    Lost { detail: String, next_attempt: Instant },
 }
 
 /// The segment that records go to.
@@ -129,8 +129,7 @@ impl<S: Storage> Journal<S> {
     pub(crate) fn awaits_repair(&self) -> bool {
         match self.state {
             State::Working => !self.owed.is_empty(), // the tree could not be kept
-            State::Failed { .. } => true,
-            State::Lost { .. } => false,
+            State::Failed { .. } | State::Lost { .. } => true,
         }
     }
 
@@ -230,11 +229,12 @@ impl<S: Storage> Journal<S> {
         }
         match &self.state {
             State::Working => return Ok(()),
-            State::Lost { detail } => return Err(detail.clone()),
-            State::Failed { detail, next_attempt } if now() < *next_attempt => {
+            State::Failed { detail, next_attempt } | State::Lost { detail, next_attempt }
+                if now() < *next_attempt =>
+            {
                 return Err(detail.clone());
             }
-            State::Failed { .. } => {}
+            State::Failed { .. } | State::Lost { .. } => {}
         }
         match self.reopen() {
             Ok(()) => {
@@ -272,9 +272,16 @@ impl<S: Storage> Journal<S> {
                 let detail = format!("{what}: {error}");
                 (State::Failed { detail: detail.clone(), next_attempt }, Health::Failed, detail)
             }
-            Failure::Lost(detail) => (State::Lost { detail: detail.clone() }, Health::Lost, detail),
+            Failure::Lost(detail) => {
+                // The file may come back to its place; it is only looked at.
+                (
+                    State::Lost { detail: detail.clone(), next_attempt: now() + RETRY_PAUSE },
+                    Health::Lost,
+                    detail,
+                )
+            }
         };
-        if !matches!(self.state, State::Failed { .. }) {
+        if std::mem::discriminant(&self.state) != std::mem::discriminant(&state) {
             tracing::error!(segment = file_name(self.active.first), detail, "the audit log failed");
         }
         self.counters.set_health(health);
@@ -294,7 +301,7 @@ impl<S: Storage> Journal<S> {
 
     /// Ends the log: what is owed has a last chance, and the zeros behind the last line are cut off.
     pub(crate) fn close(mut self) {
-        if let State::Failed { next_attempt, .. } = &mut self.state {
+        if let State::Failed { next_attempt, .. } | State::Lost { next_attempt, .. } = &mut self.state {
             *next_attempt = now();
         }
         if self.awaits_repair() {
@@ -413,7 +420,7 @@ impl<F: LogFile> Active<F> {
 
 fn lost(what: &str) -> Failure {
     Failure::Lost(format!(
-        "{what} while the log was open: acknowledged records may be gone, so nothing is written until \
-         an operator has restored the directory or accepted the loss, and has restarted the service"
+        "{what} while the log was open: acknowledged records may be gone, so nothing is written until the very file is \
+         back in its place, or an operator has restored the directory or accepted the loss, and has restarted the service"
     ))
 }

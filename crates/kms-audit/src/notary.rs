@@ -211,15 +211,16 @@ impl Notary {
         Arc::clone(&self.progress)
     }
 
-    /// Starts the thread; it ends when the follower is dropped.
-    pub(crate) fn start(self) -> io::Result<(Follower, JoinHandle<()>)> {
+    /// Starts the thread; it ends when the follower is dropped. It has the lock of the log's directory up to its end,
+    /// for its last checkpoint comes when the writer has ended.
+    pub(crate) fn start(self, lock: File) -> io::Result<(Follower, JoinHandle<()>)> {
         let (events, followed) = bounded(BACKLOG);
         let progress = self.progress();
         let thread = thread::Builder::new().name("audit-notary".to_owned());
         let thread = thread.spawn(move || {
             let guard = Guard(Arc::clone(&self.progress));
             self.run(&followed);
-            drop(guard);
+            drop((lock, guard));
         })?;
         Ok((Follower { events, progress }, thread))
     }

@@ -98,14 +98,21 @@ fn acknowledged(lines: impl Iterator<Item = String>) -> (BTreeMap<u64, u128>, us
     (acknowledged, refused)
 }
 
+/// How often the writer is killed: `KILL_ROUNDS` for hundreds, which takes minutes.
+fn rounds() -> u32 {
+    std::env::var("KILL_ROUNDS").map_or(12, |rounds| rounds.parse().expect("a number"))
+}
+
 #[test]
 fn what_was_acknowledged_before_a_kill_is_in_the_log() {
     let directory = TempDir::new().expect("a directory");
     let mut total = BTreeMap::new();
-    for _round in 0..5 {
+    for round in 0..rounds() {
         let mut child = burst(Command::new(example("burst")), directory.path(), u32::MAX);
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        let some: Vec<String> = lines.by_ref().take(700).map(|line| line.expect("text")).collect();
+        // Not at the same point each time.
+        let before = 700 + (round * 37 % 400) as usize;
+        let some: Vec<String> = lines.by_ref().take(before).map(|line| line.expect("text")).collect();
         child.kill().expect("SIGKILL");
         child.wait().expect("ends");
         let rest = lines.map_while(Result::ok);
@@ -216,6 +223,28 @@ fn a_file_that_was_deleted_is_not_written_on() {
     }
     assert_eq!(log.health(), Health::Lost);
     assert!(segments(directory.path()).is_empty(), "no new file hides the loss");
+}
+
+#[test]
+fn a_file_that_was_moved_away_is_written_on_when_it_is_back() {
+    let directory = TempDir::new().expect("a directory");
+    let log = open(directory.path());
+    append(&log, 1, Phase::Intent).expect("works");
+    let segment = segments(directory.path()).remove(0);
+    let aside = directory.path().join("aside");
+    fs::rename(&segment, &aside).expect("moved");
+    append(&log, 2, Phase::Complete).expect_err("the file is gone");
+    append(&log, 1, Phase::Outcome).expect_err("and owed");
+    assert_eq!(log.health(), Health::Lost);
+    fs::rename(&aside, &segment).expect("moved back");
+    while append(&log, 3, Phase::Complete).is_err() {
+        std::thread::yield_now();
+    }
+    assert!(log.healthy());
+    drop(log);
+    let summary = verify(directory.path()).expect("a sound log");
+    assert!(summary.open_intents.is_empty() && summary.covered == summary.lines, "{summary:?}");
+    assert_eq!(requests(directory.path()).into_values().collect::<Vec<_>>(), [1, 1, 3]);
 }
 
 #[test]
