@@ -2,6 +2,7 @@
 
 mod apply;
 mod redb;
+mod rouser;
 mod sled;
 
 use std::{

@@ -28,6 +28,7 @@ use super::{
     Batch, Engine, FORMAT, Failure, Fault, TOO_SHORT,
     apply::{Records, apply},
     decode, guarded,
+    rouser::Rouser,
 };
 use crate::files::{Files, Identity, SLED_DATA_FILE};
 
@@ -47,6 +48,8 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 pub(crate) struct Sled {
     /// Closed first, then `data`.
     database: Option<Db>,
+    /// For every call that writes. Ended before the database is closed.
+    rouser: Option<Rouser>,
     data: File,
     identity: Identity,
     /// Held by whoever changes the database, and by whoever needs it unchanged for long.
@@ -61,8 +64,10 @@ impl Sled {
         let data = File::options().write(true).open(path.join(SLED_DATA_FILE))?;
         data.sync_data()?;
         File::open(path)?.sync_all()?; // the names of the snapshots
+        let rouser = Rouser::new(&database)?;
         Ok(Self {
             database: Some(database),
+            rouser: Some(rouser),
             data,
             identity,
             changing: Mutex::default(),
@@ -98,6 +103,7 @@ impl Sled {
     /// From here on the changes may have happened.
     fn make_durable(&self, changes: sled::Batch) -> Result<(), Fault> {
         let database = self.database()?;
+        let _attended = self.rouser.as_ref().map(Rouser::attend);
         database.apply_batch(changes)?;
         database.flush()?;
         Ok(self.data.sync_data()?)
@@ -135,9 +141,12 @@ impl std::fmt::Debug for Sled {
 
 impl Drop for Sled {
     fn drop(&mut self) {
-        let database = self.database.take();
+        let (database, rouser) = (self.database.take(), self.rouser.take());
         // sled panics if its last sync fails; what was acknowledged is durable without it.
         drop(guarded(|| {
+            if let (Some(database), Some(rouser)) = (&database, rouser) {
+                flush(database, &rouser)?; // nobody looks after the flush of the close itself
+            }
             drop(database);
             Ok(())
         }));
@@ -290,13 +299,19 @@ impl From<sled::Error> for Fault {
     }
 }
 
+fn flush(database: &Db, rouser: &Rouser) -> Result<(), Fault> {
+    let _attended = rouser.attend();
+    database.flush()?;
+    Ok(())
+}
+
 /// Makes an empty database.
 pub(super) fn initialize(path: &Path) -> Result<(), Fault> {
     DirBuilder::new().mode(0o700).create(path)?;
     let database = open_database(path)?;
     database.insert(FORMAT_KEY, &FORMAT.to_be_bytes())?;
     database.insert(REVISION_KEY, &Revision::MIN.to_be_bytes())?;
-    database.flush()?;
+    flush(&database, &Rouser::new(&database)?)?;
     drop(database);
     Ok(sync_all(path)?)
 }

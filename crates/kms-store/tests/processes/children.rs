@@ -5,7 +5,7 @@ use std::{
     env,
     io::{self, BufRead as _, BufReader, Lines, Write as _},
     path::Path,
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{self, Child, ChildStdout, Command, Stdio},
     thread,
     time::Duration,
 };
@@ -19,6 +19,9 @@ const DIRECTORY: &str = "STORE_CHILD_DIRECTORY";
 const TASK: &str = "STORE_CHILD_TASK";
 const ENGINE: &str = "STORE_CHILD_ENGINE";
 
+/// Far more than any task needs: a child that hangs fails its test instead of holding it up for good.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// What this program does when a test has started it; nothing if it is the test runner itself.
 pub(crate) fn run_task() {
     let (Some(directory), Ok(task)) = (env::var_os(DIRECTORY), env::var(TASK)) else { return };
@@ -26,6 +29,11 @@ pub(crate) fn run_task() {
     let named = |engine: &EngineKind| env::var(ENGINE).is_ok_and(|name| name == engine.name());
     let engine = EngineKind::ALL.into_iter().find(named).expect("the parent names an engine");
     say("");
+    thread::spawn(|| {
+        thread::sleep(PATIENCE);
+        eprintln!("the child hangs");
+        process::abort();
+    });
     match task.as_str() {
         "open" => match EmbeddedStore::open(directory, engine) {
             Err(OpenError::InUse { .. }) => say("in-use"),

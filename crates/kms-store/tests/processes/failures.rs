@@ -15,6 +15,7 @@ on_every_engine!(
     a_sync_that_fails_once_is_resolved,
     a_write_that_fails_once_is_resolved,
     a_disk_that_fails_to_write_for_good_loses_nothing_acknowledged,
+    a_disk_that_is_slow_to_fail_holds_nobody_up,
     a_store_that_only_reads_ask_for_is_opened_again,
 );
 
@@ -94,6 +95,15 @@ fn a_disk_that_fails_to_write_for_good_loses_nothing_acknowledged(engine: Engine
         sequence_under_strace(engine, &format!("pwrite64:error=EIO:when={}+", failing_write(engine)));
     assert!(!answers.written.is_empty(), "the disk worked at first");
     assert!(answers.written.len() < 60, "then it did not");
+    assert!(!answers.readable, "the database stays closed");
+}
+
+/// sled does not wake a commit whose write fails on another thread after the commit began to wait for it.
+fn a_disk_that_is_slow_to_fail_holds_nobody_up(engine: EngineKind) {
+    let when = failing_write(engine);
+    let answers =
+        sequence_under_strace(engine, &format!("pwrite64:error=EIO:when={when}+:delay_enter=100000"));
+    assert!(!answers.written.is_empty(), "the disk worked at first");
     assert!(!answers.readable, "the database stays closed");
 }
 
