@@ -45,6 +45,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(200);
 /// So often at most a checkpoint is kept in the list of those of the past; always at the end of a segment.
 const KEPT_EVERY: Duration = Duration::from_secs(60);
+/// After something came: what comes meanwhile is followed together.
+const PAUSE: Duration = Duration::from_millis(10);
 /// How many commits may wait to be followed.
 const BACKLOG: usize = 1024;
 /// How long the end of the log waits for the last signature.
@@ -231,7 +233,12 @@ impl Notary {
             let timer = self.wake_at().map_or_else(never, crossbeam_channel::at);
             select! {
                 recv(events) -> event => match event {
-                    Ok(event) => self.follow(event),
+                    Ok(event) => {
+                        self.follow(event);
+                        // Under load several commits wake it once.
+                        thread::sleep(PAUSE);
+                        events.try_iter().for_each(|event| self.follow(event));
+                    }
                     Err(_) => break,
                 },
                 recv(signed) -> signature => if let Ok(signature) = signature {

@@ -57,7 +57,8 @@ impl ContextHash {
 /// Collects what the record of one operation will say.
 #[allow(missing_debug_implementations, reason = "passed down, never kept or shown")]
 pub struct Draft {
-    record: Record,
+    /// Boxed: it is long, and goes through many hands.
+    record: Box<Record>,
     /// The calls that this one stands for: what each is, with its key and version.
     parts: Vec<(OperationName, KeyId, u32)>,
     /// The place that is kept for the key that the operation makes.
@@ -84,7 +85,7 @@ impl Draft {
         caller: Option<Caller>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let record = Record {
+        let record = Box::new(Record {
             time: clock.now(),
             request_id,
             operation,
@@ -107,7 +108,7 @@ impl Draft {
             archived_lines: None,
             latency: Duration::ZERO,
             count: 1,
-        };
+        });
         Self { record, place: None, parts: Vec::new(), started: clock.monotonic(), clock }
     }
 
@@ -286,13 +287,13 @@ impl Draft {
     /// The record that says what is about to be tried.
     pub(crate) fn intent(&self) -> Record {
         let latency = self.latency();
-        Record { phase: Phase::Intent, verdict: Verdict::Pending, latency, ..self.record.clone() }
+        Record { phase: Phase::Intent, verdict: Verdict::Pending, latency, ..(*self.record).clone() }
     }
 
     pub(crate) fn into_record(mut self, phase: Phase) -> Record {
         self.record.latency = self.latency();
         self.record.phase = phase;
-        self.record
+        *self.record
     }
 
     fn latency(&self) -> Duration {

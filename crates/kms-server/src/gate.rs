@@ -75,6 +75,12 @@ async fn let_in<W: Future<Output = ()>>(
     }
 }
 
+/// What the log lines of one call stand in. Only for who asks for details: to make it took a fiftieth of a call's
+/// processor time.
+fn span_of(name: OperationName, request_id: RequestId) -> tracing::Span {
+    tracing::debug_span!("call", %request_id, operation = name.info().name)
+}
+
 /// Everything that a transport needs to answer calls.
 #[allow(missing_debug_implementations, reason = "holds the service, which has nothing to show")]
 pub(crate) struct Gate {
@@ -136,10 +142,9 @@ impl Gate {
         admitted: impl Future<Output = Result<T, Refused>>,
     ) -> Result<T, Refused> {
         let started = self.clock.monotonic();
-        let span = tracing::info_span!("call", %request_id, operation = name.info().name);
-        let result = admitted.instrument(span.clone()).await;
+        let result = admitted.instrument(span_of(name, request_id)).await;
         let elapsed = self.clock.monotonic().saturating_sub(started);
-        span.in_scope(|| self.observe(name, result.as_ref().err().map(Refused::error), elapsed));
+        self.observe(name, request_id, result.as_ref().err().map(Refused::error), elapsed);
         result
     }
 
@@ -197,7 +202,8 @@ impl Gate {
             }
             Err(Kept::Throttled(caller, throttled)) => (Origin::Caller(*caller), Error::Throttled(throttled)),
         };
-        Err(self.service.refuse(name, request_id, origin, error).await)
+        // Boxed: what is rare must not make the future of every call long.
+        Err(Box::pin(self.service.refuse(name, request_id, origin, error)).await)
     }
 
     /// Begins a backup of the key store, to its end whether or not its client still waits; answers its parts.
@@ -209,7 +215,7 @@ impl Gate {
     ) -> Result<Receiver<Result<Part, Refused>>, Refused> {
         let name = OperationName::CreateBackup;
         let started = self.clock.monotonic();
-        let span = tracing::info_span!("call", %request_id, operation = name.info().name);
+        let span = span_of(name, request_id);
         let begun = async {
             let dry_run = claims.as_ref().is_ok_and(|claims| claims.dry_run);
             let caller =
@@ -222,23 +228,24 @@ impl Gate {
         };
         let begun = begun.instrument(span.clone()).await;
         let elapsed = self.clock.monotonic().saturating_sub(started);
-        span.in_scope(|| self.observe(name, begun.as_ref().err().map(Refused::error), elapsed));
+        self.observe(name, request_id, begun.as_ref().err().map(Refused::error), elapsed);
         let (begun, service) = (begun?, self.service.clone());
         let (sender, parts) = channel(PARTS_IN_FLIGHT);
         self.changes.spawn(async move { copy::produce(&service, begun, &sender).await }.instrument(span));
         Ok(parts)
     }
 
-    fn observe(&self, name: OperationName, error: Option<&Error>, elapsed: Duration) {
+    fn observe(&self, name: OperationName, request_id: RequestId, error: Option<&Error>, elapsed: Duration) {
         self.metrics.call(name, error.map_or("OK", Error::code), elapsed);
+        let operation = name.info().name;
         let Some(error) = error else {
-            tracing::debug!(?elapsed, "answered");
+            tracing::debug!(%request_id, operation, ?elapsed, "answered");
             return;
         };
         if let Some(detail) = error.operator_detail() {
-            tracing::error!(reason = error.code(), detail, "failed");
+            tracing::error!(%request_id, operation, reason = error.code(), detail, "failed");
         } else {
-            tracing::debug!(reason = error.code(), %error, "refused");
+            tracing::debug!(%request_id, operation, reason = error.code(), %error, "refused");
         }
     }
 }
