@@ -2,10 +2,14 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use kms_audit::{Found, ProofError, ReadError, RecordLine, Search, end, search};
+use kms_audit::{
+    Found, ProofError, ReadError, RecordLine, Search, end,
+    metering::{Meter, count},
+    search,
+};
 use kms_core::{
     Error, Record,
     error::Field,
@@ -63,6 +67,21 @@ impl ReadableLog {
 }
 
 impl ReadableLog {
+    /// Lets `meter` count records that it has not counted yet, as many as one search looks at; answers whether those
+    /// were all that are durable.
+    pub(crate) async fn count(&self, meter: Arc<Mutex<Meter>>) -> Result<bool, AuditError> {
+        let unreadable = |detail: String| AuditError { detail };
+        let permit = self.readers.clone().acquire_owned().await;
+        let permit = permit.map_err(|closed| unreadable(closed.to_string()))?;
+        let (directory, end) = (self.directory.clone(), *self.durable.borrow());
+        let counting = spawn_blocking(move || {
+            let _permit = permit;
+            count(&mut meter.lock().unwrap_or_else(PoisonError::into_inner), &directory, end)
+        });
+        let counted = counting.await.map_err(|error| unreadable(error.to_string()))?;
+        counted.map_err(|error| unreadable(error.to_string()))
+    }
+
     /// Reads the log's tree.
     pub(crate) async fn prove<T: Send + 'static>(
         &self,
