@@ -141,7 +141,7 @@ pub struct Meter {
     next: u64,
     /// Where counting began, if not at the log's beginning.
     begin: Option<u64>,
-    /// The time of the first record that was counted, if others came before it, or of the latest restoration.
+    /// The time of the first record that was counted, if others came before it; or that of the latest restoration.
     whole_since: Option<Timestamp>,
     latest: Option<Timestamp>,
     keys: HashMap<KeyId, Life>,
@@ -155,8 +155,8 @@ impl Meter {
         self.next
     }
 
-    /// Since when the figures are whole; `None`: from the beginning. Keys that were made before that moment are not
-    /// counted: the lines that tell of them are not in the log any more, or they came with a backup.
+    /// Since when the figures are whole; `None`: from the beginning. Keys that were made before that moment may be
+    /// missing: the lines that tell of them are not in the log any more, or they came with a backup.
     pub const fn whole_since(&self) -> Option<Timestamp> {
         self.whole_since
     }
@@ -291,9 +291,11 @@ fn is_call(line: &RecordLine<'_>) -> bool {
     let answers = matches!(line.phase, Phase::Complete | Phase::Outcome);
     // The service has no address.
     let is_foreign = line.source.is_some();
-    // The data keys of a batch are calls, and the batch is none; other parts are work of the service.
+    // The data keys of a batch are calls, and the batch is none; other parts are work of the service, and so is the
+    // making of a default key.
     let is_part = line.request_id.get_version_num() == 8;
-    let is_work = is_part && line.operation.info().class == OperationClass::Change;
+    let is_work = line.operation == OperationName::CreateDefaultKey
+        || (is_part && line.operation.info().class == OperationClass::Change);
     let is_batch = line.operation == OperationName::GenerateDataKeys && line.verdict == Verdict::Succeeded;
     answers && is_foreign && !is_work && !is_batch
 }

@@ -51,7 +51,7 @@ pub(crate) struct MeteringOptions {
     until_month: Option<Month>,
     /// Only this account
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
-    account: String,
+    account_id: String,
     /// With directories: count keys that live up to this time (RFC 3339), and not only to the latest record
     #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with = "from_server")]
     until: Option<OffsetDateTime>,
@@ -90,7 +90,7 @@ pub(crate) async fn run(
     show(&metered, options.csv, as_json)?;
     if metered.whole_since.is_some() {
         eprintln!(
-            "dewctl: whole since {} only: the log tells nothing of keys that were made before",
+            "dewctl: whole since {} only: keys that were made before may be missing",
             text(&at(metered.whole_since.as_ref()))
         );
     }
@@ -101,7 +101,7 @@ pub(crate) async fn run(
 async fn ask(options: &MeteringOptions, client: &Client) -> Result<GetMeteringResponse, Failure> {
     let named = |month: Option<Month>| month.map(|month| month.to_string()).unwrap_or_default();
     let mut request = GetMeteringRequest {
-        account: options.account.clone(),
+        account: options.account_id.clone(),
         from_month: named(options.first()),
         until_month: named(options.last()),
         page_size: PAGE,
@@ -132,7 +132,7 @@ fn read(options: &MeteringOptions) -> Result<GetMeteringResponse, Failure> {
     });
     let asked = Asked {
         months: options.first().unwrap_or(Month::FIRST)..=options.last().unwrap_or(Month::LAST),
-        account: Some(options.account.as_str()).filter(|name| !name.is_empty()).map(Into::into),
+        account: Some(options.account_id.as_str()).filter(|name| !name.is_empty()).map(Into::into),
         until,
         after: None,
         limit: usize::MAX,

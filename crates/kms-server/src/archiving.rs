@@ -73,7 +73,8 @@ impl Archiver {
             *noted = None;
         }
         let Some(keep) = self.keep.filter(|_| noted.is_none()) else { return Ok(()) };
-        // From there on a restart counts the uses of keys, and what is metered.
+        metering.catch_up().await.map_err(|error| error.detail)?;
+        // From there on a restart counts the uses of keys; this process counts on what is metered.
         let below = held.min(service.counted_up_to()).min(metering.counted_up_to());
         if let Some(lines) = self.blocking(move |archive| archive.removable(below, keep)).await? {
             let told = service.note_archived(lines).await.map_err(|refused| {

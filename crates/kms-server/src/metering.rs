@@ -1,7 +1,10 @@
 //! What billing would need, counted from the log while it grows, so that no call reads more of it than is new.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -9,7 +12,10 @@ use kms_audit::metering::{Asked, Meter, Metered};
 use kms_core::{Timestamp, ports::AuditError};
 use tokio::{sync::watch, task::spawn_blocking, time::interval};
 
-use crate::{reading::ReadableLog, server::stopped};
+use crate::{
+    reading::{Counted, ReadableLog},
+    server::stopped,
+};
 
 /// How often what is new in the log is counted when nobody asks.
 const COUNT_INTERVAL: Duration = Duration::from_secs(30);
@@ -21,6 +27,8 @@ const MOST_STEPS: usize = 8;
 pub(crate) struct Metering {
     log: ReadableLog,
     meter: Arc<Mutex<Meter>>,
+    /// The place behind the last line that was counted.
+    next: AtomicU64,
 }
 
 /// A page of the sums.
@@ -41,16 +49,19 @@ pub(crate) struct MeteringPage {
 impl Metering {
     /// Nothing is counted yet.
     pub(crate) fn new(log: ReadableLog) -> Self {
-        Self { log, meter: Arc::default() }
+        Self { log, meter: Arc::default(), next: 0.into() }
     }
 
     /// The place in the log from which on it will be counted.
     pub(crate) fn counted_up_to(&self) -> u64 {
-        self.meter().next()
+        self.next.load(Relaxed)
     }
 
-    fn meter(&self) -> MutexGuard<'_, Meter> {
-        self.meter.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Counts as much as one step does; answers whether that was all.
+    async fn step(&self) -> Result<bool, AuditError> {
+        let Counted { next, is_all } = self.log.count(self.meter.clone()).await?;
+        self.next.fetch_max(next, Relaxed);
+        Ok(is_all)
     }
 
     /// Counts what is new, and reads a page of the sums.
@@ -71,9 +82,10 @@ impl Metering {
         reading.await.map_err(|error| AuditError { detail: error.to_string() })
     }
 
-    async fn catch_up(&self) -> Result<(), AuditError> {
+    /// Counts what is new, as far as a call waits for it.
+    pub(crate) async fn catch_up(&self) -> Result<(), AuditError> {
         for _ in 0..MOST_STEPS {
-            if self.log.count(self.meter.clone()).await? {
+            if self.step().await? {
                 return Ok(());
             }
         }
@@ -91,7 +103,7 @@ pub(crate) async fn drive(metering: Arc<Metering>, mut stop: watch::Receiver<boo
             () = stopped(&mut stop) => return,
         }
         loop {
-            match metering.log.count(metering.meter.clone()).await {
+            match metering.step().await {
                 Ok(is_all) => {
                     ailing = false;
                     if is_all || *stop.borrow() {

@@ -226,6 +226,7 @@ fn calls_are_counted_by_how_they_ended_and_work_of_the_service_is_not() {
     story
         .write(&Record { request_id: uuid::Builder::from_custom_bytes([8; 16]).into_uuid(), ..part.clone() });
     story.write(&Record { caller: None, ..part });
+    story.does("acme", OperationName::CreateDefaultKey, time, Some(key(2)));
     // A stranger.
     let stranger = Some(kms_core::identity::Stranger { source: SOURCE, certificate: None });
     let record = story.call("acme", GenerateRandom, time, None);
@@ -237,6 +238,7 @@ fn calls_are_counted_by_how_they_ended_and_work_of_the_service_is_not() {
     assert_eq!(acme(GenerateDataKey), (3, 0));
     assert_eq!(acme(GenerateDataKeys), (0, 1));
     assert_eq!(acme(RotateKey), (0, 0));
+    assert_eq!(acme(OperationName::CreateDefaultKey), (0, 0));
     assert_eq!(story.calls(None, GenerateRandom), (0, 9));
     assert_eq!(story.calls(None, RotateKey), (0, 0));
 }
