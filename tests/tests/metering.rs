@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -99,34 +99,38 @@ struct Key {
     end: Option<i128>,
 }
 
-/// Counts the records one by one.
-fn counted(records: &[Value], until: i128) -> Rows {
-    let (mut calls, mut keys) = (HashMap::<_, u64>::new(), HashMap::<String, Key>::new());
+/// Counts the calls one by one.
+fn calls_in(records: &[Value]) -> Rows {
+    let mut calls = HashMap::<_, u64>::new();
     for record in records {
-        let (operation, time) = (text(record, "operation"), text(record, "time"));
-        let month = time[..7].to_owned();
-        let id = text(record, "request_id");
-        let is_part = id.chars().nth(14) == Some('8');
+        let operation = text(record, "operation");
+        let succeeded = text(record, "verdict") == "succeeded";
+        let is_part = text(record, "request_id").chars().nth(14) == Some('8');
         let is_answer =
             matches!(text(record, "phase"), "complete" | "outcome") && record["source"].is_string();
-        let succeeded = text(record, "verdict") == "succeeded";
-        let is_own = operation == "CreateDefaultKey" || (is_part && operation != "GenerateDataKey");
-        if is_answer
-            && !is_own
-            && !(operation == "GenerateDataKeys" && succeeded)
-            && operation != "GetMetering"
-        {
+        let is_left_out = match operation {
+            "CreateDefaultKey" | "GetMetering" => true,
+            "GenerateDataKeys" => succeeded,
+            "GenerateDataKey" => false,
+            _ => is_part,
+        };
+        if is_answer && !is_left_out {
             let unit = if succeeded { "answered" } else { "refused" };
-            let row = [month.as_str(), text(record, "account"), "calls", operation, unit].map(str::to_owned);
-            *calls.entry(row).or_default() += record["count"].as_u64().expect("a number");
+            let row = [&text(record, "time")[..7], text(record, "account"), "calls", operation, unit];
+            *calls.entry(row.map(str::to_owned)).or_default() += record["count"].as_u64().expect("a number");
         }
-        if text(record, "phase") != "outcome" || !succeeded {
-            continue;
-        }
-        let key = text(record, "key_id").to_owned();
-        let time = micros(time);
-        match operation {
-            "CreateKey" | "CreateDefaultKey" | "ReplicateKey" => {
+    }
+    calls.into_iter().map(|(row, count)| (row, count.to_string())).collect()
+}
+
+/// The keys that the records tell of.
+fn keys_in(records: &[Value]) -> HashMap<String, Key> {
+    let mut keys = HashMap::<String, Key>::new();
+    let done = |record: &&Value| text(record, "phase") == "outcome" && text(record, "verdict") == "succeeded";
+    for record in records.iter().filter(done) {
+        let (key, time) = (text(record, "key_id").to_owned(), micros(text(record, "time")));
+        match text(record, "operation") {
+            operation @ ("CreateKey" | "CreateDefaultKey" | "ReplicateKey") => {
                 let kind = match (operation, text(record, "key_origin"), text(record, "key_spec")) {
                     ("CreateDefaultKey", ..) => "default",
                     (_, "external", _) => "custom-imported",
@@ -141,8 +145,12 @@ fn counted(records: &[Value], until: i128) -> Rows {
             _ => {}
         }
     }
-    let mut all: Rows = calls.into_iter().map(|(row, count)| (row, count.to_string())).collect();
-    let mut lived = HashMap::<_, i128>::new();
+    keys
+}
+
+/// What the records come to: each key in each month, and each call.
+fn counted(records: &[Value], until: i128) -> Rows {
+    let (keys, mut lived) = (keys_in(records), HashMap::<_, i128>::new());
     let mut month = text(&records[0], "time")[..7].to_owned();
     while bounds(&month).0 <= until {
         let (start, next) = bounds(&month);
@@ -155,10 +163,33 @@ fn counted(records: &[Value], until: i128) -> Rows {
         month = format!("{:04}-{:02}", later.year(), u8::from(later.month()));
     }
     let lived = lived.into_iter().filter(|(_, micros)| *micros > 0);
-    all.extend(lived.map(|(row, micros)| {
+    let lived = lived.map(|(row, micros)| {
         (row, format!("{}.{:06}", micros / KEY_DAY, micros % KEY_DAY * 1_000_000 / KEY_DAY))
-    }));
-    all
+    });
+    lived.chain(calls_in(records)).collect()
+}
+
+/// The rows of an account, all or those of a month.
+fn of_account(rows: &Rows, account: &str, month: Option<&str>) -> Rows {
+    let is_kept = |row: &[String; 5]| row[1] == account && month.is_none_or(|month| row[0] == month);
+    let kept = rows.iter().filter(|(row, _)| is_kept(row));
+    kept.map(|(row, quantity)| (row.clone(), quantity.clone())).collect()
+}
+
+/// The months of an account, page by page.
+async fn months_of(reader: &Clients, account: &str) -> Vec<String> {
+    let mut months = Vec::new();
+    let mut request =
+        GetMeteringRequest { account: account.to_owned(), page_size: 1, ..GetMeteringRequest::default() };
+    loop {
+        let page = ask(reader, request.clone()).await.expect("may read");
+        assert!(page.months.iter().all(|one| one.account == account));
+        months.extend(page.months.into_iter().map(|one| one.month));
+        if page.next_page_token.is_empty() {
+            return months;
+        }
+        request.page_token = page.next_page_token;
+    }
 }
 
 /// Calls of two accounts over some months: keys of all kinds, batches, refusals, deletions, and restarts.
@@ -221,24 +252,10 @@ async fn the_sums_are_those_of_the_records() {
     let served = csv(&dev, &["--from-server", "--operator"]);
     let own = csv(&dev, &["--from-server"]);
 
-    // The same of an account, by months and pages.
     let account = dev.description.account(0).domain_id;
-    let admin = dev.user(0, "admin").await;
-    let mut paged = Vec::new();
-    let mut request =
-        GetMeteringRequest { account: account.clone(), page_size: 1, ..GetMeteringRequest::default() };
-    loop {
-        let page = ask(&admin, request.clone()).await.expect("may read");
-        paged.extend(page.months);
-        if page.next_page_token.is_empty() {
-            break;
-        }
-        request.page_token = page.next_page_token;
-    }
-    let months: Vec<&str> = paged.iter().map(|one| one.month.as_str()).collect();
+    let months = months_of(&dev.user(0, "admin").await, &account).await;
     assert!(months.len() >= 4, "{months:?}");
-    assert!(paged.iter().all(|one| one.account == account));
-    let second = csv(&dev, &["--from-server", "--operator", "--month", months[1], "--account-id", &account]);
+    let second = csv(&dev, &["--from-server", "--operator", "--month", &months[1], "--account-id", &account]);
 
     let directory = dev.directory().to_owned();
     let until_text = OffsetDateTime::from_unix_timestamp_nanos(until * 1000).expect("a time");
@@ -250,16 +267,16 @@ async fn the_sums_are_those_of_the_records() {
     assert!(expected.keys().filter(|row| row[2] == "keys").count() > 10, "{expected:#?}");
     assert_eq!(offline, expected);
     assert_eq!(served, expected);
-    let of_account = |rows: &Rows, month: Option<&str>| {
-        let kept =
-            rows.iter().filter(|(row, _)| row[1] == account && month.is_none_or(|month| row[0] == month));
-        kept.map(|(row, quantity)| (row.clone(), quantity.clone())).collect::<Rows>()
-    };
-    assert_eq!(own, of_account(&expected, None), "an account sees its own");
-    assert_eq!(second, of_account(&expected, Some(months[1])));
+    assert_eq!(own, of_account(&expected, &account, None), "an account sees its own");
+    assert_eq!(second, of_account(&expected, &account, Some(&months[1])));
+    check_what_was_done(&of_account(&expected, &account, None));
+}
+
+/// That the plain count itself has what [`live`] did.
+fn check_what_was_done(rows: &Rows) {
     let quantity = |item: &str, name: &str, unit: &str| {
-        let rows = expected.iter().filter(|(row, _)| row[1] == account && row[2..] == [item, name, unit]);
-        rows.map(|(_, quantity)| quantity.parse::<f64>().expect("a number")).sum::<f64>()
+        let found = rows.iter().filter(|(row, _)| row[2..] == [item, name, unit]);
+        found.map(|(_, quantity)| quantity.parse::<f64>().expect("a number")).sum::<f64>()
     };
     assert!(
         (quantity("calls", "GenerateDataKey", "answered") - 8.0).abs() < 0.1,
@@ -294,8 +311,8 @@ async fn what_is_asked_for_is_checked() {
     assert_eq!(refusal(ask(&nobody, GetMeteringRequest::default()).await), denied);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_log_whose_beginning_was_archived_says_since_when_it_is_whole() {
+/// A service that archives its log into a directory, and keeps little of it.
+async fn archiving() -> (Serve, PathBuf) {
     let mut serve = Serve::prepare();
     let place = serve.directory().join("archive");
     fs::create_dir(&place).expect("a directory");
@@ -305,6 +322,27 @@ async fn a_log_whose_beginning_was_archived_says_since_when_it_is_whole() {
     ));
     assert!(serve.run("init").status.success());
     serve.start().await;
+    (serve, place)
+}
+
+/// Whether `dewctl usage` says that it is not whole, and how many data keys it counts.
+fn data_keys_offline(serve: &Serve, directories: &[&Path]) -> (bool, u64) {
+    let directories = directories.iter().map(|path| path.to_str().expect("text"));
+    let arguments: Vec<&str> = ["--json", "usage"].into_iter().chain(directories).collect();
+    let output = serve.dewctl(&arguments).output().expect("dewctl starts");
+    assert!(output.status.success(), "{output:?}");
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let is_partial = String::from_utf8_lossy(&output.stderr).contains("whole since");
+    assert_eq!(told["whole_since"].is_string(), is_partial);
+    let months = told["months"].as_array().expect("months").iter();
+    let calls = months.flat_map(|month| month["calls"].as_array().expect("calls"));
+    let data_keys = calls.filter(|calls| calls["operation"] == "GenerateDataKey");
+    (is_partial, data_keys.map(|calls| calls["answered"].as_u64().expect("a number")).sum())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_beginning_was_archived_says_since_when_it_is_whole() {
+    let (mut serve, place) = archiving().await;
     let asked = GetMeteringRequest::default();
     let data = serve.directory().join("data");
     let begin = || kms_audit::first_sequence(&data.join("audit")).expect("a log");
@@ -331,26 +369,8 @@ async fn a_log_whose_beginning_was_archived_says_since_when_it_is_whole() {
     assert!(serve.stop().success());
 
     let log_name = fs::read_dir(&place).expect("an archive").next().expect("one").expect("an entry").path();
-    let usage = |directories: &[&Path]| {
-        let directories = directories.iter().map(|path| path.to_str().expect("text"));
-        let arguments: Vec<&str> = ["--json", "usage"].into_iter().chain(directories).collect();
-        let output = serve.dewctl(&arguments).output().expect("dewctl starts");
-        assert!(output.status.success(), "{output:?}");
-        let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        let data_keys = told["months"].as_array().expect("months").iter().flat_map(|month| {
-            month["calls"]
-                .as_array()
-                .expect("calls")
-                .iter()
-                .filter(|calls| calls["operation"] == "GenerateDataKey")
-        });
-        let data_keys: u64 = data_keys.map(|calls| calls["answered"].as_u64().expect("a number")).sum();
-        let said = String::from_utf8_lossy(&output.stderr).contains("whole since");
-        assert_eq!(told["whole_since"].is_string(), said);
-        (said, data_keys)
-    };
-    assert_eq!(usage(&[&data]), (true, answered(&left)));
-    assert_eq!(usage(&[&log_name, &data]), (false, 500));
+    assert_eq!(data_keys_offline(&serve, &[&data]), (true, answered(&left)));
+    assert_eq!(data_keys_offline(&serve, &[&log_name, &data]), (false, 500));
     let empty = tempfile::tempdir().expect("a directory");
     let refused = serve.dewctl(&["usage", empty.path().to_str().expect("text")]).output().expect("it starts");
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
