@@ -367,7 +367,17 @@ def audit(admin, operator, key):
     messages = operator.stream("AuditService/StreamRecords", [{"filter": {"operation": "QueryRecords"}}])
     records = [record for message in messages for record in message.get("records", [])]
     assert [record["user"] for record in records] == [found[0]["user"]], "reading is recorded"
+    meter(admin, operator, found[0]["account"])
     prove(operator)
+
+
+def meter(admin, operator, account):
+    own = admin.call("AuditService/GetMetering")["months"]
+    assert {month["account"] for month in own} == {account}, "an account sees its own"
+    answered = [calls for month in own for calls in month["calls"] if calls["operation"] == "GenerateDataKey"]
+    assert int(answered[0]["answered"]) > 0
+    asked = {"account": account, "from_month": own[0]["month"], "until_month": own[0]["month"], "page_size": 1}
+    assert operator.call("AuditService/GetMetering", asked)["months"][0]["calls"]
 
 
 def prove(operator):

@@ -145,6 +145,7 @@ fn fill(directory: &Path, account: &str, count: u128) {
             source_context: BTreeMap::new(),
             state_digest: None,
             archived_lines: None,
+            made: None,
             latency: Duration::ZERO,
             count: 1,
         };

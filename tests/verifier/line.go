@@ -112,6 +112,8 @@ var record = shape{
 		"grant_id":           text,
 		"item":               hexadecimal(16),
 		"key_id":             uuid,
+		"key_origin":         words("kms", "external"),
+		"key_spec":           text,
 		"key_version":        integer,
 		"latency_us":         integer,
 		"missing_action":     text,

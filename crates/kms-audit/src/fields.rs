@@ -2,7 +2,11 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-use kms_core::{Phase, Timestamp, Verdict, operation::OperationName};
+use kms_core::{
+    Phase, Timestamp, Verdict,
+    key::{KeyOrigin, KeySpec},
+    operation::OperationName,
+};
 use serde::{Deserialize, Deserializer, Serializer, ser::SerializeMap};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -54,6 +58,26 @@ impl Named for OperationName {
     }
 }
 
+impl Named for KeySpec {
+    fn all() -> &'static [Self] {
+        &Self::ALL
+    }
+
+    fn word(self) -> &'static str {
+        self.name()
+    }
+}
+
+impl Named for KeyOrigin {
+    fn all() -> &'static [Self] {
+        &[Self::Kms, Self::External]
+    }
+
+    fn word(self) -> &'static str {
+        self.name()
+    }
+}
+
 /// `#[serde(with)]` for [`Named`] values.
 pub(crate) mod named {
     use super::{Cow, Deserialize, Deserializer, Named, Serializer, fmt};
@@ -75,6 +99,28 @@ pub(crate) mod named {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "unknown word {:?}", self.0)
         }
+    }
+}
+
+/// The same for such values that may be absent.
+pub(crate) mod named_if_any {
+    use super::{Deserializer, Named, Serializer, named};
+
+    #[expect(clippy::ref_option, reason = "the signature that serde calls")]
+    pub(crate) fn serialize<T: Named, S: Serializer>(
+        value: &Option<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => named::serialize(value, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, T: Named, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<T>, D::Error> {
+        named::deserialize(deserializer).map(Some)
     }
 }
 

@@ -14,6 +14,7 @@ mod journal;
 mod line;
 mod memory;
 pub mod merkle;
+pub mod metering;
 mod notary;
 mod note;
 mod proofs;

@@ -3,7 +3,9 @@
 use std::{borrow::Cow, collections::BTreeMap, io::Write, net::SocketAddr};
 
 use kms_core::{
-    OpenIntent, Phase, Record, RequestId, Timestamp, Verdict, key::KeyId, operation::OperationName,
+    OpenIntent, Phase, Record, RequestId, Timestamp, Verdict,
+    key::{KeyId, KeyOrigin, KeySpec},
+    operation::OperationName,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -55,6 +57,12 @@ pub struct RecordLine<'a> {
     /// The key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_id: Option<KeyId>,
+    /// Of a key that is made: where its material comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "fields::named_if_any")]
+    pub key_origin: Option<KeyOrigin>,
+    /// Of a key that is made: its algorithm.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "fields::named_if_any")]
+    pub key_spec: Option<KeySpec>,
     /// The key version that was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_version: Option<u32>,
@@ -140,6 +148,8 @@ impl<'a> RecordLine<'a> {
             grant_id: record.grant_id.map(|id| id.to_string().into()),
             item: record.moved.map(|moved| moved.item),
             key_id: record.key_id,
+            key_origin: record.made.map(|made| made.origin),
+            key_spec: record.made.map(|made| made.spec),
             key_version: record.key_version,
             latency_us: u64::try_from(record.latency.as_micros()).unwrap_or(u64::MAX),
             missing_action: record.missing_action.map(|action| action.name().into()),

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use kms_core::{
-    Moved, Phase, Record, Timestamp, Verdict,
+    MadeKey, Moved, Phase, Record, Timestamp, Verdict,
     grant::GrantId,
     identity::{AccountId, Caller, ProjectId, Region, ServiceName, UserId},
-    key::KeyId,
+    key::{KeyId, KeyOrigin, KeySpec},
     operation::{Action, OperationName, Permissions},
 };
 use proptest::prelude::*;
@@ -93,6 +93,7 @@ prop_compose! {
         source in prop::option::of((any::<u128>(), any::<u32>(), prop::collection::btree_map(any::<String>(), "[0-9a-f]{64}", 0..5))),
         state_digest in prop::option::of(any::<[u8; 32]>()),
         archived_lines: Option<u64>,
+        made in prop::option::of((prop::sample::select(KeySpec::ALL.to_vec()), any::<bool>())),
         latency in 0..u64::MAX,
         count: u64,
     ) -> Record {
@@ -117,6 +118,10 @@ prop_compose! {
             source_context: source.map(|(.., context)| context).unwrap_or_default(),
             state_digest,
             archived_lines,
+            made: made.map(|(spec, brought)| MadeKey {
+                spec,
+                origin: if brought { KeyOrigin::External } else { KeyOrigin::Kms },
+            }),
             latency: Duration::from_micros(latency),
             count,
         }

@@ -120,7 +120,7 @@ enum Ending {
     Failed,
 }
 
-fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
+pub(crate) fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
     OffsetDateTime::parse(text, &Rfc3339).map_err(|error| error.to_string())
 }
 

@@ -18,6 +18,7 @@ mod import;
 mod input;
 mod key;
 mod keystore;
+mod metering;
 mod moment;
 mod output;
 mod replica;
@@ -68,14 +69,12 @@ enum Command {
     /// A destruction is final when the root keys that wrapped the material are destroyed, too: until then, who has the
     /// token and an old backup can open it. `dewctl root rotate` ends that.
     Destroyed,
-    /// When the keys of all accounts were last used, and how often; for operators
+    /// When the keys of all accounts were last used, and how often; or what billing would need, by account and month
     ///
-    /// With --json it tells what each version did. Destroyed keys are among them: their counts stay.
-    Usage {
-        /// Only keys that wait for their deletion
-        #[arg(long)]
-        pending_deletion: bool,
-    },
+    /// By itself it asks the service, as an operator, how each key was used; with --json it tells what each version did.
+    /// Destroyed keys are among them: their counts stay. With directories, or with --from-server, it tells for how long
+    /// keys of each kind lived and which calls were made, counted from the audit log.
+    Usage(usage::UsageOptions),
     /// Grants of keys to users and accounts, also of other accounts
     #[command(subcommand)]
     Grant(grant::GrantCommand),
@@ -194,7 +193,7 @@ fn main() -> ExitCode {
         }
         Command::Backup(options) => block_on(backup::run(options, connection, as_json)),
         Command::Destroyed => block_on(destroyed::run(connection, as_json)),
-        Command::Usage { pending_deletion } => block_on(usage::run(*pending_deletion, connection, as_json)),
+        Command::Usage(options) => block_on(usage::run(options, connection, as_json)),
         Command::Dev(command) => block_on(dev::run(command, connection, as_json)),
     };
     ended.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! `dewctl usage`: how the keys of all accounts were used.
+//! `dewctl usage`: how the keys of all accounts were used, or what billing would need.
 
 use kms_client::UsedKey;
 use serde_json::Value;
@@ -6,12 +6,35 @@ use serde_json::Value;
 use crate::{
     connection::ConnectionOptions,
     key::name,
+    metering::{self, MeteringOptions},
     output::{Failure, show_all},
     rotation::{at, used},
 };
 
-/// Shows how keys of all accounts were used.
+/// Which of both, and of what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct UsageOptions {
+    /// Only keys that wait for their deletion
+    #[arg(long, conflicts_with_all = ["directories", "from_server"])]
+    pending_deletion: bool,
+    #[command(flatten)]
+    metering: MeteringOptions,
+}
+
+/// Shows it.
 pub(crate) async fn run(
+    options: &UsageOptions,
+    connection: &ConnectionOptions,
+    as_json: bool,
+) -> Result<(), Failure> {
+    if options.metering.is_asked_for() {
+        metering::run(&options.metering, connection, as_json).await
+    } else {
+        show_keys(options.pending_deletion, connection, as_json).await
+    }
+}
+
+async fn show_keys(
     only_pending_deletion: bool,
     connection: &ConnectionOptions,
     as_json: bool,

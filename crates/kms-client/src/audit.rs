@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use kms_proto::v1::{
-    GetCheckpointRequest, GetCheckpointResponse, ProveConsistencyRequest, ProveConsistencyResponse,
-    ProveInclusionRequest, ProveInclusionResponse, QueryRecordsRequest, QueryRecordsResponse,
-    StreamRecordsRequest, StreamRecordsResponse, audit_service_client::AuditServiceClient,
+    GetCheckpointRequest, GetCheckpointResponse, GetMeteringRequest, GetMeteringResponse,
+    ProveConsistencyRequest, ProveConsistencyResponse, ProveInclusionRequest, ProveInclusionResponse,
+    QueryRecordsRequest, QueryRecordsResponse, StreamRecordsRequest, StreamRecordsResponse,
+    audit_service_client::AuditServiceClient,
 };
 use tokio::time::timeout;
 use tonic::Streaming;
@@ -63,6 +64,14 @@ impl Client {
     ) -> Result<ProveConsistencyResponse, Error> {
         self.call(Repeat::Harmless, request, |channel, request| async move {
             AuditServiceClient::new(channel).prove_consistency(request).await
+        })
+        .await
+    }
+
+    /// One page of what billing would need: by account and month.
+    pub async fn metering(&self, request: GetMeteringRequest) -> Result<GetMeteringResponse, Error> {
+        self.call(Repeat::Harmless, request, |channel, request| async move {
+            AuditServiceClient::new(channel).get_metering(request).await
         })
         .await
     }

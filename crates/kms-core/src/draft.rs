@@ -16,7 +16,7 @@ use crate::{
     operation::OperationName,
     ports::{Clock, Mac},
     quotas::Place,
-    record::{Moved, Phase, Record, RequestId, Verdict},
+    record::{MadeKey, Moved, Phase, Record, RequestId, Verdict},
 };
 
 /// How many bytes of a context value's keyed hash the log keeps.
@@ -106,6 +106,7 @@ impl Draft {
             source_context: BTreeMap::new(),
             state_digest: None,
             archived_lines: None,
+            made: None,
             latency: Duration::ZERO,
             count: 1,
         });
@@ -123,9 +124,15 @@ impl Draft {
         self.record.key_version = version;
     }
 
-    /// Names the key that is made, and the one whose material it gets.
-    pub(crate) fn replica(&mut self, made: KeyId, source: KeyId) {
-        self.key(made, None);
+    /// Names the key that is made, and its kind.
+    pub(crate) fn makes(&mut self, id: KeyId, kind: MadeKey) {
+        self.key(id, None);
+        self.record.made = Some(kind);
+    }
+
+    /// The same of a replica; it gets the material of `source`.
+    pub(crate) fn makes_replica(&mut self, id: KeyId, kind: MadeKey, source: KeyId) {
+        self.makes(id, kind);
         self.record.source_key_id = Some(source);
     }
 

@@ -353,6 +353,8 @@ operations! {
     ProveInclusion: AuditRead, None, Queries, Read;
     /// Proves that the log of a checkpoint continues that of an earlier one.
     ProveConsistency: AuditRead, None, Queries, Read;
+    /// Reads what keys and calls there were, summed up by account and month.
+    GetMetering: AuditRead, None, Queries, Read;
     /// Reads the file of identities anew: for operators.
     ReloadIdentities: RootManage, None, Administration, Read;
     /// Tells who may do what with a key, and why: for operators.

@@ -8,7 +8,7 @@ use crate::{
     Timestamp,
     grant::GrantId,
     identity::{Caller, Stranger},
-    key::KeyId,
+    key::{KeyId, KeyOrigin, KeySpec},
     operation::{Action, OperationName},
 };
 
@@ -48,6 +48,15 @@ pub struct Moved {
     pub from_version: u32,
     /// Which one it was: the first bytes of its nonce, which tell one ciphertext of a key from another.
     pub item: [u8; 8],
+}
+
+/// Of what kind a key is that an operation makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MadeKey {
+    /// Its algorithm.
+    pub spec: KeySpec,
+    /// Where its material comes from.
+    pub origin: KeyOrigin,
 }
 
 /// One record of the log. Holds no plaintext, no ciphertext and no key bytes.
@@ -94,6 +103,8 @@ pub struct Record {
     pub state_digest: Option<[u8; 32]>,
     /// How many lines at the beginning of the log are in its archive: of an archiving.
     pub archived_lines: Option<u64>,
+    /// What kind of key is made: of each operation that makes one.
+    pub made: Option<MadeKey>,
     /// From arrival to the making of this record.
     pub latency: Duration,
     /// How many calls this record stands for: more than 1 only where refusals are aggregated.

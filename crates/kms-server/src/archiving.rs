@@ -16,7 +16,7 @@ use kms_audit::{Archive, ArchiveError, FileLog};
 use kms_core::Service;
 use tokio::{sync::watch, time::sleep};
 
-use crate::{config::ArchiveConfig, server::stopped};
+use crate::{config::ArchiveConfig, metering::Metering, server::stopped};
 
 /// How often it is looked for closed segments.
 const LOOK: Duration = Duration::from_secs(5);
@@ -57,7 +57,13 @@ impl Archiver {
         }
     }
 
-    async fn pass(&self, service: &Service, log: &FileLog, noted: &mut Option<Noted>) -> Result<(), String> {
+    async fn pass(
+        &self,
+        service: &Service,
+        metering: &Metering,
+        log: &FileLog,
+        noted: &mut Option<Noted>,
+    ) -> Result<(), String> {
         let held = self.blocking(Archive::copy).await?;
         self.lines.store(held, Relaxed);
         let signed = log.coverage().map_or(0, |coverage| coverage.signed);
@@ -67,8 +73,9 @@ impl Archiver {
             *noted = None;
         }
         let Some(keep) = self.keep.filter(|_| noted.is_none()) else { return Ok(()) };
-        // From there on a restart counts the uses of keys.
-        let below = held.min(service.counted_up_to());
+        metering.catch_up().await.map_err(|error| error.detail)?;
+        // From there on a restart counts the uses of keys; this process counts on what is metered.
+        let below = held.min(service.counted_up_to()).min(metering.counted_up_to());
         if let Some(lines) = self.blocking(move |archive| archive.removable(below, keep)).await? {
             let told = service.note_archived(lines).await.map_err(|refused| {
                 let error = refused.error();
@@ -93,12 +100,13 @@ impl Archiver {
 pub(crate) async fn drive(
     archiver: Arc<Archiver>,
     service: Arc<Service>,
+    metering: Arc<Metering>,
     log: Arc<FileLog>,
     mut stop: watch::Receiver<bool>,
 ) {
     let (mut wait, mut noted, mut ailing) = (LOOK, None, false);
     loop {
-        match archiver.pass(&service, &log, &mut noted).await {
+        match archiver.pass(&service, &metering, &log, &mut noted).await {
             Ok(()) => {
                 if ailing {
                     tracing::info!("the audit log is archived again");

@@ -18,6 +18,7 @@ mod identity;
 mod keystores;
 pub mod listeners;
 mod manual_clock;
+mod metering;
 mod metrics;
 mod notary;
 mod opening;

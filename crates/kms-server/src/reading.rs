@@ -2,10 +2,14 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use kms_audit::{Found, ProofError, ReadError, RecordLine, Search, end, search};
+use kms_audit::{
+    Found, ProofError, ReadError, RecordLine, Search, end,
+    metering::{Meter, count},
+    search,
+};
 use kms_core::{
     Error, Record,
     error::Field,
@@ -63,6 +67,21 @@ impl ReadableLog {
 }
 
 impl ReadableLog {
+    /// Lets `meter` count records that it has not counted yet, as many as one search looks at.
+    pub(crate) async fn count(&self, meter: Arc<Mutex<Meter>>) -> Result<Counted, AuditError> {
+        let unreadable = |detail: String| AuditError { detail };
+        let permit = self.readers.clone().acquire_owned().await;
+        let permit = permit.map_err(|closed| unreadable(closed.to_string()))?;
+        let (directory, end) = (self.directory.clone(), *self.durable.borrow());
+        let counting = spawn_blocking(move || {
+            let _permit = permit;
+            let mut meter = meter.lock().unwrap_or_else(PoisonError::into_inner);
+            count(&mut meter, &directory, end).map(|is_all| Counted { next: meter.next(), is_all })
+        });
+        let counted = counting.await.map_err(|error| unreadable(error.to_string()))?;
+        counted.map_err(|error| unreadable(error.to_string()))
+    }
+
     /// Reads the log's tree.
     pub(crate) async fn prove<T: Send + 'static>(
         &self,
@@ -79,6 +98,15 @@ impl ReadableLog {
             error => unreadable(error.to_string()),
         })
     }
+}
+
+/// How far a meter has come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counted {
+    /// The place behind the last line that was counted.
+    pub(crate) next: u64,
+    /// Whether that is the end of what was durable.
+    pub(crate) is_all: bool,
 }
 
 fn facts<'a>(line: &'a RecordLine<'_>) -> RecordFacts<'a> {

@@ -26,6 +26,7 @@ use crate::{
     health::{HEALTH_INTERVAL, report_health, watch_health},
     identity::{CurrentIdentities, reload},
     listeners::{Inherited, ListenError, Listeners},
+    metering::{self, Metering},
     metrics::Metrics,
     opening::{Adapters, Opened, open},
     reading::ReadableLog,
@@ -79,6 +80,7 @@ pub(crate) struct Prepared {
     tls: rustls::ServerConfig,
     gate: Arc<Gate>,
     log: ReadableLog,
+    metering: Arc<Metering>,
     adapters: Adapters,
     carriers: Vec<JoinHandle<()>>,
 }
@@ -144,18 +146,19 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
         clock: adapters.machine.clone(),
         changes: adapters.changes.clone(),
     });
-    Ok(Prepared { tls, gate, log, adapters, carriers })
+    let metering = Arc::new(Metering::new(log.clone()));
+    Ok(Prepared { tls, gate, log, metering, adapters, carriers })
 }
 
 async fn listen(listeners: Listeners, prepared: Prepared) -> Result<RunningServer, ServeError> {
-    let Prepared { tls, gate, log, adapters, carriers } = prepared;
+    let Prepared { tls, gate, log, metering, adapters, carriers } = prepared;
     let address = |listener: &TcpListener| listener.local_addr().map_err(ListenError::Socket);
     let grpc_address = address(&listeners.grpc)?;
     let (stop, told_stop) = watch::channel(false);
     let (ready_sender, ready) = watch::channel(true);
     let (reporter, health) = tonic_health::server::health_reporter();
     report_health(&reporter, true).await;
-    let mut background = work(&gate, &adapters, &told_stop);
+    let mut background = work(&gate, &metering, &adapters, &told_stop);
     let (watched, log_health) = (gate.clone(), adapters.log.clone());
     background.push(tokio::spawn(watch_health(
         watched,
@@ -179,7 +182,7 @@ async fn listen(listeners: Listeners, prepared: Prepared) -> Result<RunningServe
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
         .add_routes(grpc::routes(gate.clone()))
-        .add_service(grpc::audit_service(gate.clone(), log, told_stop.clone()))
+        .add_service(grpc::audit_service(gate.clone(), log, metering, told_stop.clone()))
         .add_service(health)
         .add_service(reflection)
         .add_service(older_reflection)
@@ -192,17 +195,23 @@ async fn listen(listeners: Listeners, prepared: Prepared) -> Result<RunningServe
 }
 
 /// What the service does by itself beside its calls.
-fn work(gate: &Arc<Gate>, adapters: &Adapters, stop: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
+fn work(
+    gate: &Arc<Gate>,
+    metering: &Arc<Metering>,
+    adapters: &Adapters,
+    stop: &watch::Receiver<bool>,
+) -> Vec<JoinHandle<()>> {
     let mut tasks = vec![
         tokio::spawn(tidy(gate.clone(), stop.clone())),
         carry_out_rotations(gate, stop.clone()),
         tokio::spawn(floods::drive(gate.floods.clone(), stop.clone())),
         tokio::spawn(usage::drive(gate.service.clone(), stop.clone())),
+        tokio::spawn(metering::drive(metering.clone(), stop.clone())),
         tokio::spawn(upkeep::drive(gate.upkeep.clone(), gate.service.clone(), stop.clone())),
     ];
     if let Some(archiver) = adapters.archiver.clone() {
         let (service, log) = (gate.service.clone(), adapters.log.clone());
-        tasks.push(tokio::spawn(archiving::drive(archiver, service, log, stop.clone())));
+        tasks.push(tokio::spawn(archiving::drive(archiver, service, metering.clone(), log, stop.clone())));
     }
     tasks
 }

@@ -16,6 +16,7 @@ use crate::{
     operation::OperationName,
     ops::{Alias, Description, Operation, Plan, Prepared, Tags, version_key::make_version},
     ports::{Condition, StoreKey, Transaction},
+    record::MadeKey,
     service::Scope,
 };
 
@@ -301,7 +302,7 @@ pub(crate) async fn new_record(
         Some(id) => id,
         None => fresh_id(scope).await?,
     };
-    draft.key(id, None);
+    draft.makes(id, MadeKey { spec: kind.spec, origin: kind.origin });
     Ok(KeyRecord {
         id,
         material: MaterialId::of(id),

@@ -17,6 +17,7 @@ use crate::{
         siblings::Siblings,
     },
     ports::StoreKey,
+    record::MadeKey,
     service::Scope,
 };
 
@@ -76,7 +77,8 @@ impl Operation for ReplicateKey {
             Some(id) => id,
             None => fresh_id(scope).await?,
         };
-        draft.replica(id, primary.id);
+        let kind = MadeKey { spec: primary.spec, origin: primary.origin };
+        draft.makes_replica(id, kind, primary.id);
         let shared = primary.shared_with(Replica { key_id: id, region: there.region.clone() });
         siblings.change(scope.directory(), &mut change, |other| other.replication = Some(shared.clone()))?;
         primary.replication = Some(shared);

@@ -161,6 +161,7 @@ pub fn sample_record(request: u128, phase: Phase) -> Record {
         source_context: BTreeMap::new(),
         state_digest: None,
         archived_lines: None,
+        made: None,
         latency: Duration::from_micros(250),
         count: 1,
     }

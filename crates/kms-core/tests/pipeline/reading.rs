@@ -10,8 +10,8 @@ use kms_core::{
     key::KeyId,
     operation::{Action, OperationName},
     ops::{
-        DisableKey, EncryptDataKey, PendingDays, QueryRecords, RecordSource, ScheduleKeyDeletion,
-        StreamRecords,
+        DisableKey, EncryptDataKey, GetMetering, MeteredAccounts, MeteringSource, PendingDays, QueryRecords,
+        RecordSource, ScheduleKeyDeletion, StreamRecords,
     },
     ports::{AuditError, BoxFuture},
     reading::{RecordFacts, RecordFilter, Selection},
@@ -33,6 +33,22 @@ impl RecordSource for WholeLog {
     fn read(&self, selection: Selection) -> BoxFuture<'_, Result<Vec<Record>, AuditError>> {
         let records = self.0.records().into_iter().filter(|record| admits(&selection, record)).collect();
         Box::pin(std::future::ready(Ok(records)))
+    }
+}
+
+/// Answers whose sums it is asked for, and up to when.
+#[derive(Clone)]
+struct Mirror;
+
+impl MeteringSource for Mirror {
+    type Page = (MeteredAccounts, Timestamp);
+
+    fn read(
+        &self,
+        accounts: MeteredAccounts,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Self::Page, AuditError>> {
+        Box::pin(std::future::ready(Ok((accounts, now))))
     }
 }
 
@@ -267,4 +283,26 @@ fn a_log_that_cannot_be_read_fails_the_reading_and_that_is_recorded() {
         world.records_of(|| world.run(&operator(), QueryRecords { filter: all(), source: NoLog }));
     assert!(matches!(ended, Err(Error::AuditUnavailable(_))), "{ended:?}");
     assert_eq!((records[0].verdict, records[0].reason), (Verdict::Failed, Some("AUDIT_UNAVAILABLE")));
+}
+
+#[test]
+fn an_account_sees_its_own_sums_and_operators_see_all() {
+    let world = World::new();
+    let of = |name: &str| AccountId::parse(name).expect("a name");
+    let read = |reader: &Caller, account: Option<&str>| {
+        let metering = GetMetering { account: account.map(of), source: Mirror };
+        let (answered, records) = world.records_of(|| world.run(reader, metering));
+        assert_eq!(operations(&records), [OperationName::GetMetering], "reading is recorded");
+        answered.map(|(accounts, now)| {
+            assert_eq!(now, records[0].time);
+            accounts
+        })
+    };
+    assert_eq!(read(&owner(), None), Ok(MeteredAccounts::One(of("acme"))));
+    assert_eq!(read(&owner(), Some("acme")), Ok(MeteredAccounts::One(of("acme"))));
+    assert_eq!(read(&owner(), Some("zeta")), Ok(MeteredAccounts::None));
+    assert_eq!(read(&operator(), None), Ok(MeteredAccounts::All));
+    assert_eq!(read(&operator(), Some("zeta")), Ok(MeteredAccounts::One(of("zeta"))));
+    let denied = Err(Error::denied(Action::AuditRead));
+    assert_eq!(read(&with(Permissions::NONE), None), denied);
 }

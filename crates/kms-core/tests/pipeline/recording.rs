@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use futures_executor::block_on;
 use kms_core::{
-    Call, Error, Phase, Record, Refused, Verdict,
+    Call, Error, MadeKey, Phase, Record, Refused, Verdict,
     access::Operations,
     error::{Throttled, Unauthenticated},
     identity::{Caller, Origin, Stranger},
-    key::KeyId,
+    key::{KeyId, KeyOrigin, KeySpec},
     operation::{Action, OperationClass, OperationName, Permissions},
     ops::{DescribeKey, GenerateRandom, KeySelector},
     ports::HsmError,
@@ -151,6 +151,9 @@ fn check_records(world: &World, attempt: &Attempt, key: KeyId, records: &[Record
         assert_eq!(record.request_id, records[0].request_id, "{name:?}");
         assert_eq!(record.key_version, version, "{name:?}");
         assert_eq!((record.reason, record.missing_action, record.count), (None, None, 1), "{name:?}");
+        let makes = matches!(name, OperationName::CreateKey | OperationName::ReplicateKey);
+        let kind = MadeKey { spec: KeySpec::Aes256, origin: KeyOrigin::Kms };
+        assert_eq!(record.made, makes.then_some(kind), "{name:?}");
         assert_eq!(record.context.len(), if attempt.uses_key() { 2 } else { 0 }, "{name:?}");
         check_caller(record);
         if attempt.needs_key() {

@@ -86,8 +86,9 @@ impl Details {
             source_context,
             state_digest,
             archived_lines,
+            made,
         } = record;
-        if moved.is_some() || state_digest.is_some() || archived_lines.is_some() {
+        if moved.is_some() || state_digest.is_some() || archived_lines.is_some() || made.is_some() {
             return None;
         }
         let (source, certificate) = match (caller, stranger) {

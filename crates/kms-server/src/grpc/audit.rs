@@ -25,7 +25,10 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 use uuid::Uuid;
 
 use super::{Grpc, claims, convert, status};
-use crate::{gate::HSM_PATIENCE, identity::Identities, peer::Peer, reading::ReadableLog, server::stopped};
+use crate::{
+    gate::HSM_PATIENCE, identity::Identities, metering::Metering, peer::Peer, reading::ReadableLog,
+    server::stopped,
+};
 
 /// The most records of one message of a stream.
 const MOST_STREAMED: usize = 1000;
@@ -38,13 +41,19 @@ const GATHERING: Duration = Duration::from_millis(100);
 pub(crate) struct AuditGrpc {
     grpc: Grpc,
     log: ReadableLog,
+    metering: Arc<Metering>,
     /// Tells streams to end.
     stop: watch::Receiver<bool>,
 }
 
 impl AuditGrpc {
-    pub(super) fn new(grpc: Grpc, log: ReadableLog, stop: watch::Receiver<bool>) -> Self {
-        Self { grpc, log, stop }
+    pub(super) fn new(
+        grpc: Grpc,
+        log: ReadableLog,
+        metering: Arc<Metering>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        Self { grpc, log, metering, stop }
     }
 }
 
@@ -200,6 +209,14 @@ impl AuditService for AuditGrpc {
         request: Request<v1::QueryRecordsRequest>,
     ) -> Result<Response<v1::QueryRecordsResponse>, Status> {
         self.grpc.answer(request, |request| parse_query(request, &self.log), page).await
+    }
+
+    async fn get_metering(
+        &self,
+        request: Request<v1::GetMeteringRequest>,
+    ) -> Result<Response<v1::GetMeteringResponse>, Status> {
+        let parse = |request| convert::metering::parse(request, &self.metering);
+        self.grpc.answer(request, parse, convert::metering::page).await
     }
 
     type StreamRecordsStream = Pin<Box<dyn Stream<Item = Result<v1::StreamRecordsResponse, Status>> + Send>>;

@@ -3,6 +3,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod campaign;
+pub(crate) mod metering;
 pub(crate) mod replication;
 pub(crate) mod rotation;
 

@@ -44,6 +44,7 @@ use crate::{
     gate::{Gate, HSM_PATIENCE, longest_patience},
     identity::Claims,
     manual_clock::ManualClock,
+    metering::Metering,
     peer::Peer,
     reading::ReadableLog,
 };
@@ -93,9 +94,10 @@ pub(crate) fn routes(gate: Arc<Gate>) -> Routes {
 pub(crate) fn audit_service(
     gate: Arc<Gate>,
     log: ReadableLog,
+    metering: Arc<Metering>,
     stop: watch::Receiver<bool>,
 ) -> AuditServiceServer<AuditGrpc> {
-    AuditServiceServer::new(AuditGrpc::new(Grpc { gate }, log, stop))
+    AuditServiceServer::new(AuditGrpc::new(Grpc { gate }, log, metering, stop))
         .max_decoding_message_size(MAX_REQUEST_BYTES)
 }
 

@@ -1,7 +1,7 @@
 //! Every operation, so that a test can go through all of them.
 
 use kms_core::{
-    Error, SecretBytes,
+    Error, SecretBytes, Timestamp,
     context::EncryptionContext,
     grant::{GrantId, GrantName, GrantOperation, GrantOperations, Principal},
     identity::Caller,
@@ -13,13 +13,13 @@ use kms_core::{
         DeleteKeystore, DeleteTag, DescribeKey, DescribeKeyUsage, DescribeKeystore, DescribeQuotas,
         Description, DisableKey, DisableKeyRotation, DisableKeystore, EnableKey, EnableKeyRotation,
         EnableKeystore, EncryptData, EncryptDataKey, EncryptionAlgorithm, FurtherAlias, GenerateDataKeyPair,
-        GenerateDataKeyWithoutPlaintext, GenerateDataKeys, GenerateRandom, GetCampaign, GetRotationStatus,
-        GetVersion, KeySelector, ListAliases, ListCampaigns, ListGrants, ListKeys, ListKeysByTags,
-        ListKeystores, ListProjectTags, ListRetirableGrants, ListSupportedRegions, ListTags, ListVersions,
-        ListWindow, Operation, PageSize, PendingDays, ProofSource, Prove, QueryRecords, ReEncrypt,
-        RecordSource, ReplicateKey, RetireGrant, RevokeGrant, Rewrap, RotateKeyOnDemand, RotationInterval,
-        ScheduleKeyDeletion, StartCampaign, StreamRecords, TagKey, Tags, UpdateKeyAlias,
-        UpdateKeyDescription, UpdatePrimaryRegion, UpdateRotationInterval,
+        GenerateDataKeyWithoutPlaintext, GenerateDataKeys, GenerateRandom, GetCampaign, GetMetering,
+        GetRotationStatus, GetVersion, KeySelector, ListAliases, ListCampaigns, ListGrants, ListKeys,
+        ListKeysByTags, ListKeystores, ListProjectTags, ListRetirableGrants, ListSupportedRegions, ListTags,
+        ListVersions, ListWindow, MeteredAccounts, MeteringSource, Operation, PageSize, PendingDays,
+        ProofSource, Prove, QueryRecords, ReEncrypt, RecordSource, ReplicateKey, RetireGrant, RevokeGrant,
+        Rewrap, RotateKeyOnDemand, RotationInterval, ScheduleKeyDeletion, StartCampaign, StreamRecords,
+        TagKey, Tags, UpdateKeyAlias, UpdateKeyDescription, UpdatePrimaryRegion, UpdateRotationInterval,
     },
     ports::{AuditError, BoxFuture},
     reading::{RecordFilter, Selection},
@@ -134,6 +134,18 @@ impl RecordSource for NoRecords {
     }
 }
 
+/// Answers nothing, for whomever.
+#[derive(Clone)]
+struct NoSums;
+
+impl MeteringSource for NoSums {
+    type Page = ();
+
+    fn read(&self, _: MeteredAccounts, _: Timestamp) -> BoxFuture<'_, Result<(), AuditError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
 type Run = dyn Fn(&World, &Caller) -> Result<(), Error>;
 
 /// One operation with its parameters.
@@ -187,9 +199,10 @@ impl Attempt {
     pub(crate) fn needs_key(&self) -> bool {
         use OperationName::{
             CountKeys, CreateKey, CreateKeystore, DeleteKeystore, DescribeKeystore, DescribeQuotas,
-            DisableKeystore, EnableKeystore, GenerateRandom, GetCheckpoint, GetVersion, ListKeys,
-            ListKeysByTags, ListKeystores, ListProjectTags, ListRetirableGrants, ListSupportedRegions,
-            ListVersions, ProveConsistency, ProveInclusion, QueryRecords, StreamRecords,
+            DisableKeystore, EnableKeystore, GenerateRandom, GetCheckpoint, GetMetering, GetVersion,
+            ListKeys, ListKeysByTags, ListKeystores, ListProjectTags, ListRetirableGrants,
+            ListSupportedRegions, ListVersions, ProveConsistency, ProveInclusion, QueryRecords,
+            StreamRecords,
         };
         !matches!(
             self.name,
@@ -213,6 +226,7 @@ impl Attempt {
                 | QueryRecords
                 | StreamRecords
                 | GetCheckpoint
+                | GetMetering
                 | ProveInclusion
                 | ProveConsistency
         )
@@ -375,6 +389,7 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         Attempt::of(Prove(NewestCheckpoint)),
         Attempt::of(Prove(Inclusion)),
         Attempt::of(Prove(Consistency)),
+        Attempt::of(GetMetering { account: None, source: NoSums }),
         Attempt::of(ListKeystores { window: ListWindow::parse(0, 0).expect("a window") }),
         Attempt::of(DescribeKeystore { keystore_id: keystore(VAULT) }),
         Attempt::of(EnableKeystore { keystore_id: keystore(VAULT) }),

@@ -5,7 +5,7 @@ use kms_core::{
     Error, Phase, RequestId, Verdict,
     error::Field,
     identity::{AccountId, UserId},
-    key::KeyId,
+    key::{KeyId, KeyOrigin, KeySpec},
     operation::OperationName,
     reading::RecordFilter,
 };
@@ -94,6 +94,7 @@ pub(crate) fn records(entries: Vec<Entry>) -> Vec<v1::AuditRecord> {
 fn record(line: RecordLine<'_>, bytes: Vec<u8>) -> v1::AuditRecord {
     let text = |member: Option<std::borrow::Cow<'_, str>>| member.unwrap_or_default().into_owned();
     let key = |id: Option<KeyId>| id.map(|id| id.to_string()).unwrap_or_default();
+    let (origin, spec) = (line.key_origin.map(KeyOrigin::name), line.key_spec.map(KeySpec::name));
     v1::AuditRecord {
         seq: line.seq,
         line: bytes.into(),
@@ -102,20 +103,8 @@ fn record(line: RecordLine<'_>, bytes: Vec<u8>) -> v1::AuditRecord {
         operation: line.operation.info().name.to_owned(),
         action: line.action.into_owned(),
         trace_name: text(line.trace_name),
-        phase: match line.phase {
-            Phase::Complete => v1::RecordPhase::Complete,
-            Phase::Intent => v1::RecordPhase::Intent,
-            Phase::Outcome => v1::RecordPhase::Outcome,
-            Phase::Recovery => v1::RecordPhase::Recovery,
-        }
-        .into(),
-        verdict: match line.verdict {
-            Verdict::Pending => v1::Verdict::Pending,
-            Verdict::Succeeded => v1::Verdict::Succeeded,
-            Verdict::Denied => v1::Verdict::Denied,
-            Verdict::Failed => v1::Verdict::Failed,
-        }
-        .into(),
+        phase: phase(line.phase).into(),
+        verdict: ending(line.verdict).into(),
         reason: text(line.reason),
         missing_action: text(line.missing_action),
         ruling: text(line.ruling),
@@ -140,5 +129,25 @@ fn record(line: RecordLine<'_>, bytes: Vec<u8>) -> v1::AuditRecord {
         count: line.count,
         v: line.v,
         archived_lines: line.archived_lines,
+        key_origin: origin.unwrap_or_default().to_owned(),
+        key_spec: spec.unwrap_or_default().to_owned(),
+    }
+}
+
+fn phase(phase: Phase) -> v1::RecordPhase {
+    match phase {
+        Phase::Complete => v1::RecordPhase::Complete,
+        Phase::Intent => v1::RecordPhase::Intent,
+        Phase::Outcome => v1::RecordPhase::Outcome,
+        Phase::Recovery => v1::RecordPhase::Recovery,
+    }
+}
+
+fn ending(verdict: Verdict) -> v1::Verdict {
+    match verdict {
+        Verdict::Pending => v1::Verdict::Pending,
+        Verdict::Succeeded => v1::Verdict::Succeeded,
+        Verdict::Denied => v1::Verdict::Denied,
+        Verdict::Failed => v1::Verdict::Failed,
     }
 }
