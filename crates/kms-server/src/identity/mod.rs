@@ -13,7 +13,7 @@ use std::{
 use kms_core::{
     Timestamp,
     error::Unauthenticated,
-    identity::{AccountId, Caller, Permissions, ProjectId, Region, ServiceName, UserId},
+    identity::{AccountId, Caller, Credential, Permissions, ProjectId, Region, ServiceName, UserId},
     ops::Identity,
 };
 use sha2::{Digest as _, Sha256};
@@ -173,7 +173,7 @@ impl Identities {
             projects: user.account.projects.clone(),
             acting_service,
             permissions: user.permissions.clone(),
-            certificate: certificate.fingerprint,
+            credential: Credential::Certificate(certificate.fingerprint),
             source: peer.source,
         })
     }

@@ -102,20 +102,8 @@ fn record(line: RecordLine<'_>, bytes: Vec<u8>) -> v1::AuditRecord {
         operation: line.operation.info().name.to_owned(),
         action: line.action.into_owned(),
         trace_name: text(line.trace_name),
-        phase: match line.phase {
-            Phase::Complete => v1::RecordPhase::Complete,
-            Phase::Intent => v1::RecordPhase::Intent,
-            Phase::Outcome => v1::RecordPhase::Outcome,
-            Phase::Recovery => v1::RecordPhase::Recovery,
-        }
-        .into(),
-        verdict: match line.verdict {
-            Verdict::Pending => v1::Verdict::Pending,
-            Verdict::Succeeded => v1::Verdict::Succeeded,
-            Verdict::Denied => v1::Verdict::Denied,
-            Verdict::Failed => v1::Verdict::Failed,
-        }
-        .into(),
+        phase: wire_phase(line.phase).into(),
+        verdict: wire_verdict(line.verdict).into(),
         reason: text(line.reason),
         missing_action: text(line.missing_action),
         ruling: text(line.ruling),
@@ -140,5 +128,25 @@ fn record(line: RecordLine<'_>, bytes: Vec<u8>) -> v1::AuditRecord {
         count: line.count,
         v: line.v,
         archived_lines: line.archived_lines,
+        access_key_id: text(line.access_key_id),
+        token_issued: line.token_issued.map(time),
+    }
+}
+
+fn wire_phase(phase: Phase) -> v1::RecordPhase {
+    match phase {
+        Phase::Complete => v1::RecordPhase::Complete,
+        Phase::Intent => v1::RecordPhase::Intent,
+        Phase::Outcome => v1::RecordPhase::Outcome,
+        Phase::Recovery => v1::RecordPhase::Recovery,
+    }
+}
+
+fn wire_verdict(verdict: Verdict) -> v1::Verdict {
+    match verdict {
+        Verdict::Pending => v1::Verdict::Pending,
+        Verdict::Succeeded => v1::Verdict::Succeeded,
+        Verdict::Denied => v1::Verdict::Denied,
+        Verdict::Failed => v1::Verdict::Failed,
     }
 }
