@@ -1,8 +1,11 @@
 //! The identity file: validated whole, each problem with the line that it stands in.
 
+mod access_keys;
+
 use std::{
     collections::{HashMap, HashSet},
     ops::Range,
+    path::Path,
     sync::Arc,
 };
 
@@ -17,6 +20,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Account, Agency, Identities, User};
+use access_keys::AccessKeyEntry;
 
 /// The permission that stands for all.
 const ALL_PERMISSIONS: &str = "kms:*:*";
@@ -71,6 +75,8 @@ struct UserEntry {
     permissions: Vec<Text>,
     #[serde(default)]
     policies: Vec<Text>,
+    #[serde(default)]
+    access_keys: Vec<AccessKeyEntry>,
 }
 
 #[derive(Deserialize)]
@@ -102,8 +108,8 @@ impl Problem {
     }
 }
 
-/// Reads the whole file, or says in one line what is wrong with it.
-pub(super) fn read(text: &str) -> Result<Identities, String> {
+/// Reads the whole file, or says in one line what is wrong with it. Files that it names are taken from `directory` on.
+pub(super) fn read(text: &str, directory: &Path) -> Result<Identities, String> {
     let line = |place: usize| 1 + text.bytes().take(place).filter(|byte| *byte == b'\n').count();
     let file: File = toml::from_str(text).map_err(|error| {
         let place = error.span().map_or(0, |span| span.start);
@@ -112,12 +118,14 @@ pub(super) fn read(text: &str) -> Result<Identities, String> {
     if file.accounts.is_empty() && file.operators.is_empty() {
         return Err("line 1: names nobody, neither accounts nor operators: was it cut off?".to_owned());
     }
-    identities(&file, text).map_err(|problem| format!("line {}: {}", line(problem.at.start), problem.text))
+    identities(&file, text, directory)
+        .map_err(|problem| format!("line {}: {}", line(problem.at.start), problem.text))
 }
 
-fn identities(file: &File, text: &str) -> Result<Identities, Problem> {
+fn identities(file: &File, text: &str, directory: &Path) -> Result<Identities, Problem> {
     let policies = policies(&file.policies, text)?;
     let (mut users, mut accounts, mut projects) = (HashMap::new(), HashSet::new(), HashSet::new());
+    let mut access_keys = HashMap::new();
     for entry in &file.accounts {
         let account = Arc::new(account(entry, &mut projects)?);
         if !accounts.insert(account.id.clone()) {
@@ -126,6 +134,7 @@ fn identities(file: &File, text: &str) -> Result<Identities, Problem> {
         for user in &entry.users {
             let id = named("user_id", &user.user_id, UserId::parse)?;
             let permissions = permissions(user, &policies)?;
+            access_keys::add(&user.access_keys, &id, directory, &mut access_keys)?;
             if users.insert(id, User { account: account.clone(), permissions }).is_some() {
                 let text = format!("user {} ({}) stands twice", user.user_id.as_ref(), user.name);
                 return Err(Problem::at(&user.user_id, text));
@@ -147,7 +156,7 @@ fn identities(file: &File, text: &str) -> Result<Identities, Problem> {
         }
     }
     let revoked = file.revoked_certificates.iter().map(fingerprint).collect::<Result<_, _>>()?;
-    Ok(Identities { users, services, operators, revoked })
+    Ok(Identities { users, access_keys, services, operators, revoked })
 }
 
 /// The policies of the file by their names.
