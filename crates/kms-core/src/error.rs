@@ -218,6 +218,9 @@ pub enum Unauthenticated {
     /// The token has run out.
     #[error("the token has expired")]
     TokenExpired,
+    /// The user's password is another one; or there is no such user, or it has no password.
+    #[error("the user or the password is wrong")]
+    PasswordWrong,
     /// A metadata value is no text, too long, or given twice.
     #[error("x-project-id and x-acting-for must each be given at most once, as 1 to 64 of A-Z a-z 0-9 . _ -")]
     InvalidMetadata,
@@ -250,6 +253,7 @@ impl Unauthenticated {
             Self::SecurityTokenMismatch => "SECURITY_TOKEN_MISMATCH",
             Self::TokenUnknown => "TOKEN_UNKNOWN",
             Self::TokenExpired => "TOKEN_EXPIRED",
+            Self::PasswordWrong => "PASSWORD_WRONG",
             Self::InvalidMetadata => "INVALID_METADATA",
             Self::UnknownProject => "UNKNOWN_PROJECT",
             Self::ActingForRequired => "ACTING_FOR_REQUIRED",

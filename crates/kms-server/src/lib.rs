@@ -26,6 +26,7 @@ mod opening;
 mod peer;
 mod reading;
 mod rotation;
+mod secret_text;
 mod serve_error;
 pub mod server;
 pub mod supervisor;

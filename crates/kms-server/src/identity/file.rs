@@ -19,7 +19,11 @@ use kms_core::{
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Account, Agency, Identities, User};
+use super::{
+    Account, Agency, Identities, User,
+    passwords::{Logins, PasswordCheck},
+};
+use crate::secret_text::SecretText;
 use access_keys::AccessKeyEntry;
 
 /// The permission that stands for all.
@@ -75,6 +79,7 @@ struct UserEntry {
     permissions: Vec<Text>,
     #[serde(default)]
     policies: Vec<Text>,
+    password_hash: Option<Spanned<SecretText>>,
     #[serde(default)]
     access_keys: Vec<AccessKeyEntry>,
 }
@@ -125,7 +130,7 @@ pub(super) fn read(text: &str, directory: &Path) -> Result<Identities, String> {
 fn identities(file: &File, text: &str, directory: &Path) -> Result<Identities, Problem> {
     let policies = policies(&file.policies, text)?;
     let (mut users, mut accounts, mut projects) = (HashMap::new(), HashSet::new(), HashSet::new());
-    let mut access_keys = HashMap::new();
+    let (mut access_keys, mut logins) = (HashMap::new(), Logins::new());
     for entry in &file.accounts {
         let account = Arc::new(account(entry, &mut projects)?);
         if !accounts.insert(account.id.clone()) {
@@ -135,7 +140,8 @@ fn identities(file: &File, text: &str, directory: &Path) -> Result<Identities, P
             let id = named("user_id", &user.user_id, UserId::parse)?;
             let permissions = permissions(user, &policies)?;
             access_keys::add(&user.access_keys, &id, directory, &mut access_keys)?;
-            if users.insert(id, User { account: account.clone(), permissions }).is_some() {
+            let password = password(user, &entry.name, &id, &mut logins)?;
+            if users.insert(id, User { account: account.clone(), permissions, password }).is_some() {
                 let text = format!("user {} ({}) stands twice", user.user_id.as_ref(), user.name);
                 return Err(Problem::at(&user.user_id, text));
             }
@@ -156,7 +162,7 @@ fn identities(file: &File, text: &str, directory: &Path) -> Result<Identities, P
         }
     }
     let revoked = file.revoked_certificates.iter().map(fingerprint).collect::<Result<_, _>>()?;
-    Ok(Identities { users, access_keys, services, operators, revoked })
+    Ok(Identities { users, access_keys, logins, services, operators, revoked })
 }
 
 /// The policies of the file by their names.
@@ -233,6 +239,24 @@ fn permissions(user: &UserEntry, known: &HashMap<String, Arc<Policy>>) -> Result
         policies.insert(0, Arc::new(Policy::allowing("permissions", operations)));
     }
     Ok(Permissions::Of(Arc::new(Policies::new(policies))))
+}
+
+/// What the user's password is checked by, if it has one; then it is known by its name, too.
+fn password(
+    user: &UserEntry,
+    account: &str,
+    id: &UserId,
+    logins: &mut Logins,
+) -> Result<Option<PasswordCheck>, Problem> {
+    let Some(hash) = &user.password_hash else { return Ok(None) };
+    let malformed =
+        || Problem::at(hash, "password_hash: must be of argon2id, as $argon2id$v=19$m=19456,t=2,p=1$…");
+    let check = PasswordCheck::parse(hash.as_ref().expose_secret()).ok_or_else(malformed)?;
+    if logins.insert((account.to_owned(), user.name.clone()), id.clone()).is_some() {
+        let text = format!("user {} with a password stands twice in account {account}", user.name);
+        return Err(Problem::at(&user.user_id, text));
+    }
+    Ok(Some(check))
 }
 
 fn agency(

@@ -3,6 +3,8 @@
 #[cfg_attr(not(test), allow(dead_code, reason = "the transport that calls it is yet to come"))]
 mod access_keys;
 mod file;
+#[cfg_attr(not(test), allow(dead_code, reason = "the transport that calls it is yet to come"))]
+mod passwords;
 pub(crate) mod reload;
 
 use std::{
@@ -29,6 +31,7 @@ use crate::{
     peer::{Peer, Subject},
 };
 use access_keys::AccessKey;
+use passwords::{Logins, PasswordCheck};
 
 #[derive(Debug)]
 struct Account {
@@ -41,6 +44,7 @@ struct Account {
 struct User {
     account: Arc<Account>,
     permissions: Permissions,
+    password: Option<PasswordCheck>,
 }
 
 /// All accounts, users, access keys, services and operators.
@@ -48,6 +52,7 @@ struct User {
 pub(crate) struct Identities {
     users: HashMap<UserId, User>,
     access_keys: HashMap<AccessKeyId, AccessKey>,
+    logins: Logins,
     services: HashMap<ServiceName, Agency>,
     operators: HashMap<UserId, Permissions>,
     /// SHA-256 of certificates that are not taken any more, whatever they name.

@@ -6,13 +6,16 @@ use kms_core::{
     SecretBytes, Timestamp,
     identity::{AccessKeyId, UserId},
 };
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::Deserialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use toml::Spanned;
 use zeroize::Zeroizing;
 
 use super::{Problem, Text, named};
-use crate::identity::access_keys::{AccessKey, Temporary};
+use crate::{
+    identity::access_keys::{AccessKey, Temporary},
+    secret_text::SecretText,
+};
 
 /// How long a secret half is, in bytes; DEW's have 40.
 const SECRET_LENGTHS: RangeInclusive<usize> = 16..=128;
@@ -37,18 +40,6 @@ enum Status {
     #[default]
     Active,
     Inactive,
-}
-
-/// A secret of the file; wiped, and in no message.
-struct SecretText(Zeroizing<String>);
-
-impl<'de> Deserialize<'de> for SecretText {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The usual message shows the value.
-        let text =
-            String::deserialize(deserializer).map_err(|_| D::Error::custom("a secret must be a text"))?;
-        Ok(Self(Zeroizing::new(text)))
-    }
 }
 
 /// Adds the access keys of this user. Files of secrets are named from `directory` on.
@@ -76,7 +67,9 @@ pub(super) fn add(
 
 fn secret(entry: &AccessKeyEntry, directory: &Path) -> Result<SecretBytes, Problem> {
     match (&entry.secret_access_key, &entry.secret_access_key_file) {
-        (Some(text), None) => checked("secret_access_key", text, &text.as_ref().0, SECRET_LENGTHS),
+        (Some(text), None) => {
+            checked("secret_access_key", text, text.as_ref().expose_secret(), SECRET_LENGTHS)
+        }
         (None, Some(path)) => {
             let read = fs::read_to_string(directory.join(path.as_ref()));
             let text = read.map_err(|error| Problem::at(path, format!("{}: {error}", path.as_ref())))?;
@@ -96,7 +89,8 @@ fn temporary(entry: &AccessKeyEntry) -> Result<Option<Temporary>, Problem> {
     match (&entry.security_token, &entry.expires_at) {
         (None, None) => Ok(None),
         (Some(token), Some(end)) => {
-            let security_token = checked("security_token", token, &token.as_ref().0, TOKEN_LENGTHS)?;
+            let security_token =
+                checked("security_token", token, token.as_ref().expose_secret(), TOKEN_LENGTHS)?;
             let expires_at = moment(end.as_ref());
             let malformed = || Problem::at(end, "expires_at: must be a time as 2026-12-31T23:59:59Z");
             Ok(Some(Temporary { security_token, expires_at: expires_at.ok_or_else(malformed)? }))
