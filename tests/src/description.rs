@@ -31,6 +31,8 @@ pub struct User {
     pub name: String,
     /// Its certificate and key.
     pub files: (PathBuf, PathBuf),
+    /// Its access key: the id, and the secret.
+    pub access_key: (String, String),
 }
 
 impl Description {
@@ -85,6 +87,7 @@ impl Description {
                     user_id: text(&user["user_id"]),
                     name: text(&user["name"]),
                     files: files(user),
+                    access_key: (text(&user["ak"]), text(&user["sk"])),
                 })
                 .collect(),
         }

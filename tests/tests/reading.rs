@@ -16,7 +16,7 @@ use dewpoint_tests::{
 use kms_audit::{FileLog, LogConfig};
 use kms_core::{
     Phase, Record, Timestamp, Verdict,
-    identity::{AccountId, Caller, Permissions, ProjectId, Region, UserId},
+    identity::{AccountId, Caller, Credential, Permissions, ProjectId, Region, UserId},
     operation::OperationName,
     ports::AuditLog as _,
 };
@@ -119,7 +119,7 @@ fn fill(directory: &Path, account: &str, count: u128) {
         projects: [].into(),
         acting_service: None,
         permissions: Permissions::NONE,
-        certificate: [7; 32],
+        credential: Credential::Certificate([7; 32]),
         source: ([127, 0, 0, 1], 4711).into(),
     };
     let (sender, receipts) = channel();

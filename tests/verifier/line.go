@@ -101,6 +101,7 @@ var intent = shape{
 
 var record = shape{
 	forms: map[string]form{
+		"access_key_id":      text,
 		"account":            text,
 		"acting_service":     text,
 		"action":             text,
@@ -131,6 +132,7 @@ var record = shape{
 		"source_key_version": integer,
 		"state_digest":       hexadecimal(64),
 		"time":               moment,
+		"token_issued":       moment,
 		"trace_name":         text,
 		"user":               text,
 		"v":                  integer,

@@ -20,7 +20,7 @@ use std::{
 use kms_audit::{FileLog, LogConfig, RecordLine, testing::SoftwareSigner};
 use kms_core::{
     Phase, Record,
-    identity::{AccountId, Caller, ProjectId, Region, UserId},
+    identity::{AccountId, Caller, Credential, ProjectId, Region, UserId},
     key::KeyId,
     operation::{OperationName, Permissions},
     ports::AuditLog,
@@ -58,7 +58,7 @@ fn record() -> Record {
         projects: Arc::new([]),
         acting_service: None,
         permissions: Permissions::NONE,
-        certificate: [7; 32],
+        credential: Credential::Certificate([7; 32]),
         source: ([127, 0, 0, 1], 40_000).into(),
     };
     Record {

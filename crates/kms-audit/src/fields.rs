@@ -181,6 +181,28 @@ pub(crate) mod moment {
     }
 }
 
+/// `#[serde(with)]` for a moment that may be absent, as [`moment`].
+pub(crate) mod optional_moment {
+    use super::{Deserializer, Serializer, Timestamp, moment};
+
+    #[expect(clippy::ref_option, reason = "the signature that serde calls")]
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Option<Timestamp>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(moment) => moment::serialize(moment, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Timestamp>, D::Error> {
+        moment::deserialize(deserializer).map(Some)
+    }
+}
+
 fn parse_moment(text: &str) -> Option<Timestamp> {
     // What stands for times that RFC 3339 has no digits for.
     if let Some(micros) = text.strip_prefix('@').and_then(|rest| rest.strip_suffix("us")) {

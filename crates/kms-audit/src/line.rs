@@ -4,6 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap, io::Write, net::SocketAddr};
 
 use kms_core::{
     OpenIntent, Phase, Record, RequestId, Timestamp, Verdict,
+    identity::Credential,
     key::{KeyId, KeyOrigin, KeySpec},
     operation::OperationName,
 };
@@ -25,6 +26,9 @@ const HEADER_START: &[u8] = br#"{"open_intents":"#;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordLine<'a> {
+    /// The access key that signed the request; of an unknown caller, the one that it claimed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<Cow<'a, str>>,
     /// The caller's account; absent, like all that follows from the caller, where the service
     /// wrote by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,6 +115,9 @@ pub struct RecordLine<'a> {
     /// When the call arrived.
     #[serde(with = "fields::moment")]
     pub time: Timestamp,
+    /// When the token was issued that the call was made with.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "fields::optional_moment")]
+    pub token_issued: Option<Timestamp>,
     /// DEW's name of the operation in its traces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_name: Option<Cow<'a, str>>,
@@ -135,13 +142,24 @@ impl<'a> RecordLine<'a> {
         let info = record.operation.info();
         let caller = record.caller.as_ref();
         let stranger = record.stranger.as_ref();
+        let credential = match (caller, stranger) {
+            (Some(caller), _) => Some(&caller.credential),
+            (None, stranger) => stranger.and_then(|stranger| stranger.credential.as_ref()),
+        };
+        let (access_key_id, certificate, token_issued) = match credential {
+            Some(Credential::AccessKey(id)) => (Some(id.as_str().into()), None, None),
+            Some(Credential::Certificate(digest)) => (None, Some(*digest), None),
+            Some(Credential::Token { issued }) => (None, None, Some(*issued)),
+            None => (None, None, None),
+        };
         let service = caller.and_then(|caller| caller.acting_service.as_ref());
         Self {
+            access_key_id,
             account: caller.map(|caller| caller.account.as_str().into()),
             acting_service: service.map(|service| service.as_str().into()),
             action: info.action.name().into(),
             archived_lines: record.archived_lines,
-            certificate: caller.map(|caller| caller.certificate).or(stranger.and_then(|one| one.certificate)),
+            certificate,
             context: Cow::Borrowed(&record.context),
             count: record.count,
             from_version: record.moved.map(|moved| moved.from_version),
@@ -167,6 +185,7 @@ impl<'a> RecordLine<'a> {
             source_key_version: record.source_key_version,
             state_digest: record.state_digest,
             time: record.time,
+            token_issued,
             trace_name: info.trace_name.map(Cow::Borrowed),
             user: caller.map(|caller| caller.user.as_str().into()),
             v: FORMAT_VERSION,

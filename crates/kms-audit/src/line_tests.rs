@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use kms_core::{
     MadeKey, Moved, Phase, Record, Timestamp, Verdict,
     grant::GrantId,
-    identity::{AccountId, Caller, ProjectId, Region, ServiceName, UserId},
+    identity::{
+        AccessKeyId, AccountId, Caller, Credential, ProjectId, Region, ServiceName, Stranger, UserId,
+    },
     key::{KeyId, KeyOrigin, KeySpec},
     operation::{Action, OperationName, Permissions},
 };
@@ -44,11 +46,19 @@ fn canonical(value: &Value) -> String {
     }
 }
 
+fn credentials() -> impl Strategy<Value = Credential> {
+    prop_oneof![
+        any::<[u8; 32]>().prop_map(Credential::Certificate),
+        "[A-Z0-9]{1,64}".prop_map(|id| Credential::AccessKey(AccessKeyId::parse(&id).expect("a name"))),
+        any::<i64>().prop_map(|micros| Credential::Token { issued: Timestamp::from_micros(micros) }),
+    ]
+}
+
 prop_compose! {
     fn callers()(
         names in prop::array::uniform4("[A-Za-z0-9._-]{1,64}"),
         service in prop::option::of("[a-z]{1,8}"),
-        certificate: [u8; 32],
+        credential in credentials(),
         address: std::net::IpAddr,
         port: u16,
     ) -> Caller {
@@ -61,7 +71,7 @@ prop_compose! {
             projects: std::sync::Arc::new([]),
             acting_service: service.map(|name| ServiceName::parse(&name).expect("a name")),
             permissions: Permissions::NONE,
-            certificate,
+            credential,
             source: (address, port).into(),
         }
     }
@@ -163,7 +173,7 @@ fn sample() -> Record {
             projects: std::sync::Arc::new([]),
             acting_service: Some(ServiceName::parse("obs").expect("a name")),
             permissions: Permissions::NONE,
-            certificate: [0xab; 32],
+            credential: Credential::Certificate([0xab; 32]),
             source: ([192, 0, 2, 1], 4711).into(),
         }),
         context: BTreeMap::from([("bucket".to_owned(), "00ff".to_owned())]),
@@ -185,6 +195,25 @@ fn the_format_is_as_documented() {
         r#""user":"admin","v":1,"verdict":"succeeded"}"#,
     );
     assert_eq!(String::from_utf8(line_of(7, &sample())).expect("UTF-8"), expected);
+}
+
+#[test]
+fn each_credential_has_its_own_member() {
+    let key = Credential::AccessKey(AccessKeyId::parse("AK1").expect("a name"));
+    let token = Credential::Token { issued: Timestamp::from_micros(1) };
+    for (credential, member) in [
+        (key.clone(), r#"{"access_key_id":"AK1","account":"acme","#),
+        (token, r#","token_issued":"1970-01-01T00:00:00.000001Z","trace_name":"#),
+    ] {
+        let mut record = sample();
+        record.caller.as_mut().expect("one").credential = credential;
+        let line = String::from_utf8(line_of(7, &record)).expect("UTF-8");
+        assert!(line.contains(member) && !line.contains("certificate"), "{line}");
+    }
+    let claimed = Stranger { source: ([192, 0, 2, 1], 4711).into(), credential: Some(key) };
+    let record = Record { caller: None, stranger: Some(claimed), ..sample() };
+    let line = String::from_utf8(line_of(7, &record)).expect("UTF-8");
+    assert!(line.starts_with(r#"{"access_key_id":"AK1","action":"#), "{line}");
 }
 
 #[test]

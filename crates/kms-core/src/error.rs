@@ -192,6 +192,39 @@ pub enum Unauthenticated {
     /// The certificate is on the list of those that are not taken any more.
     #[error("the certificate was revoked")]
     CertificateRevoked,
+    /// The request carries neither a signature nor a token.
+    #[error("a signature or a token is needed")]
+    NoCredential,
+    /// What is to authenticate the request is not in the form that it has to have.
+    #[error("the request's signature or token is malformed")]
+    CredentialMalformed,
+    /// No user has this access key.
+    #[error("no user has this access key")]
+    AccessKeyUnknown,
+    /// The access key is switched off.
+    #[error("the access key is inactive")]
+    AccessKeyInactive,
+    /// The temporary access key has run out.
+    #[error("the access key has expired")]
+    AccessKeyExpired,
+    /// The request says that it was signed at a time that is too far from now.
+    #[error("the request was not signed at about this time")]
+    SignatureSkewed,
+    /// The signature is not that of this request under this access key.
+    #[error("the signature does not match the request")]
+    SignatureMismatch,
+    /// The security token is not that of the access key, or there is one where there must be none.
+    #[error("the security token does not belong to the access key")]
+    SecurityTokenMismatch,
+    /// The token is none that this service issued, or its user has gone.
+    #[error("the token is not known")]
+    TokenUnknown,
+    /// The token has run out.
+    #[error("the token has expired")]
+    TokenExpired,
+    /// The user's password is another one; or there is no such user, or it has no password.
+    #[error("the user or the password is wrong")]
+    PasswordWrong,
     /// A metadata value is no text, too long, or given twice.
     #[error("x-project-id and x-acting-for must each be given at most once, as 1 to 64 of A-Z a-z 0-9 . _ -")]
     InvalidMetadata,
@@ -214,6 +247,17 @@ impl Unauthenticated {
             Self::UnknownIdentity => "UNKNOWN_IDENTITY",
             Self::CertificateExpired => "CERTIFICATE_EXPIRED",
             Self::CertificateRevoked => "CERTIFICATE_REVOKED",
+            Self::NoCredential => "NO_CREDENTIAL",
+            Self::CredentialMalformed => "CREDENTIAL_MALFORMED",
+            Self::AccessKeyUnknown => "ACCESS_KEY_UNKNOWN",
+            Self::AccessKeyInactive => "ACCESS_KEY_INACTIVE",
+            Self::AccessKeyExpired => "ACCESS_KEY_EXPIRED",
+            Self::SignatureSkewed => "SIGNATURE_SKEWED",
+            Self::SignatureMismatch => "SIGNATURE_MISMATCH",
+            Self::SecurityTokenMismatch => "SECURITY_TOKEN_MISMATCH",
+            Self::TokenUnknown => "TOKEN_UNKNOWN",
+            Self::TokenExpired => "TOKEN_EXPIRED",
+            Self::PasswordWrong => "PASSWORD_WRONG",
             Self::InvalidMetadata => "INVALID_METADATA",
             Self::UnknownProject => "UNKNOWN_PROJECT",
             Self::ActingForRequired => "ACTING_FOR_REQUIRED",

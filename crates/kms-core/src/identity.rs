@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, fmt, net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use crate::Timestamp;
+
 pub use crate::permissions::Permissions;
 
 /// What certificates of services are named by, in the place of an account. No account can have it.
@@ -70,6 +72,24 @@ name_type!(
     /// A service that uses keys for users, as `obs`.
     ServiceName
 );
+name_type!(
+    /// The public half of an access key: DEW's AK. The secret half has no place in this crate.
+    AccessKeyId
+);
+
+/// What shows who calls; of whoever is not known, what was to show it. Holds nothing secret: the log names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// A client certificate, by its SHA-256.
+    Certificate([u8; 32]),
+    /// An access key, which signed the request.
+    AccessKey(AccessKeyId),
+    /// A token that this service issued to the user.
+    Token {
+        /// When.
+        issued: Timestamp,
+    },
+}
 
 /// An authenticated caller: a user, a service that acts for one, or an operator.
 #[derive(Debug, Clone)]
@@ -88,14 +108,15 @@ pub struct Caller {
     pub acting_service: Option<ServiceName>,
     /// What the user may do.
     pub permissions: Permissions,
-    /// SHA-256 of the client certificate.
-    pub certificate: [u8; 32],
+    /// What showed who calls.
+    pub credential: Credential,
     /// Where the connection comes from.
     pub source: SocketAddr,
 }
 
 impl Caller {
-    /// An operator: may manage the root keys and read the log, and nothing else.
+    /// An operator: may manage the root keys and read the log, and nothing else. `certificate` is the SHA-256 of the
+    /// client certificate, the only credential that operators have.
     pub fn operator(name: UserId, certificate: [u8; 32], source: SocketAddr) -> Self {
         let reserved: Arc<str> = OPERATOR_ACCOUNT.into();
         Self {
@@ -106,7 +127,7 @@ impl Caller {
             projects: Arc::new([]),
             acting_service: None,
             permissions: Permissions::OPERATOR,
-            certificate,
+            credential: Credential::Certificate(certificate),
             source,
         }
     }
@@ -141,8 +162,8 @@ impl Caller {
 pub struct Stranger {
     /// Where the connection comes from.
     pub source: SocketAddr,
-    /// SHA-256 of its client certificate, if it gave one.
-    pub certificate: Option<[u8; 32]>,
+    /// What was to show who calls, if it gave anything: an access key here is one that was claimed, no more.
+    pub credential: Option<Credential>,
 }
 
 /// Whom a call comes from that is refused before it reaches the pipeline.

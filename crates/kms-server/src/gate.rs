@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use kms_core::{
     Call, Error, Recorded, Refused, RequestId, Service,
     error::{Throttled, Unauthenticated},
-    identity::{Caller, Origin, Stranger},
+    identity::{Caller, Credential, Origin, Stranger},
     operation::OperationName,
     ops::Operation,
     ports::Clock,
@@ -196,8 +196,9 @@ impl Gate {
                 return Ok(caller);
             }
             Err(Kept::Unknown(why)) => {
-                let certificate = peer.certificate.as_ref().map(|certificate| certificate.fingerprint);
-                let stranger = Stranger { source: peer.source, certificate };
+                let certificate = peer.certificate.as_ref();
+                let credential = certificate.map(|one| Credential::Certificate(one.fingerprint));
+                let stranger = Stranger { source: peer.source, credential };
                 (Origin::Stranger(stranger), Error::Unauthenticated(why))
             }
             Err(Kept::Throttled(caller, throttled)) => (Origin::Caller(*caller), Error::Throttled(throttled)),

@@ -163,6 +163,10 @@ fn trace(record: &AuditRecord) -> Value {
         _ => "normal",
     };
     let domain = json!({ "id": record.account, "name": record.account });
+    let mut user = json!({ "id": record.user, "name": record.user, "domain": domain });
+    if !record.access_key_id.is_empty() {
+        user["access_key_id"] = record.access_key_id.clone().into();
+    }
     json!({
         "trace_id": format!("{}-{}", record.request_id, record.seq),
         "trace_name": name,
@@ -172,7 +176,7 @@ fn trace(record: &AuditRecord) -> Value {
         "resource_type": if record.operation == "GenerateRandom" { "rng" } else { "cmk" },
         "resource_id": record.key_id,
         "resource_name": record.key_id,
-        "user": { "id": record.user, "name": record.user, "domain": domain },
+        "user": user,
         "source_ip": source(record).0,
         "time": milliseconds(record),
         "record_time": milliseconds(record) + i64::try_from(record.latency_us / 1000).unwrap_or(0),
@@ -272,6 +276,9 @@ fn actor(record: &AuditRecord) -> Value {
     }
     let uid = if record.user.is_empty() { "unknown" } else { &record.user };
     let mut actor = json!({ "user": { "uid": uid, "account": { "uid": record.account } } });
+    if !record.access_key_id.is_empty() {
+        actor["user"]["credential_uid"] = record.access_key_id.clone().into();
+    }
     if !record.acting_service.is_empty() {
         actor["app_name"] = record.acting_service.clone().into();
     }
@@ -353,6 +360,13 @@ mod tests {
         assert_eq!(event["src_endpoint"], json!({"ip": "2001:db8::1", "port": 4711}));
         assert_eq!(event["actor"]["user"]["account"]["uid"], "acme");
         assert_eq!(event["resources"], json!([{"uid": "k", "type": "cmk", "region": ""}]));
+    }
+
+    #[test]
+    fn the_access_key_of_a_call_is_named() {
+        let record = AuditRecord { access_key_id: "AK1".to_owned(), ..record() };
+        assert_eq!(trace(&record)["user"]["access_key_id"], "AK1");
+        assert_eq!(event(&record, "{}")["actor"]["user"]["credential_uid"], "AK1");
     }
 
     #[test]

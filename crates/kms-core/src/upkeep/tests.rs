@@ -7,7 +7,7 @@ use futures_executor::block_on;
 use super::*;
 use crate::{
     Call, Ports, Settings, Timestamp,
-    identity::{AccountId, Caller, ProjectId, Region, UserId},
+    identity::{AccountId, Caller, Credential, ProjectId, Region, UserId},
     key::{AliasTimes, Import, KeyId, KeyOrigin, KeyRecord, KeySpec, KeyState},
     operation::Permissions,
     ops::{Alias, CancelKeyDeletion, CreateKey, Operation, PendingDays, ScheduleKeyDeletion},
@@ -83,7 +83,7 @@ fn call(permissions: Permissions) -> Call {
         projects: Arc::new([]),
         acting_service: None,
         permissions,
-        certificate: [7; 32],
+        credential: Credential::Certificate([7; 32]),
         source: ([127, 0, 0, 1], 4711).into(),
     };
     Call { request_id: Uuid::new_v4(), caller, patience: PATIENCE, dry_run: false }

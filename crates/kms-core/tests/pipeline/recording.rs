@@ -7,7 +7,7 @@ use kms_core::{
     Call, Error, MadeKey, Phase, Record, Refused, Verdict,
     access::Operations,
     error::{Throttled, Unauthenticated},
-    identity::{Caller, Origin, Stranger},
+    identity::{Caller, Credential, Origin, Stranger},
     key::{KeyId, KeyOrigin, KeySpec},
     operation::{Action, OperationClass, OperationName, Permissions},
     ops::{DescribeKey, GenerateRandom, KeySelector},
@@ -189,7 +189,7 @@ fn check_caller(record: &Record) {
         (&caller.account, &caller.user, &caller.project),
         (&owner.account, &owner.user, &owner.project)
     );
-    assert_eq!((caller.certificate, caller.source), (owner.certificate, owner.source));
+    assert_eq!((&caller.credential, caller.source), (&owner.credential, owner.source));
 }
 
 #[test]
@@ -271,7 +271,8 @@ fn refusals_before_the_pipeline_are_recorded() {
     let unknown = Error::Unauthenticated(Unauthenticated::NoCertificate);
     let retry_after = std::time::Duration::from_millis(20);
     let throttled = Error::Throttled(Throttled { subject: "global".to_owned(), limit: 5, retry_after });
-    let stranger = Stranger { source: ([192, 0, 2, 1], 4711).into(), certificate: Some([3; 32]) };
+    let credential = Some(Credential::Certificate([3; 32]));
+    let stranger = Stranger { source: ([192, 0, 2, 1], 4711).into(), credential };
     let origins = [Origin::Stranger(stranger.clone()), Origin::Caller(owner())];
     for (origin, error) in origins.into_iter().zip([unknown, throttled]) {
         let named = matches!(origin, Origin::Caller(_));

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::access_keys::{AccessKey, AccessKeys};
+
 /// The permissions that SSE-KMS asks of who uploads, and of who downloads.
 const UPLOAD: [&str; 4] = ["kms:cmk:get", "kms:cmk:list", "kms:cmk:create", "kms:dek:create"];
 const DOWNLOAD: [&str; 5] =
@@ -67,8 +69,8 @@ impl Deployment {
         self.accounts.iter().find(|account| account.name == named || account.domain_id == named)
     }
 
-    /// As an identity file.
-    pub(crate) fn identity_toml(&self) -> String {
+    /// As an identity file, with these access keys.
+    pub(crate) fn identity_toml(&self, access_keys: &AccessKeys) -> String {
         let mut text = "# Written at every start of `dewpoint dev`: changes here do not last.\n".to_owned();
         let quoted =
             |items: &[&str]| items.iter().map(|item| format!("\"{item}\"")).collect::<Vec<_>>().join(", ");
@@ -91,6 +93,14 @@ impl Deployment {
                         "\n[[accounts.users]]\nuser_id = \"{user_id}\"\nname = \"{name}\"\npermissions = [{permissions}]\n"
                     ),
                 );
+                if let Some(AccessKey { access_key_id, secret_access_key }) = access_keys.of(user_id) {
+                    add(
+                        &mut text,
+                        format_args!(
+                            "\n[[accounts.users.access_keys]]\naccess_key_id = \"{access_key_id}\"\nsecret_access_key = \"{secret_access_key}\"\n"
+                        ),
+                    );
+                }
             }
         }
         let accounts: Vec<&str> = self.accounts.iter().map(|account| &*account.domain_id).collect();

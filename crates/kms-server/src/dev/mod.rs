@@ -1,5 +1,6 @@
 //! `dewpoint dev`: a whole deployment in one directory, without configuration.
 
+mod access_keys;
 mod certificates;
 mod deployment;
 mod keystores;
@@ -31,6 +32,7 @@ use crate::{
     traffic::TrafficMode,
 };
 
+use access_keys::AccessKeys;
 use seed::{SeedError, Seeds};
 
 /// The one way a token is made; also used by compose and by tests.
@@ -186,7 +188,8 @@ pub async fn start(options: &DevOptions) -> Result<DevServer, DevError> {
     let seeds = options.seed_file.as_deref().map(Seeds::load).transpose()?.unwrap_or_default();
     let deployment = deployment::Deployment::standard();
     let identity_file = directory.join("identity.toml");
-    write_private(&identity_file, deployment.identity_toml().as_bytes())?;
+    let access_keys = AccessKeys::ensure(&directory.join("access-keys.json"), &deployment)?;
+    write_private(&identity_file, deployment.identity_toml(&access_keys).as_bytes())?;
     let tls = certificates::ensure(&directory.join("tls"), &deployment)?;
     let config = configuration(options, &directory, identity_file, &tls)?;
     if !options.keystore.is_empty() || !crate::opening::store_exists(&config.data_dir) {
@@ -198,7 +201,7 @@ pub async fn start(options: &DevOptions) -> Result<DevServer, DevError> {
     let prepared = server::prepare(&config).await?;
     seeds.sow(prepared.service()).await?;
     let server = prepared.listen(&config, Inherited::default()).await?;
-    let described = describe(&server, &deployment, &tls);
+    let described = describe(&server, &deployment, &tls, &access_keys);
     write_private(&directory.join("dev.json"), format!("{described:#}\n").as_bytes())?;
     let mut out = io::stdout().lock();
     let told =
@@ -265,6 +268,7 @@ fn describe(
     server: &RunningServer,
     deployment: &deployment::Deployment,
     tls: &certificates::Files,
+    access_keys: &AccessKeys,
 ) -> serde_json::Value {
     let client = |name: &str, stem: &str| {
         let (certificate, key) = tls.client(stem);
@@ -287,7 +291,15 @@ fn describe(
             }).collect::<Vec<_>>(),
             "users": account.users.iter().map(|user| {
                 let (certificate, key) = tls.client(&user.file_stem(account));
-                json!({"user_id": user.user_id, "name": user.name, "client_cert": certificate, "client_key": key})
+                let access_key = access_keys.of(&user.user_id);
+                json!({
+                    "user_id": user.user_id,
+                    "name": user.name,
+                    "ak": access_key.map(|key| &key.access_key_id),
+                    "sk": access_key.map(|key| &key.secret_access_key),
+                    "client_cert": certificate,
+                    "client_key": key,
+                })
             }).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
     });

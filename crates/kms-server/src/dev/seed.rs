@@ -20,7 +20,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use getrandom::SysRng;
 use kms_core::{
     Call, Error, SecretBytes, Service,
-    identity::{AccountId, Caller, ProjectId, Region, UserId},
+    identity::{AccountId, Caller, Credential, ProjectId, Region, UserId},
     key::{KeyId, KeyOrigin, KeyRecord, KeySpec, KeyState, KeyUsage},
     operation::Permissions,
     ops::{
@@ -339,7 +339,7 @@ impl Seed {
             projects: Arc::new([]),
             acting_service: None,
             permissions: Permissions::all(),
-            certificate: [0; 32],
+            credential: Credential::Certificate([0; 32]),
             source: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         })
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use kms_core::{
     Phase, Record, Verdict,
     grant::GrantId,
-    identity::{AccountId, ProjectId, ServiceName, UserId},
+    identity::{AccountId, Credential, ProjectId, ServiceName, UserId},
     key::KeyId,
     operation::{Action, OperationName},
 };
@@ -30,7 +30,7 @@ pub(super) struct Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Details {
     source: IpAddr,
-    certificate: Option<[u8; 32]>,
+    credential: Option<Credential>,
     key_id: Option<KeyId>,
     key_version: Option<u32>,
     missing_action: Option<Action>,
@@ -91,14 +91,14 @@ impl Details {
         if moved.is_some() || state_digest.is_some() || archived_lines.is_some() || made.is_some() {
             return None;
         }
-        let (source, certificate) = match (caller, stranger) {
-            (Some(caller), _) => (caller.source, Some(caller.certificate)),
-            (None, Some(stranger)) => (stranger.source, stranger.certificate),
+        let (source, credential) = match (caller, stranger) {
+            (Some(caller), _) => (caller.source, Some(caller.credential.clone())),
+            (None, Some(stranger)) => (stranger.source, stranger.credential.clone()),
             (None, None) => return None,
         };
         Some(Self {
             source: source.ip(),
-            certificate,
+            credential,
             key_id: *key_id,
             key_version: *key_version,
             missing_action: *missing_action,

@@ -7,7 +7,9 @@ use std::{
 
 use kms_core::{
     Phase, RequestId, Timestamp, Verdict,
-    identity::{AccountId, Caller, Permissions, ProjectId, Region, Stranger, UserId},
+    identity::{
+        AccessKeyId, AccountId, Caller, Credential, Permissions, ProjectId, Region, Stranger, UserId,
+    },
     operation::{Action, OperationName},
     testing::{
         audit::{AuditSubject, FakeAuditLog, audit_log_contract, sample_record},
@@ -90,7 +92,7 @@ fn denied(user: &str, request: u16) -> Record {
         projects: Arc::new([]),
         acting_service: None,
         permissions: Permissions::NONE,
-        certificate: [1; 32],
+        credential: Credential::Certificate([1; 32]),
         source: source(1, request),
     };
     Record {
@@ -102,6 +104,14 @@ fn denied(user: &str, request: u16) -> Record {
         time: START.plus(Duration::from_millis(request.into())),
         ..sample_record(request.into(), Phase::Complete)
     }
+}
+
+fn caller(record: &mut Record) -> &mut Caller {
+    record.caller.as_mut().expect("one")
+}
+
+fn access_key(id: &str) -> Credential {
+    Credential::AccessKey(AccessKeyId::parse(id).expect("a name"))
 }
 
 #[test]
@@ -174,12 +184,14 @@ fn only_refusals_are_counted_and_each_kind_by_itself() {
         |record: &mut Record| record.ruling = Some("denied by s".to_owned()),
         |record: &mut Record| record.key_id = Some(kms_core::key::KeyId::from_uuid(Uuid::from_u128(9))),
         |record: &mut Record| drop(record.context.insert("bucket".to_owned(), "00".to_owned())),
-        |record: &mut Record| record.caller.as_mut().expect("one").source = source(2, 1),
-        |record: &mut Record| record.caller.as_mut().expect("one").certificate = [2; 32],
-        |record: &mut Record| record.caller.as_mut().expect("one").user = UserId::parse("v").expect("a name"),
+        |record: &mut Record| caller(record).source = source(2, 1),
+        |record: &mut Record| caller(record).credential = Credential::Certificate([2; 32]),
+        |record: &mut Record| caller(record).credential = access_key("AK1"),
+        |record: &mut Record| caller(record).credential = access_key("AK2"),
+        |record: &mut Record| caller(record).user = UserId::parse("v").expect("a name"),
         |record: &mut Record| {
             record.caller = None;
-            record.stranger = Some(Stranger { source: source(1, 1), certificate: None });
+            record.stranger = Some(Stranger { source: source(1, 1), credential: None });
         },
     ]
     .map(|alter| {

@@ -1,8 +1,11 @@
 //! The identity file: validated whole, each problem with the line that it stands in.
 
+mod access_keys;
+
 use std::{
     collections::{HashMap, HashSet},
     ops::Range,
+    path::Path,
     sync::Arc,
 };
 
@@ -16,7 +19,12 @@ use kms_core::{
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Account, Agency, Identities, User};
+use super::{
+    Account, Agency, Identities, User,
+    passwords::{Logins, PasswordCheck},
+};
+use crate::secret_text::SecretText;
+use access_keys::AccessKeyEntry;
 
 /// The permission that stands for all.
 const ALL_PERMISSIONS: &str = "kms:*:*";
@@ -71,6 +79,9 @@ struct UserEntry {
     permissions: Vec<Text>,
     #[serde(default)]
     policies: Vec<Text>,
+    password_hash: Option<Spanned<SecretText>>,
+    #[serde(default)]
+    access_keys: Vec<AccessKeyEntry>,
 }
 
 #[derive(Deserialize)]
@@ -102,8 +113,8 @@ impl Problem {
     }
 }
 
-/// Reads the whole file, or says in one line what is wrong with it.
-pub(super) fn read(text: &str) -> Result<Identities, String> {
+/// Reads the whole file, or says in one line what is wrong with it. Files that it names are taken from `directory` on.
+pub(super) fn read(text: &str, directory: &Path) -> Result<Identities, String> {
     let line = |place: usize| 1 + text.bytes().take(place).filter(|byte| *byte == b'\n').count();
     let file: File = toml::from_str(text).map_err(|error| {
         let place = error.span().map_or(0, |span| span.start);
@@ -112,12 +123,14 @@ pub(super) fn read(text: &str) -> Result<Identities, String> {
     if file.accounts.is_empty() && file.operators.is_empty() {
         return Err("line 1: names nobody, neither accounts nor operators: was it cut off?".to_owned());
     }
-    identities(&file, text).map_err(|problem| format!("line {}: {}", line(problem.at.start), problem.text))
+    identities(&file, text, directory)
+        .map_err(|problem| format!("line {}: {}", line(problem.at.start), problem.text))
 }
 
-fn identities(file: &File, text: &str) -> Result<Identities, Problem> {
+fn identities(file: &File, text: &str, directory: &Path) -> Result<Identities, Problem> {
     let policies = policies(&file.policies, text)?;
     let (mut users, mut accounts, mut projects) = (HashMap::new(), HashSet::new(), HashSet::new());
+    let (mut access_keys, mut logins) = (HashMap::new(), Logins::new());
     for entry in &file.accounts {
         let account = Arc::new(account(entry, &mut projects)?);
         if !accounts.insert(account.id.clone()) {
@@ -126,7 +139,9 @@ fn identities(file: &File, text: &str) -> Result<Identities, Problem> {
         for user in &entry.users {
             let id = named("user_id", &user.user_id, UserId::parse)?;
             let permissions = permissions(user, &policies)?;
-            if users.insert(id, User { account: account.clone(), permissions }).is_some() {
+            access_keys::add(&user.access_keys, &id, directory, &mut access_keys)?;
+            let password = password(user, &entry.name, &id, &mut logins)?;
+            if users.insert(id, User { account: account.clone(), permissions, password }).is_some() {
                 let text = format!("user {} ({}) stands twice", user.user_id.as_ref(), user.name);
                 return Err(Problem::at(&user.user_id, text));
             }
@@ -147,7 +162,7 @@ fn identities(file: &File, text: &str) -> Result<Identities, Problem> {
         }
     }
     let revoked = file.revoked_certificates.iter().map(fingerprint).collect::<Result<_, _>>()?;
-    Ok(Identities { users, services, operators, revoked })
+    Ok(Identities { users, access_keys, logins, services, operators, revoked })
 }
 
 /// The policies of the file by their names.
@@ -224,6 +239,24 @@ fn permissions(user: &UserEntry, known: &HashMap<String, Arc<Policy>>) -> Result
         policies.insert(0, Arc::new(Policy::allowing("permissions", operations)));
     }
     Ok(Permissions::Of(Arc::new(Policies::new(policies))))
+}
+
+/// What the user's password is checked by, if it has one; then it is known by its name, too.
+fn password(
+    user: &UserEntry,
+    account: &str,
+    id: &UserId,
+    logins: &mut Logins,
+) -> Result<Option<PasswordCheck>, Problem> {
+    let Some(hash) = &user.password_hash else { return Ok(None) };
+    let malformed =
+        || Problem::at(hash, "password_hash: must be of argon2id, as $argon2id$v=19$m=19456,t=2,p=1$…");
+    let check = PasswordCheck::parse(hash.as_ref().expose_secret()).ok_or_else(malformed)?;
+    if logins.insert((account.to_owned(), user.name.clone()), id.clone()).is_some() {
+        let text = format!("user {} with a password stands twice in account {account}", user.name);
+        return Err(Problem::at(&user.user_id, text));
+    }
+    Ok(Some(check))
 }
 
 fn agency(

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 
 use kms_core::{
     Call, Phase, Ports, Timestamp,
-    identity::{AccountId, Caller, ProjectId, Region, UserId},
+    identity::{AccountId, Caller, Credential, ProjectId, Region, UserId},
     key::KeySpec,
     operation::{OperationName, Permissions},
     ops::{Alias, CreateKey, Operation, RetireRoot, RotateRoot},
@@ -101,7 +101,7 @@ fn user() -> Caller {
         projects: Arc::new([]),
         acting_service: None,
         permissions: Permissions::all(),
-        certificate: [7; 32],
+        credential: Credential::Certificate([7; 32]),
         source: SocketAddr::from(([127, 0, 0, 1], 1)),
     }
 }

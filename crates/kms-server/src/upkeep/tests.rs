@@ -5,7 +5,7 @@ use std::{
 
 use kms_core::{
     Call, Phase, Ports, Timestamp,
-    identity::{AccountId, Caller, ProjectId, Region, UserId},
+    identity::{AccountId, Caller, Credential, ProjectId, Region, UserId},
     key::{KeyId, KeySpec},
     operation::{OperationName, Permissions},
     ops::{
@@ -112,7 +112,7 @@ fn user() -> Caller {
         projects: Arc::new([]),
         acting_service: None,
         permissions: Permissions::all(),
-        certificate: [7; 32],
+        credential: Credential::Certificate([7; 32]),
         source: SocketAddr::from(([127, 0, 0, 1], 1)),
     }
 }

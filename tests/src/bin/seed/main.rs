@@ -19,7 +19,7 @@ use dewpoint_tests::ACCOUNT;
 use kms_audit::{FileLog, LogConfig};
 use kms_core::{
     Call, Ports, Service, Settings,
-    identity::{AccountId, Caller, ProjectId, Region, UserId},
+    identity::{AccountId, Caller, Credential, ProjectId, Region, UserId},
     key::{KeyId, KeySpec},
     operation::Permissions,
     ops::{Alias, CreateKey, Description},
@@ -109,7 +109,7 @@ fn caller() -> Caller {
         projects: Arc::new([]),
         acting_service: None,
         permissions: Permissions::all(),
-        certificate: [0; 32],
+        credential: Credential::Certificate([0; 32]),
         source: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
     }
 }

@@ -16,7 +16,7 @@ use crate::support::{World, caller, context, finish, generate, obs, owner};
 
 pub(crate) fn operator() -> Caller {
     let name = UserId::parse("olga").expect("a name");
-    Caller::operator(name, owner().certificate, owner().source)
+    Caller::operator(name, [7; 32], owner().source)
 }
 
 pub(crate) fn generations(hsm: &FakeHsm) -> Vec<u32> {

@@ -19,7 +19,7 @@ use kms_core::{
     Call, Error, OpenIntent, Phase, Ports, Record, Recorded, Refused, Service, Settings, StartError,
     Timestamp,
     context::EncryptionContext,
-    identity::{AccountId, Caller, KeystoreId, ProjectId, Region, UserId},
+    identity::{AccountId, Caller, Credential, KeystoreId, ProjectId, Region, UserId},
     key::{KeyId, KeyRecord, KeySpec},
     operation::Permissions,
     ops::{Alias, CreateKey, CreateKeystore, GenerateDataKey, KeySelector, Operation},
@@ -205,7 +205,7 @@ pub(crate) fn caller(account: &str, region: &str) -> Caller {
         projects: REGIONS.map(|region| (project_of(account, region), region_named(region))).into(),
         acting_service: None,
         permissions: Permissions::all(),
-        certificate: [7; 32],
+        credential: Credential::Certificate([7; 32]),
         source: ([127, 0, 0, 1], 4711).into(),
     }
 }

@@ -131,6 +131,8 @@ fn record(line: RecordLine<'_>, bytes: Vec<u8>) -> v1::AuditRecord {
         archived_lines: line.archived_lines,
         key_origin: origin.unwrap_or_default().to_owned(),
         key_spec: spec.unwrap_or_default().to_owned(),
+        access_key_id: text(line.access_key_id),
+        token_issued: line.token_issued.map(time),
     }
 }
 

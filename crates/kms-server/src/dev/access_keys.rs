@@ -1,0 +1,112 @@
+//! The access keys of dev mode: one for every user, made at the first start and kept.
+
+use std::{collections::BTreeMap, fs, io, path::Path};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+
+use super::{DevError, deployment::Deployment, write_private};
+
+/// What ids are written with: 32 letters, as DEW's.
+const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+/// One of them. Lies in `dev.json`, too: dev mode keeps no secret from who reads its directory.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AccessKey {
+    /// 20 letters and digits.
+    pub(crate) access_key_id: String,
+    /// 40 letters, digits, hyphens and underscores.
+    pub(crate) secret_access_key: String,
+}
+
+/// All of them, by the ids of their users.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AccessKeys(BTreeMap<String, AccessKey>);
+
+impl AccessKeys {
+    /// Those of this file; of users that it does not name they are made, and the file is written anew.
+    pub(crate) fn ensure(path: &Path, deployment: &Deployment) -> Result<Self, DevError> {
+        let at = |error| DevError::File { path: path.to_owned(), error };
+        let mut keys: BTreeMap<String, AccessKey> = match fs::read(path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| at(error.into()))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(at(error)),
+        };
+        let kept = keys.len();
+        for user in deployment.accounts.iter().flat_map(|account| &account.users) {
+            if !keys.contains_key(&user.user_id) {
+                keys.insert(user.user_id.clone(), AccessKey::random().map_err(at)?);
+            }
+        }
+        if keys.len() > kept {
+            let text = serde_json::to_vec_pretty(&keys).map_err(|error| at(error.into()))?;
+            write_private(path, &text)?;
+        }
+        Ok(Self(keys))
+    }
+
+    /// That of this user.
+    pub(crate) fn of(&self, user_id: &str) -> Option<&AccessKey> {
+        self.0.get(user_id)
+    }
+}
+
+impl AccessKey {
+    fn random() -> io::Result<Self> {
+        let (mut id, mut secret) = ([0; 20], [0; 30]);
+        for bytes in [&mut id[..], &mut secret[..]] {
+            getrandom::fill(bytes).map_err(|error| io::Error::other(error.to_string()))?;
+        }
+        let letter = |byte: u8| char::from(LETTERS[usize::from(byte) % LETTERS.len()]);
+        Ok(Self {
+            access_key_id: id.into_iter().map(letter).collect(),
+            secret_access_key: URL_SAFE_NO_PAD.encode(secret),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn every_user_has_one_and_keeps_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("access-keys.json");
+        let deployment = Deployment::standard();
+        let made = AccessKeys::ensure(&path, &deployment).unwrap_or_else(|error| panic!("{error}"));
+        let users: Vec<_> = deployment.accounts.iter().flat_map(|account| &account.users).collect();
+        assert_eq!((users.len(), made.0.len()), (8, 8));
+        let mode = fs::metadata(&path).expect("written").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let kept = AccessKeys::ensure(&path, &deployment).unwrap_or_else(|error| panic!("{error}"));
+        assert!(kept == made);
+        let ids: std::collections::BTreeSet<_> = made.0.values().map(|key| &key.access_key_id).collect();
+        assert_eq!(ids.len(), 8);
+        fs::write(&path, "{").expect("written");
+        let broken = AccessKeys::ensure(&path, &deployment).err().map(|error| error.to_string());
+        assert!(broken.is_some_and(|error| error.contains("access-keys.json")));
+    }
+
+    #[test]
+    fn the_identity_file_of_dev_mode_takes_them() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let deployment = Deployment::standard();
+        let keys = AccessKeys::ensure(&directory.path().join("access-keys.json"), &deployment);
+        let keys = keys.unwrap_or_else(|error| panic!("{error}"));
+        let path = directory.path().join("identity.toml");
+        fs::write(&path, deployment.identity_toml(&keys)).expect("written");
+        let (identities, _) = crate::identity::Identities::load(&path).expect("sound");
+        let admin = &deployment.accounts[0].users[0];
+        let key = keys.of(&admin.user_id).expect("every user has one");
+        let id = kms_core::identity::AccessKeyId::parse(&key.access_key_id).expect("a name");
+        let (now, source) = (kms_core::Timestamp::from_micros(0), ([127, 0, 0, 1], 1).into());
+        let caller = identities.caller_by_access_key(&id, None, source, now).expect("known");
+        assert_eq!(caller.user.as_str(), admin.user_id);
+        let secrets = identities.secrets_of(&id, now).expect("known");
+        assert_eq!(secrets.secret, key.secret_access_key.as_bytes());
+    }
+}

@@ -1,0 +1,197 @@
+//! Callers by password, and by the tokens that they get for one.
+
+use std::net::SocketAddr;
+
+use argon2::{Argon2, PasswordHash, PasswordVerifier as _};
+use kms_core::{
+    Timestamp,
+    error::Unauthenticated,
+    identity::{Caller, Credential, UserId},
+};
+use sha2::{Digest as _, Sha256};
+
+use super::Identities;
+use crate::{
+    dew::{
+        iam::{Login, ProjectChoice},
+        token::{LIFETIME, Token},
+    },
+    secret_text::SecretText,
+};
+
+/// What the password of nobody is checked by, so that it takes as long: argon2id with the parameters that the
+/// documentation names.
+const NOBODY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5LW5vYm9keQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// What a user's password is checked by: argon2id, in the form of a PHC string.
+#[derive(Debug)]
+pub(super) struct PasswordCheck(SecretText);
+
+impl PasswordCheck {
+    /// Takes a PHC string of argon2id. `None`: it is none.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let parsed = PasswordHash::new(text).ok()?;
+        let is_sound =
+            parsed.algorithm.as_str() == "argon2id" && parsed.salt.is_some() && parsed.hash.is_some();
+        is_sound.then(|| Self(SecretText::new(text.to_owned())))
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        Sha256::digest(self.0.expose_secret()).into()
+    }
+}
+
+impl Identities {
+    /// What the token of a user says who gave the right password, and the user as a caller. Takes as long as argon2
+    /// takes, also where there is no such user: not for an asynchronous task, and not for many at a time.
+    pub(crate) fn log_in(
+        &self,
+        login: Login<'_>,
+        source: SocketAddr,
+        now: Timestamp,
+    ) -> Result<(Token, Caller), Unauthenticated> {
+        let id = self.logins.get(&(login.domain.to_owned(), login.user.to_owned()));
+        let found = id.and_then(|id| self.users.get_key_value(id));
+        let checked = found.and_then(|(id, user)| Some(((id, user), user.password.as_ref()?)));
+        let hash = checked.map_or(NOBODY, |(_, check)| check.0.expose_secret());
+        let verified = Argon2::default().verify_password(login.password.expose_secret().as_bytes(), hash);
+        let (user, check) = checked.filter(|_| verified.is_ok()).ok_or(Unauthenticated::PasswordWrong)?;
+        let projects = &user.1.account.projects;
+        let project = match login.project {
+            ProjectChoice::First => projects.first(),
+            ProjectChoice::Id(named) => projects.iter().find(|(id, _)| id.as_str() == named),
+            ProjectChoice::Name(named) => projects.iter().find(|(_, region)| region.as_str() == named),
+        };
+        let (project, _) = project.ok_or(Unauthenticated::UnknownProject)?;
+        let credential = Credential::Token { issued: now };
+        let caller = Self::caller_in_project(user, Some(project.as_str()), credential, source)?;
+        let token = Token {
+            user: caller.user.clone(),
+            project: caller.project.clone(),
+            issued: now,
+            expires: now.plus(LIFETIME),
+            password: check.digest(),
+        };
+        Ok((token, caller))
+    }
+
+    /// The caller whose token this is, as long as it has the password that it had then; in the token's project.
+    pub(crate) fn caller_by_token(
+        &self,
+        token: &Token,
+        source: SocketAddr,
+    ) -> Result<Caller, Unauthenticated> {
+        let user = self.users.get_key_value(&token.user).ok_or(Unauthenticated::TokenUnknown)?;
+        let holds = user.1.password.as_ref().is_some_and(|check| check.digest() == token.password);
+        if !holds {
+            return Err(Unauthenticated::TokenUnknown);
+        }
+        let credential = Credential::Token { issued: token.issued };
+        Self::caller_in_project(user, Some(token.project.as_str()), credential, source)
+    }
+}
+
+/// The users that have a password, by the names of account and user.
+pub(super) type Logins = std::collections::HashMap<(String, String), UserId>;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::identity::file;
+
+    const SAMPLE: &str = include_str!("../../../../docs/examples/identity.toml");
+    /// Of `correct horse`, with the least work that argon2 knows.
+    const HASH: &str =
+        "$argon2id$v=19$m=8,t=1,p=1$Y29zdC1pcy1sb3c$P9FRgiX0nruoqospGI5j6gI//uascOCR01Uo3kxHFck";
+    const NOW: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
+
+    fn text(hash: &str) -> String {
+        let line = format!("name = \"downloader\"\npassword_hash = \"{hash}\"");
+        let text = SAMPLE.replacen("name = \"downloader\"", &line, 1);
+        assert_ne!(text, SAMPLE);
+        text
+    }
+
+    fn read(text: &str) -> Result<Identities, String> {
+        file::read(text, Path::new("/nowhere"))
+    }
+
+    fn source() -> SocketAddr {
+        ([192, 0, 2, 1], 4711).into()
+    }
+
+    fn log_in(
+        identities: &Identities,
+        (domain, user, password): (&str, &str, &str),
+        project: ProjectChoice<'_>,
+    ) -> Result<(Token, Caller), Unauthenticated> {
+        let password = &SecretText::new(password.to_owned());
+        identities.log_in(Login { domain, user, password, project }, source(), NOW)
+    }
+
+    const RIGHT: (&str, &str, &str) = ("example", "downloader", "correct horse");
+
+    #[test]
+    fn the_right_password_gets_a_token_for_one_project() {
+        let identities = read(&text(HASH)).expect("sound");
+        for (project, expected) in [
+            (ProjectChoice::First, "p0000000000000000000000000000001"),
+            (ProjectChoice::Name("cn-east-3"), "p0000000000000000000000000000002"),
+            (ProjectChoice::Id("p0000000000000000000000000000002"), "p0000000000000000000000000000002"),
+        ] {
+            let (token, _) = log_in(&identities, RIGHT, project).expect("right");
+            let caller = identities.caller_by_token(&token, source()).expect("its user");
+            assert_eq!((token.project.as_str(), caller.project.as_str()), (expected, expected));
+            assert_eq!(caller.user.as_str(), "u0000000000000000000000000000002");
+            assert_eq!(caller.credential, Credential::Token { issued: NOW });
+            assert_eq!((token.issued, token.expires), (NOW, NOW.plus(LIFETIME)));
+        }
+        let elsewhere = log_in(&identities, RIGHT, ProjectChoice::Id("p9")).expect_err("another's");
+        assert_eq!(elsewhere, Unauthenticated::UnknownProject);
+    }
+
+    #[test]
+    fn nobody_else_gets_one() {
+        let identities = read(&text(HASH)).expect("sound");
+        for wrong in [
+            ("example", "downloader", "correct horse "),
+            ("example", "downloader", ""),
+            ("example", "admin", "correct horse"), // has no password
+            ("example", "nobody", "correct horse"),
+            ("another", "downloader", "correct horse"),
+        ] {
+            let refused = log_in(&identities, wrong, ProjectChoice::First).expect_err("wrong");
+            assert_eq!(refused, Unauthenticated::PasswordWrong, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_ends_with_its_user_and_with_its_password() {
+        let (token, _) =
+            log_in(&read(&text(HASH)).expect("sound"), RIGHT, ProjectChoice::First).expect("right");
+        let other = HASH.replacen("$P9", "$Q9", 1);
+        assert_ne!(other, HASH);
+        for changed in [SAMPLE.to_owned(), text(&other), SAMPLE.replace("000002\"\nname", "000009\"\nname")] {
+            let identities = read(&changed).expect("sound");
+            let refused = identities.caller_by_token(&token, source()).expect_err("over");
+            assert_eq!(refused, Unauthenticated::TokenUnknown);
+        }
+    }
+
+    #[test]
+    fn only_hashes_of_argon2id_are_taken_and_none_is_printed() {
+        for wrong in ["correct horse", "", &HASH.replace("argon2id", "argon2i"), "$argon2id$v=19$m=8,t=1,p=1"]
+        {
+            let refused = read(&text(wrong)).expect_err(wrong);
+            assert!(refused.contains("password_hash: must be"), "{refused}");
+        }
+        let twice = text(HASH)
+            .replace("name = \"reader\"", &format!("name = \"downloader\"\npassword_hash = \"{HASH}\""));
+        assert!(read(&twice).expect_err("ambiguous").contains("stands twice"));
+        assert!(!format!("{:?}", read(&text(HASH)).expect("sound")).contains("argon2id"));
+        assert!(PasswordCheck::parse(NOBODY).is_some());
+    }
+}
