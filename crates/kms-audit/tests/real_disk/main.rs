@@ -1,11 +1,13 @@
 //! The log on real files: kills, injected errors, a full disk, files that vanish, two openers.
 
+mod burst;
+mod kills;
+
 use std::{
     collections::BTreeMap,
     fs::{self, OpenOptions},
-    io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::mpsc::channel,
 };
 
@@ -19,6 +21,8 @@ use kms_core::{
     testing::audit::sample_record,
 };
 use tempfile::TempDir;
+
+use crate::burst::{Answers, Burst};
 
 /// Small, so that a burst passes several segments.
 const CONFIG: LogConfig = LogConfig { segment_bytes: 100_000 };
@@ -59,106 +63,40 @@ fn requests(directory: &Path) -> BTreeMap<u64, u128> {
     records.collect()
 }
 
-/// A process that appends so many records; see `examples/burst.rs`.
-fn burst(mut command: Command, directory: &Path, count: u32) -> Child {
-    command.arg(directory).arg(count.to_string()).stdout(Stdio::piped());
-    command.spawn().expect("the process starts")
-}
-
-/// What a burst prints whose calls of fdatasync fail as `when` says.
-fn burst_with_errors(directory: &Path, when: &str) -> Vec<String> {
+/// A burst whose calls of fdatasync fail as `when` says.
+fn burst_with_errors(directory: &Path, when: &str) -> Answers {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
-    command.arg(format!("inject=fdatasync:error=EIO:when={when}")).arg(example("burst"));
-    let output = burst(command, directory, 3000).wait_with_output().expect("ends by itself");
-    String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
-}
-
-/// An example that cargo has built beside this test.
-fn example(name: &str) -> std::path::PathBuf {
-    let test = std::env::current_exe().expect("this program has a path");
-    let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
-    profile.join("examples").join(name)
-}
-
-/// The acknowledgements and refusals that a burst prints.
-fn acknowledged(lines: impl Iterator<Item = String>) -> (BTreeMap<u64, u128>, usize) {
-    let (mut acknowledged, mut refused) = (BTreeMap::new(), 0);
-    for line in lines {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
-            ["durable", sequence, request] => {
-                let request = request.parse().expect("a request");
-                acknowledged.insert(sequence.parse().expect("a place"), request);
-            }
-            ["refused", ..] => refused += 1,
-            _ => {} // a line cut by the kill
-        }
-    }
-    (acknowledged, refused)
-}
-
-/// How often the writer is killed: `KILL_ROUNDS` for hundreds, which takes minutes.
-fn rounds() -> u32 {
-    std::env::var("KILL_ROUNDS").map_or(12, |rounds| rounds.parse().expect("a number"))
-}
-
-#[test]
-fn what_was_acknowledged_before_a_kill_is_in_the_log() {
-    let directory = TempDir::new().expect("a directory");
-    let mut total = BTreeMap::new();
-    for round in 0..rounds() {
-        let mut child = burst(Command::new(example("burst")), directory.path(), u32::MAX);
-        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        // Not at the same point each time.
-        let before = 700 + (round * 37 % 400) as usize;
-        let some: Vec<String> = lines.by_ref().take(before).map(|line| line.expect("text")).collect();
-        child.kill().expect("SIGKILL");
-        child.wait().expect("ends");
-        let rest = lines.map_while(Result::ok);
-        let (found, refused) = acknowledged(some.into_iter().chain(rest));
-        assert!(found.len() >= 700 && refused == 0);
-        total.extend(found);
-        drop(open(directory.path()));
-        let summary = verify(directory.path()).expect("a sound log");
-        assert_eq!((summary.torn_bytes, summary.covered), (0, summary.lines));
-        let present = requests(directory.path());
-        for (sequence, request) in &total {
-            assert_eq!(present.get(sequence), Some(request), "record {sequence}");
-        }
-    }
-    assert!(segments(directory.path()).len() > 2, "the bursts have passed several segments");
+    command.arg(format!("inject=fdatasync:error=EIO:when={when}"));
+    command.arg(std::env::current_exe().expect("this program has a path"));
+    Burst::of(command, directory, CONFIG, 3000).wait()
 }
 
 #[test]
 fn nothing_is_acknowledged_once_fdatasync_fails_for_good() {
     let directory = TempDir::new().expect("a directory");
-    let lines = burst_with_errors(directory.path(), "20+");
-    let refusal = lines.iter().position(|line| line.starts_with("refused")).expect("refusals");
-    assert!(lines[refusal..].iter().all(|line| line.starts_with("refused")), "acknowledged afterwards");
-    check_burst(&directory, lines);
+    let answers = burst_with_errors(directory.path(), "20+");
+    let refusal = answers.outcomes.iter().position(|durable| !durable).expect("refusals");
+    assert!(answers.outcomes[refusal..].iter().all(|durable| !durable), "acknowledged afterwards");
+    check_burst(&directory, &answers);
 }
 
 #[test]
 fn one_failed_fdatasync_is_answered_and_healed() {
     let directory = TempDir::new().expect("a directory");
-    let lines = burst_with_errors(directory.path(), "20");
-    let refusal = lines.iter().position(|line| line.starts_with("refused")).expect("a refusal");
-    let later = lines[refusal..].iter().filter(|line| line.starts_with("durable")).count();
+    let answers = burst_with_errors(directory.path(), "20");
+    let refusal = answers.outcomes.iter().position(|durable| !durable).expect("a refusal");
+    let later = answers.outcomes[refusal..].iter().filter(|durable| **durable).count();
     assert!(later > 1000, "the log goes on after the failure");
-    check_burst(&directory, lines);
+    check_burst(&directory, &answers);
 }
 
 /// The log is sound and has all that was acknowledged.
-fn check_burst(directory: &TempDir, lines: Vec<String>) {
+fn check_burst(directory: &TempDir, answers: &Answers) {
     drop(open(directory.path()));
     verify(directory.path()).expect("a sound log");
-    let present = requests(directory.path());
-    let (found, _) = acknowledged(lines.into_iter());
-    assert!(!found.is_empty());
-    for (sequence, request) in &found {
-        assert_eq!(present.get(sequence), Some(request), "record {sequence}");
-    }
+    assert!(!answers.durable.is_empty());
+    answers.check(directory.path());
 }
 
 /// A small file system in memory, unmounted when dropped.
