@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    merkle::{self, Hash},
+    merkle,
     notary::{CHECKPOINT, CHECKPOINTS, HASHED, KEYS, Notarization, replace},
     note::{NoteError, SignedCheckpoint, VerifierKey},
     recovery::{Kept, OpenError},
@@ -14,7 +14,7 @@ use crate::{
     scan::{Problem, WholeLines},
     segment::file_name,
     storage::list,
-    tiles::{Tile, Tiles, Tree},
+    tiles::{FreshTile, Tiles, Tree},
 };
 
 fn failed(what: &'static str) -> impl FnOnce(io::Error) -> OpenError {
@@ -25,8 +25,8 @@ fn mistrust(file: &'static str) -> impl FnOnce(NoteError) -> OpenError {
     move |source| OpenError::Note { file, source }
 }
 
-/// The tree of a log, and its full tiles that are not on disk as they must be.
-pub(crate) type Retraced = (Tree, Vec<(Tile, Vec<Hash>)>);
+/// The tree of a log, and its full tiles that may not be on stable storage as they must be.
+pub(crate) type Retraced = (Tree, Vec<FreshTile>);
 
 /// What was found in a log's directory.
 #[derive(Debug)]
@@ -140,8 +140,10 @@ impl Memory {
                 return Err(begin.fault(Problem::RootDiffers { size: old.size }).into());
             }
         }
-        let mut retrace = Retrace::new(tiles.clone(), tree, checkpoint.into_iter().collect());
+        let mut retrace = Retrace::new(tiles.clone(), tree, checkpoint.into_iter().collect(), self.hashed);
         for segment in segments.iter().copied() {
+            // A log that had no tree may have any number of segments: only the tiles of the last one stay in memory.
+            retrace.settle();
             let bytes = fs::read(self.directory.join(file_name(segment)));
             let bytes = bytes.map_err(failed("read a segment"))?;
             for (offset, line) in WholeLines::new(&bytes) {

@@ -2,6 +2,7 @@
 
 mod burst;
 mod kills;
+mod power_cut;
 
 use std::{
     collections::BTreeMap,
@@ -78,7 +79,7 @@ fn nothing_is_acknowledged_once_fdatasync_fails_for_good() {
     let answers = burst_with_errors(directory.path(), "20+");
     let refusal = answers.outcomes.iter().position(|durable| !durable).expect("refusals");
     assert!(answers.outcomes[refusal..].iter().all(|durable| !durable), "acknowledged afterwards");
-    check_burst(&directory, &answers);
+    check_burst(directory.path(), &answers);
 }
 
 #[test]
@@ -88,15 +89,38 @@ fn one_failed_fdatasync_is_answered_and_healed() {
     let refusal = answers.outcomes.iter().position(|durable| !durable).expect("a refusal");
     let later = answers.outcomes[refusal..].iter().filter(|durable| **durable).count();
     assert!(later > 1000, "the log goes on after the failure");
-    check_burst(&directory, &answers);
+    check_burst(directory.path(), &answers);
 }
 
 /// The log is sound and has all that was acknowledged.
-fn check_burst(directory: &TempDir, answers: &Answers) {
-    drop(open(directory.path()));
-    verify(directory.path()).expect("a sound log");
+fn check_burst(directory: &Path, answers: &Answers) {
+    drop(open(directory));
+    verify(directory).expect("a sound log");
     assert!(!answers.durable.is_empty());
-    answers.check(directory.path());
+    answers.check(directory);
+}
+
+/// The kernel says once that pages could not be written, and then takes them to be clean.
+#[test]
+fn a_tile_whose_fsync_failed_is_written_anew() {
+    let directory = TempDir::new().expect("a directory");
+    let (path, trace) = (directory.path().join("audit"), directory.path().join("trace"));
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-e", "trace=openat,fsync", "-e", "inject=fsync:error=EIO:when=1", "-o"]);
+    let (tile, unfinished) = (path.join("tile/0/000"), path.join("tile/0/000.tmp"));
+    command.arg(&trace).arg("-P").arg(tile).arg("-P").arg(unfinished).arg("--");
+    command.arg(std::env::current_exe().expect("this program has a path"));
+    let answers = Burst::of(command, &path, CONFIG, 3000).wait();
+    assert!(answers.outcomes.iter().all(|durable| *durable), "records do not wait for tiles");
+    let trace = fs::read_to_string(&trace).expect("a trace");
+    let calls = trace.lines().filter_map(|line| match line {
+        line if line.contains("000.tmp") => Some("written"),
+        line if line.contains("INJECTED") => Some("refused"),
+        line if line.contains("fsync") => Some("synced"),
+        _ => None, // opened to be synced
+    });
+    assert!(calls.eq(["written", "refused", "written", "synced"]), "{trace}");
+    check_burst(&path, &answers);
 }
 
 /// A small file system in memory, unmounted when dropped.
