@@ -15,7 +15,7 @@ use rustix::fs::{Advice, fadvise};
 use serde::Deserialize;
 
 use crate::{
-    memory::Memory,
+    memory::{Memory, Retraced},
     notary::{CHECKPOINT, CHECKPOINTS, KEYS, replace},
     note::SignedCheckpoint,
     recovery::OpenError,
@@ -98,7 +98,8 @@ impl Archive {
         let keys = fs::read(self.log.join(KEYS)).map_err(failed("read the keys of the log"))?;
         replace(&directory, KEYS, &keys).map_err(failed("write the keys of the log"))?;
         let note = checkpoint.note.clone();
-        let (tree, fresh) = archived.grown_by(&segments, held, checkpoint).map_err(ArchiveError::Archive)?;
+        let Retraced { tree, fresh, .. } =
+            archived.grown_by(&segments, held, checkpoint).map_err(ArchiveError::Archive)?;
         let tiles = Tiles::new(&directory);
         for fresh in &fresh {
             tiles.settle(fresh).map_err(failed("write a tile"))?;

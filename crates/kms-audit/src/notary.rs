@@ -25,7 +25,7 @@ use crate::{
     counters::Coverage,
     journal::now,
     memory::Retraced,
-    merkle::leaf_hash,
+    merkle::{Hash, leaf_hash},
     note::{Checkpoint, SignedCheckpoint, VerifierKey},
     tiles::{FreshTile, Tile, Tiles, Tree},
 };
@@ -117,6 +117,8 @@ enum Event {
     Lines(Vec<u8>),
     /// A segment ended with the lines before.
     SegmentEnded,
+    /// The lines of a file that may stand in the place of the last segment.
+    Copy(Vec<u8>, Sender<bool>),
 }
 
 /// The writer's end.
@@ -133,6 +135,13 @@ impl Follower {
 
     pub(crate) fn segment_ended(&self) {
         drop(self.events.send(Event::SegmentEnded));
+    }
+
+    /// Whether these lines are those of the last segment, every one that was shown: whether they make the same tree.
+    pub(crate) fn is_copy(&self, lines: Vec<u8>) -> bool {
+        let (sender, answer) = bounded(1);
+        drop(self.events.send(Event::Copy(lines, sender)));
+        answer.recv().unwrap_or(false) // the notary is gone
     }
 
     pub(crate) fn trouble(&self) -> Option<String> {
@@ -154,6 +163,8 @@ pub(crate) struct Notary {
     directory: PathBuf,
     tiles: Tiles,
     tree: Tree,
+    /// The tree of the lines before the last segment.
+    begun: Tree,
     /// Full tiles that are not written yet.
     unwritten: VecDeque<FreshTile>,
     /// Full tiles that are written, but maybe not durable yet.
@@ -179,7 +190,7 @@ impl Notary {
     /// their hashes on stable storage.
     pub(crate) fn new(
         directory: &Path,
-        (tree, fresh): Retraced,
+        Retraced { tree, begun, fresh }: Retraced,
         (signed, durable): (u64, u64),
         key: VerifierKey,
         notarization: Notarization,
@@ -194,6 +205,7 @@ impl Notary {
             directory: directory.to_owned(),
             tiles: Tiles::new(directory),
             tree,
+            begun,
             unwritten: unwritten.into(),
             unsynced,
             key,
@@ -257,9 +269,8 @@ impl Notary {
     fn follow(&mut self, event: Event) {
         match event {
             Event::Lines(lines) => {
-                for line in lines.split_inclusive(|byte| *byte == b'\n') {
-                    let line = line.strip_suffix(b"\n").unwrap_or(line);
-                    self.tree.push(leaf_hash(line), |tile, hashes| {
+                for leaf in leaves(&lines) {
+                    self.tree.push(leaf, |tile, hashes| {
                         self.unwritten.push_back(FreshTile { tile, hashes, is_written: false });
                     });
                 }
@@ -268,11 +279,19 @@ impl Notary {
                     self.due = Some(self.last.map_or_else(now, |last| last + PERIOD));
                 }
             }
+            Event::Copy(lines, answer) => drop(answer.send(self.is_copy(&lines))),
             Event::SegmentEnded => {
+                self.begun.clone_from(&self.tree);
                 self.ended = Some(self.checkpoint());
                 self.due = Some(now());
             }
         }
+    }
+
+    fn is_copy(&self, lines: &[u8]) -> bool {
+        let mut tree = self.begun.clone();
+        leaves(lines).for_each(|leaf| tree.push(leaf, |_, _| ()));
+        tree == self.tree
     }
 
     /// The checkpoint of all lines.
@@ -433,6 +452,12 @@ impl Notary {
             tracing::warn!(lines = open, "the audit log ends with lines that no checkpoint covers");
         }
     }
+}
+
+/// The hashes of whole lines.
+fn leaves(lines: &[u8]) -> impl Iterator<Item = Hash> {
+    let lines = lines.split_inclusive(|byte| *byte == b'\n');
+    lines.map(|line| leaf_hash(line.strip_suffix(b"\n").unwrap_or(line)))
 }
 
 /// Says that the notary is gone, if it panics.

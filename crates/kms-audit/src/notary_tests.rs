@@ -11,7 +11,9 @@ use std::{
 use kms_core::{Phase, ports::AuditLog as _, testing::audit::sample_record};
 
 use crate::{
-    CheckpointSigner, FileLog, LogConfig, Notarization, SignatureDone, memory::Memory, storage::list,
+    CheckpointSigner, FileLog, LogConfig, Notarization, SignatureDone,
+    memory::{Memory, Retraced},
+    storage::list,
     testing::SoftwareSigner,
 };
 
@@ -84,8 +86,9 @@ fn of_a_first_tree_only_the_tiles_of_the_last_segment_stay_in_memory() {
     drop(log);
     let last = *list(directory.path()).expect("a log").last().expect("a segment");
     let lines = 1000 + list(directory.path()).expect("a log").len() as u64;
-    let (tree, fresh) = Memory::read(directory.path()).expect("a log").retrace(lines).expect("a sound log");
-    assert_eq!(tree.size(), lines);
+    let Retraced { tree, begun, fresh } =
+        Memory::read(directory.path()).expect("a log").retrace(lines).expect("a sound log");
+    assert_eq!((tree.size(), begun.size()), (lines, last));
     assert!(last > 512, "two tiles and more are full before it");
     assert!(fresh.iter().all(|fresh| fresh.tile.end() > last), "{fresh:?}");
     assert!(directory.path().join("tile/0/001").exists());

@@ -62,7 +62,12 @@ impl Retrace {
         }
     }
 
-    /// The size of the tree so far.
+    /// The tree so far.
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Its size.
     pub(crate) fn size(&self) -> u64 {
         self.tree.size()
     }

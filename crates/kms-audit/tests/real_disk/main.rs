@@ -7,7 +7,7 @@ mod power_cut;
 use std::{
     collections::BTreeMap,
     fs::{self, OpenOptions},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::mpsc::channel,
 };
@@ -46,7 +46,7 @@ fn append(log: &FileLog, request: u128, phase: Phase) -> Result<Receipt, AuditEr
     answers.recv().expect("an answer")
 }
 
-fn segments(directory: &Path) -> Vec<std::path::PathBuf> {
+fn segments(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).expect("the directory is there");
     let mut found: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     found.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
@@ -225,17 +225,83 @@ fn a_file_that_was_cut_is_not_written_on() {
     ));
 }
 
-#[test]
-fn a_file_that_was_replaced_is_not_written_on() {
-    let directory = TempDir::new().expect("a directory");
-    let log = open(directory.path());
-    append(&log, 1, Phase::Complete).expect("works");
-    let segment = segments(directory.path()).remove(0);
-    let copy = directory.path().join("copy");
-    fs::copy(&segment, &copy).expect("copied");
-    fs::rename(&copy, &segment).expect("replaced");
-    append(&log, 2, Phase::Complete).expect_err("another file has the name");
+/// A log of so many records in one segment, whose last one it was answered, and the segment.
+fn one_segment(directory: &Path) -> (FileLog, PathBuf) {
+    let log = open(directory);
+    for request in 1..=300 {
+        append(&log, request, Phase::Complete).expect("works");
+    }
+    append(&log, 0, Phase::Intent).expect("works");
+    (log, segments(directory).pop().expect("a segment"))
+}
+
+/// Puts another file in the segment's place, and sees it refused.
+fn replace(log: &FileLog, segment: &Path, content: &[u8]) {
+    let copy = segment.with_file_name("copy");
+    fs::write(&copy, content).expect("written");
+    fs::rename(&copy, segment).expect("replaced");
+    append(log, 0, Phase::Outcome).expect_err("another file has the name");
     assert_eq!(log.health(), Health::Lost);
+}
+
+/// Returns when records are refused for this reason: the file has been looked at.
+fn await_refusal(log: &FileLog, reason: &str) {
+    while !append(log, 500, Phase::Complete).expect_err("not adopted").detail.contains(reason) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_copy_of_the_file_is_written_on() {
+    let directory = TempDir::new().expect("a directory");
+    let (log, segment) = one_segment(directory.path());
+    let content = fs::read(&segment).expect("readable");
+    replace(&log, &segment, &content);
+    while append(&log, 400, Phase::Complete).is_err() {
+        std::thread::yield_now();
+    }
+    assert!(log.healthy());
+    drop(log);
+    let summary = verify(directory.path()).expect("a sound log");
+    assert!(summary.open_intents.is_empty() && summary.covered == summary.lines, "{summary:?}");
+    let last: Vec<_> = requests(directory.path()).into_values().rev().take(3).collect();
+    assert_eq!(last, [400, 0, 0], "the intent, the outcome that was owed, and what came then");
+}
+
+#[test]
+fn a_copy_that_was_altered_is_not_written_on() {
+    let directory = TempDir::new().expect("a directory");
+    let (log, segment) = one_segment(directory.path());
+    let content = fs::read_to_string(&segment).expect("readable");
+    let lines: Vec<&str> = content.lines().collect();
+    // In the middle, and no shorter than before.
+    let altered = content.replacen(lines[100], &lines[100].replace(":250,", ":251,"), 1);
+    assert_ne!(altered, content);
+    replace(&log, &segment, altered.as_bytes());
+    await_refusal(&log, "by a file with other lines");
+    // One that begins as the file does, and ends earlier.
+    replace(&log, &segment, lines[..200].join("\n").as_bytes());
+    await_refusal(&log, "was cut");
+    // The true one.
+    replace(&log, &segment, content.as_bytes());
+    while append(&log, 400, Phase::Complete).is_err() {
+        std::thread::yield_now();
+    }
+    drop(log);
+    verify(directory.path()).expect("a sound log");
+}
+
+/// Whoever holds the lock on the copy may write there.
+#[test]
+fn a_copy_of_the_whole_directory_is_not_written_on() {
+    let parent = TempDir::new().expect("a directory");
+    let (path, aside) = (parent.path().join("audit"), parent.path().join("aside"));
+    let (log, segment) = one_segment(&path);
+    fs::rename(&path, &aside).expect("moved");
+    fs::create_dir(&path).expect("made");
+    let content = fs::read(aside.join(segment.file_name().expect("a name"))).expect("readable");
+    replace(&log, &segment, &content);
+    await_refusal(&log, "together with its directory");
 }
 
 #[test]
