@@ -97,10 +97,17 @@ impl Pair {
         eventually("cosigned", async || self.cosigned().filter(|cosigned| *cosigned > size)).await
     }
 
+    /// Whether the log is sound and cosigned: what both verifiers say, which share no code.
     fn verifies_with_witness(&self) -> bool {
         let expected =
             Expected { key: Some(key(&self.log)), witnesses: vec![self.cosigner()], ..Expected::default() };
-        verify_against(&audit(&self.log), &expected, |_| ()).is_ok()
+        let verified = verify_against(&audit(&self.log), &expected, |_| ());
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/independent-checks.sh");
+        let mut other = Command::new(script);
+        other.arg("verify-log").arg(self.log.directory().join("data"));
+        let told = other.args(["--witness", &self.cosigner().to_string()]).output().expect("bash is there");
+        assert_eq!(told.status.code(), Some(i32::from(verified.is_err())), "{verified:?}, but {told:?}");
+        verified.is_ok()
     }
 
     /// What the witness says that it cosigned last of the log that made this note.
