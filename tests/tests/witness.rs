@@ -60,8 +60,9 @@ impl Pair {
             authority.client("the-log", &["dewpoint://operator/the-log"], valid());
         self.log.configure("workers = 1\n");
         self.log.add_configuration(&format!(
-            "[audit.checkpoints.witness]\nendpoint = \"{endpoint}\"\nca_cert = \"{ca}\"\n\
+            "[audit.checkpoints]\ndirectory = \"{kept}\"\n[audit.checkpoints.witness]\nendpoint = \"{endpoint}\"\nca_cert = \"{ca}\"\n\
              certificate = \"{certificate}\"\nprivate_key = \"{private_key}\"\nkey = \"{key}\"\n",
+            kept = self.log.directory().join("kept").display(),
             ca = authority.certificate().display(),
             certificate = certificate.display(),
             private_key = private_key.display(),
@@ -90,6 +91,14 @@ impl Pair {
         let note = note(&self.log);
         self.cosigner().check(&note).ok()?;
         Some(SignedCheckpoint::open(&note, &key(&self.log)).expect("signed").checkpoint.size)
+    }
+
+    /// The newest checkpoint that is kept in the directory for it.
+    fn kept(&self) -> String {
+        let own =
+            SignedCheckpoint::open(&note(&self.log), &key(&self.log)).expect("signed").checkpoint.origin;
+        let own = self.log.directory().join("kept").join(own.replace('/', "_"));
+        fs::read_to_string(own.join("checkpoint")).expect("a checkpoint")
     }
 
     /// Waits until the newest checkpoint is cosigned and larger than `size`.
@@ -144,6 +153,7 @@ async fn a_log_that_was_put_back_is_not_cosigned_again() {
     assert!(pair.log.stop().success());
     assert!(pair.verifies_with_witness(), "also the last checkpoint of a log that ends is cosigned");
     let first = note(&pair.log);
+    assert_eq!(pair.kept(), first, "and so it is in the other places");
     let witnessed = records(&pair.witness.directory().join("data"));
     assert!(witnessed.iter().any(|record| record["operation"] == "CosignCheckpoint"
         && record["verdict"] != "failed"
