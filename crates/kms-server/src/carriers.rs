@@ -120,7 +120,9 @@ fn send(outgoing: &Outgoing, checkpoint: Arc<SignedCheckpoint>, cosigned: bool) 
 async fn send_all(mut newest: NewestCheckpoint, outgoing: Outgoing) {
     while newest.changed().await.is_ok() {
         let checkpoint = newest.borrow_and_update().clone();
-        checkpoint.into_iter().for_each(|checkpoint| send(&outgoing, checkpoint, false));
+        if let Some(checkpoint) = checkpoint {
+            send(&outgoing, checkpoint, false);
+        }
     }
 }
 
