@@ -28,7 +28,8 @@ const FORBIDDEN_IN_CORE: &[&str] =
     &["tokio", "tonic", "prost", "cryptoki", "redb", "sled", "rustix", "hyper"];
 
 /// May depend on anything, because nothing that ships depends on them.
-const TESTS: &[&str] = &["dewpoint-tests", "dewpoint-test-tokens", "dewpoint-stand-in-module"];
+const TESTS: &[&str] =
+    &["dewpoint-tests", "dewpoint-test-disks", "dewpoint-test-tokens", "dewpoint-stand-in-module"];
 
 const RULE: &str = "The rule is written in ARCHITECTURE.md, and held by tests/tests/dependency_graph.rs.";
 

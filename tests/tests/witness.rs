@@ -60,8 +60,9 @@ impl Pair {
             authority.client("the-log", &["dewpoint://operator/the-log"], valid());
         self.log.configure("workers = 1\n");
         self.log.add_configuration(&format!(
-            "[audit.checkpoints.witness]\nendpoint = \"{endpoint}\"\nca_cert = \"{ca}\"\n\
+            "[audit.checkpoints]\ndirectory = \"{kept}\"\n[audit.checkpoints.witness]\nendpoint = \"{endpoint}\"\nca_cert = \"{ca}\"\n\
              certificate = \"{certificate}\"\nprivate_key = \"{private_key}\"\nkey = \"{key}\"\n",
+            kept = self.log.directory().join("kept").display(),
             ca = authority.certificate().display(),
             certificate = certificate.display(),
             private_key = private_key.display(),
@@ -92,15 +93,30 @@ impl Pair {
         Some(SignedCheckpoint::open(&note, &key(&self.log)).expect("signed").checkpoint.size)
     }
 
+    /// The newest checkpoint that is kept in the directory for it.
+    fn kept(&self) -> String {
+        let own =
+            SignedCheckpoint::open(&note(&self.log), &key(&self.log)).expect("signed").checkpoint.origin;
+        let own = self.log.directory().join("kept").join(own.replace('/', "_"));
+        fs::read_to_string(own.join("checkpoint")).expect("a checkpoint")
+    }
+
     /// Waits until the newest checkpoint is cosigned and larger than `size`.
     async fn cosigned_beyond(&self, size: u64) -> u64 {
         eventually("cosigned", async || self.cosigned().filter(|cosigned| *cosigned > size)).await
     }
 
+    /// Whether the log is sound and cosigned: what both verifiers say, which share no code.
     fn verifies_with_witness(&self) -> bool {
         let expected =
             Expected { key: Some(key(&self.log)), witnesses: vec![self.cosigner()], ..Expected::default() };
-        verify_against(&audit(&self.log), &expected, |_| ()).is_ok()
+        let verified = verify_against(&audit(&self.log), &expected, |_| ());
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/independent-checks.sh");
+        let mut other = Command::new(script);
+        other.arg("verify-log").arg(self.log.directory().join("data"));
+        let told = other.args(["--witness", &self.cosigner().to_string()]).output().expect("bash is there");
+        assert_eq!(told.status.code(), Some(i32::from(verified.is_err())), "{verified:?}, but {told:?}");
+        verified.is_ok()
     }
 
     /// What the witness says that it cosigned last of the log that made this note.
@@ -137,6 +153,7 @@ async fn a_log_that_was_put_back_is_not_cosigned_again() {
     assert!(pair.log.stop().success());
     assert!(pair.verifies_with_witness(), "also the last checkpoint of a log that ends is cosigned");
     let first = note(&pair.log);
+    assert_eq!(pair.kept(), first, "and so it is in the other places");
     let witnessed = records(&pair.witness.directory().join("data"));
     assert!(witnessed.iter().any(|record| record["operation"] == "CosignCheckpoint"
         && record["verdict"] != "failed"

@@ -29,13 +29,22 @@ func (c *checkpoint) fault(problem string, arguments ...any) *fault {
 	return &fault{place: at, problem: fmt.Sprintf(problem, arguments...)}
 }
 
-// readCheckpoint reads one signed note.
-func readCheckpoint(file string, key note.Verifier) (*checkpoint, error) {
+// readCheckpoint reads one signed note, which each of the witnesses must have cosigned.
+func readCheckpoint(file string, key note.Verifier, witnesses []*cosigner) (*checkpoint, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	return openCheckpoint(file, text, key)
+	found, err := openCheckpoint(file, text, key)
+	if err != nil {
+		return nil, err
+	}
+	for _, witness := range witnesses {
+		if err := found.cosigned(text, witness); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
 }
 
 // readEarlier reads the checkpoints that the log must continue, in the order of their sizes.

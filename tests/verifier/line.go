@@ -197,6 +197,15 @@ func (l *line) read(text []byte) error {
 	return record.follow(l.members)
 }
 
+// archived is how many lines are in the archive, if the line is a record that says so.
+func (l *line) archived() uint64 {
+	if string(l.value("operation")) != `"ArchiveSegment"` || string(l.value("verdict")) != `"succeeded"` {
+		return 0
+	}
+	lines, _ := strconv.ParseUint(string(l.value("archived_lines")), 10, 64)
+	return lines
+}
+
 func (l *line) seq() uint64 {
 	// Its form has been checked.
 	seq, _ := strconv.ParseUint(string(l.value("seq")), 10, 64)

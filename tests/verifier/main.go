@@ -16,12 +16,14 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-const usage = `usage: verifier --key KEY|@FILE [--checkpoint FILE] [--earlier FILE]... DIR
+const usage = `usage: verifier --key KEY|@FILE [--checkpoint FILE] [--earlier FILE]... [--witness KEY|@FILE]... [--archived] DIR
 
 Checks the audit log in DIR/audit.
-  --key KEY|@FILE    the log's verifier key, or a file that holds it; get it from elsewhere than DIR
-  --checkpoint FILE  a checkpoint to check against instead of DIR/audit/checkpoint
-  --earlier FILE     a checkpoint kept from earlier, or a copy of checkpoints.log: the log must continue each
+  --key KEY|@FILE      the log's verifier key, or a file that holds it; get it from elsewhere than DIR
+  --checkpoint FILE    a checkpoint to check against instead of DIR/audit/checkpoint
+  --earlier FILE       a checkpoint kept from earlier, or a copy of checkpoints.log: the log must continue each
+  --witness KEY|@FILE  the key of a witness that must have cosigned the checkpoint
+  --archived           take lines that are missing at the beginning for archived, whatever the records say
 
 Exits with 0 if the log is sound, 1 if it is not, 2 if it cannot be checked.
 `
@@ -96,6 +98,9 @@ func check(arguments []string, problems io.Writer) (*report, error) {
 	file := flags.String("checkpoint", "", "")
 	var earlier files
 	flags.Var(&earlier, "earlier", "")
+	var witnesses files
+	flags.Var(&witnesses, "witness", "")
+	trusting := flags.Bool("archived", false, "")
 	if err := flags.Parse(arguments); err != nil {
 		return nil, err
 	}
@@ -104,6 +109,10 @@ func check(arguments []string, problems io.Writer) (*report, error) {
 		return nil, errors.New("a key and one directory are needed")
 	}
 	verifier, err := readKey(*key)
+	if err != nil {
+		return nil, err
+	}
+	cosigners, err := readCosigners(witnesses)
 	if err != nil {
 		return nil, err
 	}
@@ -116,23 +125,46 @@ func check(arguments []string, problems io.Writer) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	newest, err := readCheckpoint(*file, verifier)
+	newest, err := readCheckpoint(*file, verifier, cosigners)
 	if err != nil {
 		return nil, err
 	}
-	return verify(directory, newest, before)
+	return verify(directory, newest, before, *trusting)
 }
 
-// readKey takes a verifier key, or @ and the name of a file with one.
-func readKey(key string) (note.Verifier, error) {
-	if strings.HasPrefix(key, "@") {
-		text, err := os.ReadFile(key[1:])
+// content takes a text, or @ and the name of a file with it.
+func content(value string) (string, error) {
+	if !strings.HasPrefix(value, "@") {
+		return value, nil
+	}
+	text, err := os.ReadFile(value[1:])
+	return strings.TrimSpace(string(text)), err
+}
+
+// readCosigners takes the keys of witnesses.
+func readCosigners(keys []string) ([]*cosigner, error) {
+	var all []*cosigner
+	for _, key := range keys {
+		text, err := content(key)
 		if err != nil {
 			return nil, err
 		}
-		key = strings.TrimSpace(string(text))
+		one, err := parseCosigner(text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
 	}
-	verifier, err := note.NewVerifier(key)
+	return all, nil
+}
+
+// readKey takes a verifier key.
+func readKey(key string) (note.Verifier, error) {
+	text, err := content(key)
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := note.NewVerifier(text)
 	if err != nil {
 		return nil, fmt.Errorf("the key: %w", err)
 	}

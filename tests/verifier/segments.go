@@ -50,7 +50,7 @@ func listSegments(directory string) ([]segment, error) {
 // walkLines hands every whole line to visit, checked against those before it.
 //
 // It returns the place behind the last one, and how many bytes of an unfinished commit lie there.
-func walkLines(directory string, segments []segment, visit func(line []byte, at place) error) (place, int64, error) {
+func walkLines(directory string, segments []segment, visit func(parsed *line, text []byte, at place) error) (place, int64, error) {
 	lines := chain{next: segments[0].first, open: make(map[string]string)}
 	var end place
 	for index, one := range segments {
@@ -78,7 +78,7 @@ func walkLines(directory string, segments []segment, visit func(line []byte, at 
 
 // walkSegment returns how long the whole lines of a segment are, and how far anything but zeros reaches behind them:
 // -1 if the file ends with the last line.
-func walkSegment(directory string, one segment, lines *chain, visit func([]byte, place) error) (int64, int64, error) {
+func walkSegment(directory string, one segment, lines *chain, visit func(*line, []byte, place) error) (int64, int64, error) {
 	file, err := os.Open(filepath.Join(directory, one.name))
 	if err != nil {
 		return 0, 0, err
@@ -108,7 +108,7 @@ func walkSegment(directory string, one segment, lines *chain, visit func([]byte,
 		if err := check(text); err != nil {
 			return at.offset, 0, broken(err.Error())
 		}
-		if err := visit(text, at); err != nil {
+		if err := visit(&lines.line, text, at); err != nil {
 			return at.offset, 0, err
 		}
 		at.offset += int64(len(text)) + 1

@@ -1,6 +1,11 @@
 package main
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -342,10 +347,10 @@ func TestWhatLiesBehindTheLastLine(t *testing.T) {
 func TestOldSegmentsRemoved(t *testing.T) {
 	s := soundSample(t, 200, 59, 20)
 	must(t, os.Remove(s.file(s.name(0))))
-	s.isSound([]string{"sound: 79 lines in 2 segments", "not there: lines 0 to 199, 200 lines"})
+	s.isSound([]string{"sound: 79 lines in 2 segments", "not there: lines 0 to 199, 200 lines"}, "--archived")
 	must(t, os.Remove(s.file(s.name(1))))
 	s.isSound([]string{"sound: 20 lines in 1 segments", "not there: lines 0 to 258, 259 lines"},
-		"--earlier", s.keep("earlier", s.checkpoint(100)))
+		"--archived", "--earlier", s.keep("earlier", s.checkpoint(100)))
 	// A removed line's hash stays under the root, wherever its tile lies.
 	for _, path := range []string{"tile/0/000", "tile/0/001.p/23", "tile/1/000.p/1"} {
 		s.flip(path, 0)
@@ -358,16 +363,95 @@ func TestOldSegmentsRemoved(t *testing.T) {
 	must(t, os.Remove(s.file(s.name(0))))
 	must(t, os.Remove(s.file(s.name(1))))
 	old := s.keep("old", s.checkpoint(256))
-	s.isSound([]string{"sound: 0 lines", "not covered by this checkpoint: 20 lines"}, "--checkpoint", old)
+	s.isSound([]string{"sound: 0 lines", "not covered by this checkpoint: 20 lines"}, "--archived", "--checkpoint", old)
 }
 
 // sumdb/tlog's reader of tiles believes this tile: its tree has three subtrees in one tile.
 func TestATileOfRemovedLinesBesideSeveralSubtrees(t *testing.T) {
 	s := soundSample(t, 256, 7)
 	must(t, os.Remove(s.file(s.name(0))))
-	s.isSound([]string{"256 lines; their hashes are those that were signed"})
+	s.isSound([]string{"256 lines; their hashes are those that were signed"}, "--archived")
 	s.flip("tile/0/000", 5*32)
 	s.isNotSound("tile/0/000, byte 0, line 0: the line is not there, and the tile that must vouch for it does not have")
+}
+
+// archiving is the record that so many lines are in the archive.
+func (s *sample) archiving(lines int, verdict string) {
+	one := s.record()
+	one["operation"], one["archived_lines"], one["phase"], one["verdict"] = "ArchiveSegment", lines, "complete", verdict
+	s.add(one)
+}
+
+func TestSegmentsAreMissingThatWereArchived(t *testing.T) {
+	for _, one := range []struct {
+		lines   int
+		verdict string
+		signed  int
+		sound   bool
+	}{
+		{200, "succeeded", 221, true},
+		{260, "succeeded", 221, true},
+		{199, "succeeded", 221, false},
+		{200, "failed", 221, false},
+		{200, "succeeded", 220, false},
+	} {
+		s := newSample(t)
+		s.grow(200)
+		s.grow(20)
+		s.archiving(one.lines, one.verdict)
+		s.save()
+		s.publish(one.signed)
+		s.isSound(nil)
+		must(t, os.Remove(s.file(s.name(0))))
+		if one.sound {
+			s.isSound([]string{"not there: lines 0 to 199"})
+		} else {
+			s.isNotSound(s.name(1) + ", byte 0, line 200: the lines before this one are not there, and no record")
+			s.isSound(nil, "--archived")
+		}
+	}
+}
+
+// cosign is a witness' line below a note, and its key.
+func cosign(t *testing.T, name, text string, time uint64) (string, string) {
+	public, secret, err := ed25519.GenerateKey(rand.Reader)
+	must(t, err)
+	key := append([]byte{4}, public...)
+	id := sha256.Sum256([]byte(name + "\n" + string(key)))
+	signature := ed25519.Sign(secret, []byte(fmt.Sprintf("cosignature/v1\ntime %d\n%s", time, text)))
+	content := binary.BigEndian.AppendUint64(id[:4:4], time)
+	line := "— " + name + " " + base64.StdEncoding.EncodeToString(append(content, signature...)) + "\n"
+	return line, fmt.Sprintf("%s+%x+%s", name, id[:4], base64.StdEncoding.EncodeToString(key))
+}
+
+func TestCosignatures(t *testing.T) {
+	s := soundSample(t, 30)
+	bare := s.checkpoint(30)
+	text, _, _ := strings.Cut(bare, "\n\n")
+	first, key := cosign(t, "one.example", text+"\n", 1_800_000_000)
+	second, other := cosign(t, "two.example", text+"\n", 1_800_000_001)
+	write := func(note string) { must(t, os.WriteFile(s.file("checkpoint"), []byte(note), 0o600)) }
+	write(bare + first + second)
+	s.isSound(nil)
+	s.isSound(nil, "--witness", key, "--witness", "@"+s.keep("witness", other+"\n"))
+	write(bare + first)
+	s.isSound(nil, "--witness", key)
+	s.isNotSound("checkpoint, byte 0, line 30: is not cosigned by the witness two.example+", "--witness", key, "--witness", other)
+	// The same witness of another checkpoint, at another time, and another one of its name.
+	again, third := cosign(t, "one.example", strings.Replace(text, "30", "29", 1)+"\n", 1_800_000_000)
+	write(bare + again)
+	s.isNotSound("invalid signature for key one.example+", "--witness", third)
+	s.isNotSound("is not cosigned by the witness one.example+", "--witness", key)
+	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(strings.TrimPrefix(first, "— one.example ")))
+	must(t, err)
+	raw[4+7] ^= 1
+	write(bare + "— one.example " + base64.StdEncoding.EncodeToString(raw) + "\n")
+	s.isNotSound("invalid signature for key one.example+", "--witness", key)
+	for _, wrong := range []string{"", "one.example", s.key, strings.Replace(key, "+", "+0", 1), key[:len(key)-4]} {
+		if code, said := s.verify("--witness", wrong); code != exitCannot || !strings.Contains(said, "a witness' key") {
+			t.Errorf("exit code %d of the key %q: %s", code, wrong, said)
+		}
+	}
 }
 
 func TestWhatCannotBeChecked(t *testing.T) {

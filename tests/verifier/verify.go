@@ -56,16 +56,20 @@ type verification struct {
 	tree    *tree
 	// since is where the first line lies that no earlier checkpoint has vouched for.
 	since *place
+	// archived is how many lines a record under the checkpoint says that the archive has.
+	archived uint64
+	// trusting takes whatever is missing at the beginning for archived.
+	trusting bool
 }
 
 // verify checks the log in directory. An error that is no *fault means that it cannot be checked.
-func verify(directory string, signed *checkpoint, earlier []*checkpoint) (*report, error) {
+func verify(directory string, signed *checkpoint, earlier []*checkpoint, trusting bool) (*report, error) {
 	segments, err := listSegments(directory)
 	if err != nil {
 		return nil, err
 	}
 	tiles := openTiles(directory, signed)
-	v := &verification{signed: signed, earlier: earlier, tiles: tiles, tree: &tree{tiles: tiles}}
+	v := &verification{signed: signed, earlier: earlier, tiles: tiles, tree: &tree{tiles: tiles}, trusting: trusting}
 	end, torn, err := v.walk(directory, segments)
 	var found *fault
 	if errors.As(err, &found) && tiles.bad != found {
@@ -91,14 +95,21 @@ func (v *verification) walk(directory string, segments []segment) (place, int64,
 	if err := v.addRemoved(segments[0].first); err != nil {
 		return place{}, 0, err
 	}
-	end, torn, err := walkLines(directory, segments, func(line []byte, at place) error {
+	end, torn, err := walkLines(directory, segments, func(parsed *line, text []byte, at place) error {
 		if at.seq >= uint64(v.signed.size) {
 			return nil
 		}
-		return v.add(tlog.RecordHash(line), at)
+		if lines := parsed.archived(); lines > v.archived {
+			v.archived = lines
+		}
+		return v.add(tlog.RecordHash(text), at)
 	})
 	if err == nil {
 		err = v.finish(end)
+	}
+	if err == nil && segments[0].first > v.archived && !v.trusting {
+		err = &fault{place: place{segments[0].name, 0, segments[0].first}, problem: "the lines before this one are not " +
+			"there, and no record under the checkpoint says that so many are in the archive"}
 	}
 	return end, torn, err
 }

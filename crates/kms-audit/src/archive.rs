@@ -15,7 +15,7 @@ use rustix::fs::{Advice, fadvise};
 use serde::Deserialize;
 
 use crate::{
-    memory::Memory,
+    memory::{Memory, Retraced},
     notary::{CHECKPOINT, CHECKPOINTS, KEYS, replace},
     note::SignedCheckpoint,
     recovery::OpenError,
@@ -98,11 +98,15 @@ impl Archive {
         let keys = fs::read(self.log.join(KEYS)).map_err(failed("read the keys of the log"))?;
         replace(&directory, KEYS, &keys).map_err(failed("write the keys of the log"))?;
         let note = checkpoint.note.clone();
-        let (tree, full) = archived.grown_by(&segments, held, checkpoint).map_err(ArchiveError::Archive)?;
+        let Retraced { tree, fresh, .. } =
+            archived.grown_by(&segments, held, checkpoint).map_err(ArchiveError::Archive)?;
         let tiles = Tiles::new(&directory);
-        let edges = tree.edges().map(|(tile, hashes)| (tile, hashes.to_vec()));
-        for (tile, hashes) in full.into_iter().chain(edges) {
-            let written = tiles.write(tile, &hashes).and_then(|()| tiles.sync(tile));
+        for fresh in &fresh {
+            tiles.settle(fresh).map_err(failed("write a tile"))?;
+            tiles.remove_partials(fresh.tile, 0).map_err(failed("write a tile"))?;
+        }
+        for (tile, hashes) in tree.edges() {
+            let written = tiles.write(tile, hashes).and_then(|()| tiles.sync(tile));
             written.and_then(|()| tiles.remove_partials(tile, 0)).map_err(failed("write a tile"))?;
         }
         replace(&directory, CHECKPOINT, note.as_bytes()).map_err(failed("write the checkpoint"))?;

@@ -17,11 +17,14 @@ use crate::{
     line::{FORMAT_VERSION, HeaderType, RecordLine, SegmentHeader, hash, push_line},
     notary::Follower,
     segment::{CHUNK, LARGEST_COMMIT, LONGEST_LINE, file_name},
-    storage::{LogFile, Storage},
+    storage::{FileStatus, LogFile, Storage},
 };
 
 /// The pause between two attempts to reopen a log that failed.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The pause between two looks at a file that was replaced: it may be read to its end.
+const LOST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is written ahead.
 static ZEROS: [u8; CHUNK] = [0; CHUNK];
@@ -252,9 +255,11 @@ impl<S: Storage> Journal<S> {
     /// The descriptor on which a write or a sync failed is never used again: the kernel reports such
     /// an error once and then calls the pages clean.
     fn reopen(&mut self) -> Result<(), Failure> {
+        // Somebody may have put the file back: with what follows its name, too, is durable.
+        let found = self.active.find(&self.storage)?;
         let abandoned = self.next_sequence; // a segment that was begun in vain
         self.storage.withdraw(abandoned).map_err(|error| Failure::Io("withdraw a segment", error))?;
-        self.active.reopen(&self.storage)
+        self.active.reopen(found, &self.storage, self.follower.as_ref())
     }
 
     fn fail(&mut self, failure: Failure) -> String {
@@ -275,7 +280,7 @@ impl<S: Storage> Journal<S> {
             Failure::Lost(detail) => {
                 // The file may come back to its place; it is only looked at.
                 (
-                    State::Lost { detail: detail.clone(), next_attempt: now() + RETRY_PAUSE },
+                    State::Lost { detail: detail.clone(), next_attempt: now() + LOST_PAUSE },
                     Health::Lost,
                     detail,
                 )
@@ -350,21 +355,22 @@ impl<F: LogFile> Active<F> {
 
     /// Refuses a segment that somebody else has deleted, replaced or cut.
     fn check<S: Storage>(&self, storage: &S) -> Result<(), Failure> {
-        let name = file_name(self.first);
-        let status = match storage.status(self.first) {
-            Ok(status) => status,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(lost(&format!("{name} was deleted")));
-            }
-            Err(error) => return Err(Failure::Io("look at the segment", error)),
-        };
+        let status = self.find(storage)?;
         if status.identity != self.identity {
-            return Err(lost(&format!("{name} was replaced")));
+            return Err(self.lost("was replaced"));
         }
         if status.length < self.allocated {
-            return Err(lost(&format!("{name} was cut")));
+            return Err(self.lost("was cut"));
         }
         Ok(())
+    }
+
+    /// The file that has the segment's name.
+    fn find<S: Storage>(&self, storage: &S) -> Result<FileStatus, Failure> {
+        storage.status(self.first).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => self.lost("was deleted"),
+            _ => Failure::Io("look at the segment", error),
+        })
     }
 
     /// Writes whole lines at the durable end, in one write and one sync.
@@ -389,24 +395,68 @@ impl<F: LogFile> Active<F> {
         Ok(())
     }
 
-    fn reopen<S: Storage<File = F>>(&mut self, storage: &S) -> Result<(), Failure> {
+    /// Opens what was found in the place of the file anew, if it is the file or a copy.
+    fn reopen<S: Storage<File = F>>(
+        &mut self,
+        found: FileStatus,
+        storage: &S,
+        follower: Option<&Follower>,
+    ) -> Result<(), Failure> {
         let failed = |error| Failure::Io("reopen", error);
         self.allocated = self.durable;
-        self.check(storage)?;
+        if found.length < self.durable {
+            return Err(self.lost("was cut"));
+        }
         let file = storage.open(self.first).map_err(failed)?;
-        if file.status().map_err(failed)?.identity != self.identity {
-            return Err(lost("the segment was replaced"));
+        // A name that leads to another file has an identity of its own.
+        if file.status().map_err(failed)?.identity != found.identity {
+            return Err(self.lost("was replaced"));
         }
         let length = self.last_line.len();
         let start = self.durable - length as u64 - 1;
         let last = file.read_at(start, length + 1).map_err(failed)?;
         if last[..length] != self.last_line || last[length] != b'\n' {
-            return Err(lost("the last acknowledged record is not in the file"));
+            return Err(self.lost("has lost the last acknowledged record"));
+        }
+        if found.identity != self.identity {
+            self.adopt(&file, storage, follower)?;
+            self.identity = found.identity;
         }
         file.cut(self.durable).map_err(failed)?;
         self.file = file;
         self.allocate(self.durable + 1)?;
         self.file.sync().map_err(failed)
+    }
+
+    /// Accepts another file in the place of the segment if it is a copy: if up to the durable end it has the lines of
+    /// which the tree was made, in the directory that this log has locked.
+    fn adopt<S: Storage<File = F>>(
+        &self,
+        file: &F,
+        storage: &S,
+        follower: Option<&Follower>,
+    ) -> Result<(), Failure> {
+        let failed = |error| Failure::Io("read what has replaced the segment", error);
+        if !storage.is_locked().map_err(failed)? {
+            return Err(self.lost("was replaced together with its directory"));
+        }
+        let length = usize::try_from(self.durable).unwrap_or(usize::MAX);
+        let lines = file.read_at(0, length).map_err(failed)?;
+        if !follower.is_some_and(|follower| follower.is_copy(lines)) {
+            return Err(self.lost("was replaced by a file with other lines"));
+        }
+        tracing::warn!(segment = file_name(self.first), "a copy has taken the place of the audit log's file");
+        Ok(())
+    }
+
+    /// Something was done to the file: acknowledged records may be gone.
+    fn lost(&self, what: &str) -> Failure {
+        Failure::Lost(format!(
+            "{} {what} while the log was open: acknowledged records may be gone, so nothing is written until the very \
+             file or a true copy of it is back in its place, or an operator has restored the directory or accepted the \
+             loss, and has restarted the service",
+            file_name(self.first)
+        ))
     }
 
     /// Cuts off the zeros behind the last line.
@@ -416,11 +466,4 @@ impl<F: LogFile> Active<F> {
         self.allocated = self.durable;
         self.file.sync().map_err(failed)
     }
-}
-
-fn lost(what: &str) -> Failure {
-    Failure::Lost(format!(
-        "{what} while the log was open: acknowledged records may be gone, so nothing is written until the very file is \
-         back in its place, or an operator has restored the directory or accepted the loss, and has restarted the service"
-    ))
 }

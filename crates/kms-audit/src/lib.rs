@@ -44,6 +44,8 @@ mod log_tests;
 #[cfg(test)]
 mod memory_storage;
 #[cfg(test)]
+mod notary_tests;
+#[cfg(test)]
 mod search_tests;
 #[cfg(test)]
 mod tree_tests;

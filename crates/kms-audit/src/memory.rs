@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    merkle::{self, Hash},
+    merkle,
     notary::{CHECKPOINT, CHECKPOINTS, HASHED, KEYS, Notarization, replace},
     note::{NoteError, SignedCheckpoint, VerifierKey},
     recovery::{Kept, OpenError},
@@ -14,7 +14,7 @@ use crate::{
     scan::{Problem, WholeLines},
     segment::file_name,
     storage::list,
-    tiles::{Tile, Tiles, Tree},
+    tiles::{FreshTile, Tiles, Tree},
 };
 
 fn failed(what: &'static str) -> impl FnOnce(io::Error) -> OpenError {
@@ -25,8 +25,16 @@ fn mistrust(file: &'static str) -> impl FnOnce(NoteError) -> OpenError {
     move |source| OpenError::Note { file, source }
 }
 
-/// The tree of a log, and its full tiles that are not on disk as they must be.
-pub(crate) type Retraced = (Tree, Vec<(Tile, Vec<Hash>)>);
+/// What the lines of a log make.
+#[derive(Debug, Default)]
+pub(crate) struct Retraced {
+    /// The tree of all lines.
+    pub(crate) tree: Tree,
+    /// The tree of the lines before the last segment.
+    pub(crate) begun: Tree,
+    /// Full tiles that may not be on stable storage as they must be.
+    pub(crate) fresh: Vec<FreshTile>,
+}
 
 /// What was found in a log's directory.
 #[derive(Debug)]
@@ -99,7 +107,7 @@ impl Memory {
     pub(crate) fn retrace(&self, size: u64) -> Result<Retraced, OpenError> {
         let tiles = Tiles::new(&self.directory);
         let segments = list(&self.directory).map_err(failed("list the segments"))?;
-        let Some(oldest) = segments.first().copied() else { return Ok((Tree::default(), Vec::new())) };
+        let Some(oldest) = segments.first().copied() else { return Ok(Retraced::default()) };
         let hashed = segments.partition_point(|first| *first <= self.hashed).saturating_sub(1);
         let recent = Tree::load(&tiles, segments[hashed]).map_err(|error| missing(oldest, &error));
         let retraced = recent.and_then(|tree| self.retrace_from(&tiles, tree, &segments[hashed..], size));
@@ -140,8 +148,12 @@ impl Memory {
                 return Err(begin.fault(Problem::RootDiffers { size: old.size }).into());
             }
         }
-        let mut retrace = Retrace::new(tiles.clone(), tree, checkpoint.into_iter().collect());
+        let mut retrace = Retrace::new(tiles.clone(), tree, checkpoint.into_iter().collect(), self.hashed);
+        let mut begun = Tree::default();
         for segment in segments.iter().copied() {
+            begun.clone_from(retrace.tree());
+            // A log that had no tree may have any number of segments: only the tiles of the last one stay in memory.
+            retrace.settle();
             let bytes = fs::read(self.directory.join(file_name(segment)));
             let bytes = bytes.map_err(failed("read a segment"))?;
             for (offset, line) in WholeLines::new(&bytes) {
@@ -153,7 +165,8 @@ impl Memory {
             let last = Position { sequence: retrace.size(), ..begin };
             return Err(last.fault(Problem::Sequence(size)).into());
         }
-        Ok(retrace.into_tree())
+        let (tree, fresh) = retrace.into_tree();
+        Ok(Retraced { tree, begun, fresh })
     }
 }
 

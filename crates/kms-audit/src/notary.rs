@@ -27,7 +27,7 @@ use crate::{
     memory::Retraced,
     merkle::{Hash, leaf_hash},
     note::{Checkpoint, SignedCheckpoint, VerifierKey},
-    tiles::{Tile, Tiles, Tree},
+    tiles::{FreshTile, Tile, Tiles, Tree},
 };
 
 /// The newest checkpoint.
@@ -119,6 +119,8 @@ enum Event {
     Lines(Vec<u8>),
     /// A segment ended with the lines before.
     SegmentEnded,
+    /// The lines of a file that may stand in the place of the last segment.
+    Copy(Vec<u8>, Sender<bool>),
 }
 
 /// The writer's end.
@@ -135,6 +137,13 @@ impl Follower {
 
     pub(crate) fn segment_ended(&self) {
         drop(self.events.send(Event::SegmentEnded));
+    }
+
+    /// Whether these lines are those of the last segment, every one that was shown: whether they make the same tree.
+    pub(crate) fn is_copy(&self, lines: Vec<u8>) -> bool {
+        let (sender, answer) = bounded(1);
+        drop(self.events.send(Event::Copy(lines, sender)));
+        answer.recv().unwrap_or(false) // the notary is gone
     }
 
     pub(crate) fn trouble(&self) -> Option<String> {
@@ -156,10 +165,12 @@ pub(crate) struct Notary {
     directory: PathBuf,
     tiles: Tiles,
     tree: Tree,
+    /// The tree of the lines before the last segment.
+    begun: Tree,
     /// Full tiles that are not written yet.
-    unwritten: VecDeque<(Tile, Vec<Hash>)>,
-    /// Tiles that are written, but maybe not durable yet.
-    unsynced: Vec<Tile>,
+    unwritten: VecDeque<FreshTile>,
+    /// Full tiles that are written, but maybe not durable yet.
+    unsynced: Vec<FreshTile>,
     key: VerifierKey,
     notarization: Notarization,
     progress: Arc<Progress>,
@@ -181,7 +192,7 @@ impl Notary {
     /// their hashes on stable storage.
     pub(crate) fn new(
         directory: &Path,
-        (tree, renewed): Retraced,
+        Retraced { tree, begun, fresh }: Retraced,
         (signed, durable): (u64, u64),
         key: VerifierKey,
         notarization: Notarization,
@@ -190,12 +201,15 @@ impl Notary {
         progress.signed.store(signed, Relaxed);
         progress.followed.store(tree.size(), Relaxed);
         let due = (tree.size() > signed).then(now);
+        // What a killed process has written is not durable by that.
+        let (unsynced, unwritten): (Vec<_>, Vec<_>) = fresh.into_iter().partition(|fresh| fresh.is_written);
         Self {
             directory: directory.to_owned(),
             tiles: Tiles::new(directory),
             tree,
-            unwritten: renewed.into(),
-            unsynced: Vec::new(),
+            begun,
+            unwritten: unwritten.into(),
+            unsynced,
             key,
             notarization,
             progress,
@@ -262,20 +276,29 @@ impl Notary {
     fn follow(&mut self, event: Event) {
         match event {
             Event::Lines(lines) => {
-                for line in lines.split_inclusive(|byte| *byte == b'\n') {
-                    let line = line.strip_suffix(b"\n").unwrap_or(line);
-                    self.tree.push(leaf_hash(line), |tile, hashes| self.unwritten.push_back((tile, hashes)));
+                for leaf in leaves(&lines) {
+                    self.tree.push(leaf, |tile, hashes| {
+                        self.unwritten.push_back(FreshTile { tile, hashes, is_written: false });
+                    });
                 }
                 self.progress.followed.store(self.tree.size(), Relaxed);
                 if self.due.is_none() {
                     self.due = Some(self.last.map_or_else(now, |last| last + PERIOD));
                 }
             }
+            Event::Copy(lines, answer) => drop(answer.send(self.is_copy(&lines))),
             Event::SegmentEnded => {
+                self.begun.clone_from(&self.tree);
                 self.ended = Some(self.checkpoint());
                 self.due = Some(now());
             }
         }
+    }
+
+    fn is_copy(&self, lines: &[u8]) -> bool {
+        let mut tree = self.begun.clone();
+        leaves(lines).for_each(|leaf| tree.push(leaf, |_, _| ()));
+        tree == self.tree
     }
 
     /// The checkpoint of all lines.
@@ -286,14 +309,15 @@ impl Notary {
 
     /// Writes the tiles that became full.
     fn write_tiles(&mut self) {
-        while let Some((tile, hashes)) = self.unwritten.front() {
-            let written = self.tiles.write(*tile, hashes);
-            let written = written.and_then(|()| self.tiles.remove_partials(*tile, self.durable));
+        while let Some(mut fresh) = self.unwritten.pop_front() {
+            let written = self.tiles.write(fresh.tile, &fresh.hashes);
+            let written = written.and_then(|()| self.tiles.remove_partials(fresh.tile, self.durable));
             if let Err(error) = written {
+                self.unwritten.push_front(fresh);
                 return self.fail(&format!("write a tile: {error}"));
             }
-            self.unsynced.push(*tile);
-            self.unwritten.pop_front();
+            fresh.is_written = true;
+            self.unsynced.push(fresh);
         }
         if self.progress.trouble.lock().take().is_some() {
             tracing::info!("the tree of the audit log can be written again");
@@ -395,13 +419,17 @@ impl Notary {
 
     /// From now on the hashes of the first `size` lines, of which the edges were written, do not need the lines.
     fn sync_tiles(&mut self, size: u64) -> io::Result<()> {
-        for tile in self.unsynced.iter().copied().chain(Tile::edges(size)) {
-            self.tiles.sync(tile)?;
+        let full = || self.unsynced.iter().map(|fresh| fresh.tile);
+        // An edge may have given way to its full form since.
+        let edges = Tile::edges(size).filter(|edge| full().all(|tile| tile != edge.full()));
+        if let Err(error) = full().chain(edges).try_for_each(|tile| self.tiles.sync(tile)) {
+            self.unwritten.extend(self.unsynced.drain(..)); // the edges are written anew in any case
+            return Err(error);
         }
         replace(&self.directory, HASHED, size.to_string().as_bytes())?;
         self.durable = size;
-        for tile in self.unsynced.drain(..) {
-            self.tiles.remove_partials(tile, size)?;
+        for fresh in self.unsynced.drain(..) {
+            self.tiles.remove_partials(fresh.tile, size)?;
         }
         Ok(())
     }
@@ -413,9 +441,9 @@ impl Notary {
         signed: &Receiver<Result<[u8; 64], String>>,
     ) {
         let deadline = now() + LAST_SIGNATURE;
-        self.write_tiles();
         // One may be under way, and one of a segment's end may wait; a last one covers what came since.
         for _ in 0..3 {
+            self.write_tiles();
             let open = self.ended.is_some() || self.signed < self.tree.size();
             if self.asked.is_none() && open && self.unwritten.is_empty() {
                 self.ended = self.ended.take().or_else(|| Some(self.checkpoint()));
@@ -431,6 +459,12 @@ impl Notary {
             tracing::warn!(lines = open, "the audit log ends with lines that no checkpoint covers");
         }
     }
+}
+
+/// The hashes of whole lines.
+fn leaves(lines: &[u8]) -> impl Iterator<Item = Hash> {
+    let lines = lines.split_inclusive(|byte| *byte == b'\n');
+    lines.map(|line| leaf_hash(line.strip_suffix(b"\n").unwrap_or(line)))
 }
 
 /// Says that the notary is gone, if it panics.

@@ -4,7 +4,7 @@ use crate::{
     merkle::{Hash, leaf_hash},
     note::Checkpoint,
     scan::{Fault, Problem},
-    tiles::{Tile, Tiles, Tree, WIDTH},
+    tiles::{FreshTile, Tiles, Tree, WIDTH},
 };
 
 /// Where a line lies.
@@ -37,13 +37,16 @@ pub(crate) struct Retrace {
     positions: Vec<Position>,
     /// The first line whose hash is not that in its tile.
     differs: Option<Position>,
-    /// Full tiles that are missing on disk, or are others there.
-    renewed: Vec<(Tile, Vec<Hash>)>,
+    /// The first so many lines have their hashes in tiles on stable storage.
+    durable: u64,
+    /// Full tiles that may not be on stable storage, or are others there than they must be.
+    fresh: Vec<FreshTile>,
 }
 
 impl Retrace {
-    /// Begins with the tree of the lines before, and with the checkpoints to be met.
-    pub(crate) fn new(tiles: Tiles, tree: Tree, mut checkpoints: Vec<Checkpoint>) -> Self {
+    /// Begins with the tree of the lines before, and with the checkpoints to be met. The tiles of the first `durable`
+    /// lines are on stable storage.
+    pub(crate) fn new(tiles: Tiles, tree: Tree, mut checkpoints: Vec<Checkpoint>, durable: u64) -> Self {
         checkpoints.sort_by_key(|checkpoint| checkpoint.size);
         let mut checkpoints = checkpoints.into_iter();
         let next = checkpoints.next();
@@ -54,11 +57,17 @@ impl Retrace {
             next,
             positions: Vec::with_capacity(WIDTH),
             differs: None,
-            renewed: Vec::new(),
+            durable,
+            fresh: Vec::new(),
         }
     }
 
-    /// The size of the tree so far.
+    /// The tree so far.
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Its size.
     pub(crate) fn size(&self) -> u64 {
         self.tree.size()
     }
@@ -71,7 +80,7 @@ impl Retrace {
     /// Follows the next line, by its hash.
     pub(crate) fn leaf(&mut self, position: Position, leaf: Hash) -> Result<(), Fault> {
         self.positions.push(position);
-        let (tiles, renewed) = (&self.tiles, &mut self.renewed);
+        let (tiles, durable, fresh) = (&self.tiles, self.durable, &mut self.fresh);
         let (positions, differs) = (&mut self.positions, &mut self.differs);
         self.tree.push(leaf, |tile, hashes| {
             let kept = tiles.read(tile);
@@ -79,8 +88,9 @@ impl Retrace {
                 note_difference(differs, kept.as_deref().ok(), &hashes, positions);
                 positions.clear();
             }
-            if !kept.is_ok_and(|kept| kept == hashes) {
-                renewed.push((tile, hashes));
+            let is_written = kept.is_ok_and(|kept| kept == hashes);
+            if !is_written || tile.end() > durable {
+                fresh.push(FreshTile { tile, hashes, is_written });
             }
         });
         while self.next.as_ref().is_some_and(|checkpoint| checkpoint.size <= self.tree.size()) {
@@ -128,9 +138,22 @@ impl Retrace {
         Some((size, self.differs))
     }
 
-    /// The tree of all lines, and the full tiles that are not on disk as they must be.
-    pub(crate) fn into_tree(self) -> (Tree, Vec<(Tile, Vec<Hash>)>) {
-        (self.tree, self.renewed)
+    /// Makes the full tiles durable, so that they need not be kept in memory, once no checkpoint is to be met any more:
+    /// before, they may be those of altered lines. Whatever cannot be made durable is kept.
+    pub(crate) fn settle(&mut self) {
+        if self.next.is_none() {
+            self.fresh.retain(|fresh| self.tiles.settle(fresh).is_err());
+        }
+    }
+
+    /// Forgets the full tiles.
+    pub(crate) fn forget_tiles(&mut self) {
+        self.fresh.clear();
+    }
+
+    /// The tree of all lines, and the full tiles that may not be on stable storage as they must be.
+    pub(crate) fn into_tree(self) -> (Tree, Vec<FreshTile>) {
+        (self.tree, self.fresh)
     }
 }
 

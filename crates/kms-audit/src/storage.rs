@@ -41,6 +41,8 @@ pub(crate) trait Storage: Send {
     fn withdraw(&self, first: u64) -> io::Result<()>;
     /// The file that a segment's name stands for now.
     fn status(&self, first: u64) -> io::Result<FileStatus>;
+    /// Whether the directory's name still stands for the directory that is locked.
+    fn is_locked(&self) -> io::Result<bool>;
 }
 
 /// An open segment.
@@ -160,6 +162,11 @@ impl Storage for Directory {
 
     fn status(&self, first: u64) -> io::Result<FileStatus> {
         Ok(status(&std::fs::symlink_metadata(self.segment(first))?))
+    }
+
+    fn is_locked(&self) -> io::Result<bool> {
+        let found = std::fs::symlink_metadata(&self.path)?;
+        Ok(status(&found).identity == status(&self.handle.metadata()?).identity)
     }
 }
 

@@ -51,9 +51,24 @@ impl Tile {
         })
     }
 
-    fn full(self) -> Self {
+    /// The same tile when all its hashes are there.
+    pub(crate) fn full(self) -> Self {
         Self { width: WIDTH, ..self }
     }
+
+    /// How many lines there are up to the end of this tile, which is full.
+    pub(crate) fn end(self) -> u64 {
+        (self.index + 1) << (HEIGHT * (self.level + 1))
+    }
+}
+
+/// A full tile that may not be on stable storage.
+#[derive(Debug)]
+pub(crate) struct FreshTile {
+    pub(crate) tile: Tile,
+    pub(crate) hashes: Vec<Hash>,
+    /// Whether its file has these hashes, if nothing fails.
+    pub(crate) is_written: bool,
 }
 
 /// The directory of the partial forms of a tile.
@@ -166,7 +181,16 @@ impl Tiles {
         partials.iter().find_map(|(_, path)| read_hashes(path, tile.width).ok()).map_or(whole, Ok)
     }
 
-    /// Makes a written tile durable.
+    /// Makes a full tile durable that may not even be written.
+    pub(crate) fn settle(&self, fresh: &FreshTile) -> io::Result<()> {
+        if !fresh.is_written {
+            self.write(fresh.tile, &fresh.hashes)?;
+        }
+        self.sync(fresh.tile)
+    }
+
+    /// Makes a written tile durable. If that fails, it has to be written anew: the kernel reports such an error once and
+    /// then takes the pages to be clean.
     pub(crate) fn sync(&self, tile: Tile) -> io::Result<()> {
         let path = self.directory.join(tile.path());
         File::open(&path)?.sync_all()?;

@@ -163,7 +163,7 @@ impl Verifier {
                 return Err(begin.fault(Problem::RootDiffers { size: old.size }).into());
             }
         }
-        let retrace = Retrace::new(tiles, tree, checkpoints.to_vec());
+        let retrace = Retrace::new(tiles, tree, checkpoints.to_vec(), 0);
         let summary = Summary { archived: first, lines: first, covered, ..Summary::default() };
         Ok(Self { segments, retrace, archived: 0, before: None, summary })
     }
@@ -186,6 +186,7 @@ impl Verifier {
             }
             self.retrace.leaf(position, leaf)
         })?;
+        self.retrace.forget_tiles();
         check_open_intents(bytes, first, self.before.as_ref().map(|(_, scanned)| scanned))?;
         check_end(bytes, first, &scanned, last)?;
         self.summary.segments += 1;

@@ -195,6 +195,10 @@ impl Service {
         driven: bool,
     ) -> Option<Result<Recorded<O::Output>, Refused>> {
         let mut draft = self.draft(O::NAME, call.request_id, Some(call.caller.clone()));
+        // Before anything is decided, so that refusals are found by their contexts; the hash's key is in memory.
+        if let Ok(operation) = operation {
+            self.hash_contexts(operation, &mut draft);
+        }
         let standing = Standing::of(&call.caller, O::NAME, &self.directory, &mut draft).await;
         let allowed = standing.and_then(|standing| match operation {
             Ok(operation) => Ok((standing, operation)),
@@ -206,7 +210,6 @@ impl Service {
             Ok(allowed) => allowed,
             Err(error) => return Some(self.conclude(draft, Phase::Complete, Held::new(Err(error))).await),
         };
-        self.hash_contexts(operation, &mut draft);
         let (context, now, driven) = (operation.context(), draft.time(), driven && !call.dry_run);
         let scope = Scope { service: self, call, operation: O::NAME, standing, context, now, driven };
         if let Err(error) = admit_keyless(operation, &scope, &mut draft) {

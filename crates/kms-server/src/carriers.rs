@@ -29,6 +29,7 @@ use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UdpSocket},
+    sync::watch,
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -100,13 +101,47 @@ pub(crate) fn attach(places: &mut [Place], log: &FileLog) -> Result<(), ServeErr
     Ok(())
 }
 
-/// Starts a carrier for each place. They end when no checkpoint can come any more.
+/// Checkpoints for the places other than the witness: each as it is made, and again when it is cosigned.
+type Outgoing = watch::Sender<Option<Arc<SignedCheckpoint>>>;
+
+/// Sends a checkpoint on its way, unless a newer one is, or, as long as it is not `cosigned`, the same.
+fn send(outgoing: &Outgoing, checkpoint: Arc<SignedCheckpoint>, cosigned: bool) {
+    let size = checkpoint.checkpoint.size;
+    outgoing.send_if_modified(|newest| {
+        let before = newest.as_ref().map(|newest| newest.checkpoint.size);
+        let is_news = before.is_none_or(|before| before < size || cosigned && before == size);
+        if is_news {
+            *newest = Some(checkpoint);
+        }
+        is_news
+    });
+}
+
+async fn send_all(mut newest: NewestCheckpoint, outgoing: Outgoing) {
+    while newest.changed().await.is_ok() {
+        let checkpoint = newest.borrow_and_update().clone();
+        if let Some(checkpoint) = checkpoint {
+            send(&outgoing, checkpoint, false);
+        }
+    }
+}
+
+/// Starts a carrier for each place. They end when no checkpoint can come any more: the witness' first, then the others.
 pub(crate) fn start(
     places: Vec<Place>,
     newest: &NewestCheckpoint,
     clock: &Arc<dyn Clock>,
 ) -> (Vec<JoinHandle<()>>, Vec<Arc<Carried>>) {
-    let carriers = places.into_iter().map(|place| {
+    let (outgoing, others) = watch::channel(None);
+    tokio::spawn(send_all(newest.clone(), outgoing.clone()));
+    let carriers = places.into_iter().map(|mut place| {
+        let newest = match &mut place {
+            Place::Witness(witness) => {
+                witness.tell(outgoing.clone());
+                newest
+            }
+            _ => &others,
+        };
         let carried = Arc::new(Carried { place: place.name(), size: 0.into(), failures: 0.into() });
         let carrier = carry_all(place, newest.clone(), Arc::clone(clock), Arc::clone(&carried));
         (tokio::spawn(carrier), carried)

@@ -208,6 +208,16 @@ fn context_values_are_hidden_but_can_be_searched_for() {
     assert!(here[0].values().all(digits), "{:?}", here[0]);
     assert_eq!(here[0], here[1], "the same value is hidden alike");
     assert_ne!(here[0], elsewhere[0], "another token hides it otherwise");
+
+    let world = World::new();
+    let key = KeySelector::Id(world.key(&owner(), "key").id);
+    let of = |caller: &Caller| {
+        let ended = world.run(caller, generate(key.clone())).map(drop);
+        (ended.is_ok(), world.audit.records().pop().expect("a record").context)
+    };
+    let ((allowed, context), (denied, tried)) = (of(&owner()), of(&with(Permissions::NONE)));
+    assert!(allowed && !denied);
+    assert_eq!(context, tried, "what was tried is found like what was done");
 }
 
 #[test]
@@ -232,6 +242,7 @@ fn a_denied_call_reads_at_most_whether_it_holds_grants_and_spends_no_hsm_call() 
             assert_eq!((record.phase, record.verdict), (Phase::Complete, Verdict::Denied));
             assert_eq!(record.reason, Some("PERMISSION_DENIED"));
             assert_eq!((record.missing_action, record.key_id), (Some(missing), None));
+            assert_eq!(record.context.len(), if attempt.uses_key() { 2 } else { 0 }, "{:?}", attempt.name);
             check_caller(record);
         }
     }

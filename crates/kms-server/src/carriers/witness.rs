@@ -20,7 +20,7 @@ use tonic::{
 use tonic_types::StatusExt as _;
 use zeroize::Zeroizing;
 
-use super::PATIENCE;
+use super::{Outgoing, PATIENCE, send};
 use crate::config::WitnessPlaceConfig;
 
 /// How often one attempt begins anew because the witness knows another size.
@@ -42,6 +42,8 @@ pub(crate) struct Witness {
     /// The size that the witness cosigned last, as far as this process knows.
     known: AtomicU64,
     log: Option<Arc<Cosigning>>,
+    /// Whom cosigned checkpoints are sent to.
+    outgoing: Option<Outgoing>,
 }
 
 impl std::fmt::Debug for Witness {
@@ -72,13 +74,18 @@ impl Witness {
         let endpoint = endpoint.tls_config(tls).map_err(|error| format!("TLS: {error}"))?;
         let endpoint = endpoint.connect_timeout(PATIENCE / 2).http2_keep_alive_interval(KEEP_ALIVE);
         let client = WitnessServiceClient::new(endpoint.connect_lazy());
-        Ok(Self { client, key, known: 0.into(), log: None })
+        Ok(Self { client, key, known: 0.into(), log: None, outgoing: None })
     }
 
     /// Names the log whose checkpoints will come.
     pub(super) fn attach(&mut self, log: &FileLog) -> io::Result<()> {
         self.log = log.cosigning()?.map(Arc::new);
         Ok(())
+    }
+
+    /// Has the other places told of what is cosigned.
+    pub(super) fn tell(&mut self, outgoing: Outgoing) {
+        self.outgoing = Some(outgoing);
     }
 
     /// Has a checkpoint cosigned, and puts the cosignature into the log's newest checkpoint if it still is that one.
@@ -95,7 +102,10 @@ impl Witness {
                     let cosigned =
                         checkpoint.cosigned(&line, &self.key).map_err(|error| error.to_string())?;
                     self.known.store(size, Relaxed);
-                    let keeper = Arc::clone(log);
+                    let (keeper, cosigned) = (Arc::clone(log), Arc::new(cosigned));
+                    if let Some(outgoing) = &self.outgoing {
+                        send(outgoing, Arc::clone(&cosigned), true);
+                    }
                     let kept = blocking(move || keeper.keep(&cosigned)).await;
                     return kept.map(drop).map_err(|error| format!("keep the cosignature: {error}"));
                 }

@@ -1,11 +1,14 @@
 //! The log on real files: kills, injected errors, a full disk, files that vanish, two openers.
 
+mod burst;
+mod kills;
+mod power_cut;
+
 use std::{
     collections::BTreeMap,
     fs::{self, OpenOptions},
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
+    path::{Path, PathBuf},
+    process::Command,
     sync::mpsc::channel,
 };
 
@@ -19,6 +22,8 @@ use kms_core::{
     testing::audit::sample_record,
 };
 use tempfile::TempDir;
+
+use crate::burst::{Answers, Burst};
 
 /// Small, so that a burst passes several segments.
 const CONFIG: LogConfig = LogConfig { segment_bytes: 100_000 };
@@ -41,7 +46,7 @@ fn append(log: &FileLog, request: u128, phase: Phase) -> Result<Receipt, AuditEr
     answers.recv().expect("an answer")
 }
 
-fn segments(directory: &Path) -> Vec<std::path::PathBuf> {
+fn segments(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).expect("the directory is there");
     let mut found: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     found.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
@@ -59,106 +64,63 @@ fn requests(directory: &Path) -> BTreeMap<u64, u128> {
     records.collect()
 }
 
-/// A process that appends so many records; see `examples/burst.rs`.
-fn burst(mut command: Command, directory: &Path, count: u32) -> Child {
-    command.arg(directory).arg(count.to_string()).stdout(Stdio::piped());
-    command.spawn().expect("the process starts")
-}
-
-/// What a burst prints whose calls of fdatasync fail as `when` says.
-fn burst_with_errors(directory: &Path, when: &str) -> Vec<String> {
+/// A burst whose calls of fdatasync fail as `when` says.
+fn burst_with_errors(directory: &Path, when: &str) -> Answers {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
-    command.arg(format!("inject=fdatasync:error=EIO:when={when}")).arg(example("burst"));
-    let output = burst(command, directory, 3000).wait_with_output().expect("ends by itself");
-    String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
-}
-
-/// An example that cargo has built beside this test.
-fn example(name: &str) -> std::path::PathBuf {
-    let test = std::env::current_exe().expect("this program has a path");
-    let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
-    profile.join("examples").join(name)
-}
-
-/// The acknowledgements and refusals that a burst prints.
-fn acknowledged(lines: impl Iterator<Item = String>) -> (BTreeMap<u64, u128>, usize) {
-    let (mut acknowledged, mut refused) = (BTreeMap::new(), 0);
-    for line in lines {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
-            ["durable", sequence, request] => {
-                let request = request.parse().expect("a request");
-                acknowledged.insert(sequence.parse().expect("a place"), request);
-            }
-            ["refused", ..] => refused += 1,
-            _ => {} // a line cut by the kill
-        }
-    }
-    (acknowledged, refused)
-}
-
-/// How often the writer is killed: `KILL_ROUNDS` for hundreds, which takes minutes.
-fn rounds() -> u32 {
-    std::env::var("KILL_ROUNDS").map_or(12, |rounds| rounds.parse().expect("a number"))
-}
-
-#[test]
-fn what_was_acknowledged_before_a_kill_is_in_the_log() {
-    let directory = TempDir::new().expect("a directory");
-    let mut total = BTreeMap::new();
-    for round in 0..rounds() {
-        let mut child = burst(Command::new(example("burst")), directory.path(), u32::MAX);
-        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        // Not at the same point each time.
-        let before = 700 + (round * 37 % 400) as usize;
-        let some: Vec<String> = lines.by_ref().take(before).map(|line| line.expect("text")).collect();
-        child.kill().expect("SIGKILL");
-        child.wait().expect("ends");
-        let rest = lines.map_while(Result::ok);
-        let (found, refused) = acknowledged(some.into_iter().chain(rest));
-        assert!(found.len() >= 700 && refused == 0);
-        total.extend(found);
-        drop(open(directory.path()));
-        let summary = verify(directory.path()).expect("a sound log");
-        assert_eq!((summary.torn_bytes, summary.covered), (0, summary.lines));
-        let present = requests(directory.path());
-        for (sequence, request) in &total {
-            assert_eq!(present.get(sequence), Some(request), "record {sequence}");
-        }
-    }
-    assert!(segments(directory.path()).len() > 2, "the bursts have passed several segments");
+    command.arg(format!("inject=fdatasync:error=EIO:when={when}"));
+    command.arg(std::env::current_exe().expect("this program has a path"));
+    Burst::of(command, directory, CONFIG, 3000).wait()
 }
 
 #[test]
 fn nothing_is_acknowledged_once_fdatasync_fails_for_good() {
     let directory = TempDir::new().expect("a directory");
-    let lines = burst_with_errors(directory.path(), "20+");
-    let refusal = lines.iter().position(|line| line.starts_with("refused")).expect("refusals");
-    assert!(lines[refusal..].iter().all(|line| line.starts_with("refused")), "acknowledged afterwards");
-    check_burst(&directory, lines);
+    let answers = burst_with_errors(directory.path(), "20+");
+    let refusal = answers.outcomes.iter().position(|durable| !durable).expect("refusals");
+    assert!(answers.outcomes[refusal..].iter().all(|durable| !durable), "acknowledged afterwards");
+    check_burst(directory.path(), &answers);
 }
 
 #[test]
 fn one_failed_fdatasync_is_answered_and_healed() {
     let directory = TempDir::new().expect("a directory");
-    let lines = burst_with_errors(directory.path(), "20");
-    let refusal = lines.iter().position(|line| line.starts_with("refused")).expect("a refusal");
-    let later = lines[refusal..].iter().filter(|line| line.starts_with("durable")).count();
+    let answers = burst_with_errors(directory.path(), "20");
+    let refusal = answers.outcomes.iter().position(|durable| !durable).expect("a refusal");
+    let later = answers.outcomes[refusal..].iter().filter(|durable| **durable).count();
     assert!(later > 1000, "the log goes on after the failure");
-    check_burst(&directory, lines);
+    check_burst(directory.path(), &answers);
 }
 
 /// The log is sound and has all that was acknowledged.
-fn check_burst(directory: &TempDir, lines: Vec<String>) {
-    drop(open(directory.path()));
-    verify(directory.path()).expect("a sound log");
-    let present = requests(directory.path());
-    let (found, _) = acknowledged(lines.into_iter());
-    assert!(!found.is_empty());
-    for (sequence, request) in &found {
-        assert_eq!(present.get(sequence), Some(request), "record {sequence}");
-    }
+fn check_burst(directory: &Path, answers: &Answers) {
+    drop(open(directory));
+    verify(directory).expect("a sound log");
+    assert!(!answers.durable.is_empty());
+    answers.check(directory);
+}
+
+/// The kernel says once that pages could not be written, and then takes them to be clean.
+#[test]
+fn a_tile_whose_fsync_failed_is_written_anew() {
+    let directory = TempDir::new().expect("a directory");
+    let (path, trace) = (directory.path().join("audit"), directory.path().join("trace"));
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-e", "trace=openat,fsync", "-e", "inject=fsync:error=EIO:when=1", "-o"]);
+    let (tile, unfinished) = (path.join("tile/0/000"), path.join("tile/0/000.tmp"));
+    command.arg(&trace).arg("-P").arg(tile).arg("-P").arg(unfinished).arg("--");
+    command.arg(std::env::current_exe().expect("this program has a path"));
+    let answers = Burst::of(command, &path, CONFIG, 3000).wait();
+    assert!(answers.outcomes.iter().all(|durable| *durable), "records do not wait for tiles");
+    let trace = fs::read_to_string(&trace).expect("a trace");
+    let calls = trace.lines().filter_map(|line| match line {
+        line if line.contains("000.tmp") => Some("written"),
+        line if line.contains("INJECTED") => Some("refused"),
+        line if line.contains("fsync") => Some("synced"),
+        _ => None, // opened to be synced
+    });
+    assert!(calls.eq(["written", "refused", "written", "synced"]), "{trace}");
+    check_burst(&path, &answers);
 }
 
 /// A small file system in memory, unmounted when dropped.
@@ -263,17 +225,83 @@ fn a_file_that_was_cut_is_not_written_on() {
     ));
 }
 
-#[test]
-fn a_file_that_was_replaced_is_not_written_on() {
-    let directory = TempDir::new().expect("a directory");
-    let log = open(directory.path());
-    append(&log, 1, Phase::Complete).expect("works");
-    let segment = segments(directory.path()).remove(0);
-    let copy = directory.path().join("copy");
-    fs::copy(&segment, &copy).expect("copied");
-    fs::rename(&copy, &segment).expect("replaced");
-    append(&log, 2, Phase::Complete).expect_err("another file has the name");
+/// A log of so many records in one segment, whose last one it was answered, and the segment.
+fn one_segment(directory: &Path) -> (FileLog, PathBuf) {
+    let log = open(directory);
+    for request in 1..=300 {
+        append(&log, request, Phase::Complete).expect("works");
+    }
+    append(&log, 0, Phase::Intent).expect("works");
+    (log, segments(directory).pop().expect("a segment"))
+}
+
+/// Puts another file in the segment's place, and sees it refused.
+fn replace(log: &FileLog, segment: &Path, content: &[u8]) {
+    let copy = segment.with_file_name("copy");
+    fs::write(&copy, content).expect("written");
+    fs::rename(&copy, segment).expect("replaced");
+    append(log, 0, Phase::Outcome).expect_err("another file has the name");
     assert_eq!(log.health(), Health::Lost);
+}
+
+/// Returns when records are refused for this reason: the file has been looked at.
+fn await_refusal(log: &FileLog, reason: &str) {
+    while !append(log, 500, Phase::Complete).expect_err("not adopted").detail.contains(reason) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_copy_of_the_file_is_written_on() {
+    let directory = TempDir::new().expect("a directory");
+    let (log, segment) = one_segment(directory.path());
+    let content = fs::read(&segment).expect("readable");
+    replace(&log, &segment, &content);
+    while append(&log, 400, Phase::Complete).is_err() {
+        std::thread::yield_now();
+    }
+    assert!(log.healthy());
+    drop(log);
+    let summary = verify(directory.path()).expect("a sound log");
+    assert!(summary.open_intents.is_empty() && summary.covered == summary.lines, "{summary:?}");
+    let last: Vec<_> = requests(directory.path()).into_values().rev().take(3).collect();
+    assert_eq!(last, [400, 0, 0], "the intent, the outcome that was owed, and what came then");
+}
+
+#[test]
+fn a_copy_that_was_altered_is_not_written_on() {
+    let directory = TempDir::new().expect("a directory");
+    let (log, segment) = one_segment(directory.path());
+    let content = fs::read_to_string(&segment).expect("readable");
+    let lines: Vec<&str> = content.lines().collect();
+    // In the middle, and no shorter than before.
+    let altered = content.replacen(lines[100], &lines[100].replace(":250,", ":251,"), 1);
+    assert_ne!(altered, content);
+    replace(&log, &segment, altered.as_bytes());
+    await_refusal(&log, "by a file with other lines");
+    // One that begins as the file does, and ends earlier.
+    replace(&log, &segment, lines[..200].join("\n").as_bytes());
+    await_refusal(&log, "was cut");
+    // The true one.
+    replace(&log, &segment, content.as_bytes());
+    while append(&log, 400, Phase::Complete).is_err() {
+        std::thread::yield_now();
+    }
+    drop(log);
+    verify(directory.path()).expect("a sound log");
+}
+
+/// Whoever holds the lock on the copy may write there.
+#[test]
+fn a_copy_of_the_whole_directory_is_not_written_on() {
+    let parent = TempDir::new().expect("a directory");
+    let (path, aside) = (parent.path().join("audit"), parent.path().join("aside"));
+    let (log, segment) = one_segment(&path);
+    fs::rename(&path, &aside).expect("moved");
+    fs::create_dir(&path).expect("made");
+    let content = fs::read(aside.join(segment.file_name().expect("a name"))).expect("readable");
+    replace(&log, &segment, &content);
+    await_refusal(&log, "together with its directory");
 }
 
 #[test]
