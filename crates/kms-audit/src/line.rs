@@ -146,12 +146,7 @@ impl<'a> RecordLine<'a> {
             (Some(caller), _) => Some(&caller.credential),
             (None, stranger) => stranger.and_then(|stranger| stranger.credential.as_ref()),
         };
-        let (access_key_id, certificate, token_issued) = match credential {
-            Some(Credential::AccessKey(id)) => (Some(id.as_str().into()), None, None),
-            Some(Credential::Certificate(digest)) => (None, Some(*digest), None),
-            Some(Credential::Token { issued }) => (None, None, Some(*issued)),
-            None => (None, None, None),
-        };
+        let (access_key_id, certificate, token_issued) = credential.map_or((None, None, None), shown);
         let service = caller.and_then(|caller| caller.acting_service.as_ref());
         Self {
             access_key_id,
@@ -191,6 +186,15 @@ impl<'a> RecordLine<'a> {
             v: FORMAT_VERSION,
             verdict: record.verdict,
         }
+    }
+}
+
+/// The members that tell what showed who called: of access key, certificate and token, the one that did.
+fn shown(credential: &Credential) -> (Option<Cow<'_, str>>, Option<[u8; 32]>, Option<Timestamp>) {
+    match credential {
+        Credential::AccessKey(id) => (Some(id.as_str().into()), None, None),
+        Credential::Certificate(digest) => (None, Some(*digest), None),
+        Credential::Token { issued } => (None, None, Some(*issued)),
     }
 }
 

@@ -28,7 +28,7 @@ fn caller(account: &str) -> Caller {
         projects: Arc::new([]),
         acting_service: None,
         permissions: Permissions::NONE,
-        certificate: [0xab; 32],
+        credential: kms_core::identity::Credential::Certificate([0xab; 32]),
         source: SOURCE,
     }
 }
@@ -228,7 +228,7 @@ fn calls_are_counted_by_how_they_ended_and_work_of_the_service_is_not() {
     story.write(&Record { caller: None, ..part });
     story.does("acme", OperationName::CreateDefaultKey, time, Some(key(2)));
     // A stranger.
-    let stranger = Some(kms_core::identity::Stranger { source: SOURCE, certificate: None });
+    let stranger = Some(kms_core::identity::Stranger { source: SOURCE, credential: None });
     let record = story.call("acme", GenerateRandom, time, None);
     story.write(&Record { caller: None, stranger, verdict: Verdict::Denied, count: 9, ..record });
 
