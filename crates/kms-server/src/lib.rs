@@ -18,6 +18,8 @@ mod identity;
 mod keystores;
 pub mod listeners;
 mod manual_clock;
+#[doc(hidden)]
+pub mod measuring;
 mod metrics;
 mod notary;
 mod opening;

@@ -11,14 +11,14 @@ use kms_core::{
         Alias, AssociateAlias, BatchCreateTags, BatchDeleteTags, BatchSize, CancelKeyDeletion, CountKeys,
         CreateAlias, CreateGrant, CreateTag, DataKeyPairSpec, DecryptData, DecryptDataKey, DeleteAlias,
         DeleteKeystore, DeleteTag, DescribeKey, DescribeKeyUsage, DescribeKeystore, DescribeQuotas,
-        Description, DisableKey, DisableKeyRotation, DisableKeystore, EnableKey, EnableKeyRotation,
-        EnableKeystore, EncryptData, EncryptDataKey, EncryptionAlgorithm, FurtherAlias, GenerateDataKeyPair,
-        GenerateDataKeyWithoutPlaintext, GenerateDataKeys, GenerateRandom, GetCampaign, GetRotationStatus,
-        GetVersion, KeySelector, ListAliases, ListCampaigns, ListGrants, ListKeys, ListKeysByTags,
-        ListKeystores, ListProjectTags, ListRetirableGrants, ListSupportedRegions, ListTags, ListVersions,
-        ListWindow, Operation, PageSize, PendingDays, ProofSource, Prove, QueryRecords, ReEncrypt,
-        RecordSource, ReplicateKey, RetireGrant, RevokeGrant, Rewrap, RotateKeyOnDemand, RotationInterval,
-        ScheduleKeyDeletion, StartCampaign, StreamRecords, TagKey, Tags, UpdateKeyAlias,
+        DescribeTraffic, Description, DisableKey, DisableKeyRotation, DisableKeystore, EnableKey,
+        EnableKeyRotation, EnableKeystore, EncryptData, EncryptDataKey, EncryptionAlgorithm, FurtherAlias,
+        GenerateDataKeyPair, GenerateDataKeyWithoutPlaintext, GenerateDataKeys, GenerateRandom, GetCampaign,
+        GetRotationStatus, GetVersion, KeySelector, ListAliases, ListCampaigns, ListGrants, ListKeys,
+        ListKeysByTags, ListKeystores, ListProjectTags, ListRetirableGrants, ListSupportedRegions, ListTags,
+        ListVersions, ListWindow, Operation, PageSize, PendingDays, ProofSource, Prove, QueryRecords,
+        ReEncrypt, RecordSource, ReplicateKey, RetireGrant, RevokeGrant, Rewrap, RotateKeyOnDemand,
+        RotationInterval, ScheduleKeyDeletion, StartCampaign, StreamRecords, TagKey, Tags, UpdateKeyAlias,
         UpdateKeyDescription, UpdatePrimaryRegion, UpdateRotationInterval,
     },
     ports::{AuditError, BoxFuture},
@@ -43,11 +43,13 @@ pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
     OperationName::ListDestroyedKeys,
     OperationName::ListKeyUsage,
     OperationName::ReloadIdentities,
+    OperationName::ReloadTrafficProfile,
     OperationName::ExplainAccess,
     OperationName::ArchiveSegment,
     OperationName::CosignCheckpoint,
     OperationName::AdvanceClock,
     OperationName::ReadClock,
+    OperationName::ThrottleOperation,
     OperationName::CreateBackup,
     OperationName::RestoreBackup,
 ];
@@ -187,15 +189,17 @@ impl Attempt {
     pub(crate) fn needs_key(&self) -> bool {
         use OperationName::{
             CountKeys, CreateKey, CreateKeystore, DeleteKeystore, DescribeKeystore, DescribeQuotas,
-            DisableKeystore, EnableKeystore, GenerateRandom, GetCheckpoint, GetVersion, ListKeys,
-            ListKeysByTags, ListKeystores, ListProjectTags, ListRetirableGrants, ListSupportedRegions,
-            ListVersions, ProveConsistency, ProveInclusion, QueryRecords, StreamRecords,
+            DescribeTraffic, DisableKeystore, EnableKeystore, GenerateRandom, GetCheckpoint, GetVersion,
+            ListKeys, ListKeysByTags, ListKeystores, ListProjectTags, ListRetirableGrants,
+            ListSupportedRegions, ListVersions, ProveConsistency, ProveInclusion, QueryRecords,
+            StreamRecords,
         };
         !matches!(
             self.name,
             CreateKey
                 | CountKeys
                 | DescribeQuotas
+                | DescribeTraffic
                 | GenerateRandom
                 | ListKeys
                 | CreateKeystore
@@ -369,6 +373,7 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         Attempt::of(CountKeys),
         Attempt::of(DescribeQuotas),
         Attempt::of(ListVersions),
+        Attempt::of(DescribeTraffic),
         Attempt::of(GetVersion { version_id: "v1".to_owned() }),
         Attempt::of(QueryRecords { filter: RecordFilter::default(), source: NoRecords }),
         Attempt::of(StreamRecords { filter: RecordFilter::default() }),
