@@ -75,9 +75,9 @@ pub(crate) struct TrafficControl {
     limiters: Mutex<Limiters>,
     table: RwLock<Arc<Table>>,
     /// Of users who have called lately. Only who is authenticated has budgets, so the identity file bounds them.
-    users: DashMap<UserId, Arc<Budgets>>,
+    users: DashMap<UserId, Budgets>,
     /// Of their accounts.
-    accounts: DashMap<AccountId, Arc<Budgets>>,
+    accounts: DashMap<AccountId, Budgets>,
     /// By operation: how many of its next calls a tester has refused.
     refused: Box<[AtomicU32]>,
 }
@@ -88,9 +88,9 @@ struct Table {
     /// Accounts that have limits of their own.
     own: HashMap<AccountId, OfAccount>,
     /// Of all who call.
-    global: Arc<Budgets>,
+    global: Budgets,
     /// Of all calls, before it is known who calls.
-    door: Arc<Budgets>,
+    door: Budgets,
 }
 
 /// The limits of an account and of its users.
@@ -116,11 +116,9 @@ impl Table {
         };
         let usual = of(None);
         let own = profile.limited_accounts().map(|account| (account.clone(), of(Some(account)))).collect();
-        let renewed = |old: Option<&Arc<Budgets>>, limits: Arc<Limits>| {
-            Arc::new(match old {
-                Some(old) => old.renewed(limits),
-                None => Budgets::new(limits),
-            })
+        let renewed = |old: Option<&Budgets>, limits: Arc<Limits>| match old {
+            Some(old) => old.renewed(limits),
+            None => Budgets::new(limits),
         };
         let global = Limits::new(profile.pools(Per::Global, None), limiters);
         let door = Limits::single("before-authentication", profile.before_authentication, limiters);
@@ -199,7 +197,7 @@ impl TrafficControl {
         let account = budgets(&self.accounts, &caller.account, &limits.account, operation);
         let holders = [user.as_deref(), account.as_deref(), Some(&table.global)];
         let wanted = || {
-            let of = |holder: &'_ Arc<Budgets>| holder.limits.of(operation);
+            let of = |holder: &'_ Budgets| holder.limits.of(operation);
             holders.iter().flatten().flat_map(move |holder| of(holder).map(move |place| (*holder, place)))
         };
         let mut scarcest: Option<Remaining> = None;
@@ -284,32 +282,32 @@ impl TrafficControl {
 /// The budgets of one who calls, if he has any that the operation draws on. As long as they are held, they are not
 /// forgotten, and nothing that is taken of them is lost.
 fn budgets<'a, K: Eq + Hash + Clone>(
-    map: &'a DashMap<K, Arc<Budgets>>,
+    map: &'a DashMap<K, Budgets>,
     key: &K,
     limits: &Arc<Limits>,
     operation: OperationName,
-) -> Option<Ref<'a, K, Arc<Budgets>>> {
+) -> Option<Ref<'a, K, Budgets>> {
     if limits.of(operation).is_empty() {
         return None;
     }
-    let current = |budgets: &Arc<Budgets>| Arc::ptr_eq(&budgets.limits, limits);
+    let current = |budgets: &Budgets| Arc::ptr_eq(&budgets.limits, limits);
     if let Some(found) = map.get(key).filter(|found| current(found.value())) {
         return Some(found);
     }
-    let mut entry = map.entry(key.clone()).or_insert_with(|| Arc::new(Budgets::new(limits.clone())));
+    let mut entry = map.entry(key.clone()).or_insert_with(|| Budgets::new(limits.clone()));
     if !current(&entry) {
         // The first call since the profile was replaced.
-        *entry = Arc::new(entry.renewed(limits.clone()));
+        *entry = entry.renewed(limits.clone());
     }
     Some(entry.downgrade())
 }
 
 /// The same of whoever calls or not, to look at.
-fn kept<K: Eq + Hash>(map: &DashMap<K, Arc<Budgets>>, key: &K, limits: &Arc<Limits>) -> Arc<Budgets> {
+fn kept<K: Eq + Hash>(map: &DashMap<K, Budgets>, key: &K, limits: &Arc<Limits>) -> Budgets {
     match map.get(key) {
         Some(found) if Arc::ptr_eq(&found.limits, limits) => found.clone(),
-        Some(found) => Arc::new(found.renewed(limits.clone())),
-        None => Arc::new(Budgets::new(limits.clone())),
+        Some(found) => found.renewed(limits.clone()),
+        None => Budgets::new(limits.clone()),
     }
 }
 

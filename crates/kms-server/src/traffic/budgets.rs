@@ -122,11 +122,13 @@ impl Limits {
     }
 }
 
-/// What one subject has spent.
+/// What one subject has spent. A clone is a second handle to the same.
+#[derive(Clone)]
 pub(super) struct Budgets {
     pub(super) limits: Arc<Limits>,
-    /// For each limit the time until which it is spent, in its limiter's nanoseconds; 0: never used.
-    spent: Box<[AtomicU64]>,
+    /// For each limit the time until which it is spent, in its limiter's nanoseconds; 0: never used. Nothing else of a
+    /// subject is read by a check: with a million of them, each further place in memory is what costs.
+    spent: Arc<[AtomicU64]>,
 }
 
 /// What is left of a budget.
@@ -184,7 +186,7 @@ impl Budgets {
     }
 
     /// Whether nothing is spent any more.
-    pub(super) fn are_full(self: &Arc<Self>) -> bool {
+    pub(super) fn are_full(&self) -> bool {
         let used = (0..self.spent.len()).filter(|place| self.spent[*place].load(Ordering::Acquire) != 0);
         used.into_iter().all(|place| {
             let remaining = self.remaining(place);
@@ -193,7 +195,7 @@ impl Budgets {
     }
 
     /// Takes so many calls from one budget, or none; answers what is left.
-    pub(super) fn take(self: &Arc<Self>, place: usize, calls: NonZeroU32) -> Result<Remaining, Exhausted> {
+    pub(super) fn take(&self, place: usize, calls: NonZeroU32) -> Result<Remaining, Exhausted> {
         let limiter = &self.limits.list[place].limiter;
         let exhausted = |wait| Exhausted { budget: self.told(place, 0), wait };
         match limiter.check_key_n(&self.draw(place, true), calls) {
@@ -213,18 +215,18 @@ impl Budgets {
     }
 
     /// What is left of one budget.
-    pub(super) fn remaining(self: &Arc<Self>, place: usize) -> Remaining {
+    pub(super) fn remaining(&self, place: usize) -> Remaining {
         let answer = self.limits.list[place].limiter.check_key(&self.draw(place, false));
         self.told(place, answer.map_or(0, |snapshot| snapshot.remaining_burst_capacity() + 1))
     }
 
     /// What is left of all of them.
-    pub(super) fn all_remaining(self: &Arc<Self>) -> impl Iterator<Item = Remaining> {
+    pub(super) fn all_remaining(&self) -> impl Iterator<Item = Remaining> {
         (0..self.spent.len()).map(|place| self.remaining(place))
     }
 
-    fn draw(self: &Arc<Self>, place: usize, takes: bool) -> Draw {
-        Draw { budgets: self.clone(), place, takes }
+    fn draw(&self, place: usize, takes: bool) -> Draw {
+        Draw { spent: self.spent.clone(), place, takes }
     }
 
     fn told(&self, place: usize, left: u32) -> Remaining {
@@ -237,15 +239,15 @@ impl Budgets {
 /// One budget of one subject, to be asked about. It is the key that limiters know, and leads to where the state lies.
 #[derive(Clone)]
 struct Draw {
-    budgets: Arc<Budgets>,
+    spent: Arc<[AtomicU64]>,
     place: usize,
     /// Whether what is asked for is taken.
     takes: bool,
 }
 
 impl Draw {
-    fn identity(&self) -> (*const Budgets, usize) {
-        (Arc::as_ptr(&self.budgets), self.place)
+    fn identity(&self) -> (*const AtomicU64, usize) {
+        (self.spent.as_ptr(), self.place)
     }
 }
 
@@ -274,7 +276,7 @@ impl StateStore for Ledger {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let spent = &draw.budgets.spent[draw.place];
+        let spent = &draw.spent[draw.place];
         let mut before = spent.load(Ordering::Acquire);
         loop {
             let (answer, after) = decide(NonZeroU64::new(before).map(|nanos| nanos.get().into()))?;
