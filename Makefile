@@ -44,6 +44,7 @@ bench: ## Measure the service against its floors in the same run; fails below th
 	scripts/setup.sh bench
 	cargo build --locked --release -p kms-server -p dewpoint-tests --bins
 	cargo bench --locked -p kms-hsm --bench worker
+	cargo bench --locked -p kms-server --bench traffic
 	BENCH_KEYS=$(BENCH_KEYS) $(RELEASE)/bench
 
 soak: ## Load with faults of the HSM and deaths of the worker at random for SOAK_SECONDS (600), every answer and record checked; SOAK_SEED repeats (not part of CI)

@@ -293,6 +293,7 @@ def quotas(user):
     told = user.call("AccountService/DescribeQuotas")
     assert told, "quotas are told"
     user.call("AccountService/CountKeys")
+    user.call("AccountService/DescribeTraffic")
 
 
 def versions(user):
@@ -343,6 +344,7 @@ def root_keys(operator):
     assert parts[-1]["digest"], "the backup is whole"
     operator.call("OperatorService/ListDestroyedKeys")
     assert operator.call("OperatorService/ReloadIdentities")["users"]
+    assert operator.call("OperatorService/ReloadTrafficProfile")["digest"]
     used = operator.call("OperatorService/ListKeyUsage", {"page_size": 1000})["keys"]
     assert any(key["usage"].get("last_used_at") for key in used), "uses of all accounts are seen"
     operator.call("OperatorService/RotateRoot")
@@ -400,6 +402,13 @@ def clock(operator):
     assert operator.call("DevService/Advance", {"by": "3600s"})["now"] > before
 
 
+def throttling(admin, operator):
+    operator.call("DevService/ThrottleOperation", {"operation": "CountKeys", "calls": 1})
+    exhausted = grpc.StatusCode.RESOURCE_EXHAUSTED
+    admin.refused("AccountService/CountKeys", {}, exhausted, "THROTTLED")
+    admin.call("AccountService/CountKeys")
+
+
 def main(path):
     dev = json.loads(read(path))
     account = dev["accounts"][0]
@@ -424,6 +433,7 @@ def main(path):
     audit(admin, operator, key)
     witness(operator)
     clock(operator)
+    throttling(admin, operator)
     root_keys(operator)
     named = set(admin.methods())
     missing = sorted(named - admin.called - operator.called)

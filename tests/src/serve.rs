@@ -144,13 +144,17 @@ impl Serve {
             "data_dir = {data:?}\nidentity_file = {identity:?}\n\
              [grpc]\nlisten = \"127.0.0.1:0\"\ncertificate = {certificate:?}\nprivate_key = {private_key:?}\n\
              client_ca = {ca:?}\n[hsm]\nmodule = {module:?}\ntoken_label = \"dewpoint\"\npin_file = {pin:?}\n\
-             {hsm}[quotas]\ncustom_keys = 100000\n[traffic_control]\nmode = \"off\"\n",
+             {hsm}[traffic_control]\nmode = \"off\"\nprofile = {profile:?}\n",
             data = path.join("data"),
             identity = path.join("identity.toml"),
             ca = authority.certificate(),
             module = token.module,
             pin = token.pin_file,
+            profile = path.join("profile.toml"),
         );
+        let profile = include_str!("../../crates/kms-server/src/traffic/dew.toml")
+            .replace("custom_keys = 100\n", "custom_keys = 100000\n");
+        fs::write(path.join("profile.toml"), profile).expect("a file");
         fs::write(path.join("dewpoint.toml"), config).expect("a file");
     }
 

@@ -1,4 +1,4 @@
-//! `dewctl dev`: the clock of a deployment under test.
+//! `dewctl dev`: the clock of a deployment under test, and throttling.
 
 use std::{
     num::IntErrorKind,
@@ -19,7 +19,7 @@ const UNITS: [(char, u64); 5] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)
 /// How long all that becomes due may take.
 const LONGEST_ADVANCE: Duration = Duration::from_secs(600);
 
-/// What to do with the clock of `dewpoint dev --clock manual`.
+/// What to do with the clock and the traffic control of `dewpoint dev --clock manual`.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum DevCommand {
     /// Let time pass, and print what the clock shows then
@@ -32,6 +32,13 @@ pub(crate) enum DevCommand {
     },
     /// Print what the clock shows
     Now,
+    /// Have the next calls of an operation refused as over their limit
+    Throttle {
+        /// Its name in the log, as GenerateDataKey
+        operation: String,
+        /// How many calls; 0: none any more
+        calls: u32,
+    },
 }
 
 /// Runs one of them.
@@ -44,6 +51,7 @@ pub(crate) async fn run(
     let now = match command {
         DevCommand::Advance { by } => client.advance_clock(*by).await?,
         DevCommand::Now => client.read_clock().await?,
+        DevCommand::Throttle { operation, calls } => return Ok(client.throttle(operation, *calls).await?),
     };
     let now = rfc_3339(now);
     print(&if as_json { format!("{:#}", json!({"now": now})) } else { now })

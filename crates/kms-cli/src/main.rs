@@ -26,6 +26,7 @@ mod root;
 mod rotation;
 mod signing;
 mod tag;
+mod traffic;
 mod usage;
 mod wrapping;
 
@@ -99,6 +100,9 @@ enum Command {
     Derive(signing::DeriveOptions),
     /// What the account may have in the region, and has
     Quotas,
+    /// How often may be called
+    #[command(subcommand)]
+    Traffic(traffic::TrafficCommand),
     /// How many custom keys the account has in the region
     CountKeys,
     /// The versions of the API
@@ -143,7 +147,7 @@ enum Command {
     /// The root key above all master keys
     #[command(subcommand)]
     Root(root::RootCommand),
-    /// The clock of a deployment under test (`dewpoint dev --clock manual`)
+    /// The clock and the traffic control of a deployment under test (`dewpoint dev --clock manual`)
     #[command(subcommand)]
     Dev(dev::DevCommand),
     /// The HSM itself: what it offers, and its root key (on its own machine, without the service)
@@ -180,6 +184,7 @@ fn main() -> ExitCode {
         Command::Mac(options) => block_on(signing::mac(options, connection, as_json)),
         Command::VerifyMac(options) => block_on(signing::verify_mac(options, connection, as_json)),
         Command::Derive(options) => block_on(signing::derive(options, connection, as_json)),
+        Command::Traffic(command) => block_on(traffic::run(command, connection, as_json)),
         Command::Quotas => block_on(account::quotas(connection, as_json)),
         Command::CountKeys => block_on(account::count_keys(connection, as_json)),
         Command::Versions { id } => block_on(account::versions(id.as_ref(), connection, as_json)),

@@ -1,4 +1,4 @@
-//! Calls of the dev service: the clock of a deployment under test.
+//! Calls of the dev service: the clock of a deployment under test, and throttling when a test says so.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +6,7 @@ use kms_proto::v1::{self, dev_service_client::DevServiceClient};
 
 use crate::{Client, Error, retry::Repeat};
 
-/// The clock of `dewpoint dev --clock manual`, for test suites; elsewhere these calls are UNIMPLEMENTED. Only an
+/// The clock and the switch for throttling of `dewpoint dev --clock manual`, for test suites; elsewhere these calls are UNIMPLEMENTED. Only an
 /// operator's certificate may make them.
 impl Client {
     /// Lets time pass, and all be done that becomes due meanwhile; answers what the clock shows then.
@@ -20,6 +20,19 @@ impl Client {
             })
             .await?;
         time(answer.now)
+    }
+
+    /// Has the next `calls` calls of an operation refused as over their limit, as [`GenerateDataKey`] or another name
+    /// of the log; 0: none any more.
+    ///
+    /// [`GenerateDataKey`]: v1::GenerateDataKeyRequest
+    pub async fn throttle(&self, operation: &str, calls: u32) -> Result<(), Error> {
+        let request = v1::ThrottleOperationRequest { operation: operation.to_owned(), calls };
+        self.call(Repeat::Harmless, request, |channel, request| async move {
+            DevServiceClient::new(channel).throttle_operation(request).await
+        })
+        .await
+        .map(drop)
     }
 
     /// What the clock shows.

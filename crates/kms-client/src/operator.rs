@@ -84,6 +84,15 @@ impl Client {
         .await
     }
 
+    /// Has the profile of traffic limits and quotas read anew; answers the SHA-256 of what was read.
+    pub async fn reload_traffic_profile(&self) -> Result<Vec<u8>, Error> {
+        let request = v1::ReloadTrafficProfileRequest {};
+        let answer = self.call(Repeat::Harmless, request, |channel, request| async move {
+            OperatorServiceClient::new(channel).reload_traffic_profile(request).await
+        });
+        Ok(answer.await?.digest.to_vec())
+    }
+
     /// How the keys of all accounts were used, destroyed ones among them, or only those that wait for their deletion: all
     /// pages, in the order of the keys' creation.
     pub async fn used_keys(&self, only_pending_deletion: bool) -> Result<Vec<UsedKey>, Error> {

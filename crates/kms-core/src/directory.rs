@@ -41,7 +41,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     error::Error,
-    grant::{Grant, MAX_GRANTS_OF_KEY},
+    grant::Grant,
     identity::{AccountId, Caller, KeystoreId, Region, ServiceName},
     index::entries,
     key::{DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord, MaterialId},
@@ -49,6 +49,7 @@ use crate::{
     ports::{Condition, KeyStore, Mac, Mutation, Revision, StoreError, StoreKey, Versioned},
     record::RequestId,
     root::RootRecord,
+    settings::AccountQuotas,
 };
 
 /// Leads every stored value: the version of its encoding.
@@ -74,8 +75,8 @@ pub(crate) struct TokenUse {
 const DECODED_RECORDS: usize = 16_384;
 
 /// How many grants of a key are read: all that it may have.
-const GRANTS_READ: usize = 128;
-const _: () = assert!(MAX_GRANTS_OF_KEY <= 128, "all grants of a key are read");
+const GRANTS_READ: usize = 1024;
+const _: () = assert!(AccountQuotas::MOST_GRANTS <= 1024, "all grants of a key are read");
 
 /// Reads and encodes what the store holds.
 pub(crate) struct Directory {

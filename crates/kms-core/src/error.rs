@@ -1,6 +1,6 @@
 //! The errors of the domain: one closed enum, named by what the caller can do about it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     operation::Action,
@@ -19,6 +19,8 @@ pub enum Field {
     AliasList,
     AuthenticatedData,
     By,
+    /// `calls`
+    Calls,
     Clock,
     Count,
     ExpiresAt,
@@ -92,6 +94,7 @@ impl Field {
             Self::AliasList => "aliases",
             Self::AuthenticatedData => "additional_authenticated_data",
             Self::By => "by",
+            Self::Calls => "calls",
             Self::Clock => "clock",
             Self::Count => "count",
             Self::ExpiresAt => "expires_at",
@@ -158,12 +161,48 @@ impl Field {
 /// Whose budget a throttled call ran out of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Throttled {
-    /// The user's id, or `global`.
+    /// `user:` or `account:` and an id, `global` for all who call, or `server` for all before they are known.
     pub subject: String,
-    /// Calls per second that the budget allows.
+    /// What draws on the budget: a group of operations, or one of them, as `queries/ListKeys`.
+    pub group: Arc<str>,
+    /// How many calls the budget allows in a window.
     pub limit: u32,
+    /// How long that is.
+    pub window: Window,
     /// How long until the next call can pass.
     pub retry_after: Duration,
+}
+
+/// In what time a budget allows so many calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Window {
+    /// A second.
+    Second,
+    /// A minute.
+    Minute,
+    /// A day.
+    Day,
+}
+
+impl Window {
+    /// How long it is.
+    pub const fn length(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Second => 1,
+            Self::Minute => 60,
+            Self::Day => 86_400,
+        })
+    }
+
+    /// Its name, as in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Second => "second",
+            Self::Minute => "minute",
+            Self::Day => "day",
+        }
+    }
 }
 
 /// A quota that is used up.
@@ -356,6 +395,12 @@ pub enum Error {
         /// What is wrong, and where. One line.
         problem: String,
     },
+    /// The new traffic limits and quotas cannot be used. Only operators are told.
+    #[error("traffic limits and quotas stay as they are: {problem}")]
+    ProfileInvalid {
+        /// What is wrong, and where. One line.
+        problem: String,
+    },
     /// The witness does not cosign. To operators.
     #[error("the checkpoint is not cosigned: {0}")]
     CheckpointRefused(CheckpointRefusal),
@@ -363,7 +408,7 @@ pub enum Error {
     #[error("a dry run: the call would be allowed; nothing was done")]
     DryRun,
     /// The traffic control refuses the call for now.
-    #[error("over the limit of {} calls per second; try again in {} ms", .0.limit, .0.retry_after.as_millis())]
+    #[error("over the limit of {} calls per {}; try again in {} ms", .0.limit, .0.window.name(), .0.retry_after.as_millis())]
     Throttled(Throttled),
     /// The key is disabled and was to be used.
     #[error("the key is disabled; enable it first")]
@@ -552,6 +597,7 @@ impl Error {
             Self::PermissionDenied { .. } => "PERMISSION_DENIED",
             Self::DryRun => "DRY_RUN",
             Self::IdentitiesInvalid { .. } => "IDENTITIES_INVALID",
+            Self::ProfileInvalid { .. } => "PROFILE_INVALID",
             Self::Throttled(_) => "THROTTLED",
             Self::KeyDisabled => "KEY_DISABLED",
             Self::KeyPendingDeletion => "KEY_PENDING_DELETION",

@@ -12,8 +12,6 @@ use crate::{
     key::{KeyId, MAX_TEXT_CHARACTERS},
 };
 
-/// How many grants a key may have. DEW: §8, grant_per_CMK; KMS.2404.
-pub const MAX_GRANTS_OF_KEY: u64 = 100;
 /// How many grants a user or an account may hold of those that one account has made. DEW: KMS.2405.
 pub const MAX_GRANTS_HELD: u64 = 100;
 

@@ -46,6 +46,6 @@ pub use error::Error;
 pub use record::{MadeKey, Moved, OpenIntent, Phase, Record, RequestId, Verdict};
 pub use secret::SecretBytes;
 pub use service::{BegunBackup, Call, Carried, Content, Ports, Service, StartError};
-pub use settings::{DEFAULT_CUSTOM_KEYS, DEFAULT_IN_HSM_BUDGET, MAX_IN_HSM_BUDGET, Settings};
+pub use settings::{AccountQuotas, DEFAULT_IN_HSM_BUDGET, MAX_IN_HSM_BUDGET, QuotaTable, Settings};
 pub use timestamp::Timestamp;
 pub use upkeep::{DuePage, OldKeys};

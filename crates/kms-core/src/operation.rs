@@ -1,4 +1,4 @@
-//! The table of operations: names, permissions, trace names, traffic groups.
+//! The table of operations: names, permissions, trace names.
 
 pub use crate::permissions::Permissions;
 
@@ -88,19 +88,6 @@ impl Action {
     }
 }
 
-/// Which budget of the traffic control an operation draws on. DEW: §7.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TrafficGroup {
-    /// Life cycle of keys.
-    LifeCycle,
-    /// Data keys and random numbers.
-    DataKeys,
-    /// Reads, whose limits DEW does not document.
-    Queries,
-    /// What operators and the service itself do; DEW has no such calls, and so no limits.
-    Administration,
-}
-
 /// What an operation may do to the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OperationClass {
@@ -121,14 +108,12 @@ pub struct OperationInfo {
     pub action: Action,
     /// DEW's trace name, where DEW traces the operation. DEW: §10.
     pub trace_name: Option<&'static str>,
-    /// The traffic budget.
-    pub traffic: TrafficGroup,
     /// What it may do.
     pub class: OperationClass,
 }
 
 macro_rules! operations {
-    ($($(#[$doc:meta])* $name:ident: $action:ident, $trace:expr, $traffic:ident, $class:ident;)*) => {
+    ($($(#[$doc:meta])* $name:ident: $action:ident, $trace:expr, $class:ident;)*) => {
         /// An operation of the service.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum OperationName { $($(#[$doc])* $name,)* }
@@ -143,9 +128,16 @@ macro_rules! operations {
                     name: stringify!($name),
                     action: Action::$action,
                     trace_name: $trace,
-                    traffic: TrafficGroup::$traffic,
                     class: OperationClass::$class,
                 },)* }
+            }
+
+            /// The operation with this name.
+            pub fn parse(name: &str) -> Option<Self> {
+                match name {
+                    $(stringify!($name) => Some(Self::$name),)*
+                    _ => None,
+                }
             }
         }
     };
@@ -153,222 +145,228 @@ macro_rules! operations {
 
 operations! {
     /// Makes a custom key.
-    CreateKey: CmkCreate, Some("createKey"), LifeCycle, Change;
+    CreateKey: CmkCreate, Some("createKey"), Change;
     /// Makes the default key of an account for a service.
-    CreateDefaultKey: CmkCreate, Some("createKey"), LifeCycle, Change;
+    CreateDefaultKey: CmkCreate, Some("createKey"), Change;
     /// Reads one key's description.
-    DescribeKey: CmkGet, None, Queries, Read;
+    DescribeKey: CmkGet, None, Read;
     /// Reads the keys of the account in the region, by pages.
-    ListKeys: CmkList, None, Queries, Read;
+    ListKeys: CmkList, None, Read;
     /// Disabled to enabled.
-    EnableKey: CmkEnable, Some("enableKey"), LifeCycle, Change;
+    EnableKey: CmkEnable, Some("enableKey"), Change;
     /// Enabled to disabled.
-    DisableKey: CmkDisable, Some("disableKey"), LifeCycle, Change;
+    DisableKey: CmkDisable, Some("disableKey"), Change;
     /// To pending deletion.
-    ScheduleKeyDeletion: CmkUpdate, Some("scheduleKeyDeletion"), LifeCycle, Change;
+    ScheduleKeyDeletion: CmkUpdate, Some("scheduleKeyDeletion"), Change;
     /// Pending deletion to disabled.
-    CancelKeyDeletion: CmkUpdate, Some("cancelKeyDeletion"), LifeCycle, Change;
+    CancelKeyDeletion: CmkUpdate, Some("cancelKeyDeletion"), Change;
     /// Changes the alias.
-    UpdateKeyAlias: CmkUpdate, Some("updateKeyAlias"), LifeCycle, Change;
+    UpdateKeyAlias: CmkUpdate, Some("updateKeyAlias"), Change;
     /// Changes the description.
-    UpdateKeyDescription: CmkUpdate, Some("updateKeyDescription"), LifeCycle, Change;
+    UpdateKeyDescription: CmkUpdate, Some("updateKeyDescription"), Change;
     /// Makes the next version of a key. The service does it by itself when a version's budget is spent:
     /// then it is a part of the call that needed it, whose permission suffices and whose traffic counts.
-    RotateKey: CmkUpdate, None, LifeCycle, Change;
+    RotateKey: CmkUpdate, None, Change;
     /// Takes uses from the budget of a version that seals in the HSM; always such a part.
-    ReserveKeyUses: DekCreate, None, DataKeys, Change;
+    ReserveKeyUses: DekCreate, None, Change;
     /// Adds a further alias. DEW: create-alias.
-    CreateAlias: AliasCreate, None, LifeCycle, Change;
+    CreateAlias: AliasCreate, None, Change;
     /// Moves a further alias to another key.
-    AssociateAlias: AliasAssociate, None, LifeCycle, Change;
+    AssociateAlias: AliasAssociate, None, Change;
     /// Removes further aliases.
-    DeleteAlias: AliasDelete, None, LifeCycle, Change;
+    DeleteAlias: AliasDelete, None, Change;
     /// Reads the further aliases of a key or of the region, by pages.
-    ListAliases: AliasList, None, Queries, Read;
+    ListAliases: AliasList, None, Read;
     /// Adds or replaces one tag.
-    CreateTag: TagCreate, Some("createKeyTag"), LifeCycle, Change;
+    CreateTag: TagCreate, Some("createKeyTag"), Change;
     /// Removes one tag.
-    DeleteTag: TagDelete, Some("deleteKeyTag"), LifeCycle, Change;
+    DeleteTag: TagDelete, Some("deleteKeyTag"), Change;
     /// Adds or replaces several tags.
-    BatchCreateTags: TagBatch, Some("batchCreateKeyTags"), LifeCycle, Change;
+    BatchCreateTags: TagBatch, Some("batchCreateKeyTags"), Change;
     /// Removes several tags.
-    BatchDeleteTags: TagBatch, Some("batchDeleteKeyTags"), LifeCycle, Change;
+    BatchDeleteTags: TagBatch, Some("batchDeleteKeyTags"), Change;
     /// Reads the tags of one key.
-    ListTags: TagList, None, Queries, Read;
+    ListTags: TagList, None, Read;
     /// Reads all tags of the account's keys in the region.
-    ListProjectTags: TagList, None, Queries, Read;
+    ListProjectTags: TagList, None, Read;
     /// Finds keys by their tags.
-    ListKeysByTags: TagListInstance, None, Queries, Read;
+    ListKeysByTags: TagListInstance, None, Read;
     /// Lets a principal use a key.
-    CreateGrant: GrantCreate, Some("createGrant"), LifeCycle, Change;
+    CreateGrant: GrantCreate, Some("createGrant"), Change;
     /// Reads the grants of a key, by pages.
-    ListGrants: GrantList, None, Queries, Read;
+    ListGrants: GrantList, None, Read;
     /// Reads the grants that the caller may retire, by pages.
-    ListRetirableGrants: GrantList, None, Queries, Read;
+    ListRetirableGrants: GrantList, None, Read;
     /// Gives a grant up: its creator, its retiring principal or its grantee.
-    RetireGrant: GrantRetire, Some("retireGrant"), LifeCycle, Change;
+    RetireGrant: GrantRetire, Some("retireGrant"), Change;
     /// Takes a grant away: the owner of the key.
-    RevokeGrant: GrantRevoke, Some("revokeGrant"), LifeCycle, Change;
+    RevokeGrant: GrantRevoke, Some("revokeGrant"), Change;
     /// Begins to rotate a key by time.
-    EnableKeyRotation: CmkEnableRotation, Some("enableKeyRotation"), LifeCycle, Change;
+    EnableKeyRotation: CmkEnableRotation, Some("enableKeyRotation"), Change;
     /// Ends it.
-    DisableKeyRotation: CmkDisableRotation, Some("disableKeyRotation"), LifeCycle, Change;
+    DisableKeyRotation: CmkDisableRotation, Some("disableKeyRotation"), Change;
     /// Changes how often.
-    UpdateRotationInterval: CmkUpdateRotation, Some("updateKeyRotationInterval"), LifeCycle, Change;
+    UpdateRotationInterval: CmkUpdateRotation, Some("updateKeyRotationInterval"), Change;
     /// Reads how a key is rotated, and its versions.
-    GetRotationStatus: CmkGetRotation, None, Queries, Read;
+    GetRotationStatus: CmkGetRotation, None, Read;
     /// Rotates a key now.
-    RotateKeyOnDemand: CmkRotate, None, LifeCycle, Change;
+    RotateKeyOnDemand: CmkRotate, None, Change;
     /// Answers what is needed to import material: a wrapping key and a token.
-    GetParametersForImport: CmkGetMaterial, None, LifeCycle, Use;
+    GetParametersForImport: CmkGetMaterial, None, Use;
     /// Gives a key its material.
-    ImportKeyMaterial: CmkImportMaterial, Some("importKeyMaterial"), LifeCycle, Change;
+    ImportKeyMaterial: CmkImportMaterial, Some("importKeyMaterial"), Change;
     /// Deletes imported material.
-    DeleteImportedKeyMaterial: CmkDeleteMaterial, Some("deleteImportedKeyMaterial"), LifeCycle, Change;
+    DeleteImportedKeyMaterial: CmkDeleteMaterial, Some("deleteImportedKeyMaterial"), Change;
     /// Makes a key of the same material in another region.
-    ReplicateKey: CmkReplicate, None, LifeCycle, Change;
+    ReplicateKey: CmkReplicate, None, Change;
     /// Makes another region's key the one that is managed.
-    UpdatePrimaryRegion: CmkUpdatePrimaryRegion, None, LifeCycle, Change;
+    UpdatePrimaryRegion: CmkUpdatePrimaryRegion, None, Change;
     /// Reads the regions that keys can be replicated to.
-    ListSupportedRegions: CmkList, None, Queries, Read;
+    ListSupportedRegions: CmkList, None, Read;
     /// Puts a configured token to use as a keystore; disabled at first.
-    CreateKeystore: KeystoreCreate, None, LifeCycle, Change;
+    CreateKeystore: KeystoreCreate, None, Change;
     /// Lets go of a keystore that holds no keys.
-    DeleteKeystore: KeystoreDelete, None, LifeCycle, Change;
+    DeleteKeystore: KeystoreDelete, None, Change;
     /// Lets keys be made and used on a keystore.
-    EnableKeystore: KeystoreUpdate, None, LifeCycle, Change;
+    EnableKeystore: KeystoreUpdate, None, Change;
     /// Refuses that from now on.
-    DisableKeystore: KeystoreUpdate, None, LifeCycle, Change;
+    DisableKeystore: KeystoreUpdate, None, Change;
     /// Reads one keystore.
-    DescribeKeystore: KeystoreGet, None, Queries, Read;
+    DescribeKeystore: KeystoreGet, None, Read;
     /// Reads all keystores of the account, by pages.
-    ListKeystores: KeystoreList, None, Queries, Read;
+    ListKeystores: KeystoreList, None, Read;
     /// Reads limits and what is used of them.
-    DescribeQuotas: CmkGetQuota, None, Queries, Read;
+    DescribeQuotas: CmkGetQuota, None, Read;
+    /// Reads what is left of the caller's traffic budgets.
+    DescribeTraffic: CmkGetQuota, None, Read;
     /// Counts the custom keys.
-    CountKeys: CmkGetInstance, None, Queries, Read;
+    CountKeys: CmkGetInstance, None, Read;
     /// Reads which versions of the API there are. DEW asks for no permission; who may list keys is told.
-    ListVersions: CmkList, None, Queries, Read;
+    ListVersions: CmkList, None, Read;
     /// Reads one of them.
-    GetVersion: CmkList, None, Queries, Read;
+    GetVersion: CmkList, None, Read;
     /// Not offered, as all that follows to CreatePin: it is refused, and does nothing. DEW names no permissions for
     /// these; those of the nearest operations that are offered are asked for.
-    CreateKeyPolicy: CmkCreate, None, LifeCycle, Read;
+    CreateKeyPolicy: CmkCreate, None, Read;
     /// Not offered.
-    UpdateKeyPolicy: CmkUpdate, None, LifeCycle, Read;
+    UpdateKeyPolicy: CmkUpdate, None, Read;
     /// Not offered.
-    DeleteKeyPolicy: CmkUpdate, None, LifeCycle, Read;
+    DeleteKeyPolicy: CmkUpdate, None, Read;
     /// Not offered.
-    DescribeKeyPolicy: CmkGet, None, Queries, Read;
+    DescribeKeyPolicy: CmkGet, None, Read;
     /// Not offered.
-    ListKeyPolicies: CmkList, None, Queries, Read;
+    ListKeyPolicies: CmkList, None, Read;
     /// Not offered.
-    CreateAccessPoint: CmkCreate, None, LifeCycle, Read;
+    CreateAccessPoint: CmkCreate, None, Read;
     /// Not offered.
-    DeleteAccessPoint: CmkUpdate, None, LifeCycle, Read;
+    DeleteAccessPoint: CmkUpdate, None, Read;
     /// Not offered.
-    EnableAccessPoint: CmkEnable, None, LifeCycle, Read;
+    EnableAccessPoint: CmkEnable, None, Read;
     /// Not offered.
-    DisableAccessPoint: CmkDisable, None, LifeCycle, Read;
+    DisableAccessPoint: CmkDisable, None, Read;
     /// Not offered.
-    ListAccessPoints: CmkList, None, Queries, Read;
+    ListAccessPoints: CmkList, None, Read;
     /// Not offered.
-    DownloadAccessPointPrivateKey: CmkGet, None, Queries, Read;
+    DownloadAccessPointPrivateKey: CmkGet, None, Read;
     /// Not offered.
-    CreateDataKeyCapsule: DekCreate, None, DataKeys, Read;
+    CreateDataKeyCapsule: DekCreate, None, Read;
     /// Not offered.
-    DecryptDataKeyCapsule: DekCrypto, None, DataKeys, Read;
+    DecryptDataKeyCapsule: DekCrypto, None, Read;
     /// Not offered.
-    CreatePin: DekCreate, None, DataKeys, Read;
+    CreatePin: DekCreate, None, Read;
     /// Reads when a key was last used, and how often each version was.
-    DescribeKeyUsage: CmkGet, None, Queries, Read;
+    DescribeKeyUsage: CmkGet, None, Read;
     /// Begins to move what older versions of a key sealed under its current one.
-    StartCampaign: CmkRotate, None, LifeCycle, Change;
+    StartCampaign: CmkRotate, None, Change;
     /// Reads how far that has come.
-    GetCampaign: CmkGetRotation, None, Queries, Read;
+    GetCampaign: CmkGetRotation, None, Read;
     /// Reads that of all campaigns of a key.
-    ListCampaigns: CmkGetRotation, None, Queries, Read;
+    ListCampaigns: CmkGetRotation, None, Read;
     /// The service itself: destroys a key whose deletion is due.
-    DestroyKey: RootManage, None, Administration, Change;
+    DestroyKey: RootManage, None, Change;
     /// The service itself: deletes imported material that has expired.
-    ExpireKeyMaterial: RootManage, Some("deleteImportedKeyMaterial"), Administration, Change;
+    ExpireKeyMaterial: RootManage, Some("deleteImportedKeyMaterial"), Change;
     /// Seals small data. DEW: encrypt-data.
-    EncryptData: CmkCrypto, Some("encryptData"), DataKeys, Use;
+    EncryptData: CmkCrypto, Some("encryptData"), Use;
     /// Opens small data.
-    DecryptData: CmkCrypto, Some("decryptData"), DataKeys, Use;
+    DecryptData: CmkCrypto, Some("decryptData"), Use;
     /// Signs.
-    Sign: CmkSign, None, DataKeys, Use;
+    Sign: CmkSign, None, Use;
     /// Checks a signature.
-    Verify: CmkVerify, None, DataKeys, Use;
+    Verify: CmkVerify, None, Use;
     /// Reads the public half of a key pair.
-    GetPublicKey: CmkGetPublicKey, None, Queries, Read;
+    GetPublicKey: CmkGetPublicKey, None, Read;
     /// Computes a message authentication code.
-    GenerateMac: CmkGenerateMac, None, DataKeys, Use;
+    GenerateMac: CmkGenerateMac, None, Use;
     /// Checks one.
-    VerifyMac: CmkVerifyMac, None, DataKeys, Use;
+    VerifyMac: CmkVerifyMac, None, Use;
     /// Agrees on a shared secret with another key pair.
-    DeriveSharedSecret: CmkDeriveSharedSecret, None, DataKeys, Use;
+    DeriveSharedSecret: CmkDeriveSharedSecret, None, Use;
     /// Makes an RSA or EC key pair; answers its private half sealed, and in plain if asked for.
-    GenerateDataKeyPair: DekCreate, None, DataKeys, Use;
+    GenerateDataKeyPair: DekCreate, None, Use;
     /// Makes several data keys in one call: each is a [`GenerateDataKey`](Self::GenerateDataKey) of its own
     /// in the log and in traffic control; this one stands for the call.
-    GenerateDataKeys: DekCreate, None, DataKeys, Use;
+    GenerateDataKeys: DekCreate, None, Use;
     /// Opens a ciphertext and seals its content under another key, without answering it. DEW: re-encrypt.
-    ReEncrypt: DekCrypto, None, DataKeys, Use;
+    ReEncrypt: DekCrypto, None, Use;
     /// One item of a rotation campaign: moves a sealed data key under the current version of its key.
-    Rewrap: DekCrypto, None, DataKeys, Use;
+    Rewrap: DekCrypto, None, Use;
     /// Makes a data key; answers it in plain and sealed.
-    GenerateDataKey: DekCreate, Some("createDataKey"), DataKeys, Use;
+    GenerateDataKey: DekCreate, Some("createDataKey"), Use;
     /// Makes a data key; answers it sealed only.
-    GenerateDataKeyWithoutPlaintext: DekCreate, Some("createDataKeyWithoutPlaintext"), DataKeys, Use;
+    GenerateDataKeyWithoutPlaintext: DekCreate, Some("createDataKeyWithoutPlaintext"), Use;
     /// Seals a data key that the caller made.
-    EncryptDataKey: DekCrypto, Some("encryptDatakey"), DataKeys, Use;
+    EncryptDataKey: DekCrypto, Some("encryptDatakey"), Use;
     /// Opens a sealed data key.
-    DecryptDataKey: DekCrypto, Some("decryptDatakey"), DataKeys, Use;
+    DecryptDataKey: DekCrypto, Some("decryptDatakey"), Use;
     /// Answers random bytes of the HSM.
-    GenerateRandom: CmkGenerate, Some("genRandom"), DataKeys, Use;
+    GenerateRandom: CmkGenerate, Some("genRandom"), Use;
     /// Makes the next generation of the root key and begins to move all keys under it.
-    RotateRoot: RootManage, None, Administration, Change;
+    RotateRoot: RootManage, None, Change;
     /// Lets go of old root keys that a rotation was told to keep.
-    RetireRoot: RootManage, None, Administration, Change;
+    RetireRoot: RootManage, None, Change;
     /// Reads the state of the root keys.
-    DescribeRoot: RootManage, None, Administration, Use;
+    DescribeRoot: RootManage, None, Use;
     /// The service itself: wraps one key's material under the newest root key.
-    RewrapKey: RootManage, None, Administration, Change;
+    RewrapKey: RootManage, None, Change;
     /// The service itself: notes that no key needs the old root keys any more.
-    ForgetRoots: RootManage, None, Administration, Change;
+    ForgetRoots: RootManage, None, Change;
     /// The service itself: destroys the old root keys on the token.
-    DestroyRoots: RootManage, None, Administration, Change;
+    DestroyRoots: RootManage, None, Change;
     /// Reads what remains of destroyed keys, by pages.
-    ListDestroyedKeys: RootManage, None, Administration, Read;
+    ListDestroyedKeys: RootManage, None, Read;
     /// Reads how the keys of all accounts were used, by pages.
-    ListKeyUsage: RootManage, None, Administration, Read;
+    ListKeyUsage: RootManage, None, Read;
     /// Finds records of the log, by pages.
-    QueryRecords: AuditRead, None, Queries, Read;
+    QueryRecords: AuditRead, None, Read;
     /// Reads records of the log, old ones and those that are still to come, as a stream.
-    StreamRecords: AuditRead, None, Queries, Read;
+    StreamRecords: AuditRead, None, Read;
     /// Reads the newest checkpoint of the log.
-    GetCheckpoint: AuditRead, None, Queries, Read;
+    GetCheckpoint: AuditRead, None, Read;
     /// Proves that a line is in the log that a checkpoint covers.
-    ProveInclusion: AuditRead, None, Queries, Read;
+    ProveInclusion: AuditRead, None, Read;
     /// Proves that the log of a checkpoint continues that of an earlier one.
-    ProveConsistency: AuditRead, None, Queries, Read;
+    ProveConsistency: AuditRead, None, Read;
     /// Reads what keys and calls there were, summed up by account and month.
-    GetMetering: AuditRead, None, Queries, Read;
+    GetMetering: AuditRead, None, Read;
     /// Reads the file of identities anew: for operators.
-    ReloadIdentities: RootManage, None, Administration, Read;
+    ReloadIdentities: RootManage, None, Read;
+    /// Reads the file of traffic limits and quotas anew: for operators.
+    ReloadTrafficProfile: RootManage, None, Read;
     /// Tells who may do what with a key, and why: for operators.
-    ExplainAccess: RootManage, None, Administration, Read;
+    ExplainAccess: RootManage, None, Read;
     /// The service itself: notes that lines of the log are in its archive, and may go here.
-    ArchiveSegment: RootManage, None, Administration, Read;
+    ArchiveSegment: RootManage, None, Read;
     /// Cosigns a checkpoint of another service's log: for its operator.
-    CosignCheckpoint: RootManage, None, Administration, Use;
+    CosignCheckpoint: RootManage, None, Use;
     /// Moves a clock that stands still otherwise; in dev mode only.
-    AdvanceClock: RootManage, None, Administration, Read;
+    AdvanceClock: RootManage, None, Read;
     /// Reads that clock.
-    ReadClock: RootManage, None, Administration, Read;
+    ReadClock: RootManage, None, Read;
+    /// Has the next calls of an operation refused as over their limit; in dev mode with a clock of its own only.
+    ThrottleOperation: RootManage, None, Read;
     /// `dewctl backup`: copies the store. `dewpoint backup`, which nobody calls: hands all keys over to another token.
-    CreateBackup: RootManage, None, Administration, Change;
+    CreateBackup: RootManage, None, Change;
     /// `dewpoint restore`: makes the store of a backup.
-    RestoreBackup: RootManage, None, Administration, Change;
+    RestoreBackup: RootManage, None, Change;
 }

@@ -12,7 +12,7 @@ mod waiting;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -30,7 +30,7 @@ use crate::{
     directory::{DEPLOYMENT_PATH, Directory, commit_error, outbox_path},
     draft::{ContextHash, Draft},
     error::Error,
-    identity::{Caller, KeystoreId, Origin},
+    identity::{AccountId, Caller, KeystoreId, Origin},
     key::MaterialId,
     operation::{Action, OperationClass, OperationName},
     ops::{CreateDefaultKey, Operation, OwnOperation, Place, Plan, Planned, Prepared, Work},
@@ -40,7 +40,7 @@ use crate::{
     },
     quotas::Quotas,
     record::{Phase, Record, RequestId},
-    settings::Settings,
+    settings::{AccountQuotas, QuotaTable, Settings},
     states,
     usage::{Usage, Use},
     uses::Uses,
@@ -116,6 +116,7 @@ pub struct Service {
     settings: Settings,
     uses: Uses,
     quotas: Arc<Quotas>,
+    quota_table: RwLock<Arc<QuotaTable>>,
     usage: Arc<Usage>,
     /// How often the service was asked whether it works.
     probes: AtomicU64,
@@ -144,6 +145,11 @@ pub struct Scope<'a> {
 impl Scope<'_> {
     pub(crate) fn caller(&self) -> &Caller {
         &self.call.caller
+    }
+
+    /// How much the caller's account may have.
+    pub(crate) fn quotas(&self) -> AccountQuotas {
+        self.service.quotas_of(&self.caller().account)
     }
 
     pub(crate) fn directory(&self) -> &Arc<Directory> {
@@ -246,6 +252,16 @@ impl Service {
     /// What the operator decided.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Lets these quotas hold from the next call on. What an account has beyond them stays.
+    pub fn replace_quotas(&self, table: QuotaTable) {
+        *self.quota_table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+    }
+
+    /// How much this account may have.
+    pub(crate) fn quotas_of(&self, account: &AccountId) -> AccountQuotas {
+        self.quota_table.read().unwrap_or_else(PoisonError::into_inner).of(account)
     }
 
     pub(crate) fn ports(&self) -> &Ports {

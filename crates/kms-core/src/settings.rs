@@ -1,6 +1,11 @@
-//! What the operator decides about the key versions to come.
+//! What the operator decides: about the key versions to come, and how much accounts may have.
 
-use crate::key::{KeySpec, Scheme};
+use std::collections::HashMap;
+
+use crate::{
+    identity::AccountId,
+    key::{KeySpec, Scheme},
+};
 
 /// The most that a budget may be: one less than where a key's uses with random IVs must end.
 // NIST SP 800-38D §8.3: at most 2^32 invocations of the authenticated encryption for a given key.
@@ -8,8 +13,6 @@ pub const MAX_IN_HSM_BUDGET: u64 = u32::MAX as u64;
 /// The budget without a decision: half of the bound, so that a store that was restored from a
 /// backup, and has forgotten uses, is not over it at once.
 pub const DEFAULT_IN_HSM_BUDGET: u64 = 1 << 31;
-/// How many custom keys an account may have in a region, without a decision. DEW: limit.
-pub const DEFAULT_CUSTOM_KEYS: u64 = 100;
 /// The most uses that one reservation takes, and so the most that a restart forfeits.
 const MAX_BLOCK: u64 = 65_536;
 
@@ -22,8 +25,53 @@ pub struct Settings {
     pub sm4: Scheme,
     /// How often one version of [`Scheme::InHsm`] may seal: 1 to [`MAX_IN_HSM_BUDGET`].
     pub in_hsm_budget: u64,
-    /// How many custom keys an account may have in a region.
+    /// How much an account may have, until [`Service::replace_quotas`](crate::Service::replace_quotas).
+    pub quotas: AccountQuotas,
+}
+
+/// How much an account may have of what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccountQuotas {
+    /// Custom keys in a region, whatever their state; default keys do not count.
     pub custom_keys: u64,
+    /// Grants of one key; at most [`Self::MOST_GRANTS`].
+    pub grants_per_key: u64,
+    /// Further aliases of one key; at most [`Self::MOST_ALIASES`].
+    pub aliases_per_key: u64,
+    /// Tags of one key; at most [`Self::MOST_TAGS`].
+    pub tags_per_key: u64,
+}
+
+impl AccountQuotas {
+    /// All grants of a key are read when it is used through one.
+    pub const MOST_GRANTS: u64 = 1000;
+    /// They stand in the key's record, for which the store has 64 KiB: 13 KiB for aliases, 30 KiB for tags.
+    pub const MOST_ALIASES: u64 = 50;
+    /// As for aliases.
+    pub const MOST_TAGS: u64 = 20;
+}
+
+impl Default for AccountQuotas {
+    // DEW: §8; of the documented numbers that disagree, the larger ones.
+    fn default() -> Self {
+        Self { custom_keys: 100, grants_per_key: 100, aliases_per_key: 50, tags_per_key: 20 }
+    }
+}
+
+/// The quotas of all accounts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QuotaTable {
+    /// Of every account that has none of its own.
+    pub default: AccountQuotas,
+    /// Accounts that have.
+    pub accounts: HashMap<AccountId, AccountQuotas>,
+}
+
+impl QuotaTable {
+    /// Those of this account.
+    pub fn of(&self, account: &AccountId) -> AccountQuotas {
+        self.accounts.get(account).copied().unwrap_or(self.default)
+    }
 }
 
 impl Default for Settings {
@@ -32,7 +80,7 @@ impl Default for Settings {
             aes_256: Scheme::DerivedKey,
             sm4: Scheme::DerivedKey,
             in_hsm_budget: DEFAULT_IN_HSM_BUDGET,
-            custom_keys: DEFAULT_CUSTOM_KEYS,
+            quotas: AccountQuotas::default(),
         }
     }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     answer::{Recorded, Refused},
-    ops::{ArchiveSegment, OwnOperation, ReloadIdentities},
+    ops::{ArchiveSegment, OwnOperation, ReloadIdentities, ReloadTrafficProfile},
     service::Service,
 };
 
@@ -25,6 +25,14 @@ impl Service {
     pub async fn reload_identities(
         &self,
         operation: ReloadIdentities,
+    ) -> Result<Recorded<[u8; 32]>, Refused> {
+        self.run_own(operation).await
+    }
+
+    /// The same of the limits of traffic control and the quotas.
+    pub async fn reload_traffic_profile(
+        &self,
+        operation: ReloadTrafficProfile,
     ) -> Result<Recorded<[u8; 32]>, Refused> {
         self.run_own(operation).await
     }

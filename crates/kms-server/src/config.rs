@@ -16,7 +16,7 @@ use kms_hsm::{CipherForm, VendorSm4};
 use kms_store::EngineKind;
 use serde::Deserialize;
 
-use crate::traffic::TrafficMode;
+pub use crate::traffic::{DEW as BUILT_IN_PROFILE, TrafficConfig, TrafficMode};
 
 /// The whole file. Unknown fields are errors.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -38,13 +38,10 @@ pub struct Config {
     /// Further tokens that keys can live on.
     #[serde(default)]
     pub keystores: Vec<KeystoreConfig>,
-    /// Limits on what accounts have.
-    #[serde(default)]
-    pub quotas: QuotasConfig,
     /// The audit log.
     #[serde(default)]
     pub audit: AuditConfig,
-    /// Limits on calls.
+    /// Limits on calls, and on what accounts have.
     #[serde(default)]
     pub traffic_control: TrafficConfig,
     /// What time it is. Not in the file: nothing but dev mode may keep a time of its own.
@@ -333,29 +330,6 @@ impl CipherConfig {
     }
 }
 
-/// Limits on what accounts have.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct QuotasConfig {
-    /// How many custom keys an account may have in a region.
-    pub custom_keys: u64,
-}
-
-impl Default for QuotasConfig {
-    fn default() -> Self {
-        Self { custom_keys: kms_core::DEFAULT_CUSTOM_KEYS }
-    }
-}
-
-/// Limits on calls.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrafficConfig {
-    /// `enforce`, `report` or `off`.
-    #[serde(default)]
-    pub mode: TrafficMode,
-}
-
 /// A file that the service needs cannot be used. Its text is one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", path.display())]
@@ -372,11 +346,6 @@ impl FileError {
 }
 
 impl Config {
-    /// What the operator decided, as the domain says it.
-    pub(crate) fn settings(&self) -> Settings {
-        Settings { custom_keys: self.quotas.custom_keys, ..self.hsm.cipher.settings() }
-    }
-
     /// Reads and checks the file.
     pub fn load(path: &Path) -> Result<Self, FileError> {
         let config: Self = parse(path)?;
@@ -450,8 +419,11 @@ mod tests {
     #[test]
     fn the_documented_sample_is_valid_and_shows_every_field() {
         let config: Config = toml::from_str(SAMPLE).expect("the sample parses");
-        assert_eq!(config.settings(), Settings::default());
-        assert_eq!(config.traffic_control.mode, TrafficMode::Enforce);
+        assert_eq!(config.hsm.cipher.settings(), Settings::default());
+        assert_eq!(config.traffic_control, TrafficConfig::default());
+        let named = SAMPLE.replace("#% ", "");
+        let named: Config = toml::from_str(&named).expect("the sample's profile parses, too");
+        assert!(named.traffic_control.profile.is_some());
         assert_eq!(config.hsm.root_label, default_root_label());
         assert!(config.admin.is_some());
         assert_eq!(config.store, StoreConfig::Redb);

@@ -26,7 +26,7 @@ use crate::{
     metrics::Metrics,
     peer::Peer,
     rotation::Rotation,
-    traffic::{Passage, TrafficControl},
+    traffic::{Passage, Remaining, TrafficControl},
     upkeep::Upkeep,
     witness::Witness,
 };
@@ -51,9 +51,16 @@ enum Budget {
     OrWait,
 }
 
+/// How a call pays: what becomes of it when it cannot, and where it is told what is left when it can.
+struct Toll<'a> {
+    budget: Budget,
+    remaining: &'a mut Option<Remaining>,
+}
+
 /// Why a call is kept out.
 #[derive(Debug)]
 enum Kept {
+    Crowded(Throttled),
     Unknown(Unauthenticated),
     Throttled(Box<Caller>, Throttled),
 }
@@ -109,7 +116,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// Lets one call through to its recorded answer; the HSM may keep it waiting for `patience`. `claims` and `operation` are what the transport made
-    /// of the request's metadata and of the request.
+    /// of the request's metadata and of the request. `remaining` becomes what is left of the caller's scarcest budget.
     pub(crate) async fn pass<O: Operation>(
         self: &Arc<Self>,
         request_id: RequestId,
@@ -117,8 +124,10 @@ impl Gate {
         peer: &Peer,
         claims: Result<Claims<'_>, Unauthenticated>,
         operation: Result<O, Error>,
+        remaining: &mut Option<Remaining>,
     ) -> Result<Recorded<O::Output>, Refused> {
-        let admitted = self.admit(request_id, patience, peer, claims, operation, Budget::OrRefuse);
+        let toll = Toll { budget: Budget::OrRefuse, remaining };
+        let admitted = self.admit(request_id, patience, peer, claims, operation, toll);
         self.observed(O::NAME, request_id, admitted).await
     }
 
@@ -131,7 +140,8 @@ impl Gate {
         claims: Result<Claims<'_>, Unauthenticated>,
         operation: Result<O, Error>,
     ) -> Result<Recorded<O::Output>, Refused> {
-        let admitted = self.admit(request_id, patience, peer, claims, operation, Budget::OrWait);
+        let toll = Toll { budget: Budget::OrWait, remaining: &mut None };
+        let admitted = self.admit(request_id, patience, peer, claims, operation, toll);
         self.observed(O::NAME, request_id, admitted).await
     }
 
@@ -155,12 +165,12 @@ impl Gate {
         peer: &Peer,
         claims: Result<Claims<'_>, Unauthenticated>,
         operation: Result<O, Error>,
-        budget: Budget,
+        toll: Toll<'_>,
     ) -> Result<Recorded<O::Output>, Refused> {
         let calls = operation.as_ref().map_or(1, Operation::calls);
         let calls = NonZeroU32::new(calls).unwrap_or(NonZeroU32::MIN);
         let dry_run = claims.as_ref().is_ok_and(|claims| claims.dry_run);
-        let caller = self.caller(O::NAME, calls, request_id, peer, claims, budget).await?;
+        let caller = self.caller(O::NAME, calls, request_id, peer, claims, toll).await?;
         let call = Call { request_id, caller, patience, dry_run };
         let (call, operation) = if operation.as_ref().is_ok_and(Operation::may_change) {
             (call, operation)
@@ -184,27 +194,42 @@ impl Gate {
         request_id: RequestId,
         peer: &Peer,
         claims: Result<Claims<'_>, Unauthenticated>,
-        budget: Budget,
+        toll: Toll<'_>,
     ) -> Result<Caller, Refused> {
         let who = || claims.and_then(|claims| self.identities.now().caller(peer, claims, self.clock.now()));
-        let may = |caller: &Caller| self.traffic.check(&caller.user, name.info().traffic, calls);
-        let (origin, error) = match let_in(who, may, budget, sleep).await {
+        let may = |caller: &Caller| self.traffic.check(caller, name, calls);
+        let admitted = match self.enter(name, toll.budget) {
+            Ok(()) => let_in(who, may, toll.budget, sleep).await,
+            Err(crowded) => Err(Kept::Crowded(crowded)),
+        };
+        let stranger = || {
+            let certificate = peer.certificate.as_ref();
+            let credential = certificate.map(|one| Credential::Certificate(one.fingerprint));
+            Origin::Stranger(Stranger { source: peer.source, credential })
+        };
+        let (origin, error) = match admitted {
             Ok((caller, passage)) => {
-                if passage == Passage::Reported {
+                if passage.over_limit {
                     self.metrics.over_limit(name);
                 }
+                *toll.remaining = passage.remaining;
                 return Ok(caller);
             }
-            Err(Kept::Unknown(why)) => {
-                let certificate = peer.certificate.as_ref();
-                let credential = certificate.map(|one| Credential::Certificate(one.fingerprint));
-                let stranger = Stranger { source: peer.source, credential };
-                (Origin::Stranger(stranger), Error::Unauthenticated(why))
-            }
+            Err(Kept::Crowded(throttled)) => (stranger(), Error::Throttled(throttled)),
+            Err(Kept::Unknown(why)) => (stranger(), Error::Unauthenticated(why)),
             Err(Kept::Throttled(caller, throttled)) => (Origin::Caller(*caller), Error::Throttled(throttled)),
         };
         // Boxed: what is rare must not make the future of every call long.
         Err(Box::pin(self.service.refuse(name, request_id, origin, error)).await)
+    }
+
+    /// Whether so many calls come, of whoever it may be, that no more can be looked at. One of many calls of a stream
+    /// came in with the stream.
+    fn enter(&self, name: OperationName, budget: Budget) -> Result<(), Throttled> {
+        if budget == Budget::OrRefuse && self.traffic.enter()?.over_limit {
+            self.metrics.over_limit(name);
+        }
+        Ok(())
     }
 
     /// Begins a backup of the key store, to its end whether or not its client still waits; answers its parts.
@@ -219,8 +244,8 @@ impl Gate {
         let span = span_of(name, request_id);
         let begun = async {
             let dry_run = claims.as_ref().is_ok_and(|claims| claims.dry_run);
-            let caller =
-                self.caller(name, NonZeroU32::MIN, request_id, peer, claims, Budget::OrRefuse).await?;
+            let toll = Toll { budget: Budget::OrRefuse, remaining: &mut None };
+            let caller = self.caller(name, NonZeroU32::MIN, request_id, peer, claims, toll).await?;
             let call = Call { request_id, caller, patience: HSM_PATIENCE, dry_run };
             let (service, runtime) = (self.service.clone(), Handle::current());
             // The store may take long for its snapshot.
@@ -259,6 +284,7 @@ mod tests {
     };
 
     use kms_core::{
+        error::Window,
         identity::{Permissions, UserId},
         operation::Action,
     };
@@ -278,8 +304,14 @@ mod tests {
         let next = || later.borrow_mut().next().expect("as many as waits");
         let who = RefCell::new(next());
         let may = |_: &Caller| match waits.get() {
-            0 => Ok(Passage::Free),
-            _ => Err(Throttled { subject: "user:u1".to_owned(), limit: 20, retry_after: Duration::ZERO }),
+            0 => Ok(Passage::default()),
+            _ => Err(Throttled {
+                subject: "user:u1".to_owned(),
+                group: "life-cycle".into(),
+                limit: 20,
+                window: Window::Second,
+                retry_after: Duration::ZERO,
+            }),
         };
         let wait = |_| {
             waits.set(waits.get() - 1);

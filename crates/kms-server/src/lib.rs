@@ -20,6 +20,8 @@ mod identity;
 mod keystores;
 pub mod listeners;
 mod manual_clock;
+#[doc(hidden)]
+pub mod measuring;
 mod metering;
 mod metrics;
 mod notary;

@@ -1,11 +1,16 @@
 //! The `dewpoint` command.
 
-use std::{fmt::Display, io::IsTerminal as _, path::PathBuf, process::ExitCode};
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use kms_server::{
     backup,
-    config::Config,
+    config::{BUILT_IN_PROFILE, Config},
     dev,
     listeners::Inherited,
     server::{self, RunningServer, ServeError},
@@ -34,8 +39,8 @@ enum Command {
     Dev(dev::DevOptions),
     /// Run the service in production
     ///
-    /// Logs `ready` when it answers calls; ends in order on SIGTERM or SIGINT; reads the identity file anew on SIGHUP,
-    /// as `dewctl identities reload` does. Sockets of systemd's socket activation are taken over if their addresses are
+    /// Logs `ready` when it answers calls; ends in order on SIGTERM or SIGINT; reads the identity file and the profile
+    /// anew on SIGHUP, as `dewctl identities reload` and `dewctl traffic reload` do. Sockets of systemd's socket activation are taken over if their addresses are
     /// those of the configuration.
     Serve(ServeOptions),
     /// Make the root key of a new deployment on its token: once, before the first `serve`
@@ -62,6 +67,8 @@ enum Command {
     /// that. A backup of `dewpoint backup` moves to this token: nothing is written unless the whole backup is what
     /// its maker told of, made for this token; the key pair of step 1 is destroyed at the end.
     Restore(backup::RestoreOptions),
+    /// Print the profile of traffic limits and quotas that is built in, to make one's own of it
+    Profile,
 }
 
 #[derive(Debug, clap::Args)]
@@ -100,6 +107,7 @@ fn main() -> ExitCode {
         Command::TransferKey(options) => moved(backup::transfer_key(&options)),
         Command::Backup(options) => moved(block_on(backup::create(&options))),
         Command::Restore(options) => moved(block_on(backup::restore(&options))),
+        Command::Profile => print(BUILT_IN_PROFILE).map(success),
     };
     ended.unwrap_or_else(fail)
 }
@@ -110,6 +118,10 @@ fn success(_: ()) -> ExitCode {
 
 fn moved(ended: Result<(), backup::BackupError>) -> Result<ExitCode, String> {
     ended.map(success).map_err(|error| error.to_string())
+}
+
+fn print(text: &str) -> Result<(), String> {
+    io::stdout().lock().write_all(text.as_bytes()).map_err(|error| format!("stdout: {error}"))
 }
 
 fn run_dev(options: &dev::DevOptions) -> Result<(), dev::DevError> {
@@ -137,7 +149,7 @@ async fn serve(config: &Config, inherited: Inherited) -> Result<(), ServeError> 
     let told = told_to_stop();
     let hang_ups = signal(SignalKind::hangup()).map_err(ServeError::Signals)?;
     let mut server = server::start_on(config, inherited).await?;
-    server.reload_identities_at(hang_ups);
+    server.reload_files_at(hang_ups);
     log_ready(&server);
     server.run_until(told).await
 }
@@ -219,8 +231,8 @@ fn forbid_core_dumps() -> rustix::io::Result<()> {
 fn start_logging() {
     let filter = EnvFilter::try_from_env("DEWPOINT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() {
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    if io::stderr().is_terminal() {
         registry.with(layer.with_target(false)).init();
     } else {
         registry.with(layer.json().flatten_event(true)).init();

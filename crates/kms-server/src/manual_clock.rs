@@ -18,6 +18,8 @@ use crate::config::FileError;
 /// A clock whose wall time a tester moves. Latencies and waits go by the machine's clock.
 pub(crate) struct ManualClock {
     machine: Arc<dyn Clock>,
+    /// What it showed when this process began.
+    began: Timestamp,
     now: Mutex<Timestamp>,
     file: PathBuf,
 }
@@ -45,9 +47,16 @@ impl ManualClock {
             Err(error) => return Err(unusable(error.to_string())),
         };
         let now = kept.unwrap_or_else(|| machine.now());
-        let clock = Self { machine, now: Mutex::new(now), file: file.clone() };
+        let clock = Self { machine, began: now, now: Mutex::new(now), file: file.clone() };
         clock.advance_to(now).map_err(|error| unusable(error.to_string()))?;
         Ok(clock)
+    }
+
+    /// By how much it was moved since this process began.
+    pub(crate) fn advanced(&self) -> Duration {
+        Duration::from_micros(
+            self.now.lock().as_micros().saturating_sub(self.began.as_micros()).unsigned_abs(),
+        )
     }
 
     /// Moves to this time, unless it is past already. The file comes first: a restart never goes back behind what

@@ -32,7 +32,7 @@ use crate::{
     reading::ReadableLog,
     rotation::{self, Rotation},
     tls,
-    traffic::TrafficControl,
+    traffic::{self, BudgetClock, ProfileSource, TrafficControl},
     upkeep, usage,
     witness::{self, Witness},
 };
@@ -104,18 +104,15 @@ impl Prepared {
 /// Opens everything and settles what a crash left.
 pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let identities = CurrentIdentities::load(&config.identity_file)?;
+    let source = ProfileSource::of(&config.traffic_control);
+    let (profile, _) = source.read()?;
     let tls = tls::server_config(&config.grpc)?;
     let mut places = carriers::places(&config.audit.checkpoints)?;
     let witnessed = witness::logs(&config.audit.witness)?;
     let owned = config.clone();
-    let opening = move || {
-        let mut opened = open(&owned)?;
-        let (log, announced) = ReadableLog::of(owned.data_dir.join("audit"), opened.ports.audit)?;
-        opened.ports.audit = Arc::new(announced);
-        Ok::<_, ServeError>((opened, log))
-    };
+    let opening = tokio::task::spawn_blocking(move || open_readable(&owned)).await;
     let (Opened { mut ports, mut adapters, open_intents }, log) =
-        tokio::task::spawn_blocking(opening).await.map_err(|error| ServeError::Grpc(error.to_string()))??;
+        opening.map_err(|error| ServeError::Grpc(error.to_string()))??;
     let machine: Arc<dyn Clock> = adapters.machine.clone();
     carriers::attach(&mut places, &adapters.log)?;
     let (carriers, carried) = carriers::start(places, &adapters.checkpoints, &machine);
@@ -126,7 +123,8 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let file_log = adapters.log.clone();
     let floods = Arc::new(SummingLog::new(ports.audit, move || file_log.healthy(), machine.clone()));
     ports.audit = floods.clone();
-    let service = Arc::new(Service::start(ports, config.settings()).await?);
+    let service = Arc::new(Service::start(ports, config.hsm.cipher.settings()).await?);
+    service.replace_quotas(profile.quotas.clone());
     service.reconcile(&open_intents).await.map_err(|error| {
         ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))
     })?;
@@ -134,10 +132,11 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let own = adapters.log.key().ok_or_else(|| ServeError::Witness("the log has no key".to_owned()))?;
     let witness = Arc::new(Witness::open(&config.data_dir, own, witnessed, machine)?);
     let rotation = Arc::new(Rotation::new(HSM_PATIENCE));
+    let budget_clock = BudgetClock::new(adapters.machine.clone(), adapters.manual_clock.clone());
     let gate = Arc::new(Gate {
         service,
         identities,
-        traffic: TrafficControl::new(config.traffic_control.mode),
+        traffic: TrafficControl::new(config.traffic_control.mode, source, &profile, budget_clock),
         metrics: Metrics::new(&adapters, floods.clone(), rotation.clone()),
         floods,
         rotation,
@@ -148,6 +147,14 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     });
     let metering = Arc::new(Metering::new(log.clone()));
     Ok(Prepared { tls, gate, log, metering, adapters, carriers })
+}
+
+/// Opens the adapters, with a log that tells its readers what has become durable.
+fn open_readable(config: &Config) -> Result<(Opened, ReadableLog), ServeError> {
+    let mut opened = open(config)?;
+    let (log, announced) = ReadableLog::of(config.data_dir.join("audit"), opened.ports.audit)?;
+    opened.ports.audit = Arc::new(announced);
+    Ok((opened, log))
 }
 
 async fn listen(listeners: Listeners, prepared: Prepared) -> Result<RunningServer, ServeError> {
@@ -236,9 +243,9 @@ impl RunningServer {
         }
     }
 
-    /// Reads the identity file anew at each of these signals, from now on: what it says is recorded and holds from
-    /// the next call on, or changes nothing if it cannot be used.
-    pub fn reload_identities_at(&mut self, mut signals: Signal) {
+    /// Reads the identity file and the profile anew at each of these signals, from now on: what each says is recorded
+    /// and holds from the next call on, or changes nothing if it cannot be used.
+    pub fn reload_files_at(&mut self, mut signals: Signal) {
         let (gate, mut stop) = (self.gate.clone(), self.stop.subscribe());
         self.background.push(tokio::spawn(async move {
             loop {
@@ -247,6 +254,7 @@ impl RunningServer {
                     told = signals.recv() => if told.is_none() { return },
                 }
                 reload::by_signal(&gate).await;
+                traffic::reload::by_signal(&gate).await;
             }
         }));
     }
@@ -331,7 +339,10 @@ async fn tidy(gate: Arc<Gate>, mut stop: watch::Receiver<bool>) {
     let mut ticks = interval(TIDY_INTERVAL);
     loop {
         tokio::select! {
-            _ = ticks.tick() => gate.traffic.forget_idle_users(),
+            _ = ticks.tick() => {
+                let gate = gate.clone();
+                drop(tokio::task::spawn_blocking(move || gate.traffic.forget_idle()).await);
+            }
             () = stopped(&mut stop) => return,
         }
     }

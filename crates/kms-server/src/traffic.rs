@@ -1,13 +1,44 @@
-//! Traffic control: DEW's two documented groups of operations, per user and global.
+//! Traffic control: how often who may call what, by the groups and limits of a profile.
 
-use std::{num::NonZeroU32, time::Duration};
+mod budgets;
+mod profile;
+pub(crate) mod reload;
+#[cfg(test)]
+mod tests;
 
-use governor::{
-    DefaultDirectRateLimiter, DefaultKeyedRateLimiter, InsufficientCapacity, NotUntil, Quota, RateLimiter,
-    clock::{Clock as _, DefaultClock, QuantaInstant},
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    num::NonZeroU32,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
-use kms_core::{error::Throttled, identity::UserId, operation::TrafficGroup};
+
+use dashmap::{DashMap, mapref::one::Ref};
+use kms_core::{
+    error::{Throttled, Window},
+    identity::{AccountId, Caller, UserId},
+    operation::OperationName,
+};
+use parking_lot::{Mutex, RwLock};
 use serde::Deserialize;
+
+pub(crate) use budgets::{BudgetClock, Remaining};
+use budgets::{Budgets, Exhausted, Limiters, Limits};
+pub use profile::DEW;
+pub(crate) use profile::{Per, Profile};
+pub(crate) use reload::ProfileSource;
+
+/// In how many parts the budgets of users lie: tidying up holds up the calls of one part at a time.
+const PARTS: usize = 256;
+/// What a tester's refusal tells of an operation that no user has a limit for.
+const TEST_LIMIT: (u32, Window) = (1, Window::Second);
+/// How long it tells to wait.
+const TEST_WAIT: Duration = Duration::from_millis(50);
 
 /// What happens to a call that is over a limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -22,187 +53,268 @@ pub enum TrafficMode {
     Off,
 }
 
-/// Calls per second that a group may make; a second's worth may come at once.
-struct Limits {
-    user: NonZeroU32,
-    global: NonZeroU32,
+/// What the configuration says of traffic control.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrafficConfig {
+    /// `enforce`, `report` or `off`.
+    #[serde(default)]
+    pub mode: TrafficMode,
+    /// The file of limits and quotas; absent: those that are built in.
+    pub profile: Option<PathBuf>,
+    /// How many custom keys those that are built in allow. Not in the file: dev mode's.
+    #[serde(skip)]
+    pub custom_keys: Option<u64>,
 }
 
-// DEW: §7, the documented limits of the two shared groups.
-const LIFE_CYCLE: Limits = Limits { user: per_second(20), global: per_second(100) };
-const DATA_KEYS: Limits = Limits { user: per_second(800), global: per_second(1000) };
-
-/// The two windows of one group.
-#[derive(Debug)]
-struct GroupControl {
-    users: DefaultKeyedRateLimiter<UserId>,
-    global: DefaultDirectRateLimiter,
-    limits: (u32, u32),
-}
-
-/// All limits.
-#[derive(Debug)]
+/// All limits, and what is spent of them.
 pub(crate) struct TrafficControl {
     mode: TrafficMode,
-    clock: DefaultClock,
-    life_cycle: GroupControl,
-    data_keys: GroupControl,
+    /// Where the profile comes from.
+    source: ProfileSource,
+    limiters: Mutex<Limiters>,
+    table: RwLock<Arc<Table>>,
+    /// Of users who have called lately. Only who is authenticated has budgets, so the identity file bounds them.
+    users: DashMap<UserId, Budgets>,
+    /// Of their accounts.
+    accounts: DashMap<AccountId, Budgets>,
+    /// By operation: how many of its next calls a tester has refused.
+    refused: Box<[AtomicU32]>,
 }
 
-/// What the control says of a call.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Passage {
-    /// Within all limits.
-    Free,
-    /// Over a limit, but the mode only reports it.
-    Reported,
+/// What a profile makes of the limits, with the budgets that there is one of.
+struct Table {
+    usual: OfAccount,
+    /// Accounts that have limits of their own.
+    own: HashMap<AccountId, OfAccount>,
+    /// Of all who call.
+    global: Budgets,
+    /// Of all calls, before it is known who calls.
+    door: Budgets,
+}
+
+/// The limits of an account and of its users.
+struct OfAccount {
+    user: Arc<Limits>,
+    account: Arc<Limits>,
+}
+
+/// What the control says of a call that passes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Passage {
+    /// It was over a limit, but the mode only reports that.
+    pub over_limit: bool,
+    /// What is left of the scarcest budget of its user or account.
+    pub remaining: Option<Remaining>,
+}
+
+impl Table {
+    fn new(profile: &Profile, limiters: &mut Limiters, old: Option<&Self>) -> Self {
+        let mut of = |account| OfAccount {
+            user: Limits::new(profile.pools(Per::User, account), limiters),
+            account: Limits::new(profile.pools(Per::Account, account), limiters),
+        };
+        let usual = of(None);
+        let own = profile.limited_accounts().map(|account| (account.clone(), of(Some(account)))).collect();
+        let renewed = |old: Option<&Budgets>, limits: Arc<Limits>| match old {
+            Some(old) => old.renewed(limits),
+            None => Budgets::new(limits),
+        };
+        let global = Limits::new(profile.pools(Per::Global, None), limiters);
+        let door = Limits::single("before-authentication", profile.before_authentication, limiters);
+        Self {
+            usual,
+            own,
+            global: renewed(old.map(|old| &old.global), global),
+            door: renewed(old.map(|old| &old.door), door),
+        }
+    }
+
+    fn of(&self, account: &AccountId) -> &OfAccount {
+        self.own.get(account).unwrap_or(&self.usual)
+    }
 }
 
 impl TrafficControl {
-    /// Fresh budgets.
-    pub(crate) fn new(mode: TrafficMode) -> Self {
-        let (life_cycle, data_keys) = (GroupControl::new(&LIFE_CYCLE), GroupControl::new(&DATA_KEYS));
-        Self { mode, clock: DefaultClock::default(), life_cycle, data_keys }
+    /// Fresh budgets, by what `profile` from `source` says.
+    pub(crate) fn new(
+        mode: TrafficMode,
+        source: ProfileSource,
+        profile: &Profile,
+        clock: BudgetClock,
+    ) -> Self {
+        let mut limiters = Limiters::new(clock);
+        let table = Table::new(profile, &mut limiters, None);
+        Self {
+            mode,
+            source,
+            limiters: Mutex::new(limiters),
+            table: RwLock::new(Arc::new(table)),
+            users: DashMap::with_shard_amount(PARTS),
+            accounts: DashMap::with_shard_amount(PARTS),
+            refused: OperationName::ALL.iter().map(|_| AtomicU32::new(0)).collect(),
+        }
     }
 
-    /// Takes `calls` calls at once from the budgets of `user` and of all, or none and says how long to wait.
+    /// Lets this profile hold from the next call on. What is spent of a limit that stays as it is stays spent.
+    pub(crate) fn replace(&self, profile: &Profile) {
+        // Held to the end: of two who replace it, one comes after the other.
+        let mut limiters = self.limiters.lock();
+        let table = Table::new(profile, &mut limiters, Some(&self.table()));
+        *self.table.write() = Arc::new(table);
+    }
+
+    /// Lets one more call in, of whoever it may be, or says how long to wait.
+    pub(crate) fn enter(&self) -> Result<Passage, Throttled> {
+        if self.mode == TrafficMode::Off {
+            return Ok(Passage::default());
+        }
+        match self.table().door.take(0, NonZeroU32::MIN) {
+            Ok(_) => Ok(Passage::default()),
+            Err(exhausted) => self.over("server".to_owned(), exhausted),
+        }
+    }
+
+    /// Takes `calls` calls at once from the budgets of the caller, of his account and of all; or none, and says how long
+    /// to wait.
+    ///
+    /// A refusal costs nothing: what one budget has given is given back when another has nothing. A user over his own
+    /// limit does not even touch what belongs to others.
     pub(crate) fn check(
         &self,
-        user: &UserId,
-        group: TrafficGroup,
+        caller: &Caller,
+        operation: OperationName,
         calls: NonZeroU32,
     ) -> Result<Passage, Throttled> {
-        let control = match (self.mode, group) {
-            // DEW documents no limit for queries, and has no operators.
-            (TrafficMode::Off, _) | (_, TrafficGroup::Queries | TrafficGroup::Administration) => {
-                return Ok(Passage::Free);
-            }
-            (_, TrafficGroup::LifeCycle) => &self.life_cycle,
-            (_, TrafficGroup::DataKeys) => &self.data_keys,
+        let table = self.table();
+        let limits = table.of(&caller.account);
+        self.refuse_for_test(caller, operation, &limits.user)?;
+        // DEW has no operators, and so no limits of theirs.
+        if self.mode == TrafficMode::Off || caller.is_operator() {
+            return Ok(Passage::default());
+        }
+        let user = budgets(&self.users, &caller.user, &limits.user, operation);
+        let account = budgets(&self.accounts, &caller.account, &limits.account, operation);
+        let holders = [user.as_deref(), account.as_deref(), Some(&table.global)];
+        let wanted = || {
+            let of = |holder: &'_ Budgets| holder.limits.of(operation);
+            holders.iter().flatten().flat_map(move |holder| of(holder).map(move |place| (*holder, place)))
         };
-        match (control.check(user, calls, &self.clock), self.mode) {
-            (Ok(()), _) => Ok(Passage::Free),
-            (Err(_), TrafficMode::Report) => Ok(Passage::Reported),
-            (Err(throttled), _) => Err(throttled),
-        }
-    }
-
-    /// Forgets users whose budgets are full again. Off the path of calls.
-    pub(crate) fn forget_idle_users(&self) {
-        for control in [&self.life_cycle, &self.data_keys] {
-            control.users.retain_recent();
-            control.users.shrink_to_fit();
-        }
-    }
-}
-
-impl GroupControl {
-    fn new(limits: &Limits) -> Self {
-        Self {
-            users: RateLimiter::keyed(Quota::per_second(limits.user)),
-            global: RateLimiter::direct(Quota::per_second(limits.global)),
-            limits: (limits.user.get(), limits.global.get()),
-        }
-    }
-
-    fn check(&self, user: &UserId, calls: NonZeroU32, clock: &DefaultClock) -> Result<(), Throttled> {
-        let throttled =
-            |subject: String, limit, wait: Duration| Throttled { subject, limit, retry_after: wait };
-        // A user over its own limit does not spend what belongs to all.
-        wait(self.users.check_key_n(user, calls), clock)
-            .map_or(Ok(()), |wait| Err(throttled(format!("user:{user}"), self.limits.0, wait)))?;
-        wait(self.global.check_n(calls), clock)
-            .map_or(Ok(()), |wait| Err(throttled("global".to_owned(), self.limits.1, wait)))
-    }
-}
-
-/// How long to wait, if the answer is no.
-fn wait(
-    answer: Result<Result<(), NotUntil<QuantaInstant>>, InsufficientCapacity>,
-    clock: &DefaultClock,
-) -> Option<Duration> {
-    match answer {
-        Ok(Ok(())) => None,
-        Ok(Err(not_until)) => Some(not_until.wait_time_from(clock.now())),
-        // More than the limit at once: no waiting helps, and no operation stands for so many calls.
-        Err(_) => Some(Duration::MAX),
-    }
-}
-
-const fn per_second(calls: u32) -> NonZeroU32 {
-    match NonZeroU32::new(calls) {
-        Some(calls) => calls,
-        None => NonZeroU32::MIN,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn user(number: usize) -> UserId {
-        UserId::parse(&format!("u{number}")).expect("a name")
-    }
-
-    /// How many of 900 calls at once pass. The budgets refill meanwhile, so counts have a slack.
-    fn passed(control: &TrafficControl, user: &UserId, group: TrafficGroup) -> usize {
-        (0..900).filter(|_| control.check(user, group, NonZeroU32::MIN).is_ok()).count()
-    }
-
-    #[test]
-    fn a_user_is_throttled_at_its_limit_and_others_are_not() {
-        let control = TrafficControl::new(TrafficMode::Enforce);
-        let count = passed(&control, &user(1), TrafficGroup::LifeCycle);
-        assert!((20..800).contains(&count), "{count}");
-        let throttled = loop {
-            if let Err(throttled) = control.check(&user(1), TrafficGroup::LifeCycle, NonZeroU32::MIN) {
-                break throttled;
+        let mut scarcest: Option<Remaining> = None;
+        for (taken, (holder, place)) in wanted().enumerate() {
+            match holder.take(place, calls) {
+                Ok(left) => {
+                    let is_scarcer = scarcest.as_ref().is_none_or(|other| left.left < other.left);
+                    if left.may_be_told() && is_scarcer {
+                        scarcest = Some(left);
+                    }
+                }
+                Err(exhausted) => {
+                    wanted().take(taken).for_each(|(holder, place)| holder.give_back(place, calls));
+                    return self.over(subject(exhausted.budget.per, caller), exhausted);
+                }
             }
-        };
-        assert_eq!((&*throttled.subject, throttled.limit), ("user:u1", 20));
-        assert!(throttled.retry_after <= Duration::from_millis(50), "{throttled:?}");
-        assert_eq!(control.check(&user(2), TrafficGroup::LifeCycle, NonZeroU32::MIN), Ok(Passage::Free));
-        assert_eq!(control.check(&user(1), TrafficGroup::DataKeys, NonZeroU32::MIN), Ok(Passage::Free));
+        }
+        Ok(Passage { over_limit: false, remaining: scarcest })
     }
 
-    #[test]
-    fn all_users_together_meet_the_global_limit() {
-        let control = TrafficControl::new(TrafficMode::Enforce);
-        let refused: Vec<_> = (0..2000)
-            .filter_map(|number| control.check(&user(number), TrafficGroup::LifeCycle, NonZeroU32::MIN).err())
-            .collect();
-        assert!(refused.iter().all(|throttled| throttled.subject == "global" && throttled.limit == 100));
-        assert!(!refused.is_empty());
+    /// Refuses the next so many calls of an operation, whoever makes them and whatever the mode; 0: none any more.
+    pub(crate) fn refuse_next(&self, operation: OperationName, calls: u32) {
+        self.refused[operation as usize].store(calls, Ordering::Relaxed);
     }
 
-    #[test]
-    fn the_other_modes_refuse_nothing() {
-        let report = TrafficControl::new(TrafficMode::Report);
-        assert_eq!(passed(&report, &user(1), TrafficGroup::LifeCycle), 900);
-        let seen = (0..900).any(|_| {
-            report.check(&user(1), TrafficGroup::LifeCycle, NonZeroU32::MIN) == Ok(Passage::Reported)
-        });
-        assert!(seen, "nothing was reported");
-        let off = TrafficControl::new(TrafficMode::Off);
-        assert_eq!(passed(&off, &user(1), TrafficGroup::LifeCycle), 900);
-        assert_eq!(off.check(&user(1), TrafficGroup::LifeCycle, NonZeroU32::MIN), Ok(Passage::Free));
+    /// What is left of all budgets of this user and his account. Nobody is told what is left for all.
+    pub(crate) fn remaining(&self, account: &AccountId, user: &UserId) -> Vec<Remaining> {
+        if self.mode == TrafficMode::Off {
+            return Vec::new();
+        }
+        let table = self.table();
+        let limits = table.of(account);
+        let of_user = kept(&self.users, user, &limits.user);
+        let of_account = kept(&self.accounts, account, &limits.account);
+        of_user.all_remaining().chain(of_account.all_remaining()).collect()
     }
 
-    #[test]
-    fn calls_that_are_taken_at_once_are_taken_all_or_none() {
-        let control = TrafficControl::new(TrafficMode::Enforce);
-        let (ten, fifteen) = (NonZeroU32::new(10).expect("not 0"), NonZeroU32::new(15).expect("not 0"));
-        let check = |calls| control.check(&user(1), TrafficGroup::LifeCycle, calls);
-        assert_eq!(check(fifteen), Ok(Passage::Free));
-        check(ten).expect_err("about 5 of 20 are left");
-        // The refused ones took nothing.
-        let left = (0..900).take_while(|_| check(NonZeroU32::MIN).is_ok()).count();
-        assert!(left >= 5, "{left}");
+    /// Forgets users and accounts whose budgets are full again. Off the path of calls.
+    pub(crate) fn forget_idle(&self) {
+        self.users.retain(|_, budgets| !budgets.are_full());
+        self.users.shrink_to_fit();
+        self.accounts.retain(|_, budgets| !budgets.are_full());
+        self.accounts.shrink_to_fit();
     }
 
-    #[test]
-    fn queries_have_no_limit() {
-        let control = TrafficControl::new(TrafficMode::Enforce);
-        assert_eq!(passed(&control, &user(1), TrafficGroup::Queries), 900);
+    fn table(&self) -> Arc<Table> {
+        self.table.read().clone()
+    }
+
+    fn over(&self, subject: String, exhausted: Exhausted) -> Result<Passage, Throttled> {
+        let Exhausted { budget, wait } = exhausted;
+        if self.mode == TrafficMode::Report {
+            return Ok(Passage { over_limit: true, remaining: Some(budget).filter(Remaining::may_be_told) });
+        }
+        let (limit, window) = (budget.figure.calls.get(), budget.figure.window);
+        Err(Throttled { subject, group: budget.group, limit, window, retry_after: wait })
+    }
+
+    fn refuse_for_test(
+        &self,
+        caller: &Caller,
+        operation: OperationName,
+        limits: &Limits,
+    ) -> Result<(), Throttled> {
+        let left = &self.refused[operation as usize];
+        if left.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        let one_less = |left: u32| left.checked_sub(1);
+        if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err() {
+            return Ok(());
+        }
+        let (group, (limit, window)) = limits.first(operation).map_or_else(
+            || ("test".into(), TEST_LIMIT),
+            |(group, figure)| (group.clone(), (figure.calls.get(), figure.window)),
+        );
+        let subject = subject(Per::User, caller);
+        Err(Throttled { subject, group, limit, window, retry_after: TEST_WAIT })
+    }
+}
+
+/// The budgets of one who calls, if he has any that the operation draws on. As long as they are held, they are not
+/// forgotten, and nothing that is taken of them is lost.
+fn budgets<'a, K: Eq + Hash + Clone>(
+    map: &'a DashMap<K, Budgets>,
+    key: &K,
+    limits: &Arc<Limits>,
+    operation: OperationName,
+) -> Option<Ref<'a, K, Budgets>> {
+    if limits.of(operation).is_empty() {
+        return None;
+    }
+    let current = |budgets: &Budgets| Arc::ptr_eq(&budgets.limits, limits);
+    if let Some(found) = map.get(key).filter(|found| current(found.value())) {
+        return Some(found);
+    }
+    let mut entry = map.entry(key.clone()).or_insert_with(|| Budgets::new(limits.clone()));
+    if !current(&entry) {
+        // The first call since the profile was replaced.
+        *entry = entry.renewed(limits.clone());
+    }
+    Some(entry.downgrade())
+}
+
+/// The same of whoever calls or not, to look at.
+fn kept<K: Eq + Hash>(map: &DashMap<K, Budgets>, key: &K, limits: &Arc<Limits>) -> Budgets {
+    match map.get(key) {
+        Some(found) if Arc::ptr_eq(&found.limits, limits) => found.clone(),
+        Some(found) => found.renewed(limits.clone()),
+        None => Budgets::new(limits.clone()),
+    }
+}
+
+fn subject(per: Per, caller: &Caller) -> String {
+    match per {
+        Per::User => format!("user:{}", caller.user),
+        Per::Account => format!("account:{}", caller.account),
+        Per::Global => "global".to_owned(),
     }
 }

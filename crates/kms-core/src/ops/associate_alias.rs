@@ -40,7 +40,8 @@ impl Operation for AssociateAlias {
         }
         // A first alias is a part of its key: UpdateKeyAlias changes it.
         let times = giver.aliases.remove(name).ok_or(Error::AliasNotFound)?;
-        add_alias(&mut taker, name, AliasTimes { updated: scope.now, ..times })?;
+        let times = AliasTimes { updated: scope.now, ..times };
+        add_alias(&mut taker, name, times, scope.quotas().aliases_per_key)?;
         let entry = AliasEntry::of(&taker, name).ok_or(Error::AliasNotFound)?;
         let mut plan = plan(scope.directory(), taking, &taker, entry)?;
         give(scope, name, giving, &giver, &mut plan)?;

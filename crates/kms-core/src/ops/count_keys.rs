@@ -8,14 +8,9 @@ use crate::{
     operation::OperationName,
     ops::{Operation, Prepared},
     service::Scope,
+    settings::AccountQuotas,
 };
 
-/// How many grants a key may have. DEW: limit.
-const GRANTS_PER_KEY: u64 = 100;
-/// How many aliases a key may have. DEW: limit.
-const ALIASES_PER_KEY: u64 = 50;
-/// How many tags a key may have. DEW: limit.
-const TAGS_PER_KEY: u64 = 20;
 /// How many entries of the list are read at once.
 const PAGE: usize = 1000;
 
@@ -40,16 +35,10 @@ pub struct DescribeQuotas;
 /// How much there may be of what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quotas {
-    /// Custom keys of the account in the region.
-    pub custom_keys: u64,
-    /// How many of them there are.
+    /// What the account may have.
+    pub limits: AccountQuotas,
+    /// How many custom keys it has in the region.
     pub used_custom_keys: u64,
-    /// Grants of one key.
-    pub grants_per_key: u64,
-    /// Aliases of one key.
-    pub aliases_per_key: u64,
-    /// Tags of one key.
-    pub tags_per_key: u64,
 }
 
 impl Operation for DescribeQuotas {
@@ -59,11 +48,8 @@ impl Operation for DescribeQuotas {
     async fn prepare(&self, scope: &Scope<'_>, _: &mut Draft) -> Result<Prepared<Quotas>, Error> {
         let caller = scope.caller();
         Ok(Prepared::Answer(Quotas {
-            custom_keys: scope.service.settings().custom_keys,
+            limits: scope.quotas(),
             used_custom_keys: scope.directory().custom_keys(&caller.account, &caller.region).await?,
-            grants_per_key: GRANTS_PER_KEY,
-            aliases_per_key: ALIASES_PER_KEY,
-            tags_per_key: TAGS_PER_KEY,
         }))
     }
 }

@@ -13,9 +13,6 @@ use crate::{
     states,
 };
 
-/// How many further aliases a key may have. DEW: aliases per key.
-const MAX_ALIASES: usize = 50;
-
 /// Adds a further alias.
 #[derive(Debug, Clone)]
 pub struct CreateAlias {
@@ -36,21 +33,23 @@ impl Operation for CreateAlias {
         if scope.directory().alias(scope.caller(), alias).await?.is_some() {
             return Err(Error::AliasExists);
         }
-        add_alias(&mut record, alias, AliasTimes { created: scope.now, updated: scope.now })?;
+        let times = AliasTimes { created: scope.now, updated: scope.now };
+        add_alias(&mut record, alias, times, scope.quotas().aliases_per_key)?;
         let entry = AliasEntry::of(&record, alias).ok_or(Error::AliasNotFound)?;
         Ok(Prepared::Change(Planned::Ready(plan(scope.directory(), change, &record, entry)?)))
     }
 }
 
-/// Gives `record` an alias that it does not have, if it may have one more.
-pub(crate) fn add_alias(record: &mut KeyRecord, alias: &str, times: AliasTimes) -> Result<(), Error> {
-    let used = record.aliases.len();
-    if used >= MAX_ALIASES {
-        return Err(Error::QuotaExceeded(Quota {
-            what: "aliases of the key",
-            limit: MAX_ALIASES as u64,
-            used: used as u64,
-        }));
+/// Gives `record`, which may have `limit` of them, an alias that it does not have.
+pub(crate) fn add_alias(
+    record: &mut KeyRecord,
+    alias: &str,
+    times: AliasTimes,
+    limit: u64,
+) -> Result<(), Error> {
+    let used = record.aliases.len() as u64;
+    if used >= limit {
+        return Err(Error::QuotaExceeded(Quota { what: "aliases of the key", limit, used }));
     }
     record.aliases.insert(alias.to_owned(), times);
     Ok(())

@@ -4,10 +4,7 @@ use crate::{
     directory::{TokenUse, digest, token_path},
     draft::Draft,
     error::{Denial, Error, Quota},
-    grant::{
-        Grant, GrantId, GrantName, GrantOperation, GrantOperations, MAX_GRANTS_HELD, MAX_GRANTS_OF_KEY,
-        Principal,
-    },
+    grant::{Grant, GrantId, GrantName, GrantOperation, GrantOperations, MAX_GRANTS_HELD, Principal},
     identity::UserId,
     key::{KeyId, KeyRecord},
     operation::{Action, OperationName},
@@ -59,7 +56,7 @@ impl Operation for CreateGrant {
         if draft.is_admitted() {
             self.check_passed_on(scope, key).await?;
         }
-        check_quota("grants of the key", &of_key, MAX_GRANTS_OF_KEY)?;
+        check_quota("grants of the key", &of_key, scope.service.quotas_of(&key.account).grants_per_key)?;
         check_quota("grants to this grantee", &held, MAX_GRANTS_HELD)?;
         let new = self.grant(scope, key)?;
         let GrantChange { mut conditions, mutations } = put_grant(directory, &new, (of_key, held))?;

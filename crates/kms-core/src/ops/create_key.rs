@@ -188,10 +188,17 @@ impl Scope<'_> {
     }
 
     /// Keeps a place for one more custom key of the region until the operation has ended; again after a conflict, the same.
-    pub(crate) async fn reserve_key(&self, region: &Region, draft: &mut Draft) -> Result<(), Error> {
+    /// `tags` are to be the key's.
+    pub(crate) async fn reserve_key(
+        &self,
+        region: &Region,
+        tags: &Tags,
+        draft: &mut Draft,
+    ) -> Result<(), Error> {
+        tags.check_quota(self.quotas().tags_per_key)?;
         if draft.place.is_none() {
             let owner = (self.caller().account.clone(), region.clone());
-            let limit = self.service.settings().custom_keys;
+            let limit = self.service.quotas_of(&owner.0).custom_keys;
             draft.place = Some(self.service.quotas().reserve(self.directory(), owner, limit).await?);
         }
         Ok(())
@@ -215,7 +222,7 @@ impl CreateKey {
         if scope.directory().alias(scope.caller(), self.alias.as_str()).await?.is_some() {
             return Err(Error::AliasExists);
         }
-        match scope.reserve_key(&scope.caller().region, draft).await {
+        match scope.reserve_key(&scope.caller().region, &self.tags, draft).await {
             Ok(()) => Ok(None),
             // It may have waited for the very request that it repeats, which took the last place.
             Err(refused) => self.earlier_result(scope, draft).await?.map(Some).ok_or(refused),

@@ -29,9 +29,10 @@ impl Operation for CreateTag {
     type Output = KeyRecord;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
+        let limit = scope.quotas().tags_per_key;
         manage(&self.key, scope, draft, |record, _| {
             record.state = states::after(Self::NAME, record.state)?;
-            self.tags.add_to(record)
+            self.tags.add_to(record, limit)
         })
         .await
     }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The most data keys of one call.
-const MAX_BATCH: u32 = 100;
+pub const MAX_BATCH: u32 = 100;
 
 /// How many data keys one call makes: 1 to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

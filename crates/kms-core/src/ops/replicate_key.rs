@@ -68,7 +68,7 @@ impl Operation for ReplicateKey {
         if scope.directory().alias(&there, self.alias.as_str()).await?.is_some() {
             return Err(Error::AliasExists);
         }
-        if let Err(refused) = scope.reserve_key(&there.region, draft).await {
+        if let Err(refused) = scope.reserve_key(&there.region, &self.tags, draft).await {
             // It may have waited for the very request that it repeats, which took the last place.
             let first = self.earlier_result(digest, scope, &there, draft).await?;
             return first.map(Prepared::Answer).ok_or(refused);

@@ -10,7 +10,7 @@ use crate::{
 /// The longest key and the longest value of a tag, in characters. DEW: the user guide; the API's model says less.
 const MAX_KEY_CHARACTERS: usize = 128;
 const MAX_VALUE_CHARACTERS: usize = 255;
-/// How many tags a key may have.
+/// How many tags a call may bring. DEW: KMS.0407.
 const MAX_TAGS: usize = 20;
 /// What only the provider's own tags begin with.
 const RESERVED_PREFIX: &str = "_sys_";
@@ -71,7 +71,7 @@ fn is_plain(text: &str) -> bool {
 pub struct Tags(BTreeMap<String, String>);
 
 impl Tags {
-    /// Takes at most as many pairs as a key may have, each key once. DEW: KMS.0407, KMS.0412.
+    /// Takes at most 20 pairs, each key once. DEW: KMS.0407, KMS.0412.
     pub fn parse<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Error> {
         let mut tags = BTreeMap::new();
         for (key, value) in pairs {
@@ -86,6 +86,14 @@ impl Tags {
         Ok(Self(tags))
     }
 
+    /// Refuses more than a new key may have.
+    pub(crate) fn check_quota(&self, limit: u64) -> Result<(), Error> {
+        if self.0.len() as u64 <= limit {
+            return Ok(());
+        }
+        Err(Error::QuotaExceeded(Quota { what: "tags of the key", limit, used: 0 }))
+    }
+
     pub(crate) const fn pairs(&self) -> &BTreeMap<String, String> {
         &self.0
     }
@@ -95,18 +103,15 @@ impl Tags {
         if self.0.is_empty() { Err(Error::invalid(Field::Tags, "must be at least one")) } else { Ok(self) }
     }
 
-    /// Gives them to `record`: those that it has of the same keys are replaced. DEW: KMS.0409.
-    pub(crate) fn add_to(&self, record: &mut KeyRecord) -> Result<(), Error> {
+    /// Gives them to `record`, which may have `limit`: those that it has of the same keys are replaced. DEW: KMS.0409.
+    pub(crate) fn add_to(&self, record: &mut KeyRecord, limit: u64) -> Result<(), Error> {
         let used = record.tags.len();
         record.tags.extend(self.0.clone());
-        if record.tags.len() <= MAX_TAGS {
+        // Values that are replaced take no place: a key beyond a lowered quota keeps what it has.
+        if record.tags.len() == used || record.tags.len() as u64 <= limit {
             return Ok(());
         }
-        Err(Error::QuotaExceeded(Quota {
-            what: "tags of the key",
-            limit: MAX_TAGS as u64,
-            used: used as u64,
-        }))
+        Err(Error::QuotaExceeded(Quota { what: "tags of the key", limit, used: used as u64 }))
     }
 }
 

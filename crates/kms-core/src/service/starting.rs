@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, RwLock,
         atomic::{AtomicBool, AtomicU64},
     },
     time::Duration,
@@ -20,7 +20,7 @@ use crate::{
     ports::{HsmSession, Mac, Mutation, Transaction},
     record::{OpenIntent, Phase, Verdict},
     root::{RootRecord, generations},
-    settings::Settings,
+    settings::{QuotaTable, Settings},
     uses::Uses,
 };
 
@@ -70,11 +70,13 @@ impl Service {
         let context_key = derive(&ports, "dewpoint/v1/context-hiding").await?;
         let directory =
             Directory::new(ports.store.clone(), &authentication_key).map_err(StartError::Failed)?;
+        let table = QuotaTable { default: settings.quotas, ..QuotaTable::default() };
         let service = Self {
             context_hash: ContextHash::new(&context_key).map_err(StartError::Failed)?,
             directory: Arc::new(directory),
             ports,
             settings,
+            quota_table: RwLock::new(Arc::new(table)),
             uses: Uses::default(),
             quotas: Arc::default(),
             usage: Arc::default(),

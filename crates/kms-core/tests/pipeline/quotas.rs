@@ -4,18 +4,22 @@ use std::{thread, time::Duration};
 
 use futures_executor::block_on;
 use kms_core::{
-    Error, Settings,
+    AccountQuotas, Error, QuotaTable, Settings,
     error::Quota,
-    ops::{CountKeys, CreateKey, DescribeQuotas, IdempotencyToken, PendingDays, ScheduleKeyDeletion},
+    ops::{
+        CountKeys, CreateAlias, CreateKey, CreateTag, DescribeQuotas, FurtherAlias, IdempotencyToken,
+        PendingDays, ScheduleKeyDeletion, Tags,
+    },
     ports::HsmError,
 };
 
-use crate::support::{World, caller, create, finish, generate, obs, owner, poll};
+use crate::support::{World, caller, create, finish, generate, grant, obs, owner, poll};
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 fn limited(custom_keys: u64) -> World {
-    World::with(Settings { custom_keys, ..Settings::default() })
+    let quotas = AccountQuotas { custom_keys, ..AccountQuotas::default() };
+    World::with(Settings { quotas, ..Settings::default() })
 }
 
 fn used_up(limit: u64) -> Error {
@@ -30,7 +34,7 @@ fn an_account_has_its_quota_in_each_region_and_destroyed_keys_give_places_back()
     world.key(&owner(), "b");
     assert_eq!(world.run(&owner(), create("c")).expect_err("full"), used_up(2));
     let quotas = world.run(&owner(), DescribeQuotas).expect("it is permitted");
-    assert_eq!((quotas.custom_keys, quotas.used_custom_keys), (2, 2));
+    assert_eq!((quotas.limits.custom_keys, quotas.used_custom_keys), (2, 2));
     world.key(&caller("elsewhere", "cn-north-4"), "c");
 
     let pending = PendingDays::parse(7).expect("a waiting time");
@@ -43,6 +47,58 @@ fn an_account_has_its_quota_in_each_region_and_destroyed_keys_give_places_back()
     assert_eq!(world.run(&owner(), CountKeys).expect("it is permitted"), 1);
     world.key(&owner(), "c");
     assert_eq!(world.run(&owner(), create("d")).expect_err("full"), used_up(2));
+}
+
+#[test]
+fn quotas_are_replaced_while_calls_come_and_an_account_may_have_its_own() {
+    let world = limited(2);
+    let key = world.key(&owner(), "a").id;
+    let few = AccountQuotas { custom_keys: 1, grants_per_key: 1, aliases_per_key: 1, tags_per_key: 1 };
+    let replace = |own: Option<AccountQuotas>| {
+        let accounts = own.into_iter().map(|own| (owner().account, own)).collect();
+        world.service.replace_quotas(QuotaTable { default: few, accounts });
+    };
+    let name = |number: u8| FurtherAlias::parse(&format!("alias/{number}")).expect("an alias");
+    let add = |number: u8| {
+        let tag = CreateTag::new(key.into(), &format!("t{number}"), "").expect("a tag");
+        [
+            world.run(&owner(), tag).err(),
+            world.run(&owner(), CreateAlias { key: key.into(), alias: name(number) }).err(),
+            world.run(&owner(), grant(key)).err(),
+        ]
+    };
+    let full = |what, limit| Some(Error::QuotaExceeded(Quota { what, limit, used: limit }));
+    let all_full =
+        |limit| ["tags of the key", "aliases of the key", "grants of the key"].map(|what| full(what, limit));
+    replace(None);
+    assert_eq!(add(1), [None, None, None]);
+    assert_eq!(add(2), all_full(1));
+    assert_eq!(world.run(&owner(), create("b")).expect_err("full"), used_up(1));
+    let tags = Tags::parse([("x", ""), ("y", "")]).expect("tags");
+    let tagged = CreateKey { tags, ..create("b") };
+    replace(Some(AccountQuotas { custom_keys: 3, ..few }));
+    let refused = world.run(&owner(), tagged.clone()).expect_err("two tags are too many for a new key, too");
+    assert_eq!(refused, Error::QuotaExceeded(Quota { what: "tags of the key", limit: 1, used: 0 }));
+
+    let own = AccountQuotas { custom_keys: 3, grants_per_key: 2, aliases_per_key: 2, tags_per_key: 2 };
+    replace(Some(own));
+    assert_eq!(world.run(&owner(), DescribeQuotas).expect("it is permitted").limits, own);
+    assert_eq!(add(2), [None, None, None]);
+    assert_eq!(add(3), all_full(2));
+    world.run(&owner(), tagged).expect("there is room");
+    let other = caller("elsewhere", "cn-north-4");
+    world.key(&other, "a");
+    assert_eq!(world.run(&other, create("b")).expect_err("full"), used_up(1));
+
+    // Lowered, they take nothing away, and what is there can be changed.
+    replace(None);
+    assert_eq!(
+        add(3),
+        ["tags of the key", "aliases of the key", "grants of the key"]
+            .map(|what| { Some(Error::QuotaExceeded(Quota { what, limit: 1, used: 2 })) })
+    );
+    let changed = CreateTag::new(key.into(), "t1", "other").expect("a tag");
+    assert_eq!(world.run(&owner(), changed).expect("no tag more").tags["t1"], "other");
 }
 
 #[test]

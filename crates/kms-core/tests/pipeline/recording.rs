@@ -6,7 +6,7 @@ use futures_executor::block_on;
 use kms_core::{
     Call, Error, MadeKey, Phase, Record, Refused, Verdict,
     access::Operations,
-    error::{Throttled, Unauthenticated},
+    error::{Throttled, Unauthenticated, Window},
     identity::{Caller, Credential, Origin, Stranger},
     key::{KeyId, KeyOrigin, KeySpec},
     operation::{Action, OperationClass, OperationName, Permissions},
@@ -281,7 +281,13 @@ fn refusals_before_the_pipeline_are_recorded() {
     let world = World::new();
     let unknown = Error::Unauthenticated(Unauthenticated::NoCertificate);
     let retry_after = std::time::Duration::from_millis(20);
-    let throttled = Error::Throttled(Throttled { subject: "global".to_owned(), limit: 5, retry_after });
+    let throttled = Error::Throttled(Throttled {
+        subject: "global".to_owned(),
+        group: "data-keys".into(),
+        limit: 5,
+        window: Window::Second,
+        retry_after,
+    });
     let credential = Some(Credential::Certificate([3; 32]));
     let stranger = Stranger { source: ([192, 0, 2, 1], 4711).into(), credential };
     let origins = [Origin::Stranger(stranger.clone()), Origin::Caller(owner())];

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures_executor::block_on;
 use kms_core::{
-    Error, Settings,
+    AccountQuotas, Error, Settings,
     error::Field,
     identity::{Caller, ProjectId},
     key::{KeyId, KeyOrigin, KeyRecord, KeyState, Scheme},
@@ -232,7 +232,10 @@ fn a_retry_answers_the_first_replica_and_other_fields_are_refused() {
 
 #[test]
 fn the_quota_of_the_other_region_holds() {
-    let world = World::with(Settings { custom_keys: 1, ..Settings::default() });
+    let world = World::with(Settings {
+        quotas: AccountQuotas { custom_keys: 1, ..AccountQuotas::default() },
+        ..Settings::default()
+    });
     let primary = key(&world);
     let occupant = world.run(&there(), create("occupant")).expect("the first one there");
     let refused = world.run(&owner(), replicate(primary.id, THERE, "r")).expect_err("none is left");

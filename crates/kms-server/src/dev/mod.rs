@@ -24,12 +24,12 @@ use serde_json::json;
 use crate::{
     config::{
         AdminConfig, AuditConfig, CipherConfig, CipherPlace, ClockKind, Config, GrpcConfig, HsmConfig,
-        QuotasConfig, StoreConfig, TrafficConfig,
+        StoreConfig,
     },
     listeners::Inherited,
     manual_clock::ManualClock,
     server::{self, RunningServer, ServeError},
-    traffic::TrafficMode,
+    traffic::{TrafficConfig, TrafficMode},
 };
 
 use access_keys::AccessKeys;
@@ -38,7 +38,7 @@ use seed::{SeedError, Seeds};
 /// The one way a token is made; also used by compose and by tests.
 const INIT_TOKEN: &str = include_str!("../../../../softhsm-config/init-token.sh");
 const TOKEN_LABEL: &str = "dewpoint";
-/// How many custom keys an account may have: more than any test makes.
+/// How many custom keys an account may have without a profile of its own: more than any test makes.
 const DEV_CUSTOM_KEYS: u64 = 100_000;
 /// Names the token to SoftHSM2.
 const SOFTHSM2_CONF: &str = "SOFTHSM2_CONF";
@@ -69,6 +69,9 @@ pub struct DevOptions {
     /// What happens to calls over DEW's traffic limits
     #[arg(long, value_enum, default_value_t = TrafficMode::Enforce)]
     traffic_control: TrafficMode,
+    /// Limits on calls and quotas, in place of DEW's: a TOML file as `dewpoint profile` prints one
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
     /// What time it is: `manual` is a clock that stands still until `dewctl dev advance 90d` moves it
     ///
     /// It begins at the time of the first start, and is kept in the data directory. A directory that was once started
@@ -250,8 +253,11 @@ fn configuration(
             sm4: None,
         },
         keystores: options.keystore.iter().map(|name| keystores::configuration(directory, name)).collect(),
-        quotas: QuotasConfig { custom_keys: DEV_CUSTOM_KEYS },
-        traffic_control: TrafficConfig { mode: options.traffic_control },
+        traffic_control: TrafficConfig {
+            mode: options.traffic_control,
+            profile: options.profile.clone(),
+            custom_keys: Some(DEV_CUSTOM_KEYS),
+        },
         clock: options.clock,
     })
 }

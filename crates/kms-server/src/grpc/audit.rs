@@ -270,7 +270,7 @@ impl Asker {
         let identities = gate.identities.now();
         let operation = self.filter.clone().map(|filter| StreamRecords { filter });
         let claims = claims(&self.metadata);
-        let passed = gate.pass(request_id, HSM_PATIENCE, &self.peer, claims, operation).await;
+        let passed = gate.pass(request_id, HSM_PATIENCE, &self.peer, claims, operation, &mut None).await;
         let selection = passed.map_err(|refused| status::of(&refused, request_id))?.into_inner();
         Ok(Admission { request_id, selection: Arc::new(selection), identities })
     }

@@ -1,10 +1,10 @@
-//! The service of testers: a clock that they advance.
+//! The service of testers: a clock that they advance, and calls that are throttled when they say.
 
 use std::{sync::Arc, time::Duration};
 
 use kms_core::{
     Error, Timestamp,
-    ops::{AdvanceClock, ReadClock},
+    ops::{AdvanceClock, ReadClock, ThrottleOperation},
     ports::Clock as _,
 };
 use kms_proto::v1::{self, dev_service_server::DevService};
@@ -48,6 +48,21 @@ impl DevService for DevGrpc {
         })?;
         let now = Some(convert::time(now));
         Ok(Response::from_parts(metadata, v1::AdvanceResponse { now }, extensions))
+    }
+
+    async fn throttle_operation(
+        &self,
+        request: Request<v1::ThrottleOperationRequest>,
+    ) -> Result<Response<v1::ThrottleOperationResponse>, Status> {
+        let parse = |request: v1::ThrottleOperationRequest| {
+            ThrottleOperation::parse(&request.operation, request.calls)
+        };
+        let traffic = &self.grpc.gate.traffic;
+        let render = |ThrottleOperation { operation, calls }| {
+            traffic.refuse_next(operation, calls);
+            v1::ThrottleOperationResponse {}
+        };
+        self.grpc.answer(request, parse, render).await
     }
 
     async fn now(&self, request: Request<v1::NowRequest>) -> Result<Response<v1::NowResponse>, Status> {

@@ -127,13 +127,26 @@ impl Grpc {
         let operation = parse(message);
         let longest = operation.as_ref().map_or(HSM_PATIENCE, longest_patience);
         let patience = patience(&metadata, longest);
-        match self.gate.pass(request_id, patience, peer, claims(&metadata), operation).await {
+        let mut remaining = None;
+        let passed =
+            self.gate.pass(request_id, patience, peer, claims(&metadata), operation, &mut remaining).await;
+        let tell = |metadata: &mut MetadataMap| {
+            if let Some(remaining) = &remaining {
+                status::tell_remaining(metadata, remaining);
+            }
+        };
+        match passed {
             Ok(recorded) => {
                 let mut response = Response::new(render(recorded.into_inner()));
                 status::name_request(response.metadata_mut(), request_id);
+                tell(response.metadata_mut());
                 Ok(response)
             }
-            Err(refused) => Err(status::of(&refused, request_id)),
+            Err(refused) => {
+                let mut status = status::of(&refused, request_id);
+                tell(status.metadata_mut());
+                Err(status)
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use kms_core::{
     Error,
     error::Field,
     identity::UserId,
-    ops::{DescribeRoot, ExplainAccess, IdentityLister, ReloadIdentities, RetireRoot},
+    ops::{DescribeRoot, ExplainAccess, IdentityLister, ReloadIdentities, ReloadTrafficProfile, RetireRoot},
 };
 use kms_proto::v1::{self, operator_service_server::OperatorService};
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
@@ -18,7 +18,7 @@ use super::{
     convert::{self, campaign},
     status,
 };
-use crate::{identity::reload, peer::Peer};
+use crate::{identity::reload, peer::Peer, traffic};
 
 #[tonic::async_trait]
 impl OperatorService for Grpc {
@@ -125,6 +125,16 @@ impl OperatorService for Grpc {
         task.await.unwrap_or_else(|_| Err(Status::internal("the task died")))
     }
 
+    async fn reload_traffic_profile(
+        &self,
+        request: Request<v1::ReloadTrafficProfileRequest>,
+    ) -> Result<Response<v1::ReloadTrafficProfileResponse>, Status> {
+        // What was recorded takes effect whether or not the client still waits.
+        let grpc = self.clone();
+        let task = self.gate.changes.spawn(async move { grpc.take_new_profile(request).await });
+        task.await.unwrap_or_else(|_| Err(Status::internal("the task died")))
+    }
+
     async fn list_key_usage(
         &self,
         request: Request<v1::ListKeyUsageRequest>,
@@ -134,6 +144,15 @@ impl OperatorService for Grpc {
 }
 
 impl Grpc {
+    async fn take_new_profile(
+        &self,
+        request: Request<v1::ReloadTrafficProfileRequest>,
+    ) -> Result<Response<v1::ReloadTrafficProfileResponse>, Status> {
+        let read = |load| self.answer(request, |_| Ok(ReloadTrafficProfile(load)), |digest| digest);
+        let response = traffic::reload::profile(&self.gate, read).await?;
+        Ok(response.map(|digest| v1::ReloadTrafficProfileResponse { digest: digest.to_vec().into() }))
+    }
+
     async fn take_new_identities(
         &self,
         request: Request<v1::ReloadIdentitiesRequest>,

@@ -2,9 +2,14 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use kms_core::{Error, Refused, RequestId, error::CheckpointRefusal};
+use kms_core::{
+    Error, Refused, RequestId,
+    error::{CheckpointRefusal, Throttled, Window},
+};
 use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::traffic::Remaining;
 
 /// The domain of all ErrorInfo details.
 const DOMAIN: &str = "kms.dewpoint";
@@ -26,15 +31,23 @@ pub(crate) fn of_error(error: &Error, request_id: RequestId) -> Status {
     if let Error::CheckpointRefused(CheckpointRefusal::OtherSize { known }) = error {
         info.insert("known_size".to_owned(), known.to_string());
     }
+    if let Error::Throttled(throttled) = error {
+        let Throttled { subject, group, limit, window, .. } = throttled;
+        info.insert("subject".to_owned(), subject.clone());
+        info.insert("group".to_owned(), (**group).to_owned());
+        info.insert("limit".to_owned(), limit.to_string());
+        info.insert("window".to_owned(), window.name().to_owned());
+    }
     let mut details = ErrorDetails::with_error_info(error.code(), DOMAIN, info);
     match error {
         Error::InvalidField { field, problem } => {
             details.add_bad_request_violation(field.name(), *problem);
         }
         Error::Throttled(throttled) => {
-            let limit = format!("{} calls per second", throttled.limit);
-            details.set_retry_info(Some(throttled.retry_after));
-            details.add_quota_failure_violation(throttled.subject.clone(), limit);
+            let Throttled { subject, group, limit, window, retry_after } = throttled;
+            details.set_retry_info(Some(*retry_after));
+            let described = format!("{limit} calls per {}, {group}", window.name());
+            details.add_quota_failure_violation(subject.clone(), described);
         }
         // No RetryInfo: waiting does not help.
         Error::QuotaExceeded(quota) => {
@@ -47,6 +60,11 @@ pub(crate) fn of_error(error: &Error, request_id: RequestId) -> Status {
     }
     let mut status = Status::with_error_details(code(error), error.to_string(), details);
     name_request(status.metadata_mut(), request_id);
+    if let Error::Throttled(throttled) = error {
+        let Throttled { subject, group, limit, window, retry_after } = throttled;
+        let whose = subject.split(':').next().unwrap_or_default();
+        tell(status.metadata_mut(), whose, group, (*limit, *window), 0, *retry_after);
+    }
     status
 }
 
@@ -63,6 +81,37 @@ pub(crate) fn name_request(metadata: &mut MetadataMap, request_id: RequestId) {
     let mut buffer = uuid::Uuid::encode_buffer();
     if let Ok(value) = request_id.as_hyphenated().encode_lower(&mut buffer).parse() {
         metadata.insert("x-request-id", value);
+    }
+}
+
+/// Tells the caller what is left of the scarcest of his budgets that the call drew on.
+pub(crate) fn tell_remaining(metadata: &mut MetadataMap, remaining: &Remaining) {
+    let Remaining { group, per, figure, left, .. } = remaining;
+    let limit = (figure.calls.get(), figure.window);
+    tell(metadata, per.name(), group, limit, *left, remaining.full_in());
+}
+
+/// docs/operations.md names what it tells.
+fn tell(
+    metadata: &mut MetadataMap,
+    whose: &str,
+    group: &str,
+    (limit, window): (u32, Window),
+    left: u32,
+    reset: Duration,
+) {
+    let milliseconds = reset.as_nanos().div_ceil(1_000_000);
+    for (name, value) in [
+        ("x-ratelimit-limit", limit.to_string()),
+        ("x-ratelimit-window", window.name().to_owned()),
+        ("x-ratelimit-remaining", left.to_string()),
+        ("x-ratelimit-reset", format!("{}.{:03}", milliseconds / 1000, milliseconds % 1000)),
+        ("x-ratelimit-scope", format!("{whose} {group}")),
+    ] {
+        // Names of groups may be anything that a profile says; what is no header is left out.
+        if let Ok(value) = value.parse() {
+            metadata.insert(name, value);
+        }
     }
 }
 
@@ -114,6 +163,7 @@ fn code(error: &Error) -> Code {
         | Error::KeystoreUnsupported
         | Error::DryRun
         | Error::IdentitiesInvalid { .. }
+        | Error::ProfileInvalid { .. }
         | Error::ReplicaReadOnly
         | Error::ReplicasRemain
         | Error::RootStillNeeded { .. }

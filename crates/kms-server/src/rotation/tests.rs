@@ -45,11 +45,9 @@ impl World {
             audit: audit.clone(),
             clock: clock.clone(),
         };
-        let service = Arc::new(
-            Service::start(ports, kms_core::Settings { custom_keys: 10_000, ..Default::default() })
-                .await
-                .expect("fakes start"),
-        );
+        let quotas = kms_core::AccountQuotas { custom_keys: 10_000, ..Default::default() };
+        let settings = kms_core::Settings { quotas, ..Default::default() };
+        let service = Arc::new(Service::start(ports, settings).await.expect("fakes start"));
         let stop = watch::channel(false).0;
         let rotation = Arc::new(Rotation::new(Duration::ZERO));
         let world = Self { hsm, store, audit, clock, service, rotation, stop };

@@ -47,9 +47,9 @@ impl World {
             audit: audit.clone(),
             clock: domain,
         };
-        let service = Service::start(ports, kms_core::Settings { custom_keys: 10_000, ..Default::default() })
-            .await
-            .expect("fakes start");
+        let quotas = kms_core::AccountQuotas { custom_keys: 10_000, ..Default::default() };
+        let settings = kms_core::Settings { quotas, ..Default::default() };
+        let service = Service::start(ports, settings).await.expect("fakes start");
         let (service, upkeep, stop) = (Arc::new(service), Arc::default(), watch::channel(false).0);
         Self { store, audit, clock, service, upkeep, stop }
     }

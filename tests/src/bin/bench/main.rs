@@ -12,6 +12,7 @@ mod rows;
 mod scale;
 mod site;
 mod token;
+mod traffic;
 
 use std::process::ExitCode;
 

@@ -61,8 +61,17 @@ pub(crate) async fn run(only: Option<&str>) -> bool {
     if wanted("access") {
         crate::access::row(&mut table);
     }
+    if wanted("traffic") {
+        crate::traffic::rates(&mut table).await;
+    }
+    if wanted("fairness") {
+        crate::traffic::fairness(&mut table).await;
+    }
     if wanted("start") {
         starts(&mut table);
+    }
+    if !["throughput", "latency", "durability", "keys"].into_iter().any(wanted) {
+        return table.held;
     }
     let on_disk = Bench::start(&own_directory()).await;
     if wanted("throughput") {

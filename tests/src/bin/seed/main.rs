@@ -18,7 +18,7 @@ use std::{
 use dewpoint_tests::ACCOUNT;
 use kms_audit::{FileLog, LogConfig};
 use kms_core::{
-    Call, Ports, Service, Settings,
+    AccountQuotas, Call, Ports, Service, Settings,
     identity::{AccountId, Caller, Credential, ProjectId, Region, UserId},
     key::{KeyId, KeySpec},
     operation::Permissions,
@@ -56,7 +56,8 @@ async fn seed(data: &Path, module: PathBuf, pin_file: PathBuf, count: usize) {
         audit: log.clone(),
         clock: Arc::new(MachineClock::start()),
     };
-    let settings = Settings { custom_keys: u64::MAX, ..Settings::default() };
+    let quotas = AccountQuotas { custom_keys: u64::MAX, ..AccountQuotas::default() };
+    let settings = Settings { quotas, ..Settings::default() };
     let service = Arc::new(Service::start(ports, settings).await.expect("the service starts"));
     make_all(&service, count).await;
     drop(service);

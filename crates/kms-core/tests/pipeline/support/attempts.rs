@@ -11,15 +11,16 @@ use kms_core::{
         Alias, AssociateAlias, BatchCreateTags, BatchDeleteTags, BatchSize, CancelKeyDeletion, CountKeys,
         CreateAlias, CreateGrant, CreateTag, DataKeyPairSpec, DecryptData, DecryptDataKey, DeleteAlias,
         DeleteKeystore, DeleteTag, DescribeKey, DescribeKeyUsage, DescribeKeystore, DescribeQuotas,
-        Description, DisableKey, DisableKeyRotation, DisableKeystore, EnableKey, EnableKeyRotation,
-        EnableKeystore, EncryptData, EncryptDataKey, EncryptionAlgorithm, FurtherAlias, GenerateDataKeyPair,
-        GenerateDataKeyWithoutPlaintext, GenerateDataKeys, GenerateRandom, GetCampaign, GetMetering,
-        GetRotationStatus, GetVersion, KeySelector, ListAliases, ListCampaigns, ListGrants, ListKeys,
-        ListKeysByTags, ListKeystores, ListProjectTags, ListRetirableGrants, ListSupportedRegions, ListTags,
-        ListVersions, ListWindow, MeteredAccounts, MeteringSource, Operation, PageSize, PendingDays,
-        ProofSource, Prove, QueryRecords, ReEncrypt, RecordSource, ReplicateKey, RetireGrant, RevokeGrant,
-        Rewrap, RotateKeyOnDemand, RotationInterval, ScheduleKeyDeletion, StartCampaign, StreamRecords,
-        TagKey, Tags, UpdateKeyAlias, UpdateKeyDescription, UpdatePrimaryRegion, UpdateRotationInterval,
+        DescribeTraffic, Description, DisableKey, DisableKeyRotation, DisableKeystore, EnableKey,
+        EnableKeyRotation, EnableKeystore, EncryptData, EncryptDataKey, EncryptionAlgorithm, FurtherAlias,
+        GenerateDataKeyPair, GenerateDataKeyWithoutPlaintext, GenerateDataKeys, GenerateRandom, GetCampaign,
+        GetMetering, GetRotationStatus, GetVersion, KeySelector, ListAliases, ListCampaigns, ListGrants,
+        ListKeys, ListKeysByTags, ListKeystores, ListProjectTags, ListRetirableGrants, ListSupportedRegions,
+        ListTags, ListVersions, ListWindow, MeteredAccounts, MeteringSource, Operation, PageSize,
+        PendingDays, ProofSource, Prove, QueryRecords, ReEncrypt, RecordSource, ReplicateKey, RetireGrant,
+        RevokeGrant, Rewrap, RotateKeyOnDemand, RotationInterval, ScheduleKeyDeletion, StartCampaign,
+        StreamRecords, TagKey, Tags, UpdateKeyAlias, UpdateKeyDescription, UpdatePrimaryRegion,
+        UpdateRotationInterval,
     },
     ports::{AuditError, BoxFuture},
     reading::{RecordFilter, Selection},
@@ -43,11 +44,13 @@ pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
     OperationName::ListDestroyedKeys,
     OperationName::ListKeyUsage,
     OperationName::ReloadIdentities,
+    OperationName::ReloadTrafficProfile,
     OperationName::ExplainAccess,
     OperationName::ArchiveSegment,
     OperationName::CosignCheckpoint,
     OperationName::AdvanceClock,
     OperationName::ReadClock,
+    OperationName::ThrottleOperation,
     OperationName::CreateBackup,
     OperationName::RestoreBackup,
 ];
@@ -199,8 +202,8 @@ impl Attempt {
     pub(crate) fn needs_key(&self) -> bool {
         use OperationName::{
             CountKeys, CreateKey, CreateKeystore, DeleteKeystore, DescribeKeystore, DescribeQuotas,
-            DisableKeystore, EnableKeystore, GenerateRandom, GetCheckpoint, GetMetering, GetVersion,
-            ListKeys, ListKeysByTags, ListKeystores, ListProjectTags, ListRetirableGrants,
+            DescribeTraffic, DisableKeystore, EnableKeystore, GenerateRandom, GetCheckpoint, GetMetering,
+            GetVersion, ListKeys, ListKeysByTags, ListKeystores, ListProjectTags, ListRetirableGrants,
             ListSupportedRegions, ListVersions, ProveConsistency, ProveInclusion, QueryRecords,
             StreamRecords,
         };
@@ -209,6 +212,7 @@ impl Attempt {
             CreateKey
                 | CountKeys
                 | DescribeQuotas
+                | DescribeTraffic
                 | GenerateRandom
                 | ListKeys
                 | CreateKeystore
@@ -383,6 +387,7 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         Attempt::of(CountKeys),
         Attempt::of(DescribeQuotas),
         Attempt::of(ListVersions),
+        Attempt::of(DescribeTraffic),
         Attempt::of(GetVersion { version_id: "v1".to_owned() }),
         Attempt::of(QueryRecords { filter: RecordFilter::default(), source: NoRecords }),
         Attempt::of(StreamRecords { filter: RecordFilter::default() }),

@@ -16,8 +16,8 @@ use std::{
 
 use futures_executor::block_on;
 use kms_core::{
-    Call, Error, OpenIntent, Phase, Ports, Record, Recorded, Refused, Service, Settings, StartError,
-    Timestamp,
+    AccountQuotas, Call, Error, OpenIntent, Phase, Ports, Record, Recorded, Refused, Service, Settings,
+    StartError, Timestamp,
     context::EncryptionContext,
     identity::{AccountId, Caller, Credential, KeystoreId, ProjectId, Region, UserId},
     key::{KeyId, KeyRecord, KeySpec},
@@ -71,7 +71,8 @@ impl World {
     /// A service with a new log on a given token and store: after a crash, or a second one.
     pub(crate) fn on(hsm: Arc<FakeHsm>, store: Arc<SpyStore>) -> Result<Self, StartError> {
         // Room for tests with many keys; `quotas.rs` tries the limit.
-        let settings = Settings { custom_keys: 10_000, ..Settings::default() };
+        let quotas = AccountQuotas { custom_keys: 10_000, ..AccountQuotas::default() };
+        let settings = Settings { quotas, ..Settings::default() };
         Self::start(hsm, Default::default(), store, settings)
     }
 
