@@ -104,7 +104,7 @@ async fn a_burst_is_throttled_only_where_limits_are_enforced() {
     assert!(details.retry_info().and_then(|retry| retry.retry_delay).is_some(), "{details:?}");
     let violation = &details.quota_failure().expect("QuotaFailure").violations[0];
     assert!(violation.subject.starts_with("user:"), "{violation:?}");
-    assert_eq!(violation.description, "20 calls per second");
+    assert_eq!(violation.description, "20 calls per second, life-cycle");
     for mode in ["report", "off"] {
         assert!(burst(mode).await.is_none(), "{mode} refuses nothing");
     }
