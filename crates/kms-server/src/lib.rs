@@ -19,6 +19,7 @@ mod health;
 mod identity;
 mod keystores;
 pub mod listeners;
+mod located;
 mod manual_clock;
 #[doc(hidden)]
 pub mod measuring;

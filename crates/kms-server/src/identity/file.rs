@@ -4,7 +4,6 @@ mod access_keys;
 
 use std::{
     collections::{HashMap, HashSet},
-    ops::Range,
     path::Path,
     sync::Arc,
 };
@@ -23,7 +22,10 @@ use super::{
     Account, Agency, Identities, User,
     passwords::{Logins, PasswordCheck},
 };
-use crate::secret_text::SecretText;
+use crate::{
+    located::{self, Problem},
+    secret_text::SecretText,
+};
 use access_keys::AccessKeyEntry;
 
 /// The permission that stands for all.
@@ -101,30 +103,13 @@ struct OperatorEntry {
     only_cosign: bool,
 }
 
-/// What is wrong, and where.
-struct Problem {
-    at: Range<usize>,
-    text: String,
-}
-
-impl Problem {
-    fn at<T>(place: &Spanned<T>, text: impl Into<String>) -> Self {
-        Self { at: place.span(), text: text.into() }
-    }
-}
-
 /// Reads the whole file, or says in one line what is wrong with it. Files that it names are taken from `directory` on.
 pub(super) fn read(text: &str, directory: &Path) -> Result<Identities, String> {
-    let line = |place: usize| 1 + text.bytes().take(place).filter(|byte| *byte == b'\n').count();
-    let file: File = toml::from_str(text).map_err(|error| {
-        let place = error.span().map_or(0, |span| span.start);
-        format!("line {}: {}", line(place), error.message())
-    })?;
+    let file: File = located::parse(text).map_err(|problem| problem.told(text))?;
     if file.accounts.is_empty() && file.operators.is_empty() {
         return Err("line 1: names nobody, neither accounts nor operators: was it cut off?".to_owned());
     }
-    identities(&file, text, directory)
-        .map_err(|problem| format!("line {}: {}", line(problem.at.start), problem.text))
+    identities(&file, text, directory).map_err(|problem| problem.told(text))
 }
 
 fn identities(file: &File, text: &str, directory: &Path) -> Result<Identities, Problem> {

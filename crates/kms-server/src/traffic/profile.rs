@@ -4,7 +4,6 @@
 use std::{
     collections::{HashMap, HashSet},
     num::NonZeroU32,
-    ops::Range,
     sync::Arc,
     time::Duration,
 };
@@ -14,6 +13,8 @@ use kms_core::{
 };
 use serde::Deserialize;
 use toml::Spanned;
+
+use crate::located::{self, Problem};
 
 /// The profile that is built in, as TOML.
 pub const DEW: &str = include_str!("dew.toml");
@@ -128,12 +129,8 @@ pub(super) struct Pool {
 impl Profile {
     /// Reads the whole text, or says in one line what is wrong with it.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let line = |place: usize| 1 + text.bytes().take(place).filter(|byte| *byte == b'\n').count();
-        let file: File = toml::from_str(text).map_err(|error| {
-            let place = error.span().map_or(0, |span| span.start);
-            format!("line {}: {}", line(place), error.message())
-        })?;
-        file.profile().map_err(|problem| format!("line {}: {}", line(problem.at.start), problem.text))
+        let read = located::parse(text).and_then(|file: File| file.profile());
+        read.map_err(|problem| problem.told(text))
     }
 
     /// The built-in one, but for the number of custom keys.
@@ -272,18 +269,6 @@ struct OwnLimitEntry {
     calls: NonZeroU32,
     window: Window,
     burst: NonZeroU32,
-}
-
-/// What is wrong, and where.
-struct Problem {
-    at: Range<usize>,
-    text: String,
-}
-
-impl Problem {
-    fn at<T>(place: &Spanned<T>, text: impl Into<String>) -> Self {
-        Self { at: place.span(), text: text.into() }
-    }
 }
 
 impl File {
