@@ -274,7 +274,7 @@ fn command(directory: &Path, options: &DevOptions) -> Command {
     let mut words = options.through.iter().map(String::as_str).map(OsStr::new).collect::<Vec<_>>();
     words.push(binary().as_os_str());
     let mut command = Command::new(words[0]);
-    command.args(&words[1..]).args(["dev", "--grpc-port=0", "--data-dir"]).arg(directory);
+    command.args(&words[1..]).args(["dev", "--grpc-port=0", "--dew-port=0", "--data-dir"]).arg(directory);
     if options.stand_in || options.module != Module::SoftHsm2 {
         let token = options.module.token(&directory.join("token"), "dewpoint");
         let faults = directory.join(FAULTS);

@@ -18,6 +18,8 @@ pub enum Field {
     Algorithm,
     AliasList,
     AuthenticatedData,
+    /// The body of a request of DEW's protocol as a whole.
+    Body,
     By,
     /// `calls`
     Calls,
@@ -93,6 +95,7 @@ impl Field {
             Self::Algorithm => "algorithm",
             Self::AliasList => "aliases",
             Self::AuthenticatedData => "additional_authenticated_data",
+            Self::Body => "body",
             Self::By => "by",
             Self::Calls => "calls",
             Self::Clock => "clock",
@@ -375,6 +378,9 @@ pub enum Error {
     /// The caller is nobody, or not for this project.
     #[error(transparent)]
     Unauthenticated(Unauthenticated),
+    /// The digest that came with a data key is not its own. DEW: KMS.2103.
+    #[error("the digest behind the data key is not the data key's")]
+    DataKeyDigestMismatch,
     /// The ciphertext does not open: another key, context, purpose, or altered bytes. Never says which.
     #[error("the ciphertext cannot be decrypted")]
     CannotDecrypt,
@@ -592,6 +598,7 @@ impl Error {
             Self::InvalidField { .. } => "INVALID_FIELD",
             Self::Unauthenticated(why) => why.code(),
             Self::CheckpointRefused(why) => why.code(),
+            Self::DataKeyDigestMismatch => "DATA_KEY_DIGEST_MISMATCH",
             Self::CannotDecrypt => "CANNOT_DECRYPT",
             Self::KeyNotFound => "KEY_NOT_FOUND",
             Self::PermissionDenied { .. } => "PERMISSION_DENIED",

@@ -31,6 +31,8 @@ pub struct Config {
     pub identity_file: PathBuf,
     /// The gRPC listener.
     pub grpc: GrpcConfig,
+    /// The listener of DEW's REST protocol; absent: none.
+    pub dew: Option<DewConfig>,
     /// The listener for metrics and health; absent: none.
     pub admin: Option<AdminConfig>,
     /// The token.
@@ -91,6 +93,29 @@ pub struct GrpcConfig {
     pub private_key: PathBuf,
     /// The authorities that client certificates come from, PEM.
     pub client_ca: PathBuf,
+}
+
+/// The listener of DEW's REST protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DewConfig {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// The server's certificate and key; absent: those of gRPC.
+    pub tls: Option<CertificateConfig>,
+    /// Whether it speaks plain HTTP: data keys then cross the network for everyone to read.
+    #[serde(default)]
+    pub insecure_plain_http: bool,
+}
+
+/// What a server shows who it is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateConfig {
+    /// The certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// The certificate's private key, PEM.
+    pub private_key: PathBuf,
 }
 
 /// The listener for metrics and health: plain HTTP, for an address that only operators reach.

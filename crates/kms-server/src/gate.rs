@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use kms_core::{
     Call, Error, Recorded, Refused, RequestId, Service,
     error::{Throttled, Unauthenticated},
-    identity::{Caller, Credential, Origin, Stranger},
+    identity::{Caller, Origin},
     operation::OperationName,
     ops::Operation,
     ports::Clock,
@@ -22,9 +22,8 @@ use tracing::Instrument as _;
 use crate::{
     backup::copy::{self, Part},
     floods::SummingLog,
-    identity::{Claims, CurrentIdentities},
+    identity::{Credentials, CurrentIdentities},
     metrics::Metrics,
-    peer::Peer,
     rotation::Rotation,
     traffic::{Passage, Remaining, TrafficControl},
     upkeep::Upkeep,
@@ -115,19 +114,18 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Lets one call through to its recorded answer; the HSM may keep it waiting for `patience`. `claims` and `operation` are what the transport made
-    /// of the request's metadata and of the request. `remaining` becomes what is left of the caller's scarcest budget.
+    /// Lets one call through to its recorded answer; the HSM may keep it waiting for `patience`. `credentials` and `operation` are what the transport
+    /// made of the request. `remaining` becomes what is left of the caller's scarcest budget.
     pub(crate) async fn pass<O: Operation>(
         self: &Arc<Self>,
         request_id: RequestId,
         patience: Duration,
-        peer: &Peer,
-        claims: Result<Claims<'_>, Unauthenticated>,
+        credentials: &dyn Credentials,
         operation: Result<O, Error>,
         remaining: &mut Option<Remaining>,
     ) -> Result<Recorded<O::Output>, Refused> {
         let toll = Toll { budget: Budget::OrRefuse, remaining };
-        let admitted = self.admit(request_id, patience, peer, claims, operation, toll);
+        let admitted = self.admit(request_id, patience, credentials, operation, toll);
         self.observed(O::NAME, request_id, admitted).await
     }
 
@@ -136,12 +134,11 @@ impl Gate {
         self: &Arc<Self>,
         request_id: RequestId,
         patience: Duration,
-        peer: &Peer,
-        claims: Result<Claims<'_>, Unauthenticated>,
+        credentials: &dyn Credentials,
         operation: Result<O, Error>,
     ) -> Result<Recorded<O::Output>, Refused> {
         let toll = Toll { budget: Budget::OrWait, remaining: &mut None };
-        let admitted = self.admit(request_id, patience, peer, claims, operation, toll);
+        let admitted = self.admit(request_id, patience, credentials, operation, toll);
         self.observed(O::NAME, request_id, admitted).await
     }
 
@@ -162,16 +159,14 @@ impl Gate {
         self: &Arc<Self>,
         request_id: RequestId,
         patience: Duration,
-        peer: &Peer,
-        claims: Result<Claims<'_>, Unauthenticated>,
+        credentials: &dyn Credentials,
         operation: Result<O, Error>,
         toll: Toll<'_>,
     ) -> Result<Recorded<O::Output>, Refused> {
         let calls = operation.as_ref().map_or(1, Operation::calls);
         let calls = NonZeroU32::new(calls).unwrap_or(NonZeroU32::MIN);
-        let dry_run = claims.as_ref().is_ok_and(|claims| claims.dry_run);
-        let caller = self.caller(O::NAME, calls, request_id, peer, claims, toll).await?;
-        let call = Call { request_id, caller, patience, dry_run };
+        let caller = self.caller(O::NAME, calls, request_id, credentials, toll).await?;
+        let call = Call { request_id, caller, patience, dry_run: credentials.dry_run() };
         let (call, operation) = if operation.as_ref().is_ok_and(Operation::may_change) {
             (call, operation)
         } else {
@@ -192,21 +187,16 @@ impl Gate {
         name: OperationName,
         calls: NonZeroU32,
         request_id: RequestId,
-        peer: &Peer,
-        claims: Result<Claims<'_>, Unauthenticated>,
+        credentials: &dyn Credentials,
         toll: Toll<'_>,
     ) -> Result<Caller, Refused> {
-        let who = || claims.and_then(|claims| self.identities.now().caller(peer, claims, self.clock.now()));
+        let who = || credentials.caller(&self.identities.now(), self.clock.now());
         let may = |caller: &Caller| self.traffic.check(caller, name, calls);
         let admitted = match self.enter(name, toll.budget) {
             Ok(()) => let_in(who, may, toll.budget, sleep).await,
             Err(crowded) => Err(Kept::Crowded(crowded)),
         };
-        let stranger = || {
-            let certificate = peer.certificate.as_ref();
-            let credential = certificate.map(|one| Credential::Certificate(one.fingerprint));
-            Origin::Stranger(Stranger { source: peer.source, credential })
-        };
+        let stranger = || Origin::Stranger(credentials.stranger());
         let (origin, error) = match admitted {
             Ok((caller, passage)) => {
                 if passage.over_limit {
@@ -236,16 +226,15 @@ impl Gate {
     pub(crate) async fn back_up(
         self: &Arc<Self>,
         request_id: RequestId,
-        peer: &Peer,
-        claims: Result<Claims<'_>, Unauthenticated>,
+        credentials: &dyn Credentials,
     ) -> Result<Receiver<Result<Part, Refused>>, Refused> {
         let name = OperationName::CreateBackup;
         let started = self.clock.monotonic();
         let span = span_of(name, request_id);
         let begun = async {
-            let dry_run = claims.as_ref().is_ok_and(|claims| claims.dry_run);
             let toll = Toll { budget: Budget::OrRefuse, remaining: &mut None };
-            let caller = self.caller(name, NonZeroU32::MIN, request_id, peer, claims, toll).await?;
+            let caller = self.caller(name, NonZeroU32::MIN, request_id, credentials, toll).await?;
+            let dry_run = credentials.dry_run();
             let call = Call { request_id, caller, patience: HSM_PATIENCE, dry_run };
             let (service, runtime) = (self.service.clone(), Handle::current());
             // The store may take long for its snapshot.

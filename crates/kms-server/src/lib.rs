@@ -1,4 +1,4 @@
-//! The Dewpoint service: adapters and pipeline put together, the gRPC transport, identity and
+//! The Dewpoint service: adapters and pipeline put together, the transports of gRPC and of DEW, identity and
 //! traffic control. [`server::start`] is the composition root.
 
 mod admin;
@@ -8,7 +8,6 @@ mod carriers;
 mod clock;
 pub mod config;
 pub mod dev;
-#[cfg_attr(not(test), allow(dead_code, reason = "the transport that calls it is yet to come"))]
 mod dew;
 mod floods;
 #[doc(hidden)]

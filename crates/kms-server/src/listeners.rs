@@ -40,6 +40,7 @@ pub struct Inherited(Vec<StdListener>);
 /// One socket for each listener of the configuration.
 pub(crate) struct Listeners {
     pub(crate) grpc: TcpListener,
+    pub(crate) dew: Option<TcpListener>,
     pub(crate) admin: Option<TcpListener>,
 }
 
@@ -84,9 +85,10 @@ impl Listeners {
             Err(error) => Err(ListenError::Socket(error)),
         };
         let grpc = open(config.grpc.listen)?;
+        let dew = config.dew.as_ref().map(|dew| open(dew.listen)).transpose()?;
         let admin = config.admin.as_ref().map(|admin| open(admin.listen)).transpose()?;
         match inherited.0.first().map(StdListener::local_addr) {
-            None => Ok(Self { grpc, admin }),
+            None => Ok(Self { grpc, dew, admin }),
             Some(Ok(address)) => Err(ListenError::Strange(address)),
             Some(Err(error)) => Err(ListenError::Socket(error)),
         }
@@ -94,7 +96,8 @@ impl Listeners {
 
     /// Whether a process with this configuration could take these sockets over.
     pub(crate) fn check(config: &Config, sockets: &[StdListener]) -> Result<(), ListenError> {
-        let mut free = [Some(config.grpc.listen), config.admin.as_ref().map(|admin| admin.listen)];
+        let (dew, admin) = (config.dew.as_ref(), config.admin.as_ref());
+        let mut free = [Some(config.grpc.listen), dew.map(|dew| dew.listen), admin.map(|admin| admin.listen)];
         for socket in sockets {
             let actual = socket.local_addr().map_err(ListenError::Socket)?;
             let place =
@@ -106,7 +109,7 @@ impl Listeners {
 
     /// The sockets alone, in the order in which [`Listeners::open`] takes them.
     pub(crate) fn into_std(self) -> io::Result<Vec<StdListener>> {
-        [Some(self.grpc), self.admin].into_iter().flatten().map(TcpListener::into_std).collect()
+        [Some(self.grpc), self.dew, self.admin].into_iter().flatten().map(TcpListener::into_std).collect()
     }
 }
 

@@ -181,7 +181,7 @@ async fn work(config: &Config) -> Result<(), ServeError> {
 }
 
 fn log_ready(server: &RunningServer) {
-    tracing::info!(grpc = %server.grpc, admin = server.admin.map(tracing::field::display), "ready");
+    tracing::info!(grpc = %server.grpc, dew = server.dew.map(tracing::field::display), admin = server.admin.map(tracing::field::display), "ready");
 }
 
 fn run_init(path: &std::path::Path) -> Result<(), String> {

@@ -98,6 +98,9 @@ pub enum ServeError {
     /// Supervisor and worker cannot deal with each other.
     #[error("supervision failed: {0}")]
     Supervise(io::Error),
+    /// DEW's protocol cannot be served.
+    #[error("DEW's protocol cannot be served: {0}")]
+    Dew(String),
     /// The gRPC server failed while it ran.
     #[error("the gRPC server failed: {0}")]
     Grpc(String),

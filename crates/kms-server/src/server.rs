@@ -19,7 +19,8 @@ use crate::{
     archiving::{self, Archiver},
     carriers,
     clock::SystemClock,
-    config::Config,
+    config::{Config, FileError},
+    dew::{self, Rest},
     floods::{self, SummingLog},
     gate::{Gate, HSM_PATIENCE},
     grpc,
@@ -54,6 +55,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct RunningServer {
     /// Where gRPC listens.
     pub grpc: SocketAddr,
+    /// Where DEW's REST protocol is, if anywhere.
+    pub dew: Option<SocketAddr>,
     /// Where metrics and health are, if anywhere.
     pub admin: Option<SocketAddr>,
     stop: watch::Sender<bool>,
@@ -78,6 +81,8 @@ pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningSe
 /// A service that is whole, and that nobody can reach yet.
 pub(crate) struct Prepared {
     tls: rustls::ServerConfig,
+    /// `None`: plain HTTP.
+    dew_tls: Option<rustls::ServerConfig>,
     gate: Arc<Gate>,
     log: ReadableLog,
     metering: Arc<Metering>,
@@ -106,7 +111,8 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let identities = CurrentIdentities::load(&config.identity_file)?;
     let source = ProfileSource::of(&config.traffic_control);
     let (profile, _) = source.read()?;
-    let tls = tls::server_config(&config.grpc)?;
+    let tls = tls::mutual(&config.grpc)?;
+    let dew_tls = dew_tls(config)?;
     let mut places = carriers::places(&config.audit.checkpoints)?;
     let witnessed = witness::logs(&config.audit.witness)?;
     let owned = config.clone();
@@ -146,7 +152,21 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
         changes: adapters.changes.clone(),
     });
     let metering = Arc::new(Metering::new(log.clone()));
-    Ok(Prepared { tls, gate, log, metering, adapters, carriers })
+    Ok(Prepared { tls, dew_tls, gate, log, metering, adapters, carriers })
+}
+
+/// With what DEW's listener shows who it is; `None`: there is none, or it speaks plain HTTP.
+pub(crate) fn dew_tls(config: &Config) -> Result<Option<rustls::ServerConfig>, FileError> {
+    let Some(dew) = &config.dew else { return Ok(None) };
+    let (certificate, private_key) = match &dew.tls {
+        Some(own) => (&own.certificate, &own.private_key),
+        None => (&config.grpc.certificate, &config.grpc.private_key),
+    };
+    if dew.insecure_plain_http {
+        tracing::warn!(listen = %dew.listen, "data keys are sent over plain HTTP: anyone on the way can read them");
+        return Ok(None);
+    }
+    tls::one_sided(certificate, private_key).map(Some)
 }
 
 /// Opens the adapters, with a log that tells its readers what has become durable.
@@ -158,7 +178,7 @@ fn open_readable(config: &Config) -> Result<(Opened, ReadableLog), ServeError> {
 }
 
 async fn listen(listeners: Listeners, prepared: Prepared) -> Result<RunningServer, ServeError> {
-    let Prepared { tls, gate, log, metering, adapters, carriers } = prepared;
+    let Prepared { tls, dew_tls, gate, log, metering, adapters, carriers } = prepared;
     let address = |listener: &TcpListener| listener.local_addr().map_err(ListenError::Socket);
     let grpc_address = address(&listeners.grpc)?;
     let (stop, told_stop) = watch::channel(false);
@@ -174,6 +194,12 @@ async fn listen(listeners: Listeners, prepared: Prepared) -> Result<RunningServe
         ready_sender,
         told_stop.clone(),
     )));
+    let mut dew_address = None;
+    if let Some(listener) = listeners.dew {
+        dew_address = Some(address(&listener)?);
+        let rest = Rest::new(gate.clone()).map_err(|error| ServeError::Dew(error.to_string()))?;
+        background.push(tokio::spawn(dew::serve(listener, dew_tls, Arc::new(rest), told_stop.clone())));
+    }
     let mut admin = None;
     if let Some(listener) = listeners.admin {
         admin = Some(address(&listener)?);
@@ -198,7 +224,17 @@ async fn listen(listeners: Listeners, prepared: Prepared) -> Result<RunningServe
     let mut told = told_stop;
     let until_told = async move { stopped(&mut told).await };
     let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, until_told));
-    Ok(RunningServer { grpc: grpc_address, admin, stop, serving, background, carriers, gate, adapters })
+    Ok(RunningServer {
+        grpc: grpc_address,
+        dew: dew_address,
+        admin,
+        stop,
+        serving,
+        background,
+        carriers,
+        gate,
+        adapters,
+    })
 }
 
 /// What the service does by itself beside its calls.

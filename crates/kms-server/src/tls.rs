@@ -12,8 +12,9 @@ use std::{
 
 use rustls::{
     RootCertStore, ServerConfig,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::WebPkiClientVerifier,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -42,7 +43,7 @@ pub(crate) struct Connection {
 }
 
 /// Reads certificates and keys: a client certificate is asked for, and verified if given.
-pub(crate) fn server_config(files: &GrpcConfig) -> Result<ServerConfig, FileError> {
+pub(crate) fn mutual(files: &GrpcConfig) -> Result<ServerConfig, FileError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&files.client_ca)? {
@@ -52,17 +53,36 @@ pub(crate) fn server_config(files: &GrpcConfig) -> Result<ServerConfig, FileErro
         .allow_unauthenticated()
         .build()
         .map_err(|error| FileError::new(&files.client_ca, error))?;
-    let chain = certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&files.private_key)
-        .map_err(|error| FileError::new(&files.private_key, error))?;
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| FileError::new(&files.certificate, error))?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .map_err(|error| FileError::new(&files.certificate, error))?;
+    let mut config = shown(&files.certificate, &files.private_key, provider, Some(verifier))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
+}
+
+/// The same for clients that show by other means who they are: none is asked for a certificate.
+pub(crate) fn one_sided(certificate: &Path, private_key: &Path) -> Result<ServerConfig, FileError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = shown(certificate, private_key, provider, None)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn shown(
+    certificate: &Path,
+    private_key: &Path,
+    provider: Arc<CryptoProvider>,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<ServerConfig, FileError> {
+    let chain = certificates(certificate)?;
+    let key =
+        PrivateKeyDer::from_pem_file(private_key).map_err(|error| FileError::new(private_key, error))?;
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| FileError::new(certificate, error))?;
+    let builder = match verifier {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    builder.with_single_cert(chain, key).map_err(|error| FileError::new(certificate, error))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
@@ -80,18 +100,9 @@ pub(crate) fn accept(listener: TcpListener, config: ServerConfig) -> mpsc::Recei
     tokio::spawn(async move {
         loop {
             let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+            let (stream, source) = tokio::select! {
+                accepted = next(&listener) => accepted,
                 () = sender.closed() => return,
-            };
-            let (stream, source) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of descriptors, or a client that left at once: neither ends the service.
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                    continue;
-                }
             };
             let (acceptor, sender) = (acceptor.clone(), sender.clone());
             tokio::spawn(async move {
@@ -105,6 +116,20 @@ pub(crate) fn accept(listener: TcpListener, config: ServerConfig) -> mpsc::Recei
         }
     });
     receiver
+}
+
+/// The next connection.
+pub(crate) async fn next(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                // Out of descriptors, or a client that left at once: neither ends the service.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
 }
 
 async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream, source: SocketAddr) -> io::Result<Connection> {

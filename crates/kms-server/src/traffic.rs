@@ -5,6 +5,7 @@ mod profile;
 pub(crate) mod reload;
 #[cfg(test)]
 mod tests;
+pub(crate) mod told;
 
 use std::{
     collections::HashMap,

@@ -1,7 +1,7 @@
 //! DecryptDataKey: opens a sealed data key, or the sealed private half of a data key pair.
 
 use crate::{
-    ciphertext::{Header, Purpose},
+    ciphertext::{Header, Purpose, TAG_BYTES},
     context::EncryptionContext,
     draft::Draft,
     error::Error,
@@ -44,6 +44,11 @@ impl DecryptDataKey {
     ) -> Result<Self, Error> {
         let (header, sealed) = Header::parse(ciphertext)?;
         Ok(Self { header, sealed: sealed.to_vec(), key, encryption_context })
+    }
+
+    /// How long the data key is, in bytes, if the ciphertext is sound: no secret.
+    pub fn plaintext_length(&self) -> usize {
+        self.sealed.len().saturating_sub(TAG_BYTES)
     }
 }
 

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+use sm3::Sm3;
+use subtle::ConstantTimeEq as _;
+
 use crate::{
     ciphertext::{MAX_DATA_KEY_BYTES, Purpose},
     context::EncryptionContext,
     draft::Draft,
     error::{Error, Field},
+    key::Cipher,
     operation::OperationName,
     ops::{KeySelector, Operation, Prepared, SealedDataKey, sealing::seal_as},
     secret::SecretBytes,
@@ -18,6 +23,7 @@ use crate::{
 pub struct EncryptDataKey {
     key: KeySelector,
     plaintext: Arc<SecretBytes>,
+    digest: Option<[u8; 32]>,
     encryption_context: EncryptionContext,
 }
 
@@ -31,7 +37,26 @@ impl EncryptDataKey {
         if !(1..=MAX_DATA_KEY_BYTES).contains(&plaintext.len()) {
             return Err(Error::invalid(Field::Plaintext, "must be 1 to 1024 bytes"));
         }
-        Ok(Self { key, plaintext: Arc::new(plaintext), encryption_context })
+        Ok(Self { key, plaintext: Arc::new(plaintext), digest: None, encryption_context })
+    }
+
+    /// The same, refused unless this is the data key's digest: SHA-256, under an SM4 key SM3.
+    // DEW: encrypt-datakey, KMS.2103
+    #[must_use]
+    pub fn with_digest(self, digest: [u8; 32]) -> Self {
+        Self { digest: Some(digest), ..self }
+    }
+
+    fn check_digest(&self, cipher: Cipher) -> Result<(), Error> {
+        let Some(digest) = self.digest else { return Ok(()) };
+        let plaintext = self.plaintext.expose_secret();
+        let expected: [u8; 32] = match cipher {
+            Cipher::Aes256Gcm => Sha256::digest(plaintext).into(),
+            Cipher::Sm4Gcm => Sm3::digest(plaintext).into(),
+        };
+        // In constant time: what the digest tells of the data key, timing must not.
+        let fits = bool::from(digest.ct_eq(&expected));
+        if fits { Ok(()) } else { Err(Error::DataKeyDigestMismatch) }
     }
 }
 
@@ -49,7 +74,7 @@ impl Operation for EncryptDataKey {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<SealedDataKey>, Error> {
         let key = scope.key_or_default(&self.key, None, draft).await?;
-        key.check_cipher(Self::NAME)?;
+        self.check_digest(key.check_cipher(Self::NAME)?)?;
         let Some(key) = scope.counted(key, draft).await? else { return Ok(Prepared::ToBeDriven) };
         let (plaintext, context) = (self.plaintext.clone(), self.encryption_context.clone());
         Ok(Prepared::by_use(key.keystore.clone(), move |session, draft| {

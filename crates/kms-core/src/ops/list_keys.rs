@@ -6,12 +6,15 @@ use crate::{
     error::Error,
     key::{KeyId, KeyRecord, KeySpec, KeyState},
     operation::OperationName,
-    ops::{Operation, PageSize, PageToken, Prepared, page::PagePlace},
+    ops::{ListWindow, Operation, PageSize, PageToken, Prepared, page::PagePlace},
     ports::StoreKey,
     service::Scope,
 };
 
 /// The two lists that make up the answer, in this order.
+/// How many keys are read at once for a list by positions.
+const BATCH: usize = 256;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum List {
     Default,
@@ -58,15 +61,70 @@ impl Operation for ListKeys {
             next = read(scope, List::Custom, &after, self.size.get() - ids.len(), &mut ids).await?;
         }
         let next = next.map(|after| PageToken::seal(scope, &filter, &PagePlace { in_second, after }));
-        let mut keys = scope.directory().keys(&ids).await?;
-        keys.retain(|key| {
-            key.exists_for(scope.caller(), scope.now)
-                && scope.may(OperationName::DescribeKey, key)
-                && self.state.is_none_or(|state| state == key.state)
-                && self.spec.is_none_or(|spec| spec == key.spec)
-        });
+        let keys = shown(scope, &ids, filter).await?;
         Ok(Prepared::Answer(KeyPage { keys, next: next.transpose()? }))
     }
+}
+
+/// The same list by positions, with how many keys it has in all. DEW: list-keys, whose markers are numbers.
+///
+/// Reads every key of the list whatever part it shows: for accounts of DEW's size.
+#[derive(Debug, Clone)]
+pub struct ListKeysInWindow {
+    /// Which part.
+    pub window: ListWindow,
+    /// Only keys in this state.
+    pub state: Option<KeyState>,
+    /// Only keys of this kind.
+    pub spec: Option<KeySpec>,
+}
+
+/// A part of the list, and the size of all of it.
+#[derive(Debug)]
+pub struct KeyWindow {
+    /// The keys in it.
+    pub keys: Vec<KeyRecord>,
+    /// How many keys the list has.
+    pub total: usize,
+}
+
+impl Operation for ListKeysInWindow {
+    const NAME: OperationName = OperationName::ListKeys;
+    type Output = KeyWindow;
+
+    async fn prepare(&self, scope: &Scope<'_>, _: &mut Draft) -> Result<Prepared<KeyWindow>, Error> {
+        let (mut keys, mut total) = (Vec::new(), 0);
+        for list in [List::Default, List::Custom] {
+            let mut from = Some(Vec::new());
+            while let Some(after) = from {
+                let mut ids = Vec::new();
+                from = read(scope, list, &after, BATCH, &mut ids).await?;
+                for key in shown(scope, &ids, (self.state, self.spec)).await? {
+                    if self.window.holds(total) {
+                        keys.push(key);
+                    }
+                    total += 1;
+                }
+            }
+        }
+        Ok(Prepared::Answer(KeyWindow { keys, total }))
+    }
+}
+
+/// Those of these keys that the caller may see, and that the filter lets through.
+async fn shown(
+    scope: &Scope<'_>,
+    ids: &[KeyId],
+    (state, spec): (Option<KeyState>, Option<KeySpec>),
+) -> Result<Vec<KeyRecord>, Error> {
+    let mut keys = scope.directory().keys(ids).await?;
+    keys.retain(|key| {
+        key.exists_for(scope.caller(), scope.now)
+            && scope.may(OperationName::DescribeKey, key)
+            && state.is_none_or(|state| state == key.state)
+            && spec.is_none_or(|spec| spec == key.spec)
+    });
+    Ok(keys)
 }
 
 /// Adds the next ids of one list; answers what to go on behind if more follow.

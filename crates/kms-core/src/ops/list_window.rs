@@ -24,6 +24,11 @@ impl ListWindow {
         Ok(Self { limit: number(limit), offset: number(offset) })
     }
 
+    /// Whether the item at this position is in it.
+    pub(crate) fn holds(self, position: usize) -> bool {
+        position.checked_sub(self.offset).is_some_and(|within| within < self.limit)
+    }
+
     /// This part of `list`.
     pub(crate) fn of<T>(self, list: Vec<T>) -> Vec<T> {
         list.into_iter().skip(self.offset).take(self.limit).collect()
@@ -40,6 +45,8 @@ mod tests {
         let part = |limit, offset| ListWindow::parse(limit, offset).expect("a window").of(list());
         assert_eq!(part(0, 0), (0..10).collect::<Vec<_>>());
         assert_eq!((part(3, 23), part(1000, 25)), (vec![23, 24], vec![]));
+        let window = ListWindow::parse(3, 23).expect("a window");
+        assert_eq!((0..30).filter(|position| window.holds(*position)).collect::<Vec<_>>(), [23, 24, 25]);
         assert_eq!(ListWindow::parse(1001, 0).expect_err("too many").code(), "INVALID_FIELD");
     }
 }

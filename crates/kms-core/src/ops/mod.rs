@@ -166,7 +166,7 @@ pub use list_campaigns::ListCampaigns;
 pub use list_destroyed_keys::{DestroyedKey, DestroyedKeyPage, ListDestroyedKeys};
 pub use list_grants::{GrantPage, GrantsOfKey, ListGrants};
 pub use list_key_usage::{KeyUsagePage, ListKeyUsage};
-pub use list_keys::{KeyPage, ListKeys};
+pub use list_keys::{KeyPage, KeyWindow, ListKeys, ListKeysInWindow};
 pub use list_keys_by_tags::{ListKeysByTags, TagFilter, TaggedKeys};
 pub use list_project_tags::{ListProjectTags, TagPage};
 pub use list_retirable_grants::ListRetirableGrants;

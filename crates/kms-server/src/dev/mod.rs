@@ -23,8 +23,8 @@ use serde_json::json;
 
 use crate::{
     config::{
-        AdminConfig, AuditConfig, CipherConfig, CipherPlace, ClockKind, Config, GrpcConfig, HsmConfig,
-        StoreConfig,
+        AdminConfig, AuditConfig, CipherConfig, CipherPlace, ClockKind, Config, DewConfig, GrpcConfig,
+        HsmConfig, StoreConfig,
     },
     listeners::Inherited,
     manual_clock::ManualClock,
@@ -60,6 +60,12 @@ pub struct DevOptions {
     /// Port of gRPC on loopback; 0: any free one
     #[arg(long, value_name = "PORT", default_value_t = 7443)]
     grpc_port: u16,
+    /// Port of DEW's REST protocol on loopback; 0: any free one
+    #[arg(long, value_name = "PORT", default_value_t = 7444)]
+    dew_port: u16,
+    /// Serve DEW's REST protocol over plain HTTP instead of TLS
+    #[arg(long)]
+    insecure_plain_http: bool,
     /// Port of metrics and health on loopback (plain HTTP); 0: any free one; not given: none
     #[arg(long, value_name = "PORT")]
     admin_port: Option<u16>,
@@ -204,7 +210,7 @@ pub async fn start(options: &DevOptions) -> Result<DevServer, DevError> {
     let prepared = server::prepare(&config).await?;
     seeds.sow(prepared.service()).await?;
     let server = prepared.listen(&config, Inherited::default()).await?;
-    let described = describe(&server, &deployment, &tls, &access_keys);
+    let described = describe(&server, options, &deployment, &tls, &access_keys);
     write_private(&directory.join("dev.json"), format!("{described:#}\n").as_bytes())?;
     let mut out = io::stdout().lock();
     let told =
@@ -240,6 +246,11 @@ fn configuration(
             private_key: tls.server_key.clone(),
             client_ca: tls.ca_certificate.clone(),
         },
+        dew: Some(DewConfig {
+            listen: loopback(options.dew_port),
+            tls: None,
+            insecure_plain_http: options.insecure_plain_http,
+        }),
         admin: options.admin_port.map(|port| AdminConfig { listen: loopback(port) }),
         hsm: HsmConfig {
             module,
@@ -272,6 +283,7 @@ fn cipher(options: &DevOptions) -> CipherConfig {
 /// The contract with test suites: absolute paths, and what exists.
 fn describe(
     server: &RunningServer,
+    options: &DevOptions,
     deployment: &deployment::Deployment,
     tls: &certificates::Files,
     access_keys: &AccessKeys,
@@ -309,6 +321,10 @@ fn describe(
             }).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
     });
+    if let Some(dew) = server.dew {
+        let scheme = if options.insecure_plain_http { "http" } else { "https" };
+        described["dew"] = json!({"endpoint": format!("{scheme}://{dew}")});
+    }
     if server.clock_is_manual() {
         described["clock"] = json!("manual");
     }

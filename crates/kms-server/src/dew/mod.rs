@@ -1,5 +1,22 @@
-//! What DEW's REST interface needs before it can ask the pipeline: who signed a request, or whose token it has.
+//! DEW's own REST protocol, beside gRPC and on the same gate, so that DEW's official clients work.
+//!
+//! [`listener`] accepts connections, [`exchange`] carries one request to its answer, [`routes`] is the table of
+//! operations. An operation is one row and two conversions in [`operations`]; what is odd about DEW's values lies in
+//! [`forms`], what its errors are called in [`codes`], and how its requests are authenticated in [`credentials`],
+//! [`signature`] and [`token`].
 
+mod answer;
+mod codes;
+mod credentials;
+mod exchange;
+mod forms;
+#[cfg_attr(not(test), allow(dead_code, reason = "the routes that use it follow"))]
 pub(crate) mod iam;
+mod listener;
+mod operations;
+mod routes;
 pub(crate) mod signature;
 pub(crate) mod token;
+
+pub(crate) use exchange::Rest;
+pub(crate) use listener::serve;

@@ -24,7 +24,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use uuid::Uuid;
 
-use super::{Grpc, claims, convert, status};
+use super::{Grpc, convert, credentials, status};
 use crate::{
     gate::HSM_PATIENCE, identity::Identities, metering::Metering, peer::Peer, reading::ReadableLog,
     server::stopped,
@@ -269,8 +269,8 @@ impl Asker {
         // Before they are asked: if they change meanwhile, they are asked again.
         let identities = gate.identities.now();
         let operation = self.filter.clone().map(|filter| StreamRecords { filter });
-        let claims = claims(&self.metadata);
-        let passed = gate.pass(request_id, HSM_PATIENCE, &self.peer, claims, operation, &mut None).await;
+        let credentials = credentials(&self.peer, &self.metadata);
+        let passed = gate.pass(request_id, HSM_PATIENCE, &credentials, operation, &mut None).await;
         let selection = passed.map_err(|refused| status::of(&refused, request_id))?.into_inner();
         Ok(Admission { request_id, selection: Arc::new(selection), identities })
     }

@@ -9,7 +9,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 use uuid::Uuid;
 
-use super::{Grpc, claims, convert::campaign};
+use super::{Grpc, convert::campaign, credentials};
 use crate::{gate::HSM_PATIENCE, peer::Peer};
 
 /// How many items of one stream are under way at the same time.
@@ -99,8 +99,8 @@ impl RewrapCalls {
     async fn answer(&self, item: v1::RewrapRequest) {
         let (id, request_id) = (item.id, Uuid::new_v4());
         let (gate, operation) = (&self.grpc.gate, campaign::rewrap(item));
-        let passing =
-            gate.pass_patiently(request_id, HSM_PATIENCE, &self.peer, claims(&self.metadata), operation);
+        let credentials = credentials(&self.peer, &self.metadata);
+        let passing = gate.pass_patiently(request_id, HSM_PATIENCE, &credentials, operation);
         // An item that waits for its budget is given up when nobody waits for it any more.
         let ended = tokio::select! {
             () = self.answers.closed() => return,

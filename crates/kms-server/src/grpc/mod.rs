@@ -42,11 +42,12 @@ use uuid::Uuid;
 
 use crate::{
     gate::{Gate, HSM_PATIENCE, longest_patience},
-    identity::Claims,
+    identity::{Claims, MutualTls},
     manual_clock::ManualClock,
     metering::Metering,
     peer::Peer,
     reading::ReadableLog,
+    traffic::told,
 };
 pub(crate) use audit::AuditGrpc;
 use dev::DevGrpc;
@@ -127,12 +128,12 @@ impl Grpc {
         let operation = parse(message);
         let longest = operation.as_ref().map_or(HSM_PATIENCE, longest_patience);
         let patience = patience(&metadata, longest);
+        let credentials = credentials(peer, &metadata);
         let mut remaining = None;
-        let passed =
-            self.gate.pass(request_id, patience, peer, claims(&metadata), operation, &mut remaining).await;
+        let passed = self.gate.pass(request_id, patience, &credentials, operation, &mut remaining).await;
         let tell = |metadata: &mut MetadataMap| {
             if let Some(remaining) = &remaining {
-                status::tell_remaining(metadata, remaining);
+                told::remaining(metadata.as_mut(), remaining);
             }
         };
         match passed {
@@ -171,6 +172,11 @@ fn timeout(text: &str) -> Option<Duration> {
         "n" => Some(Duration::from_nanos(value)),
         _ => None,
     }
+}
+
+/// What shows who calls.
+fn credentials<'a>(peer: &'a Peer, metadata: &'a MetadataMap) -> MutualTls<'a> {
+    MutualTls { peer, claims: claims(metadata) }
 }
 
 /// What the metadata say about identity. A value that is given twice could be read in two ways, so

@@ -81,7 +81,8 @@ impl OperatorService for Grpc {
         let Some(peer) = extensions.get::<Arc<Peer>>() else {
             return Err(Status::internal("the connection has no peer"));
         };
-        let parts = self.gate.back_up(request_id, peer, super::claims(&metadata)).await;
+        let credentials = super::credentials(peer, &metadata);
+        let parts = self.gate.back_up(request_id, &credentials).await;
         let parts = parts.map_err(|refused| status::of(&refused, request_id))?;
         let rendered = ReceiverStream::new(parts).map(move |part| {
             part.map(convert::backup_part).map_err(|refused| status::of(&refused, request_id))

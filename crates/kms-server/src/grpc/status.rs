@@ -4,12 +4,12 @@ use std::{collections::HashMap, time::Duration};
 
 use kms_core::{
     Error, Refused, RequestId,
-    error::{CheckpointRefusal, Throttled, Window},
+    error::{CheckpointRefusal, Throttled},
 };
 use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::traffic::Remaining;
+use crate::traffic::told;
 
 /// The domain of all ErrorInfo details.
 const DOMAIN: &str = "kms.dewpoint";
@@ -61,9 +61,7 @@ pub(crate) fn of_error(error: &Error, request_id: RequestId) -> Status {
     let mut status = Status::with_error_details(code(error), error.to_string(), details);
     name_request(status.metadata_mut(), request_id);
     if let Error::Throttled(throttled) = error {
-        let Throttled { subject, group, limit, window, retry_after } = throttled;
-        let whose = subject.split(':').next().unwrap_or_default();
-        tell(status.metadata_mut(), whose, group, (*limit, *window), 0, *retry_after);
+        told::refusal(status.metadata_mut().as_mut(), throttled);
     }
     status
 }
@@ -78,41 +76,7 @@ pub(crate) fn due_work_failed(problem: String, metadata: MetadataMap) -> Status 
 
 /// Tells the caller under which id the log keeps the call.
 pub(crate) fn name_request(metadata: &mut MetadataMap, request_id: RequestId) {
-    let mut buffer = uuid::Uuid::encode_buffer();
-    if let Ok(value) = request_id.as_hyphenated().encode_lower(&mut buffer).parse() {
-        metadata.insert("x-request-id", value);
-    }
-}
-
-/// Tells the caller what is left of the scarcest of his budgets that the call drew on.
-pub(crate) fn tell_remaining(metadata: &mut MetadataMap, remaining: &Remaining) {
-    let Remaining { group, per, figure, left, .. } = remaining;
-    let limit = (figure.calls.get(), figure.window);
-    tell(metadata, per.name(), group, limit, *left, remaining.full_in());
-}
-
-/// docs/operations.md names what it tells.
-fn tell(
-    metadata: &mut MetadataMap,
-    whose: &str,
-    group: &str,
-    (limit, window): (u32, Window),
-    left: u32,
-    reset: Duration,
-) {
-    let milliseconds = reset.as_nanos().div_ceil(1_000_000);
-    for (name, value) in [
-        ("x-ratelimit-limit", limit.to_string()),
-        ("x-ratelimit-window", window.name().to_owned()),
-        ("x-ratelimit-remaining", left.to_string()),
-        ("x-ratelimit-reset", format!("{}.{:03}", milliseconds / 1000, milliseconds % 1000)),
-        ("x-ratelimit-scope", format!("{whose} {group}")),
-    ] {
-        // Names of groups may be anything that a profile says; what is no header is left out.
-        if let Ok(value) = value.parse() {
-            metadata.insert(name, value);
-        }
-    }
+    told::request(metadata.as_mut(), request_id);
 }
 
 #[allow(clippy::too_many_lines, reason = "one line for each error")]
@@ -120,6 +84,7 @@ fn code(error: &Error) -> Code {
     match error {
         Error::InvalidField { .. }
         | Error::CannotDecrypt
+        | Error::DataKeyDigestMismatch
         | Error::IdempotencyTokenReused
         | Error::AlgorithmMismatch
         | Error::ImportTokenExpired

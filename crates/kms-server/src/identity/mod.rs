@@ -1,6 +1,5 @@
 //! Who may call: the identity file, and from a connection and its metadata to a caller.
 
-#[cfg_attr(not(test), allow(dead_code, reason = "the transport that calls it is yet to come"))]
 mod access_keys;
 mod file;
 #[cfg_attr(not(test), allow(dead_code, reason = "the transport that calls it is yet to come"))]
@@ -19,7 +18,8 @@ use kms_core::{
     Timestamp,
     error::Unauthenticated,
     identity::{
-        AccessKeyId, AccountId, Caller, Credential, Permissions, ProjectId, Region, ServiceName, UserId,
+        AccessKeyId, AccountId, Caller, Credential, Permissions, ProjectId, Region, ServiceName, Stranger,
+        UserId,
     },
     ops::Identity,
 };
@@ -83,6 +83,45 @@ pub(crate) struct Claims<'a> {
     pub acting_for: Option<&'a str>,
     /// `x-dry-run`
     pub dry_run: bool,
+}
+
+/// What came with a call to show who makes it, in the form of its transport.
+pub(crate) trait Credentials: Send + Sync {
+    /// Who that is, by what holds now. Asked anew after a wait.
+    fn caller(&self, identities: &Identities, now: Timestamp) -> Result<Caller, Unauthenticated>;
+
+    /// What is known of who calls when that is nobody.
+    fn stranger(&self) -> Stranger;
+
+    /// Whether the call is only to tell whether it would be allowed.
+    fn dry_run(&self) -> bool {
+        false
+    }
+}
+
+/// The credentials of gRPC: a client certificate, and metadata.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MutualTls<'a> {
+    /// The other end of the connection.
+    pub peer: &'a Peer,
+    /// What the metadata say, if they can be read.
+    pub claims: Result<Claims<'a>, Unauthenticated>,
+}
+
+impl Credentials for MutualTls<'_> {
+    fn caller(&self, identities: &Identities, now: Timestamp) -> Result<Caller, Unauthenticated> {
+        identities.caller(self.peer, self.claims?, now)
+    }
+
+    fn stranger(&self) -> Stranger {
+        let certificate = self.peer.certificate.as_ref();
+        let credential = certificate.map(|one| Credential::Certificate(one.fingerprint));
+        Stranger { source: self.peer.source, credential }
+    }
+
+    fn dry_run(&self) -> bool {
+        self.claims.is_ok_and(|claims| claims.dry_run)
+    }
 }
 
 /// The identities that hold now, and the file that they come from. Every call asks for them anew.

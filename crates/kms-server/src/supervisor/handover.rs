@@ -21,8 +21,8 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::listeners::Inherited;
 
-/// How many listeners there are at most: gRPC and admin.
-const MOST_LISTENERS: usize = 2;
+/// How many listeners there are at most: gRPC, DEW and admin.
+const MOST_LISTENERS: usize = 3;
 /// What is said when all is well. Only that something is said counts.
 const WORD: &[u8] = b"!";
 

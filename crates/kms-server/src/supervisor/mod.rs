@@ -16,7 +16,7 @@ use crate::{
     config::{Config, FileError},
     identity::Identities,
     listeners::{Inherited, Listeners},
-    server::ServeError,
+    server::{self, ServeError},
     tls,
 };
 use backoff::Backoff;
@@ -43,7 +43,8 @@ pub async fn run(config_file: &Path, inherited: Inherited) -> Result<ExitCode, S
 fn check(config_file: &Path) -> Result<Config, FileError> {
     let config = Config::load(config_file)?;
     Identities::load(&config.identity_file)?;
-    tls::server_config(&config.grpc)?;
+    tls::mutual(&config.grpc)?;
+    server::dew_tls(&config)?;
     Ok(config)
 }
 

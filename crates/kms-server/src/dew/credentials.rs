@@ -1,0 +1,155 @@
+//! Who calls by DEW's protocol: by a signature of the request, or by a token.
+
+use std::{net::SocketAddr, sync::OnceLock};
+
+use http::{HeaderMap, header::AUTHORIZATION};
+use kms_core::{
+    Timestamp,
+    error::Unauthenticated,
+    identity::{Caller, Credential, Stranger},
+};
+
+use super::{
+    answer::Fault,
+    codes::Code,
+    signature::{self, Refusal, Request},
+    token::TokenKey,
+};
+use crate::identity::{Credentials, Identities};
+
+/// The header of a token.
+const TOKEN: &str = "x-auth-token";
+/// The header that names a project.
+const PROJECT: &str = "x-project-id";
+
+/// The credentials of one request.
+pub(crate) struct HttpCredentials<'a> {
+    /// All of it, as it came: that is what is signed.
+    request: Request<'a>,
+    /// The project that its path names, decoded.
+    project: Option<&'a str>,
+    tokens: &'a TokenKey,
+    source: SocketAddr,
+    caller: OnceLock<Caller>,
+    refusal: OnceLock<Refusal>,
+}
+
+impl<'a> HttpCredentials<'a> {
+    /// Of this request from there; `project` is what its path names, if it names one.
+    pub(crate) fn new(
+        request: Request<'a>,
+        project: Option<&'a str>,
+        tokens: &'a TokenKey,
+        source: SocketAddr,
+    ) -> Self {
+        Self { request, project, tokens, source, caller: OnceLock::new(), refusal: OnceLock::new() }
+    }
+
+    /// Who was let in.
+    pub(crate) fn let_in(&self) -> Option<&Caller> {
+        self.caller.get()
+    }
+
+    /// What the caller is told who was not let in.
+    pub(crate) fn refusal(&self, why: Unauthenticated) -> Fault {
+        match (why, self.refusal.get()) {
+            (Unauthenticated::TokenUnknown, _) if self.token().is_some_and(|token| token.is_empty()) => {
+                Fault::new(Code::TOKEN_NULL, "X-Auth-Token is empty")
+            }
+            (Unauthenticated::TokenUnknown, _) => Fault::new(Code::TOKEN_INVALID, why.to_string()),
+            (Unauthenticated::TokenExpired, _) => Fault::new(Code::TOKEN_EXPIRED, why.to_string()),
+            (Unauthenticated::UnknownProject, _) => Fault::new(
+                Code::PROJECT_MISMATCH,
+                "the URL has to name a project of the caller's account, of the region that the endpoint names if it \
+                 names one, and the same as X-Project-Id and the token",
+            ),
+            (_, Some(refusal)) => Fault::new(Code::NOT_AUTHENTICATED, refusal.told()),
+            (why, None) => {
+                let text = format!("Incorrect IAM authentication information: {why}");
+                Fault::new(Code::NOT_AUTHENTICATED, text)
+            }
+        }
+    }
+
+    fn token(&self) -> Option<&'a str> {
+        self.request.headers.get(TOKEN).map(|value| value.to_str().unwrap_or_default())
+    }
+
+    /// The project that the call is for. A header that names another one than the path makes it no project at all.
+    fn project(&self) -> Result<Option<&'a str>, Unauthenticated> {
+        let mut named = self.request.headers.get_all(PROJECT).iter();
+        let header = match (named.next(), named.next()) {
+            (None, _) => None,
+            (Some(one), None) => Some(one.to_str().map_err(|_| Unauthenticated::UnknownProject)?),
+            _ => return Err(Unauthenticated::UnknownProject),
+        };
+        match (self.project, header) {
+            (Some(path), Some(header)) if path != header => Err(Unauthenticated::UnknownProject),
+            (path, header) => Ok(path.or(header)),
+        }
+    }
+
+    fn identified(&self, identities: &Identities, now: Timestamp) -> Result<Caller, Unauthenticated> {
+        // A signature counts for more than a token: it covers the whole request.
+        let caller = match self.token() {
+            Some(token) if !self.request.headers.contains_key(AUTHORIZATION) => {
+                let token = self.tokens.open(token, now)?;
+                identities.caller_by_token(&token, self.source)?
+            }
+            _ => {
+                let id = signature::verify(self.request, now, |id| identities.secrets_of(id, now));
+                let id = id.map_err(|refusal| {
+                    let why = refusal.fault.why();
+                    drop(self.refusal.set(refusal));
+                    why
+                })?;
+                identities.caller_by_access_key(&id, self.project()?, self.source, now)?
+            }
+        };
+        let is_named = self.project()?.is_none_or(|project| project == caller.project.as_str());
+        let is_here = region(self.request.headers).is_none_or(|region| region == caller.region.as_str());
+        if is_named && is_here { Ok(caller) } else { Err(Unauthenticated::UnknownProject) }
+    }
+}
+
+impl Credentials for HttpCredentials<'_> {
+    fn caller(&self, identities: &Identities, now: Timestamp) -> Result<Caller, Unauthenticated> {
+        let caller = self.identified(identities, now)?;
+        drop(self.caller.set(caller.clone()));
+        Ok(caller)
+    }
+
+    fn stranger(&self) -> Stranger {
+        let claimed = self.refusal.get().and_then(|refusal| refusal.access_key_id.clone());
+        Stranger { source: self.source, credential: claimed.map(Credential::AccessKey) }
+    }
+}
+
+/// The region that the endpoint names, as `kms.cn-north-4.example.com` does. An address or any other name names none.
+// DEW: §1.3, real endpoints.
+fn region(headers: &HeaderMap) -> Option<&str> {
+    let host = headers.get(http::header::HOST)?.to_str().ok()?;
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    let (region, rest) = host.strip_prefix("kms.")?.split_once('.')?;
+    rest.contains('.').then_some(region)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_may_name_its_region() {
+        for (host, expected) in [
+            ("kms.cn-north-4.myhuaweicloud.com", Some("cn-north-4")),
+            ("kms.cn-north-4.example.org:7444", Some("cn-north-4")),
+            ("127.0.0.1:7444", None),
+            ("kms.example.org", None),
+            ("dewpoint.cn-north-4.example.org", None),
+            ("[::1]:7444", None),
+        ] {
+            let headers = HeaderMap::from_iter([(http::header::HOST, host.parse().expect("a header"))]);
+            assert_eq!(region(&headers), expected, "{host}");
+        }
+    }
+}

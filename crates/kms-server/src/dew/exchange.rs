@@ -1,0 +1,169 @@
+//! One exchange: a request, from its first byte to its answer.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Buf as _;
+use http::{HeaderMap, Request, header::CONTENT_LENGTH, request::Parts};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use kms_core::{Error, RequestId, identity::Caller, ops::Operation};
+use tokio::time::timeout;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::{
+    answer::{Answer, Fault},
+    codes::{Code, Unfit},
+    credentials::HttpCredentials,
+    operations,
+    routes::Table,
+    signature,
+    token::TokenKey,
+};
+use crate::{
+    gate::{Gate, HSM_PATIENCE, longest_patience},
+    traffic::told,
+};
+
+/// The longest body. The longest valid one is encrypt-data with its text and its context in escapes.
+const MAX_BODY_BYTES: usize = 128 * 1024;
+/// How long a client may take to send its body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The parameter of paths that names a project.
+const PROJECT: &str = "project_id";
+
+/// Everything that DEW's protocol needs to answer calls.
+pub(crate) struct Rest {
+    pub(super) gate: Arc<Gate>,
+    pub(super) tokens: TokenKey,
+    table: Table,
+}
+
+/// A request that has come in whole.
+pub(crate) struct Arrived {
+    pub(super) request_id: RequestId,
+    pub(super) source: SocketAddr,
+    pub(super) parts: Parts,
+    /// What its path holds, decoded.
+    pub(super) parameters: Vec<(String, String)>,
+    pub(super) body: Zeroizing<Vec<u8>>,
+}
+
+impl Rest {
+    /// On this gate.
+    pub(crate) fn new(gate: Arc<Gate>) -> Result<Self, Error> {
+        let table = Table::of(operations::all());
+        let table = table.map_err(|_| Error::Internal { detail: "two operations have the same path" })?;
+        Ok(Self { gate, tokens: TokenKey::random()?, table })
+    }
+
+    /// Answers one request of the other end.
+    pub(super) async fn exchange(self: Arc<Self>, request: Request<Incoming>, source: SocketAddr) -> Answer {
+        let request_id = Uuid::new_v4();
+        let mut answer = match self.answer(request_id, request, source).await {
+            Ok(answer) => answer,
+            Err(fault) => fault.answer(request_id),
+        };
+        told::request(answer.headers_mut(), request_id);
+        answer
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        request_id: RequestId,
+        request: Request<Incoming>,
+        source: SocketAddr,
+    ) -> Result<Answer, Fault> {
+        let (parts, body) = request.into_parts();
+        let (row, parameters) = self.table.find(&parts.method, parts.uri.path())?;
+        let body = read(&parts.headers, body).await?;
+        Ok(row.run(self.clone(), Arrived { request_id, source, parts, parameters, body }).await)
+    }
+
+    /// Passes an operation through the gate; `render` makes the answer of its caller, of what was kept of the request,
+    /// and of what the operation gives.
+    pub(super) async fn pass<O: Operation, K>(
+        &self,
+        arrived: &Arrived,
+        parsed: Result<(O, K), Unfit>,
+        render: impl FnOnce(&Caller, K, O::Output) -> Answer,
+    ) -> Answer {
+        let code = parsed.as_ref().err().and_then(|unfit| unfit.code);
+        let (operation, kept) = match parsed {
+            Ok((operation, kept)) => (Ok(operation), Some(kept)),
+            Err(unfit) => (Err(unfit.error), None),
+        };
+        let patience = operation.as_ref().map_or(HSM_PATIENCE, longest_patience);
+        let credentials = self.credentials(arrived);
+        let (id, mut remaining) = (arrived.request_id, None);
+        let passed = self.gate.pass(id, patience, &credentials, operation, &mut remaining).await;
+        let mut answer = match (passed, credentials.let_in(), kept) {
+            (Ok(recorded), Some(caller), Some(kept)) => render(caller, kept, recorded.into_inner()),
+            (Err(refused), ..) => {
+                let fault = match refused.error() {
+                    Error::Unauthenticated(why) => credentials.refusal(*why),
+                    // What the transport found before the pipeline asked for it.
+                    error @ Error::InvalidField { .. } => {
+                        Fault::of(error, code.unwrap_or_else(|| Code::of(error, O::NAME)))
+                    }
+                    error => Fault::of(error, Code::of(error, O::NAME)),
+                };
+                let mut answer = fault.answer(id);
+                if let Error::Throttled(throttled) = refused.error() {
+                    told::refusal(answer.headers_mut(), throttled);
+                }
+                answer
+            }
+            // Nobody passes the gate who was not let in, and nothing that could not be read.
+            (Ok(_), ..) => Fault::new(Code::SERVICE_ERROR, "internal error").answer(id),
+        };
+        if let Some(remaining) = &remaining {
+            told::remaining(answer.headers_mut(), remaining);
+        }
+        answer
+    }
+
+    /// What shows who made this request.
+    fn credentials<'a>(&'a self, arrived: &'a Arrived) -> HttpCredentials<'a> {
+        let Arrived { parts, parameters, body, source, .. } = arrived;
+        let request = signature::Request {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            headers: &parts.headers,
+            body,
+        };
+        let project = parameters.iter().find(|(name, _)| name == PROJECT).map(|(_, id)| id.as_str());
+        HttpCredentials::new(request, project, &self.tokens, *source)
+    }
+}
+
+/// The whole body, in a buffer that is wiped and was not moved. DEW: KMS.0203.
+async fn read(headers: &HeaderMap, mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    let too_long = || Fault::new(Code::BODY_TOO_LONG, "the body is longer than 131072 bytes");
+    let cut_off = || Fault::new(Code::FORMAT_INVALID, "the body did not come to its end");
+    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let capacity = announced.unwrap_or(MAX_BODY_BYTES);
+    if capacity > MAX_BODY_BYTES {
+        return Err(too_long());
+    }
+    let has_length = announced.is_some() || headers.contains_key(http::header::TRANSFER_ENCODING);
+    let mut whole = Zeroizing::new(Vec::with_capacity(if has_length { capacity } else { 0 }));
+    let reading = async {
+        while let Some(frame) = body.frame().await {
+            let Ok(mut data) = frame.map_err(|_| cut_off())?.into_data() else { continue };
+            if whole.len() + data.remaining() > MAX_BODY_BYTES {
+                return Err(too_long());
+            }
+            while data.has_remaining() {
+                let chunk = data.chunk();
+                whole.extend_from_slice(chunk);
+                let length = chunk.len();
+                data.advance(length);
+            }
+        }
+        Ok(())
+    };
+    timeout(BODY_TIMEOUT, reading).await.unwrap_or_else(|_| Err(cut_off()))?;
+    Ok(whole)
+}
