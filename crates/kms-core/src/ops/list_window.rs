@@ -30,7 +30,7 @@ impl ListWindow {
     }
 
     /// This part of `list`.
-    pub(crate) fn of<T>(self, list: Vec<T>) -> Vec<T> {
+    pub fn of<T>(self, list: Vec<T>) -> Vec<T> {
         list.into_iter().skip(self.offset).take(self.limit).collect()
     }
 }

@@ -34,6 +34,9 @@ const IV_PATH: &[u8] = b"dewpoint/v1/page-token/iv";
 pub struct PageSize(usize);
 
 impl PageSize {
+    /// For lists that DEW answers in one piece, however long they are.
+    pub const WHOLE: Self = Self(100_000);
+
     /// Takes 1 to 1000; 0 stands for 100.
     pub fn parse(size: u32) -> Result<Self, Error> {
         match usize::try_from(size) {

@@ -189,11 +189,34 @@ impl Window {
         Ok(ListWindow::parse(self.limit, self.marker)?)
     }
 
+    /// This part of a list, and the list's end as [`Window::end`] tells it.
+    pub(crate) fn of<T>(self, list: Vec<T>) -> (Vec<T>, (String, &'static str, usize)) {
+        let end = self.end(list.len());
+        let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
+        (list.into_iter().skip(number(self.marker)).take(number(self.limit)).collect(), end)
+    }
+
     /// `next_marker`, `truncated` and `total` of a list that has so many items in all.
     pub(crate) fn end(self, total: usize) -> (String, &'static str, usize) {
         let next = u64::from(self.marker) + u64::from(self.limit);
         if next < total as u64 { (next.to_string(), "true", total) } else { (String::new(), "false", total) }
     }
+}
+
+/// A part of a list by positions that are counted, of at most 1000. DEW: limits of keystores, regions and tags.
+pub(crate) fn counted_window(limit: &str, offset: &str, bad_offset: Code) -> Result<ListWindow, Unfit> {
+    const DEFAULT_LIMIT: u32 = 10;
+    let limit = match limit {
+        "" => DEFAULT_LIMIT,
+        text => number(text).filter(|limit| (1..=Window::LONGEST).contains(limit)).ok_or(Unfit::new(
+            Code::LIMIT_INVALID,
+            Field::Limit,
+            "must be a number from 1 to 1000",
+        ))?,
+    };
+    let bad_offset = Unfit::new(bad_offset, Field::Offset, "must be a number of at least 0");
+    let offset = if offset.is_empty() { 0 } else { number(offset).ok_or(bad_offset)? };
+    Ok(ListWindow::parse(limit, offset)?)
 }
 
 /// A moment: milliseconds since 1970, as text. DEW: §1.6; the field's own text says seconds, every example is this.
