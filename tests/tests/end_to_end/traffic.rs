@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tonic::{Code, Response, Status, metadata::MetadataMap};
 use tonic_types::StatusExt as _;
 
-const BUILT_IN: &str = include_str!("../../crates/kms-server/src/traffic/dew.toml");
+const BUILT_IN: &str = include_str!("../../../crates/kms-server/src/traffic/dew.toml");
 /// The line of the built-in profile that all queries go by.
 const QUERIES: &str =
     r#"limits = [{ per = "account", calls = 1000, window = "second", burst = 1000, figure = "chosen" }]"#;
