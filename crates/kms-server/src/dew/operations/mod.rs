@@ -5,11 +5,20 @@
 )]
 
 mod data_keys;
+mod encryption;
 mod keys;
+mod signing;
 
 use super::routes::Row;
 
 /// Every operation that is offered, and those that are answered as not offered.
 pub(super) fn all() -> Vec<Row> {
-    [keys::rows(), data_keys::rows()].into_iter().flatten().collect()
+    [keys::rows(), data_keys::rows(), encryption::rows(), signing::rows()].into_iter().flatten().collect()
+}
+
+/// Somebody, for tests of answers that do not depend on who asks.
+#[cfg(test)]
+fn anybody() -> kms_core::identity::Caller {
+    use kms_core::identity::{Caller, UserId};
+    Caller::operator(UserId::parse("admin").expect("a name"), [7; 32], ([127, 0, 0, 1], 4711).into())
 }
