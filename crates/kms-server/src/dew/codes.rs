@@ -112,6 +112,7 @@ codes! {
     PLAINTEXT_DIGEST = "KMS.2103", 400;
     PLAINTEXT_LENGTH_MISMATCH = "KMS.2104", 400;
     ENCRYPTION_ALGORITHM = "KMS.2105", 400;
+    PLAINTEXT_TOO_LONG_FOR_RSA = "KMS.2108", 400;
     CIPHERTEXT_INVALID = "KMS.2201", 400;
     CIPHERTEXT_LENGTH = "KMS.2202", 400;
     CIPHERTEXT_LENGTH_MISMATCH = "KMS.2204", 400;
@@ -152,6 +153,12 @@ impl Unfit {
     pub(crate) const fn new(code: Code, field: Field, problem: &'static str) -> Self {
         Self { code: Some(code), error: Error::invalid(field, problem) }
     }
+
+    /// The code that is answered for it.
+    #[cfg(test)]
+    pub(crate) fn code(&self, operation: OperationName) -> Code {
+        self.code.unwrap_or_else(|| Code::of(&self.error, operation))
+    }
 }
 
 impl From<Error> for Unfit {
@@ -191,6 +198,8 @@ impl Code {
             Error::DefaultKeyImmutable => Self::DEFAULT_KEY,
             Error::KeyNotPendingImport => Self::NOT_PENDING_IMPORT,
             Error::KeyUsageMismatch if encrypts(operation) => Self::KEY_IS_TO_SIGN,
+            // What could agree on a secret by its kind, and is for something else, signs.
+            Error::KeyUsageMismatch if operation == OperationName::DeriveSharedSecret => Self::KEY_IS_TO_SIGN,
             Error::KeyUsageMismatch => Self::KEY_IS_TO_ENCRYPT,
             Error::KeyKindUnsupported => Self::of_kind(operation),
             Error::AlgorithmMismatch if encrypts(operation) => Self::ENCRYPTION_ALGORITHM,
@@ -278,6 +287,8 @@ impl Code {
             Field::PageSize | Field::Limit => Self::LIMIT_INVALID,
             Field::PageToken => Self::MARKER_INVALID,
             Field::Offset => Self::OFFSET_INVALID,
+            // A text of a length that no key encrypts has been refused before a key is looked at.
+            Field::Plaintext if operation == OperationName::EncryptData => Self::PLAINTEXT_TOO_LONG_FOR_RSA,
             Field::Plaintext => Self::PLAINTEXT_INVALID,
             Field::CiphertextBlob => Self::CIPHERTEXT_INVALID,
             Field::Grantee | Field::RetiringPrincipal => Self::PRINCIPAL_INVALID,

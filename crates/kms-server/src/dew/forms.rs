@@ -147,6 +147,11 @@ pub(crate) fn base64(text: &str, field: Field) -> Result<Vec<u8>, Unfit> {
     Ok(STANDARD.decode(text).map_err(|_| Error::invalid(field, "must be base64 with its padding"))?)
 }
 
+/// The same of what must be there.
+pub(crate) fn required_base64(value: Option<Scalar>, field: Field) -> Result<Vec<u8>, Unfit> {
+    base64(required(value, field)?.as_str(), field)
+}
+
 /// Bytes as base64.
 pub(crate) fn to_base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
@@ -305,6 +310,28 @@ impl Serialize for SecretBase64 {
         let bytes = self.0.expose_secret();
         let mut text = Zeroizing::new(String::with_capacity(bytes.len().div_ceil(3) * 4));
         STANDARD.encode_string(bytes, &mut text);
+        serializer.serialize_str(&text)
+    }
+}
+
+/// A secret that is a text, if it is one: what is not UTF-8 is replaced.
+pub(crate) struct SecretLossyText(pub SecretBytes);
+
+impl Serialize for SecretLossyText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes = self.0.expose_secret();
+        if let Ok(text) = str::from_utf8(bytes) {
+            return serializer.serialize_str(text);
+        }
+        // Large enough for a replacement of each byte: one that grew would leave a part of the secret behind.
+        let longest = char::REPLACEMENT_CHARACTER.len_utf8() * bytes.len();
+        let mut text = Zeroizing::new(String::with_capacity(longest));
+        for chunk in bytes.utf8_chunks() {
+            text.push_str(chunk.valid());
+            if !chunk.invalid().is_empty() {
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
         serializer.serialize_str(&text)
     }
 }

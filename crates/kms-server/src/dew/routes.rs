@@ -59,6 +59,17 @@ impl<B> Asked<B> {
     }
 }
 
+#[cfg(test)]
+impl<B: DeserializeOwned> Asked<B> {
+    /// What this body asks for.
+    pub(crate) fn of(body: serde_json::Value) -> Self {
+        Self {
+            body: serde_json::from_value(body).expect("it is of the operation's form"),
+            parameters: Vec::new(),
+        }
+    }
+}
+
 /// The body of a request that has none. Whatever comes is ignored.
 pub(crate) struct Bodiless;
 

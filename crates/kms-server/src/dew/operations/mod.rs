@@ -7,11 +7,13 @@
 mod account;
 mod aliases;
 mod data_keys;
+mod encryption;
 mod grants;
 mod key_spaces;
 mod keys;
 mod keystores;
 mod rotation;
+mod signing;
 mod tags;
 
 use super::routes::Row;
@@ -21,6 +23,8 @@ pub(super) fn all() -> Vec<Row> {
     [
         keys::rows(),
         data_keys::rows(),
+        encryption::rows(),
+        signing::rows(),
         grants::rows(),
         tags::rows(),
         aliases::rows(),
@@ -32,4 +36,11 @@ pub(super) fn all() -> Vec<Row> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Somebody, for tests of answers that do not depend on who asks.
+#[cfg(test)]
+fn anybody() -> kms_core::identity::Caller {
+    use kms_core::identity::{Caller, UserId};
+    Caller::operator(UserId::parse("admin").expect("a name"), [7; 32], ([127, 0, 0, 1], 4711).into())
 }
