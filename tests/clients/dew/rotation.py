@@ -50,13 +50,12 @@ def rotate(suite):
 def refuse(suite):
     admin = suite.admin
     pair, external = create(suite, "rotation/ec", key_spec="EC_P256"), create(suite, "rotation/own", origin="external")
-    default = {"key_id": UNKNOWN_KEY}
     for operation in ("EnableKeyRotation", "DisableKeyRotation", "RotateOnDemand", "ShowKeyRotationStatus"):
         admin.refused(operation, "KMS.0204")
-        admin.refused(operation, "KMS.0207", 404, **default)
+        admin.refused(operation, "KMS.0207", 404, key_id=UNKNOWN_KEY)
         suite.nobody.refused(operation, "KMS.0307", 403, key_id=pair)
     admin.refused("EnableKeyRotation", "KMS.0325", key_id=pair)
-    admin.refused("EnableKeyRotation", "KMS.0312", key_id=external)
+    admin.refused("EnableKeyRotation", "KMS.1301", key_id=external)
     admin.refused("RotateOnDemand", "KMS.0325", key_id=pair)
 
 
