@@ -6,6 +6,7 @@
 
 mod data_keys;
 mod encryption;
+mod import;
 mod keys;
 mod signing;
 
@@ -13,7 +14,14 @@ use super::routes::Row;
 
 /// Every operation that is offered, and those that are answered as not offered.
 pub(super) fn all() -> Vec<Row> {
-    [keys::rows(), data_keys::rows(), encryption::rows(), signing::rows()].into_iter().flatten().collect()
+    let groups = [
+        keys::rows(),
+        data_keys::rows(),
+        encryption::rows(),
+        signing::rows(),
+        import::rows(),
+    ];
+    groups.into_iter().flatten().collect()
 }
 
 /// Somebody, for tests of answers that do not depend on who asks.
