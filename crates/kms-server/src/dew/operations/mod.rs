@@ -4,6 +4,7 @@
     reason = "every request and answer is converted by a function of one form"
 )]
 
+mod data_key_pairs;
 mod data_keys;
 mod encryption;
 mod import;
@@ -17,6 +18,7 @@ pub(super) fn all() -> Vec<Row> {
     let groups = [
         keys::rows(),
         data_keys::rows(),
+        data_key_pairs::rows(),
         encryption::rows(),
         signing::rows(),
         import::rows(),
