@@ -129,6 +129,7 @@ codes! {
     OTHER_MATERIAL = "KMS.2606", 400;
     PRIVATE_KEY_MISSING = "KMS.2608", 400;
     PRIVATE_KEY_INVALID = "KMS.2609", 400;
+    MATERIAL_NOT_DELETABLE_NOW = "KMS.2701", 400;
     PAIR_MATERIAL_STAYS = "KMS.2702", 400;
     ROTATION_ENABLED = "KMS.2901", 400;
     ROTATION_INTERVAL = "KMS.3001", 400;
@@ -189,6 +190,11 @@ impl Code {
             Error::DataKeyDigestMismatch => Self::PLAINTEXT_DIGEST,
             Error::KeyNotFound => Self::KEY_NOT_FOUND,
             Error::KeyDisabled => Self::KEY_DISABLED,
+            Error::KeyPendingDeletion | Error::KeyPendingImport
+                if operation == OperationName::DeleteImportedKeyMaterial =>
+            {
+                Self::MATERIAL_NOT_DELETABLE_NOW
+            }
             Error::KeyPendingDeletion => Self::KEY_PENDING_DELETION,
             // DEW names no code for the use of a key without material: it is not enabled.
             Error::KeyPendingImport | Error::KeyNotEnabled => Self::NOT_ENABLED,
@@ -278,7 +284,7 @@ impl Code {
             Field::Alias | Field::AliasList => Self::ALIAS_INVALID,
             Field::Description => Self::DESCRIPTION_INVALID,
             Field::KeySpec if operation == OperationName::CreateKey => Self::KEY_SPEC_INVALID,
-            Field::KeySpec => Self::DATA_KEY_SPEC,
+            Field::KeySpec | Field::KeyPairSpec => Self::DATA_KEY_SPEC,
             Field::Length if operation == OperationName::GenerateRandom => Self::RANDOM_LENGTH,
             Field::Length => Self::DATA_KEY_LENGTH,
             Field::EncryptionContext | Field::AuthenticatedData => Self::CONTEXT_INVALID,
@@ -296,7 +302,8 @@ impl Code {
             Field::GrantOperations => Self::GRANT_OPERATIONS,
             Field::ImportToken => Self::IMPORT_TOKEN_INVALID,
             Field::ExpiresAt => Self::MATERIAL_EXPIRY,
-            Field::WrappedPrivateKey => Self::PRIVATE_KEY_INVALID,
+            // One that cannot be read has been refused before; that of a key that is no pair is told by the text.
+            Field::WrappedPrivateKey => Self::PRIVATE_KEY_MISSING,
             Field::WrappedMaterial => Self::MATERIAL_UNREADABLE,
             Field::Tag => Self::TAG_KEY_INVALID,
             Field::Tags => Self::TAG_LIST_INVALID,

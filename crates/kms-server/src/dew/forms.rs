@@ -234,6 +234,19 @@ pub(crate) fn optional_milliseconds(moment: Option<Timestamp>) -> String {
     moment.map(milliseconds).unwrap_or_default()
 }
 
+/// A moment as whole seconds since 1970, rounded down. DEW: §1.6, import.
+pub(crate) const fn seconds(moment: Timestamp) -> i64 {
+    moment.as_micros().div_euclid(1_000_000)
+}
+
+/// The moment that so many seconds since 1970 are; `None` beyond the year 9999.
+pub(crate) fn moment_of_seconds(text: &str) -> Option<Timestamp> {
+    const LATEST: i64 = 253_402_300_799;
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = text.parse::<i64>().ok().filter(|seconds| is_number && *seconds <= LATEST)?;
+    Some(Timestamp::from_micros(seconds * 1_000_000))
+}
+
 /// Yes or no, where DEW writes a digit.
 pub(crate) const fn flag(value: bool) -> &'static str {
     if value { "1" } else { "0" }
@@ -242,6 +255,15 @@ pub(crate) const fn flag(value: bool) -> &'static str {
 /// Yes or no, where DEW writes a word.
 pub(crate) const fn truth(value: bool) -> &'static str {
     if value { "true" } else { "false" }
+}
+
+/// Yes or no of a request.
+pub(crate) fn truth_of(text: &str, field: Field) -> Result<bool, Unfit> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(Error::invalid(field, "must be true or false").into()),
+    }
 }
 
 /// Key states by DEW's numbers. DEW: §4; 1, 6 and 7 are states that keys of this service never have.

@@ -6,9 +6,11 @@
 
 mod account;
 mod aliases;
+mod data_key_pairs;
 mod data_keys;
 mod encryption;
 mod grants;
+mod import;
 mod key_spaces;
 mod keys;
 mod keystores;
@@ -20,11 +22,13 @@ use super::routes::Row;
 
 /// Every operation that is offered, and those that are answered as not offered.
 pub(super) fn all() -> Vec<Row> {
-    [
+    let groups = [
         keys::rows(),
         data_keys::rows(),
+        data_key_pairs::rows(),
         encryption::rows(),
         signing::rows(),
+        import::rows(),
         grants::rows(),
         tags::rows(),
         aliases::rows(),
@@ -32,10 +36,8 @@ pub(super) fn all() -> Vec<Row> {
         keystores::rows(),
         account::rows(),
         key_spaces::rows(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    ];
+    groups.into_iter().flatten().collect()
 }
 
 /// Somebody, for tests of answers that do not depend on who asks.
