@@ -10,10 +10,38 @@ Prints what was proved of each operation: docs/dew-compat.md has the table that 
 import json
 import sys
 
-from dew import account, aliases, data_keys, encryption, grants, key_spaces, keys, keystores, rotation, signing, tags
+from dew import (
+    account,
+    aliases,
+    data_keys,
+    encryption,
+    grants,
+    imports,
+    key_spaces,
+    keys,
+    keystores,
+    pairs,
+    rotation,
+    signing,
+    tags,
+)
 from dew.suite import Suite
 
-GROUPS = [keys, data_keys, encryption, signing, grants, tags, aliases, rotation, keystores, account, key_spaces]
+GROUPS = [
+    keys,
+    data_keys,
+    pairs,
+    encryption,
+    signing,
+    imports,
+    grants,
+    tags,
+    aliases,
+    rotation,
+    keystores,
+    account,
+    key_spaces,
+]
 
 
 def main():

@@ -22,7 +22,6 @@ def run(suite):
     decrypt(suite, aes)
     aliases(suite, aes)
     random(suite)
-    not_offered(suite, aes)
 
 
 def opened(suite, key, cipher_text, length, **context):
@@ -123,7 +122,3 @@ def random(suite):
     admin.refused("CreateRandom", "KMS.0204")
     for code, length in [("KMS.1801", "0"), ("KMS.1801", "8200"), ("KMS.1801", "some"), ("KMS.1802", "7")]:
         admin.refused("CreateRandom", code, random_data_length=length)
-
-
-def not_offered(suite, key):
-    pass

@@ -57,8 +57,8 @@ def asymmetric(suite):
     admin.refused("EncryptData", "KMS.2108", key_id=rsa, plain_text="x" * 191, **algorithm)
     suite.proves("EncryptData", "RSA-OAEP and SM2")
     curve = create(suite, "encryption/ec", key_spec="EC_P256")
-    admin.refused("EncryptData", "KMS.1114", key_id=curve, plain_text=TEXT)
-    admin.refused("DecryptData", "KMS.1114", key_id=curve, cipher_text=brought, **algorithm)
+    admin.refused("EncryptData", "KMS.0335", key_id=curve, plain_text=TEXT)
+    admin.refused("DecryptData", "KMS.0335", key_id=curve, cipher_text=brought, **algorithm)
     signs = create(suite, "encryption/signs", key_spec="RSA_2048", key_usage="SIGN_VERIFY")
     admin.refused("EncryptData", "KMS.0335", key_id=signs, plain_text=TEXT, **algorithm)
 

@@ -82,12 +82,15 @@ class Suite:
     def proves(self, operation, *what):
         """Notes what the checks before this line have shown of an operation."""
         assert self.record[operation]["call"], f"{operation} was not called"
-        self.record[operation]["proved"] += what
+        proved = self.record[operation]["proved"]
+        proved += [one for one in what if one not in proved]
 
     def differs(self, operation, how, why):
         """Notes a departure from DEW that the checks before this line have shown."""
         assert self.record[operation]["call"], f"{operation} was not called"
-        self.record[operation]["differences"].append({"how": how, "why": why})
+        difference = {"how": how, "why": why}
+        if difference not in self.record[operation]["differences"]:
+            self.record[operation]["differences"].append(difference)
 
     def table(self):
         """The record, if it is complete."""
