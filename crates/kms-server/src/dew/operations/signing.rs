@@ -184,7 +184,7 @@ struct Derived {
 }
 
 #[derive(Serialize)]
-struct Mac {
+struct Authenticated {
     key_id: String,
     mac_algorithm: &'static str,
     mac: String,
@@ -216,9 +216,9 @@ fn derived(_: &Caller, shared: SharedSecret) -> Json<Derived> {
     Json(Derived { key_id, key_agreement_algorithm: ECDH, shared_secret })
 }
 
-fn mac(_: &Caller, mac: MessageMac) -> Json<Mac> {
+fn mac(_: &Caller, mac: MessageMac) -> Json<Authenticated> {
     let (key_id, mac_algorithm) = (mac.key_id.to_string(), mac.algorithm.name());
-    Json(Mac { key_id, mac_algorithm, mac: hex::encode(mac.bytes) })
+    Json(Authenticated { key_id, mac_algorithm, mac: hex::encode(mac.bytes) })
 }
 
 fn verified_mac(algorithm: MacAlgorithm, _: &Caller, found: Validity) -> Json<VerifiedMac> {
