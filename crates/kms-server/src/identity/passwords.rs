@@ -43,6 +43,11 @@ impl PasswordCheck {
 }
 
 impl Identities {
+    /// The user with these names who has a password, whether or not this is it.
+    pub(crate) fn user_named(&self, login: Login<'_>) -> Option<&UserId> {
+        self.logins.get(&(login.domain.to_owned(), login.user.to_owned()))
+    }
+
     /// What the token of a user says who gave the right password, and the user as a caller. Takes as long as argon2
     /// takes, also where there is no such user: not for an asynchronous task, and not for many at a time.
     pub(crate) fn log_in(
@@ -51,8 +56,7 @@ impl Identities {
         source: SocketAddr,
         now: Timestamp,
     ) -> Result<(Token, Caller), Unauthenticated> {
-        let id = self.logins.get(&(login.domain.to_owned(), login.user.to_owned()));
-        let found = id.and_then(|id| self.users.get_key_value(id));
+        let found = self.user_named(login).and_then(|id| self.users.get_key_value(id));
         let checked = found.and_then(|(id, user)| Some(((id, user), user.password.as_ref()?)));
         let hash = checked.map_or(NOBODY, |(_, check)| check.0.expose_secret());
         let verified = Argon2::default().verify_password(login.password.expose_secret().as_bytes(), hash);
