@@ -2,7 +2,7 @@
 
 mod access_keys;
 mod file;
-mod passwords;
+pub(crate) mod passwords;
 pub(crate) mod reload;
 
 use std::{
