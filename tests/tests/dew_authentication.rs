@@ -58,7 +58,8 @@ fn change_identities(dev: &Dev, change: impl FnOnce(&str) -> String) {
     let changed = change(&whole);
     assert_ne!(changed, whole);
     fs::write(&file, changed).expect("it can be written");
-    assert_eq!(dev.ctl(&["identities", "reload"]).code, Some(0));
+    let reloaded = dev.ctl(&["identities", "reload"]);
+    assert_eq!(reloaded.code, Some(0), "{reloaded:?}");
 }
 
 fn only_record(dev: &Dev, answer: &RestAnswer) -> Value {
@@ -179,19 +180,19 @@ async fn access_keys_are_taken_while_they_may_be_used() {
     let keys = r#"
 [[accounts.users.access_keys]]
 access_key_id = "TEMPORARY"
-secret_access_key = "a secret that is temporary"
-security_token = "a security token of some length"
+secret_access_key = "a-secret-that-is-temporary"
+security_token = "a-security-token-of-some-length"
 expires_at = "2999-01-01T00:00:00Z"
 
 [[accounts.users.access_keys]]
 access_key_id = "EXPIRED"
-secret_access_key = "a secret that was temporary"
-security_token = "a security token that has expired"
+secret_access_key = "a-secret-that-was-temporary"
+security_token = "a-security-token-that-has-expired"
 expires_at = "2020-01-01T00:00:00Z"
 
 [[accounts.users.access_keys]]
 access_key_id = "INACTIVE"
-secret_access_key = "a secret that is switched off"
+secret_access_key = "a-secret-that-is-switched-off"
 status = "inactive"
 "#;
     let first = format!("access_key_id = \"{}\"", admin.access_key.0);
@@ -205,19 +206,19 @@ status = "inactive"
         let signer = Signer { access_key_id: id, secret, security_token, skew };
         rest.send(&random(project).signed(signer)).await
     };
-    let (temporary, token) = ("a secret that is temporary", Some("a security token of some length"));
+    let (temporary, token) = ("a-secret-that-is-temporary", Some("a-security-token-of-some-length"));
     let served = send("TEMPORARY", temporary, token).await;
     assert_eq!(served.status, 200);
     let record = only_record(&dev, &served);
     assert_eq!((&record["access_key_id"], &record["user"]), (&json!("TEMPORARY"), &json!(admin.user_id)));
     let (own, secret) = (&*admin.access_key.0, &*admin.access_key.1);
-    let expired = Some("a security token that has expired");
+    let expired = Some("a-security-token-that-has-expired");
     for (answer, id, reason) in [
         (send("TEMPORARY", temporary, None).await, "TEMPORARY", "SECURITY_TOKEN_MISMATCH"),
         (send("TEMPORARY", temporary, expired).await, "TEMPORARY", "SECURITY_TOKEN_MISMATCH"),
         (send(own, secret, token).await, own, "SECURITY_TOKEN_MISMATCH"),
-        (send("EXPIRED", "a secret that was temporary", expired).await, "EXPIRED", "ACCESS_KEY_EXPIRED"),
-        (send("INACTIVE", "a secret that is switched off", None).await, "INACTIVE", "ACCESS_KEY_INACTIVE"),
+        (send("EXPIRED", "a-secret-that-was-temporary", expired).await, "EXPIRED", "ACCESS_KEY_EXPIRED"),
+        (send("INACTIVE", "a-secret-that-is-switched-off", None).await, "INACTIVE", "ACCESS_KEY_INACTIVE"),
         (send("UNKNOWN", secret, None).await, "UNKNOWN", "ACCESS_KEY_UNKNOWN"),
         (send(own, temporary, None).await, own, "SIGNATURE_MISMATCH"),
     ] {
