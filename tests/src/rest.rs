@@ -117,8 +117,9 @@ impl RestRequest {
         request.headers.sort();
         let names: Vec<_> = request.headers.iter().map(|(name, _)| &**name).collect();
         let names = names.join(";");
-        let headers: String =
+        let headers: Vec<_> =
             request.headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+        let headers = headers.concat();
         let RestRequest { method, path, query, body, .. } = &request;
         let hash = hex::encode(Sha256::digest(body));
         let end = if path.ends_with('/') { "" } else { "/" };

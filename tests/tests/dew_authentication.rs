@@ -68,16 +68,15 @@ fn only_record(dev: &Dev, answer: &RestAnswer) -> Value {
     record.clone()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_of_a_signed_request_may_be_changed() {
-    let (mut dev, rest, account, admin) = deployment();
-    let signer = Signer::of(&admin.access_key);
+/// The value of a header.
+fn header<'a>(request: &'a RestRequest, name: &str) -> &'a str {
+    let found = request.headers.iter().find(|(known, _)| known == name);
+    &found.expect("it has it").1
+}
+
+/// A signed request with something changed in each: method, path, query, headers, body.
+fn changed_requests(account: &Account, signer: Signer<'_>, request: &RestRequest) -> Vec<RestRequest> {
     let project = &account.projects[0].0;
-    let request = create_key(project, "signed").signed(signer);
-    let header = |name: &str| {
-        let (_, value) = request.headers.iter().find(|(known, _)| known == name).expect("it has it");
-        value.clone()
-    };
     let mut changed = Vec::new();
     for name in ["content-type", "host", "user-agent", "x-project-id"] {
         changed.push(request.clone().with(name, "another"));
@@ -86,19 +85,27 @@ async fn nothing_of_a_signed_request_may_be_changed() {
         changed.push(request.clone().without(name));
     }
     let later = create_key(project, "signed").signed(Signer { skew: Duration::minutes(1), ..signer });
-    let date = later.headers.iter().find(|(name, _)| name == "x-sdk-date").expect("it has it");
-    changed.push(request.clone().with("x-sdk-date", &date.1));
-    changed.push(RestRequest {
-        body: json!({"key_alias": "altered"}).to_string().into_bytes(),
-        ..request.clone()
-    });
+    changed.push(request.clone().with("x-sdk-date", header(&later, "x-sdk-date")));
+    let body = json!({"key_alias": "altered"}).to_string().into_bytes();
+    changed.push(RestRequest { body, ..request.clone() });
     changed.push(RestRequest { body: Vec::new(), ..request.clone() });
     changed.push(RestRequest { path: path(&account.projects[1].0, "create-key"), ..request.clone() });
     changed.push(RestRequest { query: "limit=1".to_owned(), ..request.clone() });
     let other_method = RestRequest { method: Method::PUT, ..create_key(project, "signed") }.signed(signer);
     changed.push(RestRequest { method: Method::POST, ..other_method });
-    let authorization = header("authorization");
-    for (from, to) in [
+    changed.push(request.clone().with("x-sdk-content-sha256", &"0".repeat(64)));
+    changed.push(request.clone().with("x-sdk-content-sha256", "UNSIGNED-PAYLOAD"));
+    changed.push(request.clone().without("authorization"));
+    changed
+}
+
+/// The same with something changed in its signature; `other` is the access key of another user.
+fn changed_signatures(request: &RestRequest, own: &str, other: &str) -> Vec<RestRequest> {
+    let authorization = header(request, "authorization");
+    let first = authorization.split("Signature=").last().expect("a signature").split_at(1).0;
+    let (first, exchanged) =
+        (format!("Signature={first}"), if first == "0" { "Signature=1" } else { "Signature=0" });
+    let changes = [
         ("user-agent;", ""),
         ("content-type;", ""),
         ("host;", ""),
@@ -107,20 +114,25 @@ async fn nothing_of_a_signed_request_may_be_changed() {
         ("SDK-HMAC-SHA256", "SDK-HMAC-SM3"),
         ("Signature=", "Signature=00"),
         (", SignedHeaders", ", Signed"),
-    ] {
-        let other = authorization.replacen(from, to, 1);
-        assert_ne!(other, authorization);
-        changed.push(request.clone().with("authorization", &other));
-    }
-    let last = if authorization.ends_with('0') { "1" } else { "0" };
-    let other = format!("{}{last}", &authorization[..authorization.len() - 1]);
-    changed.push(request.clone().with("authorization", &other));
-    changed.push(request.clone().with("x-sdk-content-sha256", &"0".repeat(64)));
-    changed.push(request.clone().with("x-sdk-content-sha256", "UNSIGNED-PAYLOAD"));
-    changed.push(request.clone().without("authorization"));
+        (&first, exchanged),
+        (own, other),
+    ];
+    let changed = changes.map(|(from, to)| {
+        let changed = authorization.replacen(from, to, 1);
+        assert_ne!(changed, authorization);
+        request.clone().with("authorization", &changed)
+    });
+    changed.into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_signed_request_may_be_changed() {
+    let (mut dev, rest, account, admin) = deployment();
+    let signer = Signer::of(&admin.access_key);
+    let request = create_key(&account.projects[0].0, "signed").signed(signer);
     let other_user = account.user("uploader").access_key.0.clone();
-    let other = authorization.replace(&admin.access_key.0, &other_user);
-    changed.push(request.clone().with("authorization", &other));
+    let mut changed = changed_requests(&account, signer, &request);
+    changed.extend(changed_signatures(&request, &admin.access_key.0, &other_user));
     let count = changed.len() as u64;
     for changed in changed {
         let answer = rest.send(&changed).await;
@@ -173,11 +185,8 @@ async fn a_signature_is_taken_for_a_quarter_of_an_hour_and_again() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn access_keys_are_taken_while_they_may_be_used() {
-    let (dev, rest, account, admin) = deployment();
-    let project = &account.projects[0].0;
-    let keys = r#"
+/// Further access keys of a user.
+const KEYS: &str = r#"
 [[accounts.users.access_keys]]
 access_key_id = "TEMPORARY"
 secret_access_key = "a-secret-that-is-temporary"
@@ -195,11 +204,16 @@ access_key_id = "INACTIVE"
 secret_access_key = "a-secret-that-is-switched-off"
 status = "inactive"
 "#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn access_keys_are_taken_while_they_may_be_used() {
+    let (dev, rest, account, admin) = deployment();
+    let project = &account.projects[0].0;
     let first = format!("access_key_id = \"{}\"", admin.access_key.0);
     change_identities(&dev, |whole| {
         let (before, after) = whole.split_once(&first).expect("the user's own");
         let (own, after) = after.split_once("\n\n").expect("another user");
-        format!("{before}{first}{own}\n{keys}\n{after}")
+        format!("{before}{first}{own}\n{KEYS}\n{after}")
     });
     let send = async |id: &str, secret: &str, security_token: Option<&str>| {
         let skew = Duration::ZERO;

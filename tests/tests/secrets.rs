@@ -13,8 +13,8 @@ use base64::{
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 use dewpoint_tests::{
-    Clients, Context, Dev, DevOptions, Openssl, Rest, RestAnswer, RestRequest, Signer, by_id, context,
-    reason, records,
+    Account, Clients, Context, Dev, DevOptions, Openssl, Rest, RestRequest, Signer, by_id, context, reason,
+    records,
 };
 use hyper::Method;
 use kms_proto::v1::{
@@ -27,6 +27,7 @@ use kms_proto::v1::{
     encryption_service_client::EncryptionServiceClient, grant_service_client::GrantServiceClient, grantee,
     import_service_client::ImportServiceClient,
 };
+use serde_json::json;
 
 /// Each secret is searched for in pieces of this many bytes, for a part of one must not lie there either.
 const PIECE: usize = 16;
@@ -317,11 +318,10 @@ expires_at = "2999-01-01T00:00:00Z"
 
 [[accounts.users]]"#;
 
-/// Calls of DEW's protocol: what they answer goes to `secrets`, what shows who makes them to `shown`. Tells all errors.
-async fn rest_calls(dev: &Dev, key_id: &str, secrets: &mut Secrets, shown: &mut Secrets) -> Vec<u8> {
-    let rest = Rest::of(&dev.description);
-    let account = dev.description.account(0);
-    let (admin, project) = (account.user("admin"), &account.projects[0].0);
+const TEMPORARY_SECRET: &str = "the-secret-of-a-temporary-access-key";
+const SECURITY_TOKEN: &str = "the-security-token-of-a-temporary-access-key";
+
+fn add_temporary_key(dev: &Dev) {
     let file = dev.directory().join("identity.toml");
     let whole = fs::read_to_string(&file).expect("it is there");
     // Before the second user.
@@ -329,60 +329,67 @@ async fn rest_calls(dev: &Dev, key_id: &str, secrets: &mut Secrets, shown: &mut 
     let changed = format!("{first}[[accounts.users]]{}", others.replacen("[[accounts.users]]", TEMPORARY, 1));
     fs::write(&file, changed).expect("it can be written");
     assert_eq!(dev.ctl(&["identities", "reload"]).code, Some(0));
-    let (secret, token) =
-        ("the-secret-of-a-temporary-access-key", "the-security-token-of-a-temporary-access-key");
+}
+
+fn create_data_key(project: &str, key_id: &str) -> RestRequest {
+    let body = json!({"key_id": key_id, "datakey_length": "512"});
+    RestRequest::new(Method::POST, &format!("/v1.0/{project}/kms/create-datakey"), &body)
+}
+
+fn log_in(account: &Account, user: &str, password: &str) -> RestRequest {
+    let user = json!({"name": user, "password": password, "domain": {"name": account.name}});
+    let identity = json!({"methods": ["password"], "password": {"user": user}});
+    RestRequest::new(Method::POST, "/v3/auth/tokens", &json!({"auth": {"identity": identity}}))
+}
+
+/// Calls of DEW's protocol: what they answer goes to `secrets`, what shows who makes them to `shown`. Tells all errors.
+async fn rest_calls(dev: &Dev, key_id: &str, secrets: &mut Secrets, shown: &mut Secrets) -> Vec<u8> {
+    add_temporary_key(dev);
+    let rest = Rest::of(&dev.description);
+    let account = dev.description.account(0);
+    let admin = account.user("admin");
     for user in &account.users {
         shown.add("the secret of an access key", &user.access_key.1);
         shown.add("a password", &user.password);
     }
-    shown.add("the secret of an access key", secret);
-    shown.add("a security token", token);
-
-    let call = |operation: &str, body: &serde_json::Value| {
-        RestRequest::new(Method::POST, &format!("/v1.0/{project}/kms/{operation}"), body)
-    };
-    let create = call("create-datakey", &serde_json::json!({"key_id": key_id, "datakey_length": "512"}));
+    shown.add("the secret of an access key", TEMPORARY_SECRET);
+    shown.add("a security token", SECURITY_TOKEN);
     let signer = Signer::of(&admin.access_key);
     let temporary = Signer {
         access_key_id: "TEMPORARY",
-        secret,
-        security_token: Some(token),
-        skew: time::Duration::ZERO,
+        secret: TEMPORARY_SECRET,
+        security_token: Some(SECURITY_TOKEN),
+        ..signer
     };
-    let mut add_key = |answer: &RestAnswer| {
-        let text = |name: &str| hex::decode(answer.body[name].as_str().expect("a text")).expect("hex");
-        secrets.add("a data key of REST", text("plain_text"));
-        secrets.add("a ciphertext of REST", text("cipher_text"));
-    };
-    for signer in [signer, temporary] {
-        add_key(&rest.send(&create.clone().signed(signer)).await);
+    let issued = rest.send(&log_in(&account, &admin.name, &admin.password)).await;
+    let token = issued.header("x-subject-token").to_owned();
+    shown.add("a token", &token);
+    let create = create_data_key(&account.projects[0].0, key_id);
+    for served in [
+        create.clone().signed(signer),
+        create.clone().signed(temporary),
+        create.clone().with("x-auth-token", &token),
+    ] {
+        let answer = rest.send(&served).await;
+        let bytes = |name: &str| hex::decode(answer.body[name].as_str().expect("a text")).expect("hex");
+        secrets.add("a data key of REST", bytes("plain_text"));
+        secrets.add("a ciphertext of REST", bytes("cipher_text"));
     }
-    let log_in = |password: &str| {
-        let user =
-            serde_json::json!({"name": admin.name, "password": password, "domain": {"name": account.name}});
-        let identity = serde_json::json!({"methods": ["password"], "password": {"user": user}});
-        let body = serde_json::json!({"auth": {"identity": identity}});
-        RestRequest::new(Method::POST, "/v3/auth/tokens", &body)
-    };
-    let issued = rest.send(&log_in(&admin.password)).await;
-    let auth_token = issued.header("x-subject-token").to_owned();
-    shown.add("a token", &auth_token);
-    add_key(&rest.send(&create.clone().with("x-auth-token", &auth_token)).await);
 
     let wrong = "a password that somebody mistyped";
     shown.add("a wrong password", wrong);
-    let foreign = &dev.description.account(1).projects[0].0;
-    let elsewhere = RestRequest { path: format!("/v1.0/{foreign}/kms/create-datakey"), ..create.clone() };
+    let mistyped = log_in(&account, &admin.name, wrong);
+    let foreign = create_data_key(&dev.description.account(1).projects[0].0, key_id);
     let mut errors = Vec::new();
     for refused in [
-        log_in(wrong),
-        RestRequest { body: log_in(wrong).body[1..].to_vec(), ..log_in(wrong) },
-        elsewhere.clone().with("x-auth-token", &auth_token),
-        elsewhere.signed(temporary),
-        create.clone().with("x-auth-token", &format!("{auth_token}x")),
+        RestRequest { body: mistyped.body[1..].to_vec(), ..mistyped.clone() },
+        mistyped,
+        foreign.clone().with("x-auth-token", &token),
+        foreign.signed(temporary),
+        create.clone().with("x-auth-token", &format!("{token}x")),
         create.clone().signed(Signer { secret: wrong, ..temporary }),
         create.clone().signed(temporary).with("host", "another"),
-        create.clone().with("x-security-token", token).signed(signer),
+        create.clone().with("x-security-token", SECURITY_TOKEN).signed(signer),
         create.signed(temporary).without("x-security-token"),
     ] {
         let answer = rest.send(&refused).await;

@@ -21,7 +21,7 @@ const PASSWORD_BYTES: usize = 24;
 /// Those of one user. They lie in `dev.json`, too: dev mode keeps no secret from who reads its directory.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct AccessKey {
+pub(crate) struct UserSecrets {
     /// 20 letters and digits.
     pub(crate) access_key_id: String,
     /// 40 letters, digits, hyphens and underscores.
@@ -34,13 +34,13 @@ pub(crate) struct AccessKey {
 
 /// All of them, by the ids of their users.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct AccessKeys(BTreeMap<String, AccessKey>);
+pub(crate) struct AccessKeys(BTreeMap<String, UserSecrets>);
 
 impl AccessKeys {
     /// Those of this file; of users that it does not name they are made, and the file is written anew.
     pub(crate) fn ensure(path: &Path, deployment: &Deployment) -> Result<Self, DevError> {
         let at = |error| DevError::File { path: path.to_owned(), error };
-        let mut keys: BTreeMap<String, AccessKey> = match fs::read(path) {
+        let mut keys: BTreeMap<String, UserSecrets> = match fs::read(path) {
             Ok(text) => serde_json::from_slice(&text).map_err(|error| at(error.into()))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(at(error)),
@@ -49,10 +49,10 @@ impl AccessKeys {
         for user in deployment.accounts.iter().flat_map(|account| &account.users) {
             let key = match keys.remove(&user.user_id) {
                 Some(key) if key.password.is_empty() => {
-                    AccessKey { password: AccessKey::secret(PASSWORD_BYTES)?, ..key }
+                    UserSecrets { password: UserSecrets::secret(PASSWORD_BYTES)?, ..key }
                 }
                 Some(key) => key,
-                None => AccessKey::random()?,
+                None => UserSecrets::random()?,
             };
             keys.insert(user.user_id.clone(), key);
         }
@@ -64,12 +64,12 @@ impl AccessKeys {
     }
 
     /// That of this user.
-    pub(crate) fn of(&self, user_id: &str) -> Option<&AccessKey> {
+    pub(crate) fn of(&self, user_id: &str) -> Option<&UserSecrets> {
         self.0.get(user_id)
     }
 }
 
-impl AccessKey {
+impl UserSecrets {
     fn random() -> Result<Self, DevError> {
         let letter = |byte: u8| char::from(LETTERS[usize::from(byte) % LETTERS.len()]);
         Ok(Self {
@@ -124,7 +124,7 @@ mod tests {
         }).collect();
         fs::write(&path, serde_json::to_vec(&old).expect("JSON")).expect("written");
         let added = AccessKeys::ensure(&path, &deployment).unwrap_or_else(|error| panic!("{error}"));
-        let same = |(key, old): (&AccessKey, &AccessKey)| {
+        let same = |(key, old): (&UserSecrets, &UserSecrets)| {
             key.access_key_id == old.access_key_id && key.secret_access_key == old.secret_access_key
         };
         assert!(added.0.values().zip(made.0.values()).all(same));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     DevError,
-    access_keys::{AccessKey, AccessKeys},
+    access_keys::{AccessKeys, UserSecrets},
 };
 
 /// The permissions that SSE-KMS asks of who uploads, and of who downloads.
@@ -96,7 +96,7 @@ impl Deployment {
                         "\n[[accounts.users]]\nuser_id = \"{user_id}\"\nname = \"{name}\"\npermissions = [{permissions}]\n"
                     ),
                 );
-                if let Some(key @ AccessKey { access_key_id, secret_access_key, .. }) =
+                if let Some(key @ UserSecrets { access_key_id, secret_access_key, .. }) =
                     access_keys.of(user_id)
                 {
                     let hash = key.password_hash()?;
