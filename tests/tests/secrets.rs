@@ -319,6 +319,7 @@ expires_at = "2999-01-01T00:00:00Z"
 [[accounts.users]]"#;
 
 const TEMPORARY_SECRET: &str = "the-secret-of-a-temporary-access-key";
+const WRONG: &str = "a password that somebody mistyped";
 const SECURITY_TOKEN: &str = "the-security-token-of-a-temporary-access-key";
 
 fn add_temporary_key(dev: &Dev) {
@@ -340,6 +341,25 @@ fn log_in(account: &Account, user: &str, password: &str) -> RestRequest {
     let user = json!({"name": user, "password": password, "domain": {"name": account.name}});
     let identity = json!({"methods": ["password"], "password": {"user": user}});
     RestRequest::new(Method::POST, "/v3/auth/tokens", &json!({"auth": {"identity": identity}}))
+}
+
+/// Each refused for another reason.
+fn refused_calls(
+    [create, foreign, mistyped]: [RestRequest; 3],
+    token: &str,
+    [signer, temporary]: [Signer<'_>; 2],
+) -> Vec<RestRequest> {
+    vec![
+        RestRequest { body: mistyped.body[1..].to_vec(), ..mistyped.clone() },
+        mistyped,
+        foreign.clone().with("x-auth-token", token),
+        foreign.signed(temporary),
+        create.clone().with("x-auth-token", &format!("{token}x")),
+        create.clone().signed(Signer { secret: WRONG, ..temporary }),
+        create.clone().signed(temporary).with("host", "another"),
+        create.clone().with("x-security-token", SECURITY_TOKEN).signed(signer),
+        create.signed(temporary).without("x-security-token"),
+    ]
 }
 
 /// Calls of DEW's protocol: what they answer goes to `secrets`, what shows who makes them to `shown`. Tells all errors.
@@ -376,22 +396,11 @@ async fn rest_calls(dev: &Dev, key_id: &str, secrets: &mut Secrets, shown: &mut 
         secrets.add("a ciphertext of REST", bytes("cipher_text"));
     }
 
-    let wrong = "a password that somebody mistyped";
-    shown.add("a wrong password", wrong);
-    let mistyped = log_in(&account, &admin.name, wrong);
+    shown.add("a wrong password", WRONG);
+    let mistyped = log_in(&account, &admin.name, WRONG);
     let foreign = create_data_key(&dev.description.account(1).projects[0].0, key_id);
     let mut errors = Vec::new();
-    for refused in [
-        RestRequest { body: mistyped.body[1..].to_vec(), ..mistyped.clone() },
-        mistyped,
-        foreign.clone().with("x-auth-token", &token),
-        foreign.signed(temporary),
-        create.clone().with("x-auth-token", &format!("{token}x")),
-        create.clone().signed(Signer { secret: wrong, ..temporary }),
-        create.clone().signed(temporary).with("host", "another"),
-        create.clone().with("x-security-token", SECURITY_TOKEN).signed(signer),
-        create.signed(temporary).without("x-security-token"),
-    ] {
+    for refused in refused_calls([create, foreign, mistyped], &token, [signer, temporary]) {
         let answer = rest.send(&refused).await;
         assert!(answer.status >= 400, "{refused:?}");
         errors.extend(answer.body.to_string().bytes());
