@@ -52,12 +52,15 @@ def symmetric(suite):
     admin.call("DeleteImportedKeyMaterial", key_id=key)
     assert details(suite, key).key_state == "5"
     admin.refused("DecryptData", "KMS.1301", cipher_text=sealed)
+    admin.refused("DeleteImportedKeyMaterial", "KMS.2701", key_id=key)
     suite.proves("DeleteImportedKeyMaterial", "the key waits for its material, and opens nothing")
     given = parameters(suite, key)
     other = {"key_id": key, "import_token": given.import_token}
     admin.refused("ImportKeyMaterial", "KMS.2606", encrypted_key_material=wrapped(given, os.urandom(32)), **other)
     bring(suite, key, material)
     assert admin.call("DecryptData", cipher_text=sealed).plain_text == "under my own key"
+    for operation in ("EnableKeyRotation", "RotateOnDemand"):
+        admin.refused(operation, "KMS.0312", key_id=key)
     suite.proves("ImportKeyMaterial", "the same material, again; with and without an end")
     sm4 = create(suite, "imports/sm4", key_spec="SM4", origin="external")
     bring(suite, sm4, os.urandom(16))
@@ -113,6 +116,7 @@ def refuse(suite):
         ("KMS.2602", {"expiration_time": 1}),
         ("KMS.0311", {"encrypted_key_material": text(bytes(256))}),
         ("KMS.0311", {"encrypted_key_material": wrapped(given, bytes(7))}),
+        ("KMS.2609", {"encrypted_privatekey": "no base64!"}),
         ("KMS.2608", {"key_id": pair, "import_token": of_pair.import_token, "encrypted_key_material": wrapped(of_pair, bytes(32))}),
     ]:
         given_fields = {name: value for name, value in {**good, **fields}.items() if value is not None}

@@ -175,3 +175,5 @@ def list_keys(suite):
     ]:
         admin.refused("ListKeys", code, **fields)
     suite.nobody.refused("ListKeys", "KMS.0307", 403)
+    suite.client(suite.account, "admin", of=suite.other_account).refused("ListKeys", "KMS.0321", 403)
+    suite.client(suite.account, "admin", secret="another").refused("ListKeys", "APIGW.0301", 401)

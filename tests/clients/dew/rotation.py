@@ -97,6 +97,8 @@ def replicate(suite):
     ]:
         admin.refused("ReplicateKey", code, key_id=key, **fields)
     suite.elsewhere.refused("RotateOnDemand", "KMS.0106", key_id=made.key_id)
+    wrapping = {"wrapping_algorithm": "RSAES_OAEP_SHA_256"}
+    suite.elsewhere.refused("CreateParametersForImport", "KMS.0309", key_id=made.key_id, **wrapping)
     suite.differs("ReplicateKey", "a replica has an id of its own", "DEW does not say; ids are unique in a deployment")
     moved = admin.call("UpdatePrimaryRegion", key_id=key, primary_region=there["region"])
     assert (moved.key_id, moved.primary_region) == (key, there["region"])

@@ -74,10 +74,10 @@ class Suite:
     def user(self, account, name):
         return next(user for user in account["users"] if user["name"] == name)
 
-    def client(self, account, name, project=0, **changed):
-        """A client for a user, and for one of the projects of an account."""
-        user = {**self.user(account, name), **changed}
-        return Client(self, user["ak"], user["sk"], account["projects"][project]["project_id"])
+    def client(self, account, name, project=0, secret=None, of=None):
+        """A client for a user, and for one of the projects of an account: its own, unless another is given."""
+        user = self.user(account, name)
+        return Client(self, user["ak"], secret or user["sk"], (of or account)["projects"][project]["project_id"])
 
     def proves(self, operation, *what):
         """Notes what the checks before this line have shown of an operation."""

@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
-    answer::{Answer, Fault, Reply},
+    answer::{Answer, Fault, Form, Reply},
     codes::{Code, Unfit},
     exchange::{Arrived, Rest},
     forms::Scalar,
@@ -26,6 +26,8 @@ type Run = Box<dyn Fn(Arc<Rest>, Arrived) -> Running + Send + Sync>;
 pub(crate) struct Row {
     pub(super) method: Method,
     path: &'static str,
+    /// In whose form it tells errors.
+    pub(super) form: Form,
     run: Run,
 }
 
@@ -36,7 +38,13 @@ impl Row {
         path: &'static str,
         run: impl Fn(Arc<Rest>, Arrived) -> F + Send + Sync + 'static,
     ) -> Self {
-        Self { method, path, run: Box::new(move |rest, arrived| Box::pin(run(rest, arrived))) }
+        let run: Run = Box::new(move |rest, arrived| Box::pin(run(rest, arrived)));
+        Self { method, path, form: Form::Kms, run }
+    }
+
+    /// The same, with errors in this form.
+    pub(super) fn told_as(self, form: Form) -> Self {
+        Self { form, ..self }
     }
 
     /// Carries a request to its answer.
