@@ -8,7 +8,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{
     HeaderMap, Method,
     client::conn::http1,
-    header::{AUTHORIZATION, HOST},
+    header::{AUTHORIZATION, HOST, HeaderName, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use rustls::{
@@ -19,10 +19,10 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime, macros::format_description};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::Description;
 
@@ -175,13 +175,46 @@ impl Rest {
         let stream = TcpStream::connect(self.address).await.expect("it listens");
         match &self.tls {
             None => converse(stream, request).await,
-            Some(config) => {
-                let name = ServerName::IpAddress(self.address.ip().into());
-                let connector = TlsConnector::from(config.clone());
-                converse(connector.connect(name, stream).await.expect("TLS"), request).await
-            }
+            Some(config) => converse(self.secure(config, stream).await, request).await,
         }
     }
+
+    /// The same with a body of these bytes, which are to be chunks with their lengths, and need not be.
+    pub async fn send_chunks(&self, request: &RestRequest, chunks: &[u8]) -> RestAnswer {
+        let stream = TcpStream::connect(self.address).await.expect("it listens");
+        match &self.tls {
+            None => send_chunks(stream, request, chunks).await,
+            Some(config) => send_chunks(self.secure(config, stream).await, request, chunks).await,
+        }
+    }
+
+    async fn secure(&self, config: &Arc<ClientConfig>, stream: TcpStream) -> TlsStream<TcpStream> {
+        let name = ServerName::IpAddress(self.address.ip().into());
+        TlsConnector::from(config.clone()).connect(name, stream).await.expect("TLS")
+    }
+}
+
+/// Sends a head that announces chunks, and then these bytes in the place of them.
+async fn send_chunks<S>(mut stream: S, request: &RestRequest, chunks: &[u8]) -> RestAnswer
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let RestRequest { method, path, headers, .. } = request;
+    let lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let head = format!("{method} {path} HTTP/1.1\r\n{}transfer-encoding: chunked\r\n\r\n", lines.concat());
+    stream.write_all(&[head.as_bytes(), chunks].concat()).await.expect("it reads");
+    let mut answer = Vec::new();
+    // A client that cannot say where its request ends is let go without a farewell.
+    drop(stream.read_to_end(&mut answer).await);
+    let answer = String::from_utf8(answer).expect("text");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status");
+    let headers = lines.filter_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        Some((name.parse::<HeaderName>().ok()?, value.parse::<HeaderValue>().ok()?))
+    });
+    RestAnswer { status, headers: headers.collect(), body: serde_json::from_str(body).expect("JSON") }
 }
 
 async fn converse<S>(stream: S, request: &RestRequest) -> RestAnswer

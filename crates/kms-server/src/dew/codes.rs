@@ -1,5 +1,8 @@
 //! What DEW calls our errors: the one function from the domain's errors to its codes.
 
+#[cfg(test)]
+mod tests;
+
 use kms_core::{
     Error,
     error::{Denial, Field, Unauthenticated},
@@ -91,13 +94,11 @@ codes! {
     ALIAS_EXISTS = "KMS.1104", 400;
     KEYS_TOO_MANY = "KMS.1105", 400;
     KEY_SPEC_INVALID = "KMS.1110", 400;
-    CURVE_KEY_ENCRYPTS_NOT = "KMS.1114", 400;
     SYMMETRIC_KEY_SIGNS_NOT = "KMS.1115", 400;
     NOT_DISABLED = "KMS.1201", 400;
     NOT_ENABLED = "KMS.1301", 400;
     PENDING_DAYS = "KMS.1401", 400;
     ALREADY_PENDING_DELETION = "KMS.1402", 400;
-    IMPORT_AT_REPLICA = "KMS.1404", 400;
     NOT_PENDING_DELETION = "KMS.1501", 400;
     LIMIT_INVALID = "KMS.1601", 400;
     MARKER_INVALID = "KMS.1602", 400;
@@ -239,12 +240,7 @@ impl Code {
                 | OperationName::ImportKeyMaterial => Self::KEYSTORE_WITHOUT_IMPORT,
                 _ => Self::KEYSTORE_UNSUPPORTED,
             },
-            Error::ReplicaReadOnly => match operation {
-                OperationName::GetParametersForImport
-                | OperationName::ImportKeyMaterial
-                | OperationName::DeleteImportedKeyMaterial => Self::IMPORT_AT_REPLICA,
-                _ => Self::REPLICA_READ_ONLY,
-            },
+            Error::ReplicaReadOnly => Self::REPLICA_READ_ONLY,
             Error::ReplicaExists => Self::REPLICA_EXISTS,
             Error::QuotaExceeded(quota) => match quota.what {
                 "custom keys" => Self::KEYS_TOO_MANY,
@@ -323,7 +319,6 @@ impl Code {
 
     fn of_kind(operation: OperationName) -> Self {
         match operation {
-            OperationName::EncryptData | OperationName::DecryptData => Self::CURVE_KEY_ENCRYPTS_NOT,
             OperationName::Sign | OperationName::Verify => Self::SYMMETRIC_KEY_SIGNS_NOT,
             OperationName::GetPublicKey
             | OperationName::DeriveSharedSecret
