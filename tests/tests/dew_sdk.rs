@@ -32,18 +32,20 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Runs a client of another language against a service of its own; answers what it printed.
-fn run(program: &Path, arguments: &[&Path]) -> String {
+/// A service for a client of another language.
+fn start() -> Dev {
     // Dev mode makes keystores beside a token of its own only.
     let module = Module::SoftHsm2;
-    let arguments_of_dev = ["--clock=manual", "--traffic-control=off", "--keystore=vault"].map(str::to_owned);
-    let dev =
-        Dev::start_with(DevOptions { module, arguments: arguments_of_dev.to_vec(), ..DevOptions::default() });
-    assert!(program.exists(), "{} is missing: run scripts/setup.sh test", program.display());
-    let client = Command::new(program).args(arguments).arg(dev.directory().join("dev.json")).output();
-    let client = client.expect("it starts");
-    assert!(client.status.success(), "{}", String::from_utf8_lossy(&client.stderr));
-    String::from_utf8(client.stdout).expect("UTF-8")
+    let arguments = ["--clock=manual", "--traffic-control=off", "--keystore=vault"].map(str::to_owned);
+    Dev::start_with(DevOptions { module, arguments: arguments.to_vec(), ..DevOptions::default() })
+}
+
+/// What a client printed that was told where this service's description lies.
+fn told(dev: &Dev, client: &mut Command) -> String {
+    let ended = client.arg(dev.directory().join("dev.json")).output();
+    let ended = ended.expect("it is there, or scripts/setup.sh test was not run");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    String::from_utf8(ended.stdout).expect("UTF-8")
 }
 
 fn texts(list: &Value) -> Vec<&str> {
@@ -85,8 +87,9 @@ fn table(proved: &Map<String, Value>) -> String {
 #[test]
 fn the_python_sdk_calls_every_operation_and_the_table_says_what_it_proved() {
     let root = root();
-    let suite = root.join("tests/clients/dew_sdk.py");
-    let told = run(&root.join(".tools/venv/bin/python"), &[Path::new("-B"), &suite]);
+    let mut client = Command::new(root.join(".tools/venv/bin/python"));
+    client.arg("-B").arg(root.join("tests/clients/dew_sdk.py")).env("PYTHONWARNINGS", "ignore");
+    let told = told(&start(), &mut client);
     let proved: Map<String, Value> = serde_json::from_str(&told).expect("JSON");
     assert_eq!(proved.len(), OPERATIONS);
     let path = root.join("docs/dew-compat.md");
@@ -101,4 +104,16 @@ fn the_python_sdk_calls_every_operation_and_the_table_says_what_it_proved() {
     let first = document.lines().zip(expected.lines()).find(|(is, proved)| is != proved);
     assert_eq!(first, None, "docs/dew-compat.md says something else than what was proved");
     assert_eq!(document, expected);
+}
+
+#[test]
+fn the_node_sdk_makes_and_opens_data_keys() {
+    let (root, dev) = (root(), start());
+    let mut client = Command::new("node");
+    client.arg(root.join("tests/clients/node/data_keys.cjs"));
+    client
+        .env("NODE_PATH", root.join(".tools/node/node_modules"))
+        .env("NODE_EXTRA_CA_CERTS", dev.description.ca());
+    let told = told(&dev, &mut client); // the SDK's own log, too
+    assert!(told.ends_with("data keys made and opened\n"), "{told}");
 }
