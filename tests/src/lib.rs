@@ -28,7 +28,7 @@ pub use dewpoint_test_tokens::{Module, inject};
 pub use log::{all_changes_ended, check_log, records, records_of};
 pub use openssl::Openssl;
 pub use process::{Dev, DevOptions, binary};
-pub use rest::{Rest, RestAnswer, RestRequest, Signer};
+pub use rest::{Rest, RestAnswer, RestConnection, RestRequest, Signer};
 pub use rpc::{Rpc, Subject};
 pub use serve::{ACCOUNT, ADMIN, Serve};
 pub use steps::{Context, context, malformed_field, refusal, request_id};

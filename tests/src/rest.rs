@@ -21,6 +21,7 @@ use time::{Duration, OffsetDateTime, macros::format_description};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
+    task::JoinHandle,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -32,6 +33,13 @@ pub struct Rest {
     address: SocketAddr,
     /// `None`: in plain.
     tls: Option<Arc<ClientConfig>>,
+}
+
+/// A connection that is kept for several requests.
+#[derive(Debug)]
+pub struct RestConnection {
+    sender: http1::SendRequest<Full<Bytes>>,
+    carrying: JoinHandle<hyper::Result<()>>,
 }
 
 /// A request, of which everything may be changed after it was signed.
@@ -172,10 +180,15 @@ impl Rest {
 
     /// Sends one request on a connection of its own.
     pub async fn send(&self, request: &RestRequest) -> RestAnswer {
+        self.connect().await.send(request).await
+    }
+
+    /// A connection for requests one after the other.
+    pub async fn connect(&self) -> RestConnection {
         let stream = TcpStream::connect(self.address).await.expect("it listens");
         match &self.tls {
-            None => converse(stream, request).await,
-            Some(config) => converse(self.secure(config, stream).await, request).await,
+            None => RestConnection::on(stream).await,
+            Some(config) => RestConnection::on(self.secure(config, stream).await).await,
         }
     }
 
@@ -217,25 +230,37 @@ where
     RestAnswer { status, headers: headers.collect(), body: serde_json::from_str(body).expect("JSON") }
 }
 
-async fn converse<S>(stream: S, request: &RestRequest) -> RestAnswer
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
-    let carrying = tokio::spawn(connection);
-    let RestRequest { method, path, query, headers, body } = request;
-    let target = if query.is_empty() { path.clone() } else { format!("{path}?{query}") };
-    let mut sent = hyper::Request::builder().method(method).uri(target);
-    for (name, value) in headers {
-        sent = sent.header(name, value);
+impl RestConnection {
+    async fn on<S>(stream: S) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
+        Self { sender, carrying: tokio::spawn(connection) }
     }
-    if !headers.iter().any(|(name, _)| *name == HOST.as_str()) {
-        sent = sent.header(HOST, "127.0.0.1");
+
+    /// Sends one request.
+    pub async fn send(&mut self, request: &RestRequest) -> RestAnswer {
+        let RestRequest { method, path, query, headers, body } = request;
+        let target = if query.is_empty() { path.clone() } else { format!("{path}?{query}") };
+        let mut sent = hyper::Request::builder().method(method).uri(target);
+        for (name, value) in headers {
+            sent = sent.header(name, value);
+        }
+        if !headers.iter().any(|(name, _)| *name == HOST.as_str()) {
+            sent = sent.header(HOST, "127.0.0.1");
+        }
+        let sent = sent.body(Full::new(Bytes::from(body.clone()))).expect("a request");
+        self.sender.ready().await.expect("it is kept");
+        let (parts, body) = self.sender.send_request(sent).await.expect("an answer").into_parts();
+        let body = body.collect().await.expect("all of it").to_bytes();
+        let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).expect("JSON") };
+        RestAnswer { status: parts.status.as_u16(), headers: parts.headers, body }
     }
-    let sent = sent.body(Full::new(Bytes::from(body.clone()))).expect("a request");
-    let (parts, body) = sender.send_request(sent).await.expect("an answer").into_parts();
-    let body = body.collect().await.expect("all of it").to_bytes();
-    carrying.abort();
-    let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).expect("JSON") };
-    RestAnswer { status: parts.status.as_u16(), headers: parts.headers, body }
+}
+
+impl Drop for RestConnection {
+    fn drop(&mut self) {
+        self.carrying.abort();
+    }
 }
