@@ -38,7 +38,8 @@ impl Default for Guesses {
 impl Guesses {
     /// Takes one guess at the password of who has these names, or says how long to wait. `now` is monotonic.
     pub(crate) fn take(&self, domain: &str, user: &str, now: Duration) -> Result<Guess, Throttled> {
-        let place = (self.hasher.hash_one((domain, user)) % BUDGETS as u64) as usize;
+        #[allow(clippy::cast_possible_truncation, reason = "a part of the hash is one, too")]
+        let place = self.hasher.hash_one((domain, user)) as usize % BUDGETS;
         let whole_at = &mut self.whole_at.lock()[place];
         let after = (*whole_at).max(now) + INTERVAL;
         match after.checked_sub(now + INTERVAL * GUESSES) {
