@@ -119,7 +119,7 @@ impl<'a> Hidden<'a> {
 impl Drop for Hidden<'_> {
     fn drop(&mut self) {
         // There is nobody to tell.
-        drop(tcsetattr(self.terminal, OptionalActions::Flush, &self.shown));
+        let _ = tcsetattr(self.terminal, OptionalActions::Flush, &self.shown);
     }
 }
 

@@ -38,6 +38,7 @@ impl Default for Guesses {
 impl Guesses {
     /// Takes one guess at the password of who has these names, or says how long to wait. `now` is monotonic.
     pub(crate) fn take(&self, domain: &str, user: &str, now: Duration) -> Result<Guess, Throttled> {
+        #[allow(clippy::cast_possible_truncation, reason = "a part of the hash is one, too")]
         let place = self.hasher.hash_one((domain, user)) as usize % BUDGETS;
         let whole_at = &mut self.whole_at.lock()[place];
         let after = (*whole_at).max(now) + INTERVAL;
@@ -57,8 +58,8 @@ impl Guesses {
     }
 
     /// It was no guess: the password was right.
-    pub(crate) fn give_back(&self, guess: Guess) {
-        let whole_at = &mut self.whole_at.lock()[guess.0];
+    pub(crate) fn give_back(&self, Guess(place): Guess) {
+        let whole_at = &mut self.whole_at.lock()[place];
         *whole_at = whole_at.saturating_sub(INTERVAL);
     }
 }
