@@ -192,12 +192,12 @@ impl Rest {
         }
     }
 
-    /// The same with a body of these bytes, which are to be chunks with their lengths, and need not be.
-    pub async fn send_chunks(&self, request: &RestRequest, chunks: &[u8]) -> RestAnswer {
+    /// Sends the head of a request with one more header, then these bytes in the place of its body, and no more.
+    pub async fn send_part(&self, request: &RestRequest, header: &str, part: &[u8]) -> RestAnswer {
         let stream = TcpStream::connect(self.address).await.expect("it listens");
         match &self.tls {
-            None => send_chunks(stream, request, chunks).await,
-            Some(config) => send_chunks(self.secure(config, stream).await, request, chunks).await,
+            None => send_part(stream, request, header, part).await,
+            Some(config) => send_part(self.secure(config, stream).await, request, header, part).await,
         }
     }
 
@@ -207,15 +207,14 @@ impl Rest {
     }
 }
 
-/// Sends a head that announces chunks, and then these bytes in the place of them.
-async fn send_chunks<S>(mut stream: S, request: &RestRequest, chunks: &[u8]) -> RestAnswer
+async fn send_part<S>(mut stream: S, request: &RestRequest, header: &str, part: &[u8]) -> RestAnswer
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let RestRequest { method, path, headers, .. } = request;
     let lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let head = format!("{method} {path} HTTP/1.1\r\n{}transfer-encoding: chunked\r\n\r\n", lines.concat());
-    stream.write_all(&[head.as_bytes(), chunks].concat()).await.expect("it reads");
+    let head = format!("{method} {path} HTTP/1.1\r\n{}{header}\r\n\r\n", lines.concat());
+    stream.write_all(&[head.as_bytes(), part].concat()).await.expect("it reads");
     let mut answer = Vec::new();
     // A client that cannot say where its request ends is let go without a farewell.
     drop(stream.read_to_end(&mut answer).await);

@@ -146,6 +146,16 @@ fn escaped(text: &str) -> String {
         .collect()
 }
 
+/// A path whose parameters are these texts.
+fn filled(mut path: String, mut text: impl FnMut() -> String) -> String {
+    while let Some((before, (_, after))) =
+        path.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
+    {
+        path = format!("{before}{}{after}", escaped(&text()));
+    }
+    path
+}
+
 /// The answer has DEW's form, and is no failure.
 fn check(request: &RestRequest, answer: &RestAnswer) {
     let told = || format!("{request:?}: {answer:?}");
@@ -166,12 +176,7 @@ async fn whatever_comes_is_answered_as_dew_answers() {
     let (rest, account) = (Rest::of(&dev.description), dev.description.account(0));
     let project = account.projects[0].0.clone();
     let token = token(&dev, &rest).await;
-    let key = {
-        let body = json!({"key_alias": "junk"});
-        let request = RestRequest::new(Method::POST, &format!("/v1.0/{project}/kms/create-key"), &body);
-        let answer = rest.send(&request.with("x-auth-token", &token)).await;
-        answer.body["key_info"]["key_id"].as_str().expect("an id").to_owned()
-    };
+    let key = key(&rest, &project, &token).await;
     let known = [
         &*key,
         &*project,
@@ -195,17 +200,13 @@ async fn whatever_comes_is_answered_as_dew_answers() {
     let mut statuses = BTreeMap::new();
     for (method, path) in operations() {
         for round in 0..ROUNDS {
-            let mut target = path.clone();
             // Most requests come to where they mean something.
-            if round % 8 != 0 {
-                target = target.replace("{project_id}", &project).replace("{key_id}", &key);
-            }
-            while let Some((before, (_, after))) =
-                target.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
-            {
-                let part = parts.new_tree(&mut runner).expect("a text").current();
-                target = format!("{before}{}{after}", escaped(&part));
-            }
+            let path = if round % 8 == 0 {
+                path.clone()
+            } else {
+                path.replace("{project_id}", &project).replace("{key_id}", &key)
+            };
+            let target = filled(path, || parts.new_tree(&mut runner).expect("a text").current());
             let query = query.new_tree(&mut runner).expect("a query").current();
             let query: Vec<_> =
                 query.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
@@ -220,6 +221,14 @@ async fn whatever_comes_is_answered_as_dew_answers() {
     }
     // Some of it means something.
     assert!(statuses[&200] > 50 && statuses[&400] > 500, "{statuses:?}");
+}
+
+/// A key that some of the requests name.
+async fn key(rest: &Rest, project: &str, token: &str) -> String {
+    let body = json!({"key_alias": "junk"});
+    let request = RestRequest::new(Method::POST, &format!("/v1.0/{project}/kms/create-key"), &body);
+    let answer = rest.send(&request.with("x-auth-token", token)).await;
+    answer.body["key_info"]["key_id"].as_str().expect("an id").to_owned()
 }
 
 /// A login's token: it needs no signature of what no client would send.
