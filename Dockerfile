@@ -30,7 +30,7 @@ COPY LICENSE /usr/share/doc/dewpoint/LICENSE
 
 ENV SOFTHSM2_CONF=/var/lib/dewpoint/token/softhsm2.conf
 USER 10001:10001
-EXPOSE 7443
+EXPOSE 7443 7444
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 CMD ["container-healthcheck.sh"]
 ENTRYPOINT ["dewpoint"]
 CMD ["serve", "--config", "/etc/dewpoint/dewpoint.toml"]

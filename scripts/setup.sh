@@ -68,6 +68,18 @@ need_python() {
     cp scripts/requirements.txt "$stamp"
 }
 
+# The official Node.js SDK, whose packages the lock file names with their hashes.
+need_node() {
+    local locked=tests/clients/node tools=.tools/node
+    cmp -s "$locked/package-lock.json" "$tools/installed-package-lock.json" && return
+    say "installing Node.js packages into $tools"
+    rm -rf "$tools"
+    mkdir -p "$tools"
+    cp "$locked"/package.json "$locked"/package-lock.json "$tools"
+    (cd "$tools" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null)
+    cp "$locked/package-lock.json" "$tools/installed-package-lock.json"
+}
+
 # These tools run for seconds and are compiled on every fresh clone, so they are built for a short compilation.
 need_cargo_tool() {
     local tool=$1 version=$2
@@ -110,6 +122,9 @@ note_packages() {
         need_package has_libclang libclang-dev
         # What the independent verifier of the audit log is compiled with.
         need_package has go golang-go
+        # The second official client of DEW's protocol.
+        need_package has node nodejs
+        need_package has npm npm
         need_package has_go_notes golang-golang-x-mod-dev
         ;;
     check)
@@ -126,6 +141,7 @@ install_tools() {
     case "$1" in
     test)
         need_python
+        need_node
         need_kryoptic
         ;;
     check)

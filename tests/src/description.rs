@@ -14,6 +14,8 @@ pub struct Description {
 /// An account of it.
 #[derive(Debug, Clone)]
 pub struct Account {
+    /// Its name.
+    pub name: String,
     /// Its id.
     pub domain_id: String,
     /// Its projects: id and region.
@@ -33,6 +35,8 @@ pub struct User {
     pub files: (PathBuf, PathBuf),
     /// Its access key: the id, and the secret.
     pub access_key: (String, String),
+    /// What it gets tokens for.
+    pub password: String,
 }
 
 impl Description {
@@ -48,6 +52,11 @@ impl Description {
     /// The gRPC endpoint.
     pub fn endpoint(&self) -> String {
         text(&self.json["grpc"]["endpoint"])
+    }
+
+    /// The endpoint of DEW's REST protocol.
+    pub fn dew_endpoint(&self) -> String {
+        text(&self.json["dew"]["endpoint"])
     }
 
     /// The metrics and health endpoint.
@@ -78,6 +87,7 @@ impl Description {
     pub fn account(&self, index: usize) -> Account {
         let account = &self.json["accounts"][index];
         Account {
+            name: text(&account["name"]),
             domain_id: text(&account["domain_id"]),
             projects: entries(&account["projects"])
                 .map(|project| (text(&project["project_id"]), text(&project["region"])))
@@ -88,6 +98,7 @@ impl Description {
                     name: text(&user["name"]),
                     files: files(user),
                     access_key: (text(&user["ak"]), text(&user["sk"])),
+                    password: text(&user["password"]),
                 })
                 .collect(),
         }

@@ -119,6 +119,7 @@ var record = shape{
 		"latency_us":         integer,
 		"missing_action":     text,
 		"operation":          text,
+		"password_of":        text,
 		"phase":              words("complete", "intent", "outcome", "recovery"),
 		"project":            text,
 		"reason":             text,

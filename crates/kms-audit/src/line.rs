@@ -78,6 +78,9 @@ pub struct RecordLine<'a> {
     /// The operation.
     #[serde(with = "fields::named")]
     pub operation: OperationName,
+    /// Of a log-in that was refused: the user whose password was to be shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_of: Option<Cow<'a, str>>,
     /// Which record of the operation this is.
     #[serde(with = "fields::named")]
     pub phase: Phase,
@@ -146,15 +149,15 @@ impl<'a> RecordLine<'a> {
             (Some(caller), _) => Some(&caller.credential),
             (None, stranger) => stranger.and_then(|stranger| stranger.credential.as_ref()),
         };
-        let (access_key_id, certificate, token_issued) = credential.map_or((None, None, None), shown);
+        let shown = credential.map(Shown::of).unwrap_or_default();
         let service = caller.and_then(|caller| caller.acting_service.as_ref());
         Self {
-            access_key_id,
+            access_key_id: shown.access_key_id,
             account: caller.map(|caller| caller.account.as_str().into()),
             acting_service: service.map(|service| service.as_str().into()),
             action: info.action.name().into(),
             archived_lines: record.archived_lines,
-            certificate,
+            certificate: shown.certificate,
             context: Cow::Borrowed(&record.context),
             count: record.count,
             from_version: record.moved.map(|moved| moved.from_version),
@@ -167,6 +170,7 @@ impl<'a> RecordLine<'a> {
             latency_us: u64::try_from(record.latency.as_micros()).unwrap_or(u64::MAX),
             missing_action: record.missing_action.map(|action| action.name().into()),
             operation: record.operation,
+            password_of: shown.password_of,
             phase: record.phase,
             project: caller.map(|caller| caller.project.as_str().into()),
             reason: record.reason.map(Cow::Borrowed),
@@ -180,7 +184,7 @@ impl<'a> RecordLine<'a> {
             source_key_version: record.source_key_version,
             state_digest: record.state_digest,
             time: record.time,
-            token_issued,
+            token_issued: shown.token_issued,
             trace_name: info.trace_name.map(Cow::Borrowed),
             user: caller.map(|caller| caller.user.as_str().into()),
             v: FORMAT_VERSION,
@@ -189,12 +193,24 @@ impl<'a> RecordLine<'a> {
     }
 }
 
-/// The members that tell what showed who called: of access key, certificate and token, the one that did.
-fn shown(credential: &Credential) -> (Option<Cow<'_, str>>, Option<[u8; 32]>, Option<Timestamp>) {
-    match credential {
-        Credential::AccessKey(id) => (Some(id.as_str().into()), None, None),
-        Credential::Certificate(digest) => (None, Some(*digest), None),
-        Credential::Token { issued } => (None, None, Some(*issued)),
+/// The members that tell what showed who called: one of them, at the most.
+#[derive(Default)]
+struct Shown<'a> {
+    access_key_id: Option<Cow<'a, str>>,
+    certificate: Option<[u8; 32]>,
+    password_of: Option<Cow<'a, str>>,
+    token_issued: Option<Timestamp>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(credential: &'a Credential) -> Self {
+        let none = Self::default();
+        match credential {
+            Credential::AccessKey(id) => Self { access_key_id: Some(id.as_str().into()), ..none },
+            Credential::Certificate(digest) => Self { certificate: Some(*digest), ..none },
+            Credential::Password(user) => Self { password_of: Some(user.as_str().into()), ..none },
+            Credential::Token { issued } => Self { token_issued: Some(*issued), ..none },
+        }
     }
 }
 

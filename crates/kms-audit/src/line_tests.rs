@@ -50,6 +50,7 @@ fn credentials() -> impl Strategy<Value = Credential> {
     prop_oneof![
         any::<[u8; 32]>().prop_map(Credential::Certificate),
         "[A-Z0-9]{1,64}".prop_map(|id| Credential::AccessKey(AccessKeyId::parse(&id).expect("a name"))),
+        "[a-z0-9]{1,64}".prop_map(|id| Credential::Password(UserId::parse(&id).expect("a name"))),
         any::<i64>().prop_map(|micros| Credential::Token { issued: Timestamp::from_micros(micros) }),
     ]
 }
@@ -201,7 +202,9 @@ fn the_format_is_as_documented() {
 fn each_credential_has_its_own_member() {
     let key = Credential::AccessKey(AccessKeyId::parse("AK1").expect("a name"));
     let token = Credential::Token { issued: Timestamp::from_micros(1) };
+    let password = Credential::Password(UserId::parse("u1").expect("a name"));
     for (credential, member) in [
+        (password, r#","password_of":"u1","phase":"#),
         (key.clone(), r#"{"access_key_id":"AK1","account":"acme","#),
         (token, r#","token_issued":"1970-01-01T00:00:00.000001Z","trace_name":"#),
     ] {

@@ -13,7 +13,7 @@ use crate::{
     grant::Grant,
     identity::{Caller, Region},
     key::KeyRecord,
-    operation::OperationName,
+    operation::{Action, OperationName},
     ops::{Alias, Tags},
     service::Scope,
     states,
@@ -26,7 +26,7 @@ pub(crate) enum Standing {
     ByPermission,
     /// They do not: only a grant of the key can allow it.
     OnlyByGrant,
-    /// The service does it for a call that was admitted.
+    /// Nothing more is asked: the service does it for a call that was admitted, or it needs no permission.
     Admitted,
 }
 
@@ -38,6 +38,9 @@ impl Standing {
         directory: &Directory,
         draft: &mut Draft,
     ) -> Result<Self, Error> {
+        if operation.info().action == Action::Anyone {
+            return Ok(Self::Admitted);
+        }
         let policies = caller.permissions.policies();
         if policies.could_allow(operation) {
             return Ok(Self::ByPermission);

@@ -164,7 +164,8 @@ impl Field {
 /// Whose budget a throttled call ran out of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Throttled {
-    /// `user:` or `account:` and an id, `global` for all who call, or `server` for all before they are known.
+    /// `user:` or `account:` and an id, `global` for all who call, `server` for all before they are known, or
+    /// `password` for all who give a wrong one for the same user.
     pub subject: String,
     /// What draws on the budget: a group of operations, or one of them, as `queries/ListKeys`.
     pub group: Arc<str>,

@@ -89,6 +89,8 @@ pub enum Credential {
         /// When.
         issued: Timestamp,
     },
+    /// A password that was to be this user's.
+    Password(UserId),
 }
 
 /// An authenticated caller: a user, a service that acts for one, or an operator.

@@ -11,6 +11,8 @@ macro_rules! actions {
             $(#[doc = concat!("`", $text, "`")] $name,)*
             /// `dewpoint:root:manage`: the operators'; no user can be given it.
             RootManage,
+            /// None at all: whoever is known may do it, whatever its policies say. No policy names it.
+            Anyone,
         }
 
         impl Action {
@@ -22,6 +24,7 @@ macro_rules! actions {
                 match self {
                     $(Self::$name => $text,)*
                     Self::RootManage => "dewpoint:root:manage",
+                    Self::Anyone => "dewpoint:anyone",
                 }
             }
         }
@@ -241,6 +244,10 @@ operations! {
     DescribeTraffic: CmkGetQuota, None, Read;
     /// Counts the custom keys.
     CountKeys: CmkGetInstance, None, Read;
+    /// Gives a user a token for its password. DEW: IAM's `POST /v3/auth/tokens`.
+    IssueToken: Anyone, None, Read;
+    /// Reads the projects of the caller's account. DEW: IAM's `GET /v3/projects`.
+    ListProjects: Anyone, None, Read;
     /// Reads which versions of the API there are. DEW asks for no permission; who may list keys is told.
     ListVersions: CmkList, None, Read;
     /// Reads one of them.

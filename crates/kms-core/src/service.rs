@@ -633,7 +633,7 @@ impl<O: OwnOperation> Attempt for ByItself<'_, O> {
 
 /// Decides at once what is about no key that exists: no key will be found that it could depend on.
 fn admit_keyless<O: Operation>(operation: &O, scope: &Scope<'_>, draft: &mut Draft) -> Result<(), Error> {
-    if states::row(O::NAME).is_some() {
+    if states::row(O::NAME).is_some() || scope.standing == Standing::Admitted {
         return Ok(());
     }
     let (key, alias) = operation.new_key().unzip();

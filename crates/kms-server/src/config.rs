@@ -463,6 +463,11 @@ mod tests {
         let with_keystore: Config =
             toml::from_str(&with_keystore).expect("the sample's keystore parses, too");
         assert_eq!(with_keystore.keystores.len(), 1);
+        assert_eq!(config.dew, None);
+        let with_dew = SAMPLE.replace("# [dew]", "[dew]").replace("#+ ", "");
+        let with_dew: Config = toml::from_str(&with_dew).expect("the sample's REST parses, too");
+        let dew = with_dew.dew.expect("it is there");
+        assert_eq!((dew.listen.port(), dew.insecure_plain_http, dew.tls.is_some()), (7444, false, true));
     }
 
     #[test]
@@ -510,6 +515,7 @@ mod tests {
     fn what_compose_gives_to_the_service_is_valid() {
         let compose = include_str!("../../../docs/examples/dewpoint.compose.toml");
         let config: Config = toml::from_str(compose).expect("the file parses");
+        assert_eq!(config.dew.as_ref().map(|dew| dew.listen.port()), Some(7444));
         assert_eq!(
             config.hsm,
             toml::from_str::<Config>(SAMPLE)

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use kms_core::{
     Call, Error, Recorded, Refused, RequestId, Service,
     error::{Throttled, Unauthenticated},
-    identity::{Caller, Origin},
+    identity::{Caller, Origin, Stranger},
     operation::OperationName,
     ops::Operation,
     ports::Clock,
@@ -179,6 +179,37 @@ impl Gate {
         let service = self.service.clone();
         let task = self.changes.spawn(async move { service.run(call, operation).await }.in_current_span());
         task.await.unwrap_or_else(|_| Err(Refused::task_died()))
+    }
+
+    /// Lets one call through to its recorded answer whose caller it takes long to know: `identify` finds out, once and
+    /// behind the limit of all calls. `stranger` is what is known until then.
+    pub(crate) async fn pass_when_known<O: Operation>(
+        self: &Arc<Self>,
+        request_id: RequestId,
+        stranger: Stranger,
+        identify: impl Future<Output = Result<(Caller, O), Error>>,
+    ) -> Result<Recorded<O::Output>, Refused> {
+        let admitted = async {
+            let known = match self.enter(O::NAME, Budget::OrRefuse) {
+                Ok(()) => identify.await,
+                Err(crowded) => Err(Error::Throttled(crowded)),
+            };
+            let (origin, error) = match known {
+                Ok((caller, operation)) => match self.traffic.check(&caller, O::NAME, NonZeroU32::MIN) {
+                    Ok(passage) => {
+                        if passage.over_limit {
+                            self.metrics.over_limit(O::NAME);
+                        }
+                        let call = Call { request_id, caller, patience: HSM_PATIENCE, dry_run: false };
+                        return self.service.run(call, Ok(operation)).await;
+                    }
+                    Err(throttled) => (Origin::Caller(caller), Error::Throttled(throttled)),
+                },
+                Err(error) => (Origin::Stranger(stranger), error),
+            };
+            Err(self.service.refuse(O::NAME, request_id, origin, error).await)
+        };
+        self.observed(O::NAME, request_id, admitted).await
     }
 
     /// Who calls, if he may make so many calls now: identity, then traffic control.

@@ -26,6 +26,7 @@ mod metering;
 mod metrics;
 mod notary;
 mod opening;
+pub mod password;
 mod peer;
 mod reading;
 mod rotation;

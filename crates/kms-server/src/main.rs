@@ -13,6 +13,7 @@ use kms_server::{
     config::{BUILT_IN_PROFILE, Config},
     dev,
     listeners::Inherited,
+    password,
     server::{self, RunningServer, ServeError},
     supervisor::{self, Handover},
 };
@@ -67,6 +68,10 @@ enum Command {
     /// that. A backup of `dewpoint backup` moves to this token: nothing is written unless the whole backup is what
     /// its maker told of, made for this token; the key pair of step 1 is destroyed at the end.
     Restore(backup::RestoreOptions),
+    /// Print what a user's password is checked by, for `password_hash` in the identity file
+    ///
+    /// Reads the password from standard input, or, where that is a terminal, asks for it twice without showing it.
+    HashPassword,
     /// Print the profile of traffic limits and quotas that is built in, to make one's own of it
     Profile,
 }
@@ -107,6 +112,7 @@ fn main() -> ExitCode {
         Command::TransferKey(options) => moved(backup::transfer_key(&options)),
         Command::Backup(options) => moved(block_on(backup::create(&options))),
         Command::Restore(options) => moved(block_on(backup::restore(&options))),
+        Command::HashPassword => run_hash_password().map(success),
         Command::Profile => print(BUILT_IN_PROFILE).map(success),
     };
     ended.unwrap_or_else(fail)
@@ -122,6 +128,11 @@ fn moved(ended: Result<(), backup::BackupError>) -> Result<ExitCode, String> {
 
 fn print(text: &str) -> Result<(), String> {
     io::stdout().lock().write_all(text.as_bytes()).map_err(|error| format!("stdout: {error}"))
+}
+
+fn run_hash_password() -> Result<(), String> {
+    let hash = password::hash().map_err(|error| error.to_string())?;
+    print(&format!("{hash}\n"))
 }
 
 fn run_dev(options: &dev::DevOptions) -> Result<(), dev::DevError> {

@@ -197,7 +197,8 @@ async fn listen(listeners: Listeners, prepared: Prepared) -> Result<RunningServe
     let mut dew_address = None;
     if let Some(listener) = listeners.dew {
         dew_address = Some(address(&listener)?);
-        let rest = Rest::new(gate.clone()).map_err(|error| ServeError::Dew(error.to_string()))?;
+        let scheme = if dew_tls.is_some() { "https" } else { "http" };
+        let rest = Rest::new(gate.clone(), scheme).map_err(|error| ServeError::Dew(error.to_string()))?;
         background.push(tokio::spawn(dew::serve(listener, dew_tls, Arc::new(rest), told_stop.clone())));
     }
     let mut admin = None;

@@ -12,7 +12,11 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
-use dewpoint_tests::{Clients, Context, Dev, DevOptions, Openssl, by_id, context, reason, records};
+use dewpoint_tests::{
+    Account, Clients, Context, Dev, DevOptions, Openssl, Rest, RestRequest, Signer, by_id, context, reason,
+    records,
+};
+use hyper::Method;
 use kms_proto::v1::{
     CreateGrantRequest, CreateKeyRequest, DecryptDataKeyRequest, DecryptDataRequest,
     DeriveSharedSecretRequest, EncryptDataKeyRequest, EncryptDataRequest, GenerateDataKeyPairRequest,
@@ -23,6 +27,7 @@ use kms_proto::v1::{
     encryption_service_client::EncryptionServiceClient, grant_service_client::GrantServiceClient, grantee,
     import_service_client::ImportServiceClient,
 };
+use serde_json::json;
 
 /// Each secret is searched for in pieces of this many bytes, for a part of one must not lie there either.
 const PIECE: usize = 16;
@@ -303,6 +308,107 @@ async fn granted(dev: &Dev, admin: &Clients, key_id: &str, secrets: &mut Secrets
     trying.data.generate_data_key(request).await.expect_err("only tried");
 }
 
+/// A temporary access key for the first user of the file of identities.
+const TEMPORARY: &str = r#"
+[[accounts.users.access_keys]]
+access_key_id = "TEMPORARY"
+secret_access_key = "the-secret-of-a-temporary-access-key"
+security_token = "the-security-token-of-a-temporary-access-key"
+expires_at = "2999-01-01T00:00:00Z"
+
+[[accounts.users]]"#;
+
+const TEMPORARY_SECRET: &str = "the-secret-of-a-temporary-access-key";
+const WRONG: &str = "a password that somebody mistyped";
+const SECURITY_TOKEN: &str = "the-security-token-of-a-temporary-access-key";
+
+fn add_temporary_key(dev: &Dev) {
+    let file = dev.directory().join("identity.toml");
+    let whole = fs::read_to_string(&file).expect("it is there");
+    // Before the second user.
+    let (first, others) = whole.split_once("[[accounts.users]]").expect("a user");
+    let changed = format!("{first}[[accounts.users]]{}", others.replacen("[[accounts.users]]", TEMPORARY, 1));
+    fs::write(&file, changed).expect("it can be written");
+    assert_eq!(dev.ctl(&["identities", "reload"]).code, Some(0));
+}
+
+fn create_data_key(project: &str, key_id: &str) -> RestRequest {
+    let body = json!({"key_id": key_id, "datakey_length": "512"});
+    RestRequest::new(Method::POST, &format!("/v1.0/{project}/kms/create-datakey"), &body)
+}
+
+fn log_in(account: &Account, user: &str, password: &str) -> RestRequest {
+    let user = json!({"name": user, "password": password, "domain": {"name": account.name}});
+    let identity = json!({"methods": ["password"], "password": {"user": user}});
+    RestRequest::new(Method::POST, "/v3/auth/tokens", &json!({"auth": {"identity": identity}}))
+}
+
+/// Each refused for another reason.
+fn refused_calls(
+    [create, foreign, mistyped]: [RestRequest; 3],
+    token: &str,
+    [signer, temporary]: [Signer<'_>; 2],
+) -> Vec<RestRequest> {
+    vec![
+        RestRequest { body: mistyped.body[1..].to_vec(), ..mistyped.clone() },
+        mistyped,
+        foreign.clone().with("x-auth-token", token),
+        foreign.signed(temporary),
+        create.clone().with("x-auth-token", &format!("{token}x")),
+        create.clone().signed(Signer { secret: WRONG, ..temporary }),
+        create.clone().signed(temporary).with("host", "another"),
+        create.clone().with("x-security-token", SECURITY_TOKEN).signed(signer),
+        create.signed(temporary).without("x-security-token"),
+    ]
+}
+
+/// Calls of DEW's protocol: what they answer goes to `secrets`, what shows who makes them to `shown`. Tells all errors.
+async fn rest_calls(dev: &Dev, key_id: &str, secrets: &mut Secrets, shown: &mut Secrets) -> Vec<u8> {
+    add_temporary_key(dev);
+    let rest = Rest::of(&dev.description);
+    let account = dev.description.account(0);
+    let admin = account.user("admin");
+    for user in &account.users {
+        shown.add("the secret of an access key", &user.access_key.1);
+        shown.add("a password", &user.password);
+    }
+    shown.add("the secret of an access key", TEMPORARY_SECRET);
+    shown.add("a security token", SECURITY_TOKEN);
+    let signer = Signer::of(&admin.access_key);
+    let temporary = Signer {
+        access_key_id: "TEMPORARY",
+        secret: TEMPORARY_SECRET,
+        security_token: Some(SECURITY_TOKEN),
+        ..signer
+    };
+    let issued = rest.send(&log_in(&account, &admin.name, &admin.password)).await;
+    let token = issued.header("x-subject-token").to_owned();
+    shown.add("a token", &token);
+    let create = create_data_key(&account.projects[0].0, key_id);
+    for served in [
+        create.clone().signed(signer),
+        create.clone().signed(temporary),
+        create.clone().with("x-auth-token", &token),
+    ] {
+        let answer = rest.send(&served).await;
+        let bytes = |name: &str| hex::decode(answer.body[name].as_str().expect("a text")).expect("hex");
+        secrets.add("a data key of REST", bytes("plain_text"));
+        secrets.add("a ciphertext of REST", bytes("cipher_text"));
+    }
+
+    shown.add("a wrong password", WRONG);
+    let mistyped = log_in(&account, &admin.name, WRONG);
+    let foreign = create_data_key(&dev.description.account(1).projects[0].0, key_id);
+    let mut errors = Vec::new();
+    for refused in refused_calls([create, foreign, mistyped], &token, [signer, temporary]) {
+        let answer = rest.send(&refused).await;
+        assert!(answer.status >= 400, "{refused:?}");
+        errors.extend(answer.body.to_string().bytes());
+        errors.extend(format!("{:?}", answer.headers).bytes());
+    }
+    errors
+}
+
 /// All that is kept in plain: each file's name and content, and the metrics.
 fn plain_texts(directory: &Path, metrics: String) -> Vec<(String, Vec<u8>)> {
     let mut texts = vec![("metrics".to_owned(), metrics.into_bytes())];
@@ -343,17 +449,27 @@ async fn no_secret_lies_in_the_audit_log_the_log_the_metrics_or_dev_json() {
         small_data(&admin, &key_id, &mut secrets).await;
         granted(&dev, &admin, &key_id, &mut secrets).await;
     }
+    let mut shown = Secrets::default();
+    let key_id = create(&mut admin, KeySpec::Aes256, KeyUsage::EncryptDecrypt, KeyOrigin::Kms).await;
+    let errors = rest_calls(&dev, &key_id, &mut secrets, &mut shown).await;
     imported_material(&mut admin, &mut secrets).await;
     signatures(&mut admin, &mut secrets).await;
     let metrics = dev.metrics();
     assert!(dev.stop().success(), "{}", dev.log());
 
     let mut texts = plain_texts(dev.directory(), metrics);
+    texts.push(("errors".to_owned(), errors));
     for needed in ["metrics", "stderr.log", "dev.json", "00000000000000000000.jsonl"] {
         assert!(texts.iter().any(|(name, text)| name.ends_with(needed) && !text.is_empty()), "{needed}");
     }
     assert!(records(dev.directory()).len() > 40 && dev.log().contains("\"DEBUG\""), "{}", dev.log());
     assert_eq!(leaks(&texts, &secrets), "");
+    // Where dev mode keeps what its users show, and tells them.
+    let (own, others): (Vec<_>, Vec<_>) = texts.clone().into_iter().partition(|(name, _)| {
+        ["dev.json", "access-keys.json", "identity.toml"].iter().any(|own| name.ends_with(own))
+    });
+    assert_eq!((own.len(), leaks(&others, &shown)), (3, String::new()));
+    assert!(leaks(&own, &shown).contains("dev.json holds a password"));
     // And each of them would have been found in each of the texts.
     for (_, text) in &mut texts {
         for (_, bytes) in &secrets.all {

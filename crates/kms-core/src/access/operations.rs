@@ -18,12 +18,13 @@ impl Operations {
     /// No operation.
     pub const NONE: Self = Self(0);
 
-    /// All that some user can be allowed: everything but what is the operators' and the service's own.
+    /// All that some user can be allowed: everything but what is the operators' and the service's own, and what needs
+    /// no permission.
     pub const OF_USERS: Self = {
         let (mut set, mut index) = (0, 0);
         while index < OperationName::ALL.len() {
             let operation = OperationName::ALL[index];
-            if !matches!(operation.info().action, Action::RootManage) {
+            if !matches!(operation.info().action, Action::RootManage | Action::Anyone) {
                 set |= 1 << operation as u32;
             }
             index += 1;
@@ -124,9 +125,10 @@ mod tests {
     }
 
     #[test]
-    fn users_can_be_allowed_everything_but_what_needs_the_operators_action() {
+    fn users_can_be_allowed_everything_but_what_needs_the_operators_action_or_none() {
         let all: Operations = OperationName::ALL.iter().copied().collect();
-        assert_eq!(all.without(Operations::OF_USERS), Operations::of(Action::RootManage));
+        let others = Operations::of(Action::RootManage).union(Operations::of(Action::Anyone));
+        assert_eq!(all.without(Operations::OF_USERS), others);
         let parts = Action::ALL.iter().map(|action| Operations::of(*action));
         assert_eq!(parts.fold(Operations::NONE, Operations::union), Operations::OF_USERS);
     }

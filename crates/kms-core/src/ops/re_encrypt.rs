@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    ciphertext::{Header, Purpose},
+    ciphertext::{Header, Purpose, TAG_BYTES},
     context::EncryptionContext,
     draft::Draft,
     error::Error,
@@ -60,6 +60,11 @@ impl ReEncrypt {
         let (header, sealed) = Header::parse(ciphertext)?;
         let sealed = sealed.to_vec();
         Ok(Self { header, sealed, source_key, source_context, destination_key, destination_context })
+    }
+
+    /// How long what is sealed is, in bytes, if the ciphertext is sound: no secret.
+    pub fn plaintext_length(&self) -> usize {
+        self.sealed.len().saturating_sub(TAG_BYTES)
     }
 
     /// What opens the ciphertext, with everything that is needed for it.

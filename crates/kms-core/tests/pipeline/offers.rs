@@ -1,18 +1,21 @@
 //! What is told of the service itself, and what it refuses to everyone.
 
+use std::sync::Arc;
+
 use kms_core::{
-    Error,
-    operation::{OperationName, Permissions},
+    Error, SecretBytes,
+    access::{Policies, Policy},
+    operation::{Action, OperationName, Permissions},
     ops::{
         CreateAccessPoint, CreateDataKeyCapsule, CreateKeyPolicy, CreatePin, DecryptDataKeyCapsule,
         DeleteAccessPoint, DeleteKeyPolicy, DescribeKeyPolicy, DisableAccessPoint,
-        DownloadAccessPointPrivateKey, EnableAccessPoint, GetVersion, ListAccessPoints, ListKeyPolicies,
-        ListVersions, Operation, UpdateKeyPolicy,
+        DownloadAccessPointPrivateKey, EnableAccessPoint, GetVersion, IssueToken, ListAccessPoints,
+        ListKeyPolicies, ListProjects, ListVersions, Operation, UpdateKeyPolicy,
     },
     record::{Phase, Verdict},
 };
 
-use crate::support::{NOT_OFFERED, World, owner, with};
+use crate::support::{FOR_ANYONE, NOT_OFFERED, World, owner, with};
 
 #[test]
 fn one_version_of_the_api_is_spoken() {
@@ -23,6 +26,26 @@ fn one_version_of_the_api_is_spoken() {
     for unknown in ["", "v2", "V1", "v1.0"] {
         assert_eq!(named(unknown), Err(Error::VersionNotFound), "{unknown:?}");
     }
+}
+
+#[test]
+fn a_token_and_ones_own_projects_need_no_permission_and_no_policy_denies_them() {
+    let world = World::new();
+    let everything = r#"{"Version": "1.1", "Statement": [{"Effect": "Deny", "Action": ["*"]}]}"#;
+    let denying = Policy::parse("nothing", everything).expect("a policy");
+    let denying = Permissions::Of(Arc::new(Policies::new([Arc::new(denying)])));
+    for permissions in [Permissions::NONE, denying] {
+        let caller = with(permissions);
+        let token = Arc::new(SecretBytes::new(b"a token".to_vec()));
+        let (issued, records) = world.records_of(|| world.run(&caller, IssueToken { token: token.clone() }));
+        assert!(Arc::ptr_eq(&issued.expect("for anyone"), &token));
+        assert_eq!((records[0].operation, records[0].verdict), (FOR_ANYONE[0], Verdict::Succeeded));
+        let (projects, records) = world.records_of(|| world.run(&caller, ListProjects));
+        assert_eq!(projects.expect("for anyone"), caller.projects);
+        assert_eq!((records[0].operation, records[0].verdict), (FOR_ANYONE[1], Verdict::Succeeded));
+        assert_eq!(records.len(), 1);
+    }
+    assert_eq!(Action::parse(Action::Anyone.name()), None);
 }
 
 /// Refused to who may call it, after the permission, without touching anything, and with a record.

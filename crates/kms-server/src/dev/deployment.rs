@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::access_keys::{AccessKey, AccessKeys};
+use super::{
+    DevError,
+    access_keys::{AccessKeys, UserSecrets},
+};
 
 /// The permissions that SSE-KMS asks of who uploads, and of who downloads.
 const UPLOAD: [&str; 4] = ["kms:cmk:get", "kms:cmk:list", "kms:cmk:create", "kms:dek:create"];
@@ -69,8 +72,8 @@ impl Deployment {
         self.accounts.iter().find(|account| account.name == named || account.domain_id == named)
     }
 
-    /// As an identity file, with these access keys.
-    pub(crate) fn identity_toml(&self, access_keys: &AccessKeys) -> String {
+    /// As an identity file, with these access keys and passwords.
+    pub(crate) fn identity_toml(&self, access_keys: &AccessKeys) -> Result<String, DevError> {
         let mut text = "# Written at every start of `dewpoint dev`: changes here do not last.\n".to_owned();
         let quoted =
             |items: &[&str]| items.iter().map(|item| format!("\"{item}\"")).collect::<Vec<_>>().join(", ");
@@ -93,11 +96,14 @@ impl Deployment {
                         "\n[[accounts.users]]\nuser_id = \"{user_id}\"\nname = \"{name}\"\npermissions = [{permissions}]\n"
                     ),
                 );
-                if let Some(AccessKey { access_key_id, secret_access_key }) = access_keys.of(user_id) {
+                if let Some(key @ UserSecrets { access_key_id, secret_access_key, .. }) =
+                    access_keys.of(user_id)
+                {
+                    let hash = key.password_hash()?;
                     add(
                         &mut text,
                         format_args!(
-                            "\n[[accounts.users.access_keys]]\naccess_key_id = \"{access_key_id}\"\nsecret_access_key = \"{secret_access_key}\"\n"
+                            "password_hash = \"{hash}\"\n\n[[accounts.users.access_keys]]\naccess_key_id = \"{access_key_id}\"\nsecret_access_key = \"{secret_access_key}\"\n"
                         ),
                     );
                 }
@@ -111,7 +117,7 @@ impl Deployment {
         for Operator { name } in &self.operators {
             add(&mut text, format_args!("\n[[operators]]\nname = \"{name}\"\n"));
         }
-        text
+        Ok(text)
     }
 }
 

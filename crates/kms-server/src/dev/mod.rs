@@ -136,6 +136,9 @@ pub enum DevError {
     /// SoftHSM2 is not there.
     #[error("SoftHSM2 is not installed; on Debian: apt-get install softhsm2")]
     NoModule,
+    /// The system's.
+    #[error("the system has no random bytes")]
+    NoRandomBytes,
     /// The token script failed.
     #[error("the token cannot be made: {0}")]
     Token(String),
@@ -198,7 +201,7 @@ pub async fn start(options: &DevOptions) -> Result<DevServer, DevError> {
     let deployment = deployment::Deployment::standard();
     let identity_file = directory.join("identity.toml");
     let access_keys = AccessKeys::ensure(&directory.join("access-keys.json"), &deployment)?;
-    write_private(&identity_file, deployment.identity_toml(&access_keys).as_bytes())?;
+    write_private(&identity_file, deployment.identity_toml(&access_keys)?.as_bytes())?;
     let tls = certificates::ensure(&directory.join("tls"), &deployment)?;
     let config = configuration(options, &directory, identity_file, &tls)?;
     if !options.keystore.is_empty() || !crate::opening::store_exists(&config.data_dir) {
@@ -315,6 +318,7 @@ fn describe(
                     "name": user.name,
                     "ak": access_key.map(|key| &key.access_key_id),
                     "sk": access_key.map(|key| &key.secret_access_key),
+                    "password": access_key.map(|key| &key.password),
                     "client_cert": certificate,
                     "client_key": key,
                 })

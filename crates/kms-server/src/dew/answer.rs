@@ -56,6 +56,15 @@ impl Reply for NoContent {
     }
 }
 
+/// In whose form errors are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// In that of KMS, or of the gateway in front of it where that would tell it.
+    Kms,
+    /// In those of IAM, both of them: clients read one or the other.
+    Iam,
+}
+
 /// An error, as DEW tells it.
 #[derive(Debug)]
 pub(crate) struct Fault {
@@ -84,16 +93,22 @@ impl Fault {
         }
     }
 
-    /// Its answer. DEW: §1.4, the forms of KMS and of the gateway in front of it.
-    pub(crate) fn answer(&self, request_id: RequestId) -> Answer {
+    /// Its answer. DEW: §1.4, the forms of KMS and of the gateway in front of it; IAM's API, status codes.
+    pub(crate) fn answer(&self, form: Form, request_id: RequestId) -> Answer {
         let status = StatusCode::from_u16(self.code.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let (code, message) = (self.code.number, &self.message);
-        let mut answer = if self.code.is_gateways() {
-            let body = json!({"error_msg": message, "error_code": code, "request_id": request_id});
-            json_answer(status, &body)
-        } else {
-            json_answer(status, &json!({"error": {"error_code": code, "error_msg": message}}))
+        let body = match form {
+            Form::Kms if self.code.is_gateways() => {
+                json!({"error_msg": message, "error_code": code, "request_id": request_id})
+            }
+            Form::Kms => json!({"error": {"error_code": code, "error_msg": message}}),
+            Form::Iam => {
+                let title = status.canonical_reason().unwrap_or_default();
+                let error = json!({"code": status.as_u16(), "message": message, "title": title});
+                json!({"error": error, "error_code": code, "error_msg": message})
+            }
         };
+        let mut answer = json_answer(status, &body);
         if let Some(seconds) = self.retry_after {
             answer.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
@@ -179,7 +194,7 @@ mod tests {
 
     #[tokio::test]
     async fn errors_have_the_form_of_who_would_tell_them() {
-        let answer = Fault::of(&Error::KeyNotFound, Code::KEY_NOT_FOUND).answer(Uuid::nil());
+        let answer = Fault::of(&Error::KeyNotFound, Code::KEY_NOT_FOUND).answer(Form::Kms, Uuid::nil());
         let body = json!({"error": {"error_code": "KMS.0207", "error_msg": "the key does not exist"}});
         assert_eq!(read(answer).await, (404, None, body));
         let throttled = Throttled {
@@ -189,13 +204,19 @@ mod tests {
             window: Window::Second,
             retry_after: Duration::from_millis(50),
         };
-        let answer = Fault::of(&Error::Throttled(throttled), Code::THROTTLED).answer(Uuid::nil());
+        let answer = Fault::of(&Error::Throttled(throttled), Code::THROTTLED).answer(Form::Kms, Uuid::nil());
         let text =
             "The throttling threshold has been reached: policy user over ratelimit,limit:20,time:1 second";
         let body = json!({
             "error_code": "APIGW.0308", "error_msg": text, "request_id": "00000000-0000-0000-0000-000000000000",
         });
         assert_eq!(read(answer).await, (429, Some("1".to_owned()), body));
+        let answer = Fault::new(Code::NOT_AUTHENTICATED, "no").answer(Form::Iam, Uuid::nil());
+        let body = json!({
+            "error": {"code": 401, "message": "no", "title": "Unauthorized"},
+            "error_code": "APIGW.0301", "error_msg": "no",
+        });
+        assert_eq!(read(answer).await, (401, None, body));
     }
 
     #[tokio::test]

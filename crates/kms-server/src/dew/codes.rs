@@ -1,5 +1,8 @@
 //! What DEW calls our errors: the one function from the domain's errors to its codes.
 
+#[cfg(test)]
+mod tests;
+
 use kms_core::{
     Error,
     error::{Denial, Field, Unauthenticated},
@@ -91,13 +94,11 @@ codes! {
     ALIAS_EXISTS = "KMS.1104", 400;
     KEYS_TOO_MANY = "KMS.1105", 400;
     KEY_SPEC_INVALID = "KMS.1110", 400;
-    CURVE_KEY_ENCRYPTS_NOT = "KMS.1114", 400;
     SYMMETRIC_KEY_SIGNS_NOT = "KMS.1115", 400;
     NOT_DISABLED = "KMS.1201", 400;
     NOT_ENABLED = "KMS.1301", 400;
     PENDING_DAYS = "KMS.1401", 400;
     ALREADY_PENDING_DELETION = "KMS.1402", 400;
-    IMPORT_AT_REPLICA = "KMS.1404", 400;
     NOT_PENDING_DELETION = "KMS.1501", 400;
     LIMIT_INVALID = "KMS.1601", 400;
     MARKER_INVALID = "KMS.1602", 400;
@@ -112,6 +113,7 @@ codes! {
     PLAINTEXT_DIGEST = "KMS.2103", 400;
     PLAINTEXT_LENGTH_MISMATCH = "KMS.2104", 400;
     ENCRYPTION_ALGORITHM = "KMS.2105", 400;
+    PLAINTEXT_TOO_LONG_FOR_RSA = "KMS.2108", 400;
     CIPHERTEXT_INVALID = "KMS.2201", 400;
     CIPHERTEXT_LENGTH = "KMS.2202", 400;
     CIPHERTEXT_LENGTH_MISMATCH = "KMS.2204", 400;
@@ -128,6 +130,7 @@ codes! {
     OTHER_MATERIAL = "KMS.2606", 400;
     PRIVATE_KEY_MISSING = "KMS.2608", 400;
     PRIVATE_KEY_INVALID = "KMS.2609", 400;
+    MATERIAL_NOT_DELETABLE_NOW = "KMS.2701", 400;
     PAIR_MATERIAL_STAYS = "KMS.2702", 400;
     ROTATION_ENABLED = "KMS.2901", 400;
     ROTATION_INTERVAL = "KMS.3001", 400;
@@ -151,6 +154,12 @@ impl Unfit {
     /// A field that DEW has a code of its own for.
     pub(crate) const fn new(code: Code, field: Field, problem: &'static str) -> Self {
         Self { code: Some(code), error: Error::invalid(field, problem) }
+    }
+
+    /// The code that is answered for it.
+    #[cfg(test)]
+    pub(crate) fn code(&self, operation: OperationName) -> Code {
+        self.code.unwrap_or_else(|| Code::of(&self.error, operation))
     }
 }
 
@@ -182,6 +191,11 @@ impl Code {
             Error::DataKeyDigestMismatch => Self::PLAINTEXT_DIGEST,
             Error::KeyNotFound => Self::KEY_NOT_FOUND,
             Error::KeyDisabled => Self::KEY_DISABLED,
+            Error::KeyPendingDeletion | Error::KeyPendingImport
+                if operation == OperationName::DeleteImportedKeyMaterial =>
+            {
+                Self::MATERIAL_NOT_DELETABLE_NOW
+            }
             Error::KeyPendingDeletion => Self::KEY_PENDING_DELETION,
             // DEW names no code for the use of a key without material: it is not enabled.
             Error::KeyPendingImport | Error::KeyNotEnabled => Self::NOT_ENABLED,
@@ -191,6 +205,8 @@ impl Code {
             Error::DefaultKeyImmutable => Self::DEFAULT_KEY,
             Error::KeyNotPendingImport => Self::NOT_PENDING_IMPORT,
             Error::KeyUsageMismatch if encrypts(operation) => Self::KEY_IS_TO_SIGN,
+            // What could agree on a secret by its kind, and is for something else, signs.
+            Error::KeyUsageMismatch if operation == OperationName::DeriveSharedSecret => Self::KEY_IS_TO_SIGN,
             Error::KeyUsageMismatch => Self::KEY_IS_TO_ENCRYPT,
             Error::KeyKindUnsupported => Self::of_kind(operation),
             Error::AlgorithmMismatch if encrypts(operation) => Self::ENCRYPTION_ALGORITHM,
@@ -224,12 +240,7 @@ impl Code {
                 | OperationName::ImportKeyMaterial => Self::KEYSTORE_WITHOUT_IMPORT,
                 _ => Self::KEYSTORE_UNSUPPORTED,
             },
-            Error::ReplicaReadOnly => match operation {
-                OperationName::GetParametersForImport
-                | OperationName::ImportKeyMaterial
-                | OperationName::DeleteImportedKeyMaterial => Self::IMPORT_AT_REPLICA,
-                _ => Self::REPLICA_READ_ONLY,
-            },
+            Error::ReplicaReadOnly => Self::REPLICA_READ_ONLY,
             Error::ReplicaExists => Self::REPLICA_EXISTS,
             Error::QuotaExceeded(quota) => match quota.what {
                 "custom keys" => Self::KEYS_TOO_MANY,
@@ -269,7 +280,7 @@ impl Code {
             Field::Alias | Field::AliasList => Self::ALIAS_INVALID,
             Field::Description => Self::DESCRIPTION_INVALID,
             Field::KeySpec if operation == OperationName::CreateKey => Self::KEY_SPEC_INVALID,
-            Field::KeySpec => Self::DATA_KEY_SPEC,
+            Field::KeySpec | Field::KeyPairSpec => Self::DATA_KEY_SPEC,
             Field::Length if operation == OperationName::GenerateRandom => Self::RANDOM_LENGTH,
             Field::Length => Self::DATA_KEY_LENGTH,
             Field::EncryptionContext | Field::AuthenticatedData => Self::CONTEXT_INVALID,
@@ -278,6 +289,8 @@ impl Code {
             Field::PageSize | Field::Limit => Self::LIMIT_INVALID,
             Field::PageToken => Self::MARKER_INVALID,
             Field::Offset => Self::OFFSET_INVALID,
+            // A text of a length that no key encrypts has been refused before a key is looked at.
+            Field::Plaintext if operation == OperationName::EncryptData => Self::PLAINTEXT_TOO_LONG_FOR_RSA,
             Field::Plaintext => Self::PLAINTEXT_INVALID,
             Field::CiphertextBlob => Self::CIPHERTEXT_INVALID,
             Field::Grantee | Field::RetiringPrincipal => Self::PRINCIPAL_INVALID,
@@ -285,7 +298,8 @@ impl Code {
             Field::GrantOperations => Self::GRANT_OPERATIONS,
             Field::ImportToken => Self::IMPORT_TOKEN_INVALID,
             Field::ExpiresAt => Self::MATERIAL_EXPIRY,
-            Field::WrappedPrivateKey => Self::PRIVATE_KEY_INVALID,
+            // One that cannot be read has been refused before; that of a key that is no pair is told by the text.
+            Field::WrappedPrivateKey => Self::PRIVATE_KEY_MISSING,
             Field::WrappedMaterial => Self::MATERIAL_UNREADABLE,
             Field::Tag => Self::TAG_KEY_INVALID,
             Field::Tags => Self::TAG_LIST_INVALID,
@@ -305,7 +319,6 @@ impl Code {
 
     fn of_kind(operation: OperationName) -> Self {
         match operation {
-            OperationName::EncryptData | OperationName::DecryptData => Self::CURVE_KEY_ENCRYPTS_NOT,
             OperationName::Sign | OperationName::Verify => Self::SYMMETRIC_KEY_SIGNS_NOT,
             OperationName::GetPublicKey
             | OperationName::DeriveSharedSecret

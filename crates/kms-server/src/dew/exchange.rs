@@ -12,10 +12,10 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
-    answer::{Answer, Fault},
+    answer::{Answer, Fault, Form},
     codes::{Code, Unfit},
     credentials::HttpCredentials,
-    operations,
+    iam, operations,
     routes::Table,
     signature,
     token::TokenKey,
@@ -36,6 +36,9 @@ const PROJECT: &str = "project_id";
 pub(crate) struct Rest {
     pub(super) gate: Arc<Gate>,
     pub(super) tokens: TokenKey,
+    pub(super) door: iam::Door,
+    /// `https`, unless connections are in the clear.
+    pub(super) scheme: &'static str,
     table: Table,
 }
 
@@ -43,6 +46,8 @@ pub(crate) struct Rest {
 pub(crate) struct Arrived {
     pub(super) request_id: RequestId,
     pub(super) source: SocketAddr,
+    /// In whose form it is refused.
+    pub(super) form: Form,
     pub(super) parts: Parts,
     /// What its path holds, decoded.
     pub(super) parameters: Vec<(String, String)>,
@@ -50,11 +55,11 @@ pub(crate) struct Arrived {
 }
 
 impl Rest {
-    /// On this gate.
-    pub(crate) fn new(gate: Arc<Gate>) -> Result<Self, Error> {
-        let table = Table::of(operations::all());
+    /// On this gate; `scheme` is that of the URLs that it is called by.
+    pub(crate) fn new(gate: Arc<Gate>, scheme: &'static str) -> Result<Self, Error> {
+        let table = Table::of(operations::all().into_iter().chain(iam::rows()).collect());
         let table = table.map_err(|_| Error::Internal { detail: "two operations have the same path" })?;
-        Ok(Self { gate, tokens: TokenKey::random()?, table })
+        Ok(Self { gate, tokens: TokenKey::random()?, door: iam::Door::default(), scheme, table })
     }
 
     /// Answers one request of the other end.
@@ -62,7 +67,7 @@ impl Rest {
         let request_id = Uuid::new_v4();
         let mut answer = match self.answer(request_id, request, source).await {
             Ok(answer) => answer,
-            Err(fault) => fault.answer(request_id),
+            Err((form, fault)) => fault.answer(form, request_id),
         };
         told::request(answer.headers_mut(), request_id);
         answer
@@ -73,11 +78,13 @@ impl Rest {
         request_id: RequestId,
         request: Request<Incoming>,
         source: SocketAddr,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<Answer, (Form, Fault)> {
         let (parts, body) = request.into_parts();
-        let (row, parameters) = self.table.find(&parts.method, parts.uri.path())?;
-        let body = read(&parts.headers, body).await?;
-        Ok(row.run(self.clone(), Arrived { request_id, source, parts, parameters, body }).await)
+        let found = self.table.find(&parts.method, parts.uri.path());
+        let (row, parameters) = found.map_err(|fault| (Form::Kms, fault))?;
+        let form = row.form;
+        let body = read(&parts.headers, body).await.map_err(|fault| (form, fault))?;
+        Ok(row.run(self.clone(), Arrived { request_id, source, form, parts, parameters, body }).await)
     }
 
     /// Passes an operation through the gate; `render` makes the answer of its caller, of what was kept of the request,
@@ -108,14 +115,10 @@ impl Rest {
                     }
                     error => Fault::of(error, Code::of(error, O::NAME)),
                 };
-                let mut answer = fault.answer(id);
-                if let Error::Throttled(throttled) = refused.error() {
-                    told::refusal(answer.headers_mut(), throttled);
-                }
-                answer
+                arrived.refused(refused.error(), &fault)
             }
             // Nobody passes the gate who was not let in, and nothing that could not be read.
-            (Ok(_), ..) => Fault::new(Code::SERVICE_ERROR, "internal error").answer(id),
+            (Ok(_), ..) => Fault::new(Code::SERVICE_ERROR, "internal error").answer(arrived.form, id),
         };
         if let Some(remaining) = &remaining {
             told::remaining(answer.headers_mut(), remaining);
@@ -135,6 +138,17 @@ impl Rest {
         };
         let project = parameters.iter().find(|(name, _)| name == PROJECT).map(|(_, id)| id.as_str());
         HttpCredentials::new(request, project, &self.tokens, *source)
+    }
+}
+
+impl Arrived {
+    /// The answer that it is refused by: this error, told as this fault.
+    pub(super) fn refused(&self, error: &Error, fault: &Fault) -> Answer {
+        let mut answer = fault.answer(self.form, self.request_id);
+        if let Error::Throttled(throttled) = error {
+            told::refusal(answer.headers_mut(), throttled);
+        }
+        answer
     }
 }
 

@@ -147,6 +147,11 @@ pub(crate) fn base64(text: &str, field: Field) -> Result<Vec<u8>, Unfit> {
     Ok(STANDARD.decode(text).map_err(|_| Error::invalid(field, "must be base64 with its padding"))?)
 }
 
+/// The same of what must be there.
+pub(crate) fn required_base64(value: Option<Scalar>, field: Field) -> Result<Vec<u8>, Unfit> {
+    base64(required(value, field)?.as_str(), field)
+}
+
 /// Bytes as base64.
 pub(crate) fn to_base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
@@ -229,6 +234,19 @@ pub(crate) fn optional_milliseconds(moment: Option<Timestamp>) -> String {
     moment.map(milliseconds).unwrap_or_default()
 }
 
+/// A moment as whole seconds since 1970, rounded down. DEW: §1.6, import.
+pub(crate) const fn seconds(moment: Timestamp) -> i64 {
+    moment.as_micros().div_euclid(1_000_000)
+}
+
+/// The moment that so many seconds since 1970 are; `None` beyond the year 9999.
+pub(crate) fn moment_of_seconds(text: &str) -> Option<Timestamp> {
+    const LATEST: i64 = 253_402_300_799;
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = text.parse::<i64>().ok().filter(|seconds| is_number && *seconds <= LATEST)?;
+    Some(Timestamp::from_micros(seconds * 1_000_000))
+}
+
 /// Yes or no, where DEW writes a digit.
 pub(crate) const fn flag(value: bool) -> &'static str {
     if value { "1" } else { "0" }
@@ -237,6 +255,15 @@ pub(crate) const fn flag(value: bool) -> &'static str {
 /// Yes or no, where DEW writes a word.
 pub(crate) const fn truth(value: bool) -> &'static str {
     if value { "true" } else { "false" }
+}
+
+/// Yes or no of a request.
+pub(crate) fn truth_of(text: &str, field: Field) -> Result<bool, Unfit> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(Error::invalid(field, "must be true or false").into()),
+    }
 }
 
 /// Key states by DEW's numbers. DEW: §4; 1, 6 and 7 are states that keys of this service never have.
@@ -305,6 +332,28 @@ impl Serialize for SecretBase64 {
         let bytes = self.0.expose_secret();
         let mut text = Zeroizing::new(String::with_capacity(bytes.len().div_ceil(3) * 4));
         STANDARD.encode_string(bytes, &mut text);
+        serializer.serialize_str(&text)
+    }
+}
+
+/// A secret that is a text, if it is one: what is not UTF-8 is replaced.
+pub(crate) struct SecretLossyText(pub SecretBytes);
+
+impl Serialize for SecretLossyText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes = self.0.expose_secret();
+        if let Ok(text) = str::from_utf8(bytes) {
+            return serializer.serialize_str(text);
+        }
+        // Large enough for a replacement of each byte: one that grew would leave a part of the secret behind.
+        let longest = char::REPLACEMENT_CHARACTER.len_utf8() * bytes.len();
+        let mut text = Zeroizing::new(String::with_capacity(longest));
+        for chunk in bytes.utf8_chunks() {
+            text.push_str(chunk.valid());
+            if !chunk.invalid().is_empty() {
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
         serializer.serialize_str(&text)
     }
 }

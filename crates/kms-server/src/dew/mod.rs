@@ -3,14 +3,13 @@
 //! [`listener`] accepts connections, [`exchange`] carries one request to its answer, [`routes`] is the table of
 //! operations. An operation is one row and two conversions in [`operations`]; what is odd about DEW's values lies in
 //! [`forms`], what its errors are called in [`codes`], and how its requests are authenticated in [`credentials`],
-//! [`signature`] and [`token`].
+//! [`signature`] and [`token`]. The little of IAM that its clients call by themselves stands in [`iam`].
 
 mod answer;
 mod codes;
 mod credentials;
 mod exchange;
 mod forms;
-#[cfg_attr(not(test), allow(dead_code, reason = "the routes that use it follow"))]
 pub(crate) mod iam;
 mod listener;
 mod operations;

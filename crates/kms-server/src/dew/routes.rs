@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
-    answer::{Answer, Fault, Reply},
+    answer::{Answer, Fault, Form, Reply},
     codes::{Code, Unfit},
     exchange::{Arrived, Rest},
     forms::Scalar,
@@ -26,6 +26,8 @@ type Run = Box<dyn Fn(Arc<Rest>, Arrived) -> Running + Send + Sync>;
 pub(crate) struct Row {
     pub(super) method: Method,
     path: &'static str,
+    /// In whose form it tells errors.
+    pub(super) form: Form,
     run: Run,
 }
 
@@ -36,7 +38,13 @@ impl Row {
         path: &'static str,
         run: impl Fn(Arc<Rest>, Arrived) -> F + Send + Sync + 'static,
     ) -> Self {
-        Self { method, path, run: Box::new(move |rest, arrived| Box::pin(run(rest, arrived))) }
+        let run: Run = Box::new(move |rest, arrived| Box::pin(run(rest, arrived)));
+        Self { method, path, form: Form::Kms, run }
+    }
+
+    /// The same, with errors in this form.
+    pub(super) fn told_as(self, form: Form) -> Self {
+        Self { form, ..self }
     }
 
     /// Carries a request to its answer.
@@ -56,6 +64,17 @@ impl<B> Asked<B> {
     /// The parameter of the path or the query with this name, decoded.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+#[cfg(test)]
+impl<B: DeserializeOwned> Asked<B> {
+    /// What this body asks for.
+    pub(crate) fn of(body: serde_json::Value) -> Self {
+        Self {
+            body: serde_json::from_value(body).expect("it is of the operation's form"),
+            parameters: Vec::new(),
+        }
     }
 }
 

@@ -2,8 +2,7 @@
 
 mod access_keys;
 mod file;
-#[cfg_attr(not(test), allow(dead_code, reason = "the transport that calls it is yet to come"))]
-mod passwords;
+pub(crate) mod passwords;
 pub(crate) mod reload;
 
 use std::{

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use argon2::{Argon2, PasswordHash, PasswordVerifier as _};
+use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher as _, PasswordVerifier as _, Version};
 use kms_core::{
     Timestamp,
     error::Unauthenticated,
@@ -19,10 +19,37 @@ use crate::{
     secret_text::SecretText,
 };
 
+/// How long salts are. RFC 9106 §3.1.
+const SALT_BYTES: usize = 16;
+
 /// What the password of nobody is checked by, so that it takes as long: argon2id with the parameters that the
 /// documentation names.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5LW5vYm9keQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// How much work it is to check a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// For a password that a person chose: what OWASP's cheat sheet on storing passwords asks for at least (19 MiB,
+    /// two passes). Also what [`NOBODY`] takes.
+    Usual,
+    /// As little as argon2 knows. For a random password alone, which nobody finds by trying.
+    Least,
+}
+
+/// What the password is checked by from now on: a hash of argon2id with a salt of its own, as a PHC string. `None`:
+/// the system has no random bytes.
+pub(crate) fn hash(password: &SecretText, work: Work) -> Option<String> {
+    let params = match work {
+        Work::Usual => Params::DEFAULT,
+        Work::Least => Params::new(Params::MIN_M_COST, Params::MIN_T_COST, Params::MIN_P_COST, None).ok()?,
+    };
+    let mut salt = [0; SALT_BYTES];
+    getrandom::fill(&mut salt).ok()?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let hash = argon2.hash_password_with_salt(password.expose_secret().as_bytes(), &salt).ok()?;
+    Some(hash.to_string())
+}
 
 /// What a user's password is checked by: argon2id, in the form of a PHC string.
 #[derive(Debug)]
@@ -43,6 +70,11 @@ impl PasswordCheck {
 }
 
 impl Identities {
+    /// The user with these names who has a password, whether or not this is it.
+    pub(crate) fn user_named(&self, login: Login<'_>) -> Option<&UserId> {
+        self.logins.get(&(login.domain.to_owned(), login.user.to_owned()))
+    }
+
     /// What the token of a user says who gave the right password, and the user as a caller. Takes as long as argon2
     /// takes, also where there is no such user: not for an asynchronous task, and not for many at a time.
     pub(crate) fn log_in(
@@ -51,8 +83,7 @@ impl Identities {
         source: SocketAddr,
         now: Timestamp,
     ) -> Result<(Token, Caller), Unauthenticated> {
-        let id = self.logins.get(&(login.domain.to_owned(), login.user.to_owned()));
-        let found = id.and_then(|id| self.users.get_key_value(id));
+        let found = self.user_named(login).and_then(|id| self.users.get_key_value(id));
         let checked = found.and_then(|(id, user)| Some(((id, user), user.password.as_ref()?)));
         let hash = checked.map_or(NOBODY, |(_, check)| check.0.expose_secret());
         let verified = Argon2::default().verify_password(login.password.expose_secret().as_bytes(), hash);
@@ -179,6 +210,23 @@ mod tests {
             let refused = identities.caller_by_token(&token, source()).expect_err("over");
             assert_eq!(refused, Unauthenticated::TokenUnknown);
         }
+    }
+
+    #[test]
+    fn what_is_hashed_is_taken_and_checks_its_password_alone() {
+        let [right, wrong] = ["correct horse", "correct hors"].map(|text| SecretText::new(text.to_owned()));
+        for (work, parameters) in [(Work::Usual, "m=19456,t=2,p=1"), (Work::Least, "m=8,t=1,p=1")] {
+            let hashed = hash(&right, work).expect("random bytes");
+            assert!(hashed.starts_with(&format!("$argon2id$v=19${parameters}$")), "{hashed}");
+            assert_ne!(hash(&right, work), Some(hashed.clone()), "each has its own salt");
+            let identities = read(&text(&hashed)).expect("sound");
+            let try_one = |password| {
+                let (domain, user, project) = (RIGHT.0, RIGHT.1, ProjectChoice::First);
+                identities.log_in(Login { domain, user, password, project }, source(), NOW)
+            };
+            assert!(try_one(&right).is_ok() && try_one(&wrong).is_err());
+        }
+        assert!(NOBODY.contains("m=19456,t=2,p=1"));
     }
 
     #[test]

@@ -161,13 +161,14 @@ fn entities(world: &model::World) -> Entities {
     Entities::from_entities(all, None).expect("no cycle")
 }
 
-/// Each operation with its names in policies and in grants. What is the operators' has none.
+/// Each operation with its names in policies and in grants. What is the operators' has none, and what needs no
+/// permission.
 fn groups() -> BTreeMap<&'static str, Vec<String>> {
     let mut groups: BTreeMap<_, Vec<String>> = BTreeMap::new();
     for operation in OperationName::ALL {
         let names = groups.entry(operation.info().name).or_default();
         let action = operation.info().action;
-        names.extend((action != Action::RootManage).then(|| action.name().to_owned()));
+        names.extend(Action::ALL.contains(&action).then(|| action.name().to_owned()));
         names.extend(
             FINE_NAMES.iter().filter(|(known, _)| known == operation).map(|(_, name)| (*name).into()),
         );

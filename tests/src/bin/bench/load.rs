@@ -94,7 +94,6 @@ pub(crate) async fn run(clients: &[Clients], call: &Call, in_flight: usize, dura
 }
 
 /// The same with calls that differ; `process` is watched.
-#[allow(clippy::disallowed_methods, reason = "measures real time")]
 pub(crate) async fn run_each(
     clients: &[Clients],
     calls: &Calls,
@@ -102,17 +101,41 @@ pub(crate) async fn run_each(
     duration: Duration,
     process: u32,
 ) -> Figures {
+    let caller =
+        |number: usize| GrpcCaller { client: clients[number % clients.len()].clone(), calls: calls.clone() };
+    measure((0..in_flight).map(caller).collect(), duration, process).await
+}
+
+/// One that makes calls, one after the other.
+pub(crate) trait Caller: Send + 'static {
+    /// Makes one.
+    fn call(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+struct GrpcCaller {
+    client: Clients,
+    calls: Calls,
+}
+
+impl Caller for GrpcCaller {
+    async fn call(&mut self) {
+        drop(answer(&mut self.client, (self.calls)()).await);
+    }
+}
+
+/// Keeps all of them calling for `duration`, after a short warm-up; `process` is watched.
+#[allow(clippy::disallowed_methods, reason = "measures real time")]
+pub(crate) async fn measure<C: Caller>(callers: Vec<C>, duration: Duration, process: u32) -> Figures {
     let (counting, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let tasks: Vec<_> = (0..in_flight)
-        .map(|number| {
-            let (mut client, calls) = (clients[number % clients.len()].clone(), calls.clone());
+    let tasks: Vec<_> = callers
+        .into_iter()
+        .map(|mut caller| {
             let (counting, ended) = (counting.clone(), ended.clone());
             tokio::spawn(async move {
                 let mut latencies = Vec::with_capacity(65536);
                 while !ended.load(Ordering::Relaxed) {
-                    let call = calls();
                     let started = Instant::now();
-                    drop(answer(&mut client, call).await);
+                    caller.call().await;
                     if counting.load(Ordering::Relaxed) {
                         latencies.push(started.elapsed());
                     }

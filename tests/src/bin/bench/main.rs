@@ -8,6 +8,7 @@ mod access;
 mod echo;
 mod load;
 mod process;
+mod rest;
 mod rows;
 mod scale;
 mod site;

@@ -70,12 +70,15 @@ pub(crate) async fn run(only: Option<&str>) -> bool {
     if wanted("start") {
         starts(&mut table);
     }
-    if !["throughput", "latency", "durability", "keys"].into_iter().any(wanted) {
+    if !["throughput", "rest", "latency", "durability", "keys"].into_iter().any(wanted) {
         return table.held;
     }
     let on_disk = Bench::start(&own_directory()).await;
     if wanted("throughput") {
         on_disk.throughput(&mut table).await;
+    }
+    if wanted("rest") {
+        on_disk.rest(&mut table).await;
     }
     if wanted("latency") {
         on_disk.latency(&mut table).await;
@@ -140,6 +143,24 @@ impl Bench {
             }
             table.row(name, &last, ratios, ">= 0.6", Bound::AtLeast(floor));
         }
+    }
+
+    async fn rest(&self, table: &mut Table) {
+        let call = load::generate(&self.key_id);
+        let (mut ratios, mut last) = (Vec::new(), String::new());
+        for _ in 0..ROUNDS {
+            let grpc = load::run(&self.clients, &call, 64, DURATION).await;
+            let ours = crate::rest::run(&self.dev.description, &self.key_id, 64, DURATION).await;
+            ratios.push(ours.rate / grpc.rate);
+            last = format!(
+                "{:.0}/s of {:.0}/s; p50 {:?}, p99 {:?}",
+                ours.rate,
+                grpc.rate,
+                ours.quantile(0.5),
+                ours.quantile(0.99)
+            );
+        }
+        table.row("rest create-datakey / GenerateDataKey, 64", &last, ratios, ">= 0.6", Bound::AtLeast(0.6));
     }
 
     async fn latency(&self, table: &mut Table) {

@@ -128,9 +128,9 @@ fn a_list_of_actions_allows_what_needs_them() {
         assert_eq!(some.could_allow(*operation), is_expected, "{operation:?}");
         assert_eq!(allowed(&some, &world.keyless(*operation)), is_expected, "{operation:?}");
         let action = operation.info().action;
-        let (of_users, of_both) = (action != Action::RootManage, action == Action::AuditRead);
+        let (of_users, of_both) = (Action::ALL.contains(&action), action == Action::AuditRead);
         assert_eq!(allowed(&Policies::all(), &world.on_key(*operation)), of_users, "{operation:?}");
-        let of_operators = !of_users || of_both;
+        let of_operators = action == Action::RootManage || of_both;
         assert_eq!(allowed(&Policies::operator(), &world.on_key(*operation)), of_operators, "{operation:?}");
     }
     assert!(!allowed(&Policies::of([]), &world.on_key(OperationName::Sign)));

@@ -54,6 +54,9 @@ pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
     OperationName::CreateBackup,
     OperationName::RestoreBackup,
 ];
+/// Operations that nobody is refused: `offers.rs` tries them.
+pub(crate) const FOR_ANYONE: &[OperationName] = &[OperationName::IssueToken, OperationName::ListProjects];
+
 /// Operations that everyone is refused: `offers.rs` tries them.
 pub(crate) const NOT_OFFERED: &[OperationName] = &[
     OperationName::CreateKeyPolicy,
@@ -402,7 +405,7 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         Attempt::of(DeleteKeystore { keystore_id: keystore(VAULT) }),
     ];
     let tried: Vec<OperationName> = attempts.iter().map(|attempt| attempt.name).collect();
-    let elsewhere = [NO_CALLS_OF_USERS, NOT_OFFERED, ON_EXTERNAL_KEYS, ON_OTHER_KEYS].concat();
+    let elsewhere = [NO_CALLS_OF_USERS, FOR_ANYONE, NOT_OFFERED, ON_EXTERNAL_KEYS, ON_OTHER_KEYS].concat();
     for name in OperationName::ALL {
         assert!(
             tried.contains(name) != elsewhere.contains(name),

@@ -3,6 +3,7 @@
 use http::Method;
 use kms_core::{
     SecretBytes,
+    ciphertext::MAX_SEALED_BYTES,
     error::Field,
     identity::Caller,
     ops::{
@@ -111,12 +112,29 @@ fn length(length: Option<&Scalar>, spec: Option<&Scalar>) -> Result<DataKeyLengt
     Ok(DataKeyLength::parse(bytes)?)
 }
 
-/// A length of a data key in bytes.
-fn bytes(value: Option<Scalar>, code: Code) -> Result<usize, Unfit> {
+/// A length in bytes, up to the longest.
+fn bytes(value: Option<Scalar>, longest: usize, unfit: Unfit) -> Result<usize, Unfit> {
     let text = forms::required(value, Field::Length)?;
     let bytes = forms::number(text.as_str()).and_then(|bytes| usize::try_from(bytes).ok());
-    let bytes = bytes.filter(|bytes| (1..=LONGEST_BYTES).contains(bytes));
-    bytes.ok_or(Unfit::new(code, Field::Length, "must be 1 to 1024 bytes"))
+    bytes.filter(|bytes| (1..=longest).contains(bytes)).ok_or(unfit)
+}
+
+/// How long what a ciphertext holds is, in bytes. The private half of a pair may be longer than any data key.
+pub(super) fn sealed_length(value: Option<Scalar>) -> Result<usize, Unfit> {
+    let problem = "must be 1 to 4096 bytes";
+    bytes(value, MAX_SEALED_BYTES, Unfit::new(Code::CIPHERTEXT_LENGTH, Field::Length, problem))
+}
+
+/// Refuses a ciphertext of another length than was named.
+pub(super) fn check_sealed_length(length: usize, named: usize) -> Result<(), Unfit> {
+    if length == named {
+        return Ok(());
+    }
+    Err(Unfit::new(
+        Code::CIPHERTEXT_LENGTH_MISMATCH,
+        Field::CiphertextBlob,
+        "is not that of a data key of datakey_cipher_length bytes",
+    ))
 }
 
 /// DEW: encrypt-datakey: the data key, and its digest behind it.
@@ -125,7 +143,9 @@ fn encrypt(asked: Asked<EncryptBody>) -> Result<(EncryptDataKey, usize), Unfit> 
     forms::no_pin(body.pin.as_ref())?;
     let key = forms::key(body.key_id)?;
     let plaintext = forms::required(body.plain_text, Field::Plaintext)?;
-    let length = bytes(body.datakey_plain_length, Code::PLAINTEXT_LENGTH)?;
+    let problem = "must be 1 to 1024 bytes";
+    let unfit = Unfit::new(Code::PLAINTEXT_LENGTH, Field::Length, problem);
+    let length = bytes(body.datakey_plain_length, LONGEST_BYTES, unfit)?;
     let both = forms::secret_hexadecimal(&plaintext, Field::Plaintext)?;
     let parts =
         both.expose_secret().split_at_checked(length).filter(|(_, digest)| digest.len() == DIGEST_BYTES);
@@ -145,17 +165,11 @@ fn decrypt(asked: Asked<DecryptBody>) -> Result<DecryptDataKey, Unfit> {
     let body = asked.body;
     let key = forms::key(body.key_id)?;
     let ciphertext = forms::required(body.cipher_text, Field::CiphertextBlob)?;
-    let length = bytes(body.datakey_cipher_length, Code::CIPHERTEXT_LENGTH)?;
+    let length = sealed_length(body.datakey_cipher_length)?;
     let ciphertext = forms::hexadecimal(ciphertext.as_str(), Field::CiphertextBlob)?;
     let context = forms::context(body.additional_authenticated_data, body.encryption_context)?;
     let operation = DecryptDataKey::new(&ciphertext, Some(key), context)?;
-    if operation.plaintext_length() != length {
-        return Err(Unfit::new(
-            Code::CIPHERTEXT_LENGTH_MISMATCH,
-            Field::CiphertextBlob,
-            "is not that of a data key of datakey_cipher_length bytes",
-        ));
-    }
+    check_sealed_length(operation.plaintext_length(), length)?;
     Ok(operation)
 }
 

@@ -133,6 +133,7 @@ fn record(line: RecordLine<'_>, bytes: Vec<u8>) -> v1::AuditRecord {
         key_spec: spec.unwrap_or_default().to_owned(),
         access_key_id: text(line.access_key_id),
         token_issued: line.token_issued.map(time),
+        password_of: text(line.password_of),
     }
 }
 

@@ -3,13 +3,18 @@
 //!
 //! What IAM answers besides (catalog, roles, password policies) is empty here: no SDK reads it.
 
+mod guesses;
+mod routes;
+
 use kms_core::{
     Timestamp,
-    identity::{AccountId, Caller},
+    identity::{AccountId, Caller, ProjectId, Region},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::secret_text::SecretText;
+
+pub(super) use routes::{Door, rows};
 
 /// The body of `POST /v3/auth/tokens`. Unknown fields are ignored, as IAM does.
 #[derive(Debug, Deserialize)]
@@ -175,12 +180,16 @@ impl Links {
 }
 
 impl ProjectList {
-    /// The projects of the caller's account, or those of this name: that of a region. `endpoint` is where the service
-    /// was called, as `https://127.0.0.1:7444`.
-    pub(crate) fn of(caller: &Caller, name: Option<&str>, endpoint: &str) -> Self {
-        let wanted =
-            caller.projects.iter().filter(|(_, region)| name.is_none_or(|name| region.as_str() == name));
-        let project = |account: &AccountId, id: String, name: String| Project {
+    /// These projects of an account, or those of them with this name: that of a region. `endpoint` is where the
+    /// service was called, as `https://127.0.0.1:7444`.
+    pub(crate) fn of(
+        account: &AccountId,
+        projects: &[(ProjectId, Region)],
+        name: Option<&str>,
+        endpoint: &str,
+    ) -> Self {
+        let wanted = projects.iter().filter(|(_, region)| name.is_none_or(|name| region.as_str() == name));
+        let project = |id: String, name: String| Project {
             links: Links::to(format!("{endpoint}/v3/projects/{id}")),
             id,
             name,
@@ -190,8 +199,7 @@ impl ProjectList {
             is_domain: false,
             enabled: true,
         };
-        let projects =
-            wanted.map(|(id, region)| project(&caller.account, id.to_string(), region.to_string()));
+        let projects = wanted.map(|(id, region)| project(id.to_string(), region.to_string()));
         Self { projects: projects.collect(), links: Links::to(format!("{endpoint}/v3/projects")) }
     }
 }
@@ -200,7 +208,7 @@ impl ProjectList {
 mod tests {
     use std::sync::Arc;
 
-    use kms_core::identity::{AccessKeyId, Credential, Permissions, ProjectId, Region, UserId};
+    use kms_core::identity::{AccessKeyId, Credential, Permissions, UserId};
     use serde_json::{Value, json};
 
     use super::*;
@@ -274,7 +282,10 @@ mod tests {
 
     #[test]
     fn projects_are_found_by_the_names_of_their_regions() {
-        let list = |name| serde_json::to_value(ProjectList::of(&caller(), name, "https://h")).expect("JSON");
+        let Caller { account, projects, .. } = caller();
+        let list = |name| {
+            serde_json::to_value(ProjectList::of(&account, &projects, name, "https://h")).expect("JSON")
+        };
         let ids = |list: &Value| {
             let projects = list["projects"].as_array().expect("a list");
             projects.iter().map(|project| project["id"].clone()).collect::<Vec<_>>()

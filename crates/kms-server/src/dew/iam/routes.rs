@@ -1,0 +1,141 @@
+//! Where IAM's part is found, and how a password becomes a token.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, StatusCode, header::HOST};
+use kms_core::{
+    Error, SecretBytes,
+    error::Unauthenticated,
+    identity::{Caller, Credential, Stranger},
+    ops::{IssueToken, ListProjects, Operation as _},
+};
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use super::{ProjectList, TokenAnswer, TokenRequest, guesses::Guesses};
+use crate::dew::{
+    answer::{Answer, Fault, Form, Json, Reply as _},
+    codes::Code,
+    exchange::{Arrived, Rest},
+    routes::{Bodiless, Row},
+    token::Token,
+};
+
+/// The header of the answer that holds a token.
+const SUBJECT_TOKEN: &str = "x-subject-token";
+/// How many passwords are checked at a time: each takes a processor and 19 MiB.
+const CHECKED_AT_ONCE: usize = 2;
+
+/// What stands between strangers and passwords.
+pub(crate) struct Door {
+    checks: Arc<Semaphore>,
+    guesses: Guesses,
+}
+
+impl Default for Door {
+    fn default() -> Self {
+        Self { checks: Arc::new(Semaphore::new(CHECKED_AT_ONCE)), guesses: Guesses::default() }
+    }
+}
+
+/// The operations of IAM that are offered. DEW: IAM's API, §1.3.
+pub(in crate::dew) fn rows() -> Vec<Row> {
+    let issue = |rest: Arc<Rest>, arrived: Arrived| async move { rest.issue_token(&arrived).await };
+    let list = |rest: Arc<Rest>, arrived: Arrived| async move { rest.list_projects(&arrived).await };
+    [Row::running(Method::POST, "/v3/auth/tokens", issue), Row::running(Method::GET, "/v3/projects", list)]
+        .map(|row| row.told_as(Form::Iam))
+        .into()
+}
+
+impl Rest {
+    async fn issue_token(&self, arrived: &Arrived) -> Answer {
+        let request = arrived.asked::<TokenRequest>().ok().map(|asked| Arc::new(asked.body));
+        let login = request.as_ref().and_then(|request| request.login());
+        let user = login.and_then(|login| self.gate.identities.now().user_named(login).cloned());
+        let stranger = Stranger { source: arrived.source, credential: user.map(Credential::Password) };
+        let mut body = None;
+        let identify = async {
+            let request = request.clone().ok_or(Unauthenticated::CredentialMalformed);
+            let request = request.map_err(Error::Unauthenticated)?;
+            let (token, caller) = self.log_in(request.clone(), arrived).await?;
+            let text = self.tokens.issue(&token)?.into_bytes();
+            body = request.login().map(|login| TokenAnswer::new(&caller, login, token.issued, token.expires));
+            Ok((caller, IssueToken { token: Arc::new(SecretBytes::new(text)) }))
+        };
+        let passed = self.gate.pass_when_known(arrived.request_id, stranger, identify).await;
+        match (passed, body) {
+            (Ok(recorded), Some(body)) => with_token(body, &recorded.into_inner()),
+            (Ok(_), None) => unexplained().answer(arrived.form, arrived.request_id),
+            (Err(refused), _) => arrived.refused(refused.error(), &fault(refused.error())),
+        }
+    }
+
+    /// The token of a user who gives the right password. Only so many passwords are checked at a time, so that logging
+    /// in takes no processor from the other calls; the check goes to its end also when its client has gone.
+    async fn log_in(&self, request: Arc<TokenRequest>, arrived: &Arrived) -> Result<(Token, Caller), Error> {
+        let closed = |_| Error::Internal { detail: "no password is checked any more" };
+        let permit = self.door.checks.clone().acquire_owned().await.map_err(closed)?;
+        let malformed = Error::Unauthenticated(Unauthenticated::CredentialMalformed);
+        let login = request.login().ok_or(malformed.clone())?;
+        let guess = self.door.guesses.take(login.domain, login.user, self.gate.clock.monotonic());
+        let guess = guess.map_err(Error::Throttled)?;
+        let (identities, now, source) = (self.gate.identities.now(), self.gate.clock.now(), arrived.source);
+        let check = spawn_blocking(move || {
+            let _permit = permit;
+            request.login().map(|login| identities.log_in(login, source, now))
+        });
+        let died = |_| Error::Internal { detail: "the check of a password died" };
+        let checked = check.await.map_err(died)?.ok_or(malformed)?;
+        // A wrong project is told to who gave the right password.
+        if checked.as_ref().err() != Some(&Unauthenticated::PasswordWrong) {
+            self.door.guesses.give_back(guess);
+        }
+        checked.map_err(Error::Unauthenticated)
+    }
+
+    async fn list_projects(&self, arrived: &Arrived) -> Answer {
+        let parsed = arrived.asked::<Bodiless>();
+        let parsed = parsed.map(|asked| (ListProjects, asked.parameter("name").map(str::to_owned)));
+        let host = arrived.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let endpoint = format!("{}://{host}", self.scheme);
+        let list = |caller: &Caller,
+                    name: Option<String>,
+                    projects: <ListProjects as kms_core::ops::Operation>::Output| {
+            Json(ProjectList::of(&caller.account, &projects, name.as_deref(), &endpoint)).answer()
+        };
+        self.pass(arrived, parsed, list).await
+    }
+}
+
+/// Status 201, with the token in its header. DEW: IAM's `POST /v3/auth/tokens`.
+fn with_token(body: TokenAnswer, token: &SecretBytes) -> Answer {
+    let mut answer = Json(body).answer();
+    *answer.status_mut() = StatusCode::CREATED;
+    // Base64 is always safe in a header.
+    if let Ok(mut token) = HeaderValue::from_bytes(token.expose_secret()) {
+        token.set_sensitive(true);
+        answer.headers_mut().insert(SUBJECT_TOKEN, token);
+    }
+    answer
+}
+
+/// What is told who gets no token. Whether there is such a user is not.
+fn fault(error: &Error) -> Fault {
+    match error {
+        Error::Unauthenticated(Unauthenticated::CredentialMalformed) => Fault::new(
+            Code::JSON_INVALID,
+            "the body has to name a user, its account and its password, by the method `password`",
+        ),
+        Error::Unauthenticated(Unauthenticated::PasswordWrong) => {
+            Fault::new(Code::NOT_AUTHENTICATED, "The username or password is wrong.")
+        }
+        Error::Unauthenticated(Unauthenticated::UnknownProject) => {
+            Fault::new(Code::PROJECT_MISMATCH, "the scope has to name a project of the user's account")
+        }
+        error => Fault::of(error, Code::of(error, IssueToken::NAME)),
+    }
+}
+
+/// Nobody passes the gate for whom no token was made.
+fn unexplained() -> Fault {
+    Fault::new(Code::SERVICE_ERROR, "internal error")
+}

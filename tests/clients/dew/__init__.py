@@ -1,0 +1,1 @@
+"""The suite of the official Python SDK, group by group."""
