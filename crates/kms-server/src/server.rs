@@ -177,6 +177,7 @@ fn open_readable(config: &Config) -> Result<(Opened, ReadableLog), ServeError> {
     Ok((opened, log))
 }
 
+#[allow(clippy::too_many_lines, reason = "the listeners, one after another; nothing here decides anything")]
 async fn listen(listeners: Listeners, prepared: Prepared) -> Result<RunningServer, ServeError> {
     let Prepared { tls, dew_tls, gate, log, metering, adapters, carriers } = prepared;
     let address = |listener: &TcpListener| listener.local_addr().map_err(ListenError::Socket);

@@ -1,6 +1,9 @@
 //! Answers: JSON bodies, which may hold secrets, and the two forms of an error.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -86,7 +89,7 @@ impl Fault {
     pub(crate) fn of(error: &Error, code: Code) -> Self {
         match error {
             Error::Throttled(throttled) => Self {
-                retry_after: Some(throttled.retry_after.as_millis().div_ceil(1000).max(1) as u64),
+                retry_after: Some(whole_seconds(throttled.retry_after)),
                 ..Self::new(code, throttling(throttled))
             },
             error => Self::new(code, error.to_string()),
@@ -114,6 +117,11 @@ impl Fault {
         }
         answer
     }
+}
+
+/// At least one, and never too few.
+fn whole_seconds(time: Duration) -> u64 {
+    (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)
 }
 
 /// DEW: §6, `APIGW.0308`.
@@ -177,8 +185,6 @@ impl Write for WipedText {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http_body_util::BodyExt as _;
     use serde_json::Value;
     use uuid::Uuid;

@@ -53,7 +53,7 @@ impl<'a> HttpCredentials<'a> {
     /// What the caller is told who was not let in.
     pub(crate) fn refusal(&self, why: Unauthenticated) -> Fault {
         match (why, self.refusal.get()) {
-            (Unauthenticated::TokenUnknown, _) if self.token().is_some_and(|token| token.is_empty()) => {
+            (Unauthenticated::TokenUnknown, _) if self.token().is_some_and(str::is_empty) => {
                 Fault::new(Code::TOKEN_NULL, "X-Auth-Token is empty")
             }
             (Unauthenticated::TokenUnknown, _) => Fault::new(Code::TOKEN_INVALID, why.to_string()),

@@ -99,6 +99,7 @@ pub(crate) fn alias(value: Option<Scalar>) -> Result<Alias, Unfit> {
 
 /// What a ciphertext is bound to: DEW's one text, or the pairs that its European twin takes.
 // DEW: §3, additional_authenticated_data and encryption_context; KMS.0208.
+#[allow(clippy::needless_pass_by_value, reason = "the fields of a request are handed over as they are")]
 pub(crate) fn context(data: Option<Scalar>, pairs: Option<Value>) -> Result<EncryptionContext, Unfit> {
     let pairs = match pairs {
         None => BTreeMap::new(),

@@ -19,6 +19,9 @@ use super::{
 /// How many characters the serial of a request has. DEW: sequence, KMS.0206.
 const SEQUENCE_CHARACTERS: usize = 36;
 
+/// What a path or a query holds: names and values, decoded.
+pub(super) type Parameters = Vec<(String, String)>;
+
 type Running = Pin<Box<dyn Future<Output = Answer> + Send>>;
 type Run = Box<dyn Fn(Arc<Rest>, Arrived) -> Running + Send + Sync>;
 
@@ -57,7 +60,7 @@ impl Row {
 pub(crate) struct Asked<B> {
     /// The body; an empty one is one without fields.
     pub body: B,
-    parameters: Vec<(String, String)>,
+    parameters: Parameters,
 }
 
 impl<B> Asked<B> {
@@ -148,7 +151,7 @@ impl Table {
     }
 
     /// The operation at this path, and the parameters that the path holds, decoded.
-    pub(super) fn find(&self, method: &Method, path: &str) -> Result<(&Row, Vec<(String, String)>), Fault> {
+    pub(super) fn find(&self, method: &Method, path: &str) -> Result<(&Row, Parameters), Fault> {
         let unknown = Fault::new(Code::API_NOT_FOUND, "The API does not exist or has not been published");
         let Ok(found) = self.0.at(path) else { return Err(unknown) };
         let row = found.value.iter().find(|row| row.method == *method);

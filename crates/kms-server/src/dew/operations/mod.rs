@@ -1,4 +1,6 @@
 //! The operations of DEW, by the groups of its documentation.
+#![allow(clippy::struct_field_names, reason = "fields are named as DEW names them")]
+#![allow(clippy::unnecessary_wraps, reason = "every request is converted by a function of one form")]
 #![allow(
     clippy::needless_pass_by_value,
     reason = "every request and answer is converted by a function of one form"
