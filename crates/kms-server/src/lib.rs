@@ -2,6 +2,7 @@
 //! traffic control. [`server::start`] is the composition root.
 
 mod admin;
+mod announced;
 mod archiving;
 pub mod backup;
 mod carriers;

@@ -11,15 +11,18 @@ use kms_audit::{
     search,
 };
 use kms_core::{
-    Error, Record,
+    Error,
     error::Field,
-    ports::{Acknowledge, AuditError, AuditLog},
+    ports::{AuditError, AuditLog},
     reading::{RecordFacts, Selection},
 };
 use tokio::{
+    runtime::Handle,
     sync::{Semaphore, watch},
     task::spawn_blocking,
 };
+
+use crate::announced::AnnouncedLog;
 
 /// How many searches go on at once; further ones wait. One may keep a processor busy for a good part of a second.
 const READERS: usize = 2;
@@ -36,10 +39,14 @@ pub(crate) struct ReadableLog {
 impl ReadableLog {
     /// The log in `directory`, which `log` has opened and written nothing to yet: what lies there is durable. What is
     /// written from now on is to go by the second one that this gives, which tells the first what became durable.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
     pub(crate) fn of(directory: PathBuf, log: Arc<dyn AuditLog>) -> Result<(Self, AnnouncedLog), ReadError> {
         let (announce, durable) = watch::channel(end(&directory)?);
         let readers = Arc::new(Semaphore::new(READERS));
-        Ok((Self { directory, durable, readers }, AnnouncedLog { log, durable: announce }))
+        let announced = AnnouncedLog::new(log, announce, Handle::current());
+        Ok((Self { directory, durable, readers }, announced))
     }
 
     /// The place behind the last durable line, as it changes.
@@ -122,63 +129,5 @@ fn facts<'a>(line: &'a RecordLine<'_>) -> RecordFacts<'a> {
         request_id: line.request_id,
         context: &line.context,
         source_context: &line.source_context,
-    }
-}
-
-/// A log that tells its readers what became durable.
-pub(crate) struct AnnouncedLog {
-    log: Arc<dyn AuditLog>,
-    durable: watch::Sender<u64>,
-}
-
-impl AuditLog for AnnouncedLog {
-    fn append(&self, record: Record, acknowledge: Acknowledge) {
-        let durable = self.durable.clone();
-        self.log.append(
-            record,
-            Box::new(move |receipt| {
-                if let Ok(receipt) = &receipt {
-                    // Records become durable in the order of the log: with one, all before it.
-                    let end = receipt.sequence() + 1;
-                    durable.send_if_modified(|known| {
-                        let is_news = end > *known;
-                        *known = end.max(*known);
-                        is_news
-                    });
-                }
-                acknowledge(receipt);
-            }),
-        );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use kms_core::{
-        Phase,
-        testing::audit::{FakeAuditLog, sample_record},
-    };
-
-    use super::*;
-
-    #[test]
-    fn only_what_is_durable_is_told_to_readers() {
-        let (directory, fake) = (tempfile::tempdir().expect("a directory"), Arc::new(FakeAuditLog::new()));
-        let (log, announced) =
-            ReadableLog::of(directory.path().to_owned(), fake.clone()).expect("no segment");
-        let mut durable = log.durable();
-        let mut end = || (durable.has_changed().expect("the log is open"), *durable.borrow_and_update());
-        let append = |request| announced.append(sample_record(request, Phase::Complete), Box::new(|_| ()));
-        assert_eq!(end(), (false, 0));
-        append(1);
-        assert_eq!(end(), (true, 1));
-        fake.fail_next(1);
-        append(2);
-        assert_eq!(end(), (false, 1), "not durable");
-        fake.hold();
-        append(3);
-        assert_eq!(end(), (false, 1), "not durable yet");
-        fake.release();
-        assert_eq!(end(), (true, 2));
     }
 }
