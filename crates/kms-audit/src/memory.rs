@@ -148,26 +148,51 @@ impl Memory {
                 return Err(begin.fault(Problem::RootDiffers { size: old.size }).into());
             }
         }
-        let mut retrace = Retrace::new(tiles.clone(), tree, checkpoint.into_iter().collect(), self.hashed);
+        let checkpoints = checkpoint.into_iter().collect();
+        let retrace = Retrace::new(tiles.clone(), tree.clone(), checkpoints, self.hashed);
+        let walked = self.walk(retrace, segments, size)?;
+        if let Walked { tree, begun, fresh: Some(fresh) } = walked {
+            return Ok(Retraced { tree, begun, fresh });
+        }
+        // The lines are those of the checkpoint, but more of their tiles are not durable than memory shall hold: from
+        // the same lines once more, they are made so as they fill.
+        let retrace = Retrace::new(tiles.clone(), tree, Vec::new(), self.hashed);
+        match self.walk(retrace, segments, size)? {
+            Walked { tree, begun, fresh: Some(fresh) } if tree == walked.tree => {
+                Ok(Retraced { tree, begun, fresh })
+            }
+            _ => Err(begin.fault(Problem::RootDiffers { size }).into()),
+        }
+    }
+
+    /// Follows all lines of `segments`, at whose end the log must have `size` of them.
+    fn walk(&self, mut retrace: Retrace, segments: &[u64], size: u64) -> Result<Walked, OpenError> {
+        let first = retrace.size();
         let mut begun = Tree::default();
         for segment in segments.iter().copied() {
             begun.clone_from(retrace.tree());
-            // A log that had no tree may have any number of segments: only the tiles of the last one stay in memory.
-            retrace.settle();
             let bytes = fs::read(self.directory.join(file_name(segment)));
             let bytes = bytes.map_err(failed("read a segment"))?;
             for (offset, line) in WholeLines::new(&bytes) {
                 let position = Position { segment, offset: offset as u64, sequence: retrace.size() };
                 retrace.line(position, line)?;
+                retrace.make_room().map_err(failed("write a tile"))?;
             }
         }
         if retrace.size() != size {
-            let last = Position { sequence: retrace.size(), ..begin };
+            let last = Position { segment: first, offset: 0, sequence: retrace.size() };
             return Err(last.fault(Problem::Sequence(size)).into());
         }
         let (tree, fresh) = retrace.into_tree();
-        Ok(Retraced { tree, begun, fresh })
+        Ok(Walked { tree, begun, fresh })
     }
+}
+
+/// What a walk over the lines came to: as [`Retraced`], but without tiles if there were too many.
+struct Walked {
+    tree: Tree,
+    begun: Tree,
+    fresh: Option<Vec<FreshTile>>,
 }
 
 /// Whether the log in `directory` was ever signed.
