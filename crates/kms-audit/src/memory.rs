@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    merkle,
+    merkle::{self, Hash, leaf_hash},
     notary::{CHECKPOINT, CHECKPOINTS, HASHED, KEYS, Notarization, replace},
     note::{NoteError, SignedCheckpoint, VerifierKey},
     recovery::{Kept, OpenError},
@@ -193,6 +193,33 @@ struct Walked {
     tree: Tree,
     begun: Tree,
     fresh: Option<Vec<FreshTile>>,
+}
+
+/// The root of the tree of the first `size` lines of the log in `directory`, computed in up to two ways: from the lines of
+/// the last segment and the tiles of those before, and from the tiles that are known to be durable and the lines behind.
+/// After a power cut the first may be another one. Nothing if the log does not have so many lines.
+pub(crate) fn roots(directory: &Path, size: u64) -> impl Iterator<Item = Hash> {
+    let segments = list(directory).unwrap_or_default();
+    let hashed = Memory::read(directory).map_or(0, |memory| memory.hashed);
+    let last_before = |lines: u64| segments.partition_point(|first| *first <= lines).checked_sub(1);
+    // The tiles of the last segments may not be durable.
+    let (last, durable) = (last_before(size), last_before(size.min(hashed)));
+    let begins: Vec<usize> =
+        last.into_iter().chain(durable.filter(|durable| Some(*durable) != last)).collect();
+    let (directory, tiles) = (directory.to_owned(), Tiles::new(directory));
+    begins.into_iter().filter_map(move |begin| {
+        let mut tree = Tree::load(&tiles, segments[begin]).ok()?;
+        for segment in &segments[begin..] {
+            let bytes = fs::read(directory.join(file_name(*segment))).ok()?;
+            let lines =
+                WholeLines::new(&bytes).take(usize::try_from(size - tree.size()).unwrap_or(usize::MAX));
+            lines.for_each(|(_, line)| tree.push(leaf_hash(line), |_, _| ()));
+            if tree.size() == size {
+                return Some(tree.root());
+            }
+        }
+        None
+    })
 }
 
 /// Whether the log in `directory` was ever signed.

@@ -67,6 +67,9 @@ pub(crate) async fn run(only: Option<&str>) -> bool {
     if wanted("fairness") {
         crate::traffic::fairness(&mut table).await;
     }
+    if wanted("log") {
+        crate::log::rows(&mut table);
+    }
     if wanted("start") {
         starts(&mut table);
     }
