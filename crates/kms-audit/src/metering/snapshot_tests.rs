@@ -155,7 +155,7 @@ fn tiles_that_a_power_cut_took_do_not_matter() {
 #[test]
 fn a_damaged_file_is_not_believed() {
     let site = Site::new(0);
-    site.keep(30);
+    site.keep(14);
     let sound = fs::read(site.file()).expect("kept");
     let refused = |bytes: &[u8], how: &str| {
         fs::write(site.file(), bytes).expect("written");
