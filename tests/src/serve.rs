@@ -7,10 +7,13 @@ use std::{
 };
 
 use dewpoint_test_tokens::{Module, Token};
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Authority, Clients, Identity, binary, calls::Endpoint, eventually, process, spy, valid};
+use crate::{
+    Authority, Clients, Identity, binary, calls::Endpoint, eventually, process, spy, supervised::send, valid,
+};
 
 /// The account, the project and the users of the identity file.
 pub const ACCOUNT: &str = "d1";
@@ -251,6 +254,21 @@ impl Serve {
     /// If it does not run.
     pub fn kill(&mut self) {
         process::kill(self.child.take().expect("it runs"));
+    }
+
+    /// SIGHUP to the process; waits until its log has `line` `times` times.
+    ///
+    /// # Panics
+    /// If it does not run, or that never comes.
+    pub async fn hang_up(&self, line: &str, times: usize) {
+        let process = i32::try_from(self.id()).ok().and_then(Pid::from_raw).expect("a process");
+        send(process, Signal::HUP);
+        let log = self.directory.join("stderr.log");
+        eventually(line, async || {
+            let text = fs::read_to_string(&log).expect("the log can be read");
+            (text.lines().filter(|told| told.contains(line)).count() == times).then_some(())
+        })
+        .await;
     }
 
     /// Its process id.

@@ -15,10 +15,12 @@ use tempfile::TempDir;
 
 use crate::{
     Archive, ArchiveError, Expected, FileLog, LogConfig, OpenError, Problem, VerifyError,
+    memory::Memory,
+    retrace::MOST_FRESH,
     segment::file_name,
     storage::list,
     testing::{ORIGIN, SoftwareSigner},
-    tiles::Tile,
+    tiles::{Tile, WIDTH},
     verify, verify_against,
 };
 
@@ -110,6 +112,28 @@ fn all_closed_segments_are_archived_and_the_archive_verifies_by_itself() {
     assert!(later > active);
     assert_eq!(site.archive().copy().expect("archived"), later);
     assert_eq!(verify(&site.held()).expect("sound").covered, later);
+}
+
+#[test]
+fn few_tiles_are_held_however_long_the_first_copy_is() {
+    let site = Site::new();
+    fill(&site.open(), 700);
+    let lines = site.archive().copy().expect("archived");
+    assert!(lines / WIDTH as u64 > 2 * MOST_FRESH as u64, "there are more tiles");
+    verify(&site.held()).expect("sound");
+    let note = fs::read_to_string(site.held().join("checkpoint")).expect("a checkpoint");
+    for index in 0..lines / WIDTH as u64 {
+        let path = site.held().join("tile/0").join(format!("{index:03}"));
+        assert_eq!(fs::metadata(path).expect("a tile").len(), 32 * WIDTH as u64, "{index}");
+    }
+    // The same once more, as it comes to what is copied.
+    fs::remove_dir_all(site.held().join("tile")).expect("removed");
+    fs::remove_file(site.held().join("checkpoint")).expect("removed");
+    let archive = Memory::read(&site.held()).expect("read");
+    let checkpoint = archive.open_note(&note).expect("its checkpoint");
+    let grown = archive.grown_by(&names(&site.held()), 0, checkpoint).expect("as the checkpoint says");
+    assert_eq!(grown.tree.size(), lines);
+    assert!(grown.fresh.len() <= MOST_FRESH, "{} tiles are held", grown.fresh.len());
 }
 
 #[test]

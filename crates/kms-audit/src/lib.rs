@@ -9,6 +9,7 @@ mod cosigning;
 mod counters;
 mod fields;
 mod file_log;
+mod glance;
 mod intents;
 mod journal;
 mod line;

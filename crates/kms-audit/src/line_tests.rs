@@ -15,7 +15,10 @@ use proptest::prelude::*;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::line::{Line, ParseError, RecordLine, push_line};
+use crate::{
+    glance::Glance,
+    line::{Line, ParseError, RecordLine, push_line},
+};
 
 fn line_of(sequence: u64, record: &Record) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -164,6 +167,48 @@ proptest! {
     }
 }
 
+/// That a glance at a line accepts no more than [`Line::parse`] does, and says the same; answers whether it accepts it.
+fn check_glance(line: &[u8]) -> bool {
+    let Some(glance) = Glance::of(line) else { return false };
+    let text = String::from_utf8_lossy(line);
+    match Line::parse(line) {
+        Ok(Line::Record(record)) => assert_eq!(glance, Glance::from(&*record), "{text}"),
+        other => panic!("{text} is accepted at a glance: {other:?}"),
+    }
+    true
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn a_glance_at_a_line_says_what_a_look_at_it_does(record in records(), sequence: u64) {
+        let line = line_of(sequence, &record);
+        let is_plain = line.iter().all(|byte| (b' '..=b'~').contains(byte) && *byte != b'\\');
+        let is_dated = !line.windows(2).any(|pair| pair == b"\"@");
+        prop_assert_eq!(check_glance(&line), is_plain && is_dated);
+    }
+
+    #[test]
+    fn a_glance_accepts_no_line_that_a_look_refuses(
+        record in prop_oneof![records(), Just(sample())],
+        sequence in 0..1000_u64,
+        // Where, how much is left out, and what is put there.
+        changes in prop::collection::vec(
+            (any::<prop::sample::Index>(), 0..3_usize, prop_oneof!["[0-9a-fA-F]{0,2}", "[\"\\\\{}:,.@ +TZxn\u{e9}-]{0,2}"]),
+            1..3,
+        ),
+    ) {
+        let mut line = line_of(sequence, &record);
+        for (at, out, put) in changes {
+            let at = at.index(line.len());
+            let end = (at + out).min(line.len());
+            line.splice(at..end, put.bytes());
+            if line.is_empty() { break; }
+        }
+        check_glance(&line);
+    }
+}
+
 fn sample() -> Record {
     Record {
         caller: Some(Caller {
@@ -237,4 +282,55 @@ fn other_bytes_for_the_same_content_are_refused() {
     }
     let newer = line.replace(r#""v":1"#, r#""new_field":true,"v":2"#);
     assert!(matches!(Line::parse(newer.as_bytes()), Err(ParseError::Version(2))));
+}
+
+#[test]
+fn a_glance_knows_what_is_canonical() {
+    let line = String::from_utf8(line_of(7, &sample())).expect("UTF-8");
+    for (from, to) in [
+        (r#""seq":7"#, r#""seq":07"#),
+        (r#""seq":7"#, r#""seq":+7"#),
+        (r#""seq":7"#, r#""seq":18446744073709551616"#),
+        (r#""seq":7"#, r#""seq":7.0"#),
+        (r#""key_version":3"#, r#""key_version":4294967296"#),
+        (r#""key_version":3,"#, r#""key_version":null,"#),
+        (r#""context":{"bucket":"00ff"},"#, r#""context":{},"#),
+        (r#"{"bucket":"00ff"}"#, r#"{"bucket":"00ff","a":"00ff"}"#),
+        (r#"{"bucket":"00ff"}"#, r#"{"bucket":"00ff","bucket":"00ff"}"#),
+        (r#"{"bucket":"00ff"}"#, r#"{"bucket":"00ff",}"#),
+        ("192.0.2.1:4711", "192.0.2.1:04711"),
+        ("192.0.2.1:4711", "192.0.02.1:4711"),
+        ("192.0.2.1:4711", "192.0.2.256:4711"),
+        ("192.0.2.1:4711", "192.0.2.1:65536"),
+        ("192.0.2.1:4711", "192.0.2.1"),
+        ("192.0.2.1:4711", "[::0:1]:4711"),
+        ("192.0.2.1:4711", "[::C000:201]:4711"),
+        ("2026-11-24T13:24:05", "2026-02-29T13:24:05"),
+        ("2026-11-24T13:24:05", "2026-13-24T13:24:05"),
+        ("2026-11-24T13:24:05", "2026-11-24T24:24:05"),
+        ("2026-11-24T13:24:05", "2026-11-24T23:59:60"),
+        ("2026-11-24T13:24:05", "2026-11-24t13:24:05"),
+        ("2026-11-24T13:24:05", "1969-11-24T13:24:05"),
+        ("05.000000Z", "05.000000z"),
+        ("000000000001\"", "00000000000A\""),
+        ("EnableKey", "EnabledKey"),
+        (r#""verdict":"succeeded"}"#, r#""verdict":"succeeded"} "#),
+        (r#""verdict":"succeeded"}"#, r#""verdict":"succeeded""#),
+        (r#"{"account""#, r#"{,"account""#),
+        (r#""account":"acme","#, r#""account":"acme","account":"acme","#),
+    ] {
+        let changed = line.replacen(from, to, 1);
+        assert_ne!(changed, line);
+        Line::parse(changed.as_bytes()).expect_err(&changed);
+        assert!(!check_glance(changed.as_bytes()), "{changed}");
+    }
+    for (from, to) in [
+        ("192.0.2.1:4711", "[::1]:0"),
+        ("192.0.2.1:4711", "[fe80::1%3]:65535"),
+        ("2026-11-24T13:24:05", "2024-02-29T23:59:59"),
+        ("2026-11-24T13:24:05", "9999-12-31T23:59:59"),
+        ("2026-11-24T13:24:05", "1970-01-01T00:00:00"),
+    ] {
+        assert!(check_glance(line.replacen(from, to, 1).as_bytes()), "{to}");
+    }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    merkle,
+    merkle::{self, Hash, leaf_hash},
     notary::{CHECKPOINT, CHECKPOINTS, HASHED, KEYS, Notarization, replace},
     note::{NoteError, SignedCheckpoint, VerifierKey},
     recovery::{Kept, OpenError},
@@ -148,26 +148,78 @@ impl Memory {
                 return Err(begin.fault(Problem::RootDiffers { size: old.size }).into());
             }
         }
-        let mut retrace = Retrace::new(tiles.clone(), tree, checkpoint.into_iter().collect(), self.hashed);
+        let checkpoints = checkpoint.into_iter().collect();
+        let retrace = Retrace::new(tiles.clone(), tree.clone(), checkpoints, self.hashed);
+        let walked = self.walk(retrace, segments, size)?;
+        if let Walked { tree, begun, fresh: Some(fresh) } = walked {
+            return Ok(Retraced { tree, begun, fresh });
+        }
+        // The lines are those of the checkpoint, but more of their tiles are not durable than memory shall hold: from
+        // the same lines once more, they are made so as they fill.
+        let retrace = Retrace::new(tiles.clone(), tree, Vec::new(), self.hashed);
+        match self.walk(retrace, segments, size)? {
+            Walked { tree, begun, fresh: Some(fresh) } if tree == walked.tree => {
+                Ok(Retraced { tree, begun, fresh })
+            }
+            _ => Err(begin.fault(Problem::RootDiffers { size }).into()),
+        }
+    }
+
+    /// Follows all lines of `segments`, at whose end the log must have `size` of them.
+    fn walk(&self, mut retrace: Retrace, segments: &[u64], size: u64) -> Result<Walked, OpenError> {
+        let first = retrace.size();
         let mut begun = Tree::default();
         for segment in segments.iter().copied() {
             begun.clone_from(retrace.tree());
-            // A log that had no tree may have any number of segments: only the tiles of the last one stay in memory.
-            retrace.settle();
             let bytes = fs::read(self.directory.join(file_name(segment)));
             let bytes = bytes.map_err(failed("read a segment"))?;
             for (offset, line) in WholeLines::new(&bytes) {
                 let position = Position { segment, offset: offset as u64, sequence: retrace.size() };
                 retrace.line(position, line)?;
+                retrace.make_room().map_err(failed("write a tile"))?;
             }
         }
         if retrace.size() != size {
-            let last = Position { sequence: retrace.size(), ..begin };
+            let last = Position { segment: first, offset: 0, sequence: retrace.size() };
             return Err(last.fault(Problem::Sequence(size)).into());
         }
         let (tree, fresh) = retrace.into_tree();
-        Ok(Retraced { tree, begun, fresh })
+        Ok(Walked { tree, begun, fresh })
     }
+}
+
+/// What a walk over the lines came to: as [`Retraced`], but without tiles if there were too many.
+struct Walked {
+    tree: Tree,
+    begun: Tree,
+    fresh: Option<Vec<FreshTile>>,
+}
+
+/// The root of the tree of the first `size` lines of the log in `directory`, computed in up to two ways: from the lines of
+/// the last segment and the tiles of those before, and from the tiles that are known to be durable and the lines behind.
+/// After a power cut the first may be another one. Nothing if the log does not have so many lines.
+pub(crate) fn roots(directory: &Path, size: u64) -> impl Iterator<Item = Hash> {
+    let segments = list(directory).unwrap_or_default();
+    let hashed = Memory::read(directory).map_or(0, |memory| memory.hashed);
+    let last_before = |lines: u64| segments.partition_point(|first| *first <= lines).checked_sub(1);
+    // The tiles of the last segments may not be durable.
+    let (last, durable) = (last_before(size), last_before(size.min(hashed)));
+    let begins: Vec<usize> =
+        last.into_iter().chain(durable.filter(|durable| Some(*durable) != last)).collect();
+    let (directory, tiles) = (directory.to_owned(), Tiles::new(directory));
+    begins.into_iter().filter_map(move |begin| {
+        let mut tree = Tree::load(&tiles, segments[begin]).ok()?;
+        for segment in &segments[begin..] {
+            let bytes = fs::read(directory.join(file_name(*segment))).ok()?;
+            let lines =
+                WholeLines::new(&bytes).take(usize::try_from(size - tree.size()).unwrap_or(usize::MAX));
+            lines.for_each(|(_, line)| tree.push(leaf_hash(line), |_, _| ()));
+            if tree.size() == size {
+                return Some(tree.root());
+            }
+        }
+        None
+    })
 }
 
 /// Whether the log in `directory` was ever signed.

@@ -3,6 +3,7 @@
 
 mod calendar;
 mod counting;
+mod snapshot;
 mod sums;
 
 use std::{
@@ -24,6 +25,7 @@ pub use calendar::Month;
 pub use counting::{MeteringError, count};
 /// The moments that a meter counts by.
 pub use kms_core::Timestamp;
+pub use snapshot::SnapshotError;
 
 /// How keys differ in what they would cost.
 // DEW: custom keys cost by the hour from the moment at which they are made or imported; default keys are free.
@@ -115,7 +117,7 @@ pub struct Asked {
 }
 
 /// A key that was not destroyed yet.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Life {
     account: Arc<str>,
     kind: KeyKind,
@@ -125,7 +127,7 @@ struct Life {
 }
 
 /// A change of a key that is under way.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Opened {
     time: Timestamp,
     key: Option<KeyId>,
@@ -135,7 +137,7 @@ struct Opened {
 
 /// Counts records in the order of the log. Its memory is bounded by the keys that are not destroyed, the accounts and
 /// the months.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Meter {
     /// The place behind the last line that was counted.
     next: u64,
@@ -307,5 +309,7 @@ fn is_done(line: &RecordLine<'_>) -> bool {
         && line.reason.is_none()
 }
 
+#[cfg(test)]
+mod snapshot_tests;
 #[cfg(test)]
 mod tests;

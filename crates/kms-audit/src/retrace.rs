@@ -1,11 +1,16 @@
 //! The tree computed anew from the lines, and held against the checkpoints and the tiles that were kept.
 
+use std::io;
+
 use crate::{
     merkle::{Hash, leaf_hash},
     note::Checkpoint,
     scan::{Fault, Problem},
     tiles::{FreshTile, Tiles, Tree, WIDTH},
 };
+
+/// So many full tiles are held at once, each of which has 8 KiB; unit tests shall have more.
+pub(crate) const MOST_FRESH: usize = if cfg!(test) { 2 } else { 4096 };
 
 /// Where a line lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +46,8 @@ pub(crate) struct Retrace {
     durable: u64,
     /// Full tiles that may not be on stable storage, or are others there than they must be.
     fresh: Vec<FreshTile>,
+    /// Whether there were more of them than are held.
+    is_incomplete: bool,
 }
 
 impl Retrace {
@@ -59,6 +66,7 @@ impl Retrace {
             differs: None,
             durable,
             fresh: Vec::new(),
+            is_incomplete: false,
         }
     }
 
@@ -138,12 +146,24 @@ impl Retrace {
         Some((size, self.differs))
     }
 
-    /// Makes the full tiles durable, so that they need not be kept in memory, once no checkpoint is to be met any more:
-    /// before, they may be those of altered lines. Whatever cannot be made durable is kept.
-    pub(crate) fn settle(&mut self) {
-        if self.next.is_none() {
-            self.fresh.retain(|fresh| self.tiles.settle(fresh).is_err());
+    /// Makes room for further tiles if there are as many full ones as are held: makes them durable, once no checkpoint is
+    /// to be met any more. Before, they may be those of altered lines, and are forgotten: then [`into_tree`] does not
+    /// give all.
+    ///
+    /// [`into_tree`]: Self::into_tree
+    pub(crate) fn make_room(&mut self) -> io::Result<()> {
+        if self.fresh.len() < MOST_FRESH {
+            return Ok(());
         }
+        if self.next.is_some() {
+            self.is_incomplete = true;
+            self.fresh.clear();
+        }
+        for fresh in self.fresh.drain(..) {
+            self.tiles.settle(&fresh)?;
+            self.tiles.remove_partials(fresh.tile, self.durable)?;
+        }
+        Ok(())
     }
 
     /// Forgets the full tiles.
@@ -151,9 +171,10 @@ impl Retrace {
         self.fresh.clear();
     }
 
-    /// The tree of all lines, and the full tiles that may not be on stable storage as they must be.
-    pub(crate) fn into_tree(self) -> (Tree, Vec<FreshTile>) {
-        (self.tree, self.fresh)
+    /// The tree of all lines, and the full tiles that may not be on stable storage as they must be, if all are held.
+    pub(crate) fn into_tree(self) -> (Tree, Option<Vec<FreshTile>>) {
+        let is_complete = !self.is_incomplete;
+        (self.tree, is_complete.then_some(self.fresh))
     }
 }
 

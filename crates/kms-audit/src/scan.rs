@@ -1,19 +1,22 @@
 //! Walks the bytes of one segment: which lines are whole, whether they fit together, where they end.
 
-use std::{num::NonZeroUsize, ops::Range, panic::resume_unwind, thread};
+use std::{num::NonZeroUsize, ops::Range, thread};
 
-use kms_core::{OpenIntent, Phase};
+use crossbeam_channel::bounded;
 use memchr::{memchr, memchr2, memrchr};
 
 use crate::{
+    glance::Glance,
     intents::OpenIntents,
-    line::{self, Line, ParseError, RecordLine},
+    line::{self, Line, ParseError},
     retrace::Position,
     segment::{self, LARGEST_COMMIT},
 };
 
-/// Less than this, in bytes, is not worth a thread of its own; unit tests shall have several.
-const SMALLEST_PART: usize = if cfg!(test) { 500 } else { 1 << 18 };
+/// So many bytes are read by one thread at a time; unit tests shall have several such parts.
+const PART: usize = if cfg!(test) { 500 } else { 1 << 18 };
+/// So many parts that a thread has read wait for the walk.
+const AHEAD: usize = 2;
 
 /// The first place where the log is not what the writer makes or a crash leaves.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +153,7 @@ pub(crate) fn scan<T: Send>(
     bytes: &[u8],
     first: u64,
     before: Before,
-    digest: impl Fn(&[u8], Option<&RecordLine<'_>>) -> T + Sync,
+    digest: impl Fn(&[u8], Option<&Glance>) -> T + Sync,
     mut visit: impl FnMut(Position, T) -> Result<(), Fault>,
 ) -> Result<Scanned, Fault> {
     let fault = |offset: usize, sequence: u64, problem: Problem| Fault {
@@ -165,26 +168,24 @@ pub(crate) fn scan<T: Send>(
         check_header(header.1, first, before).map_err(|problem| fault(0, first, problem))?;
     visit(Position { segment: first, offset: 0, sequence: first }, digest(header.1, None))?;
     let (mut next, mut length) = (first + 1, lines.offset);
-    for read in read_all(bytes, lines.offset, &digest) {
-        for ReadLine { offset, end, sequence, line, digest } in read.lines {
-            let problem = match line {
-                _ if sequence != next => Some(Problem::Sequence(sequence)),
-                Parsed::Header => Some(Problem::HeaderMisplaced),
-                Parsed::Record { phase, intent } => {
-                    open_intents.follow(phase, intent);
-                    None
+    read_all(bytes, lines.offset, &digest, |read| {
+        for ReadLine { offset, end, record, digest } in read.lines {
+            let record = match record {
+                Ok(record) if record.sequence == next => record,
+                Err(header) if header == next => return Err(fault(offset, next, Problem::HeaderMisplaced)),
+                Ok(Glance { sequence, .. }) | Err(sequence) => {
+                    return Err(fault(offset, next, Problem::Sequence(sequence)));
                 }
             };
-            if let Some(problem) = problem {
-                return Err(fault(offset, next, problem));
-            }
+            open_intents.follow(record.phase, record.intent());
             visit(Position { segment: first, offset: offset as u64, sequence: next }, digest)?;
             (next, length) = (next + 1, end);
         }
-        if let Some((offset, problem)) = read.error {
-            return Err(fault(offset, next, problem));
+        match read.error {
+            Some((offset, problem)) => Err(fault(offset, next, problem)),
+            None => Ok(()),
         }
-    }
+    })?;
     let torn = torn_length(&bytes[length..]).map_err(|problem| fault(length, next, problem))?;
     let last_line = last_line(&bytes[..length]).to_vec();
     let end = End { next, hash: line::hash(&last_line) };
@@ -196,79 +197,98 @@ struct ReadLine<T> {
     offset: usize,
     /// Where the next one begins.
     end: usize,
-    /// The place that it says it has.
-    sequence: u64,
-    line: Parsed,
+    /// The record that it is, or the place that it says it has as a header.
+    record: Result<Glance, u64>,
     digest: T,
-}
-
-/// What the walk needs of a line.
-enum Parsed {
-    Header,
-    Record { phase: Phase, intent: OpenIntent },
 }
 
 /// The lines of a part of a segment, up to the first that is none.
 struct ReadPart<T> {
     lines: Vec<ReadLine<T>>,
     error: Option<(usize, Problem)>,
+    /// Whether a line is cut short in this part: what follows is not of the log.
+    is_last: bool,
 }
 
-/// Reads the whole lines from `start` on, by as many threads as there are processors; gives them in order.
+/// Reads the whole lines from `start` on, by as many threads as there are processors; `take` gets them in order, while
+/// the next ones are being read.
 fn read_all<T: Send>(
     bytes: &[u8],
     start: usize,
-    digest: &(impl Fn(&[u8], Option<&RecordLine<'_>>) -> T + Sync),
-) -> Vec<ReadPart<T>> {
-    let whole = memchr(0, &bytes[start..]).map_or(bytes.len(), |zero| start + zero);
-    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let wanted = ((whole - start) / threads).max(SMALLEST_PART);
+    digest: &(impl Fn(&[u8], Option<&Glance>) -> T + Sync),
+    mut take: impl FnMut(ReadPart<T>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let parts = &parts(bytes, start);
+    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(parts.len());
+    thread::scope(|scope| {
+        let read = |worker: usize| {
+            let (sender, receiver) = bounded(AHEAD);
+            scope.spawn(move || {
+                let mut own = parts.iter().skip(worker).step_by(threads);
+                // Nobody waits for more once the walk has ended.
+                own.try_for_each(|part| sender.send(read_part(bytes, part.clone(), digest)))
+            });
+            receiver
+        };
+        let workers: Vec<_> = (0..threads).map(read).collect();
+        for worker in workers.iter().cycle().take(parts.len()) {
+            // A worker that panics makes the scope panic, too.
+            let Ok(part) = worker.recv() else { break };
+            let is_last = part.is_last;
+            take(part)?;
+            if is_last {
+                break;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The bytes from `start` on, cut behind newlines.
+fn parts(bytes: &[u8], start: usize) -> Vec<Range<usize>> {
     let mut parts = Vec::new();
     let mut from = start;
-    while from < whole {
-        let earliest = (from + wanted).min(whole);
-        let to = memchr(b'\n', &bytes[earliest..whole]).map_or(whole, |at| earliest + at + 1);
+    while from < bytes.len() {
+        let earliest = (from + PART).min(bytes.len());
+        let to = memchr(b'\n', &bytes[earliest..]).map_or(bytes.len(), |at| earliest + at + 1);
         parts.push(from..to);
         from = to;
     }
-    let read = |part: Range<usize>| read_part(&bytes[..part.end], part.start, digest);
-    thread::scope(|scope| {
-        let own = parts.pop();
-        let others: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || read(part))).collect();
-        let own = own.map(read);
-        let others =
-            others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        others.chain(own).collect()
-    })
+    parts
 }
 
 fn read_part<T>(
     bytes: &[u8],
-    start: usize,
-    digest: impl Fn(&[u8], Option<&RecordLine<'_>>) -> T,
+    part: Range<usize>,
+    digest: impl Fn(&[u8], Option<&Glance>) -> T,
 ) -> ReadPart<T> {
-    let mut part = ReadPart { lines: Vec::new(), error: None };
-    let mut lines = WholeLines { bytes, offset: start };
+    let mut read = ReadPart { lines: Vec::new(), error: None, is_last: false };
+    let mut lines = WholeLines { bytes: &bytes[..part.end], offset: part.start };
     while let Some((offset, line)) = lines.next() {
-        let (sequence, parsed, digest) = match Line::parse(line) {
-            Ok(Line::Header(header)) => (header.seq, Parsed::Header, digest(line, None)),
-            Ok(Line::Record(record)) => {
-                let intent = OpenIntent {
-                    request_id: record.request_id,
-                    operation: record.operation,
-                    key_id: record.key_id,
-                };
-                let parsed = Parsed::Record { phase: record.phase, intent };
-                (record.seq, parsed, digest(line, Some(&record)))
+        match read_line(line) {
+            Ok(record) => {
+                let digest = digest(line, record.as_ref().ok());
+                read.lines.push(ReadLine { offset, end: lines.offset, record, digest });
             }
             Err(error) => {
-                part.error = Some((offset, error.into()));
+                read.error = Some((offset, error.into()));
                 break;
             }
-        };
-        part.lines.push(ReadLine { offset, end: lines.offset, sequence, line: parsed, digest });
+        }
     }
-    part
+    read.is_last = lines.offset < part.end;
+    read
+}
+
+/// The record that a line is, or the place that it says it has as a header.
+fn read_line(line: &[u8]) -> Result<Result<Glance, u64>, ParseError> {
+    if let Some(glance) = Glance::of(line) {
+        return Ok(Ok(glance));
+    }
+    Ok(match Line::parse(line)? {
+        Line::Header(header) => Err(header.seq),
+        Line::Record(record) => Ok((&*record).into()),
+    })
 }
 
 /// The last of whole lines, without its newline.

@@ -23,12 +23,14 @@ use crate::{
     CosignerKey, Expected, FileLog, Health, LogConfig, Notarization, NoteError, Offer, OpenError, Problem,
     SignedCheckpoint, Summary, VerifierKey, VerifyError, cosigned_message, judge,
     line::Line,
+    memory::Memory,
     merkle::{check_inclusion, leaf_hash, prove_inclusion},
+    retrace::MOST_FRESH,
     scan::Fault,
     segment::file_name,
     storage::list,
     testing::SoftwareSigner,
-    tiles::Tiles,
+    tiles::{Tiles, WIDTH},
     verify, verify_against,
 };
 
@@ -491,6 +493,38 @@ fn tiles_that_were_lost_are_made_again() {
     let newest = fs::read_to_string(deployment.path().join("checkpoint")).expect("a checkpoint");
     let newest = SignedCheckpoint::open(&newest, &deployment.key()).expect("a checkpoint").checkpoint;
     assert_eq!(crate::merkle::root(&tiles, summary.lines).expect("there"), newest.root);
+}
+
+#[test]
+fn few_tiles_are_held_however_many_were_lost() {
+    let (deployment, _) = Deployment::filled(1500);
+    let lines = deployment.check(deployment.path(), &[]).expect("sound").lines;
+    let lose = |path: &Path| {
+        fs::remove_dir_all(path.join("tile")).expect("removed");
+        fs::remove_file(path.join("tiles-durable")).expect("removed");
+    };
+    let lost = deployment.copy();
+    lose(lost.path());
+    let retraced = Memory::read(lost.path()).expect("read").retrace(lines).expect("as the checkpoint says");
+    assert!(lines / WIDTH as u64 > 2 * MOST_FRESH as u64, "there were more tiles");
+    assert!(retraced.fresh.len() <= MOST_FRESH, "{} tiles are held", retraced.fresh.len());
+    drop(deployment.try_open(lost.path()).expect("it opens"));
+    deployment.check(lost.path(), &[]).expect("sound");
+    for index in 0..lines / WIDTH as u64 {
+        let path = Path::new("tile/0").join(format!("{index:03}"));
+        let made = fs::read(lost.path().join(&path)).expect("a tile");
+        assert_eq!(made, fs::read(deployment.path().join(path)).expect("a tile"), "{index}");
+    }
+
+    // Nothing is made of lines that are not those of the checkpoint.
+    let altered = deployment.copy();
+    lose(altered.path());
+    let first = &segments(altered.path())[0];
+    let text = fs::read_to_string(first).expect("a segment");
+    fs::write(first, text.replacen("EnableKey", "DisableKey", 1)).expect("written");
+    let refused = deployment.try_open(altered.path());
+    assert!(matches!(refused, Err(OpenError::Damaged(_))), "{refused:?}");
+    assert!(!altered.path().join("tile").exists());
 }
 
 #[test]

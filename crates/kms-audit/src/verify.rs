@@ -1,13 +1,18 @@
 //! Checks a whole log from its files alone.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    path::Path,
+};
 
 use kms_core::{OpenIntent, Verdict, operation::OperationName};
 
 use crate::{
     cosignature::CosignerKey,
+    glance::Glance,
     intents::OpenIntents,
-    line::{Line, RecordLine, SegmentHeader},
+    line::{Line, SegmentHeader},
     memory::{open_by_any, parse_keys, read_if_there},
     merkle::{self, leaf_hash},
     notary::{CHECKPOINT, KEYS},
@@ -97,8 +102,10 @@ pub fn verify_against(
     let covered = checkpoints.iter().map(|checkpoint| checkpoint.size).max().unwrap_or(0);
     let mut verifier = Verifier::begin(directory, &checkpoints, covered)?;
     let segments = verifier.segments.clone();
+    let mut bytes = Vec::new();
     for (index, first) in segments.iter().copied().enumerate() {
-        let bytes = fs::read(directory.join(file_name(first)))?;
+        bytes.clear();
+        File::open(directory.join(file_name(first)))?.read_to_end(&mut bytes)?;
         verifier.segment(first, &bytes, index + 1 == segments.len())?;
         read(bytes.len() as u64);
     }
@@ -178,8 +185,7 @@ impl Verifier {
             return Err(end.fault(Problem::Missing { next: first }).into());
         }
         let (archived, covered) = (&mut self.archived, self.summary.covered);
-        let digest =
-            |line: &[u8], record: Option<&RecordLine<'_>>| (leaf_hash(line), record.map_or(0, archived_by));
+        let digest = |line: &[u8], record: Option<&Glance>| (leaf_hash(line), record.map_or(0, archived_by));
         let scanned = scan(bytes, first, before, digest, |position, (leaf, archived_lines)| {
             if position.sequence < covered {
                 *archived = (*archived).max(archived_lines);
@@ -224,7 +230,7 @@ impl Verifier {
 }
 
 /// How many lines were archived by what a record says.
-fn archived_by(record: &RecordLine<'_>) -> u64 {
+fn archived_by(record: &Glance) -> u64 {
     let tells = record.operation == OperationName::ArchiveSegment && record.verdict == Verdict::Succeeded;
     record.archived_lines.filter(|_| tells).unwrap_or(0)
 }

@@ -74,9 +74,10 @@ impl Archiver {
         }
         let Some(keep) = self.keep.filter(|_| noted.is_none()) else { return Ok(()) };
         metering.catch_up().await.map_err(|error| error.detail)?;
-        // From there on a restart counts the uses of keys; this process counts on what is metered.
+        // From there on a restart counts the uses of keys, and what is metered.
         let below = held.min(service.counted_up_to()).min(metering.counted_up_to());
         if let Some(lines) = self.blocking(move |archive| archive.removable(below, keep)).await? {
+            metering.keep(lines).await.map_err(|error| error.detail)?;
             let told = service.note_archived(lines).await.map_err(|refused| {
                 let error = refused.error();
                 error.operator_detail().unwrap_or_else(|| error.to_string())

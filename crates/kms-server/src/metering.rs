@@ -1,6 +1,7 @@
 //! What billing would need, counted from the log while it grows, so that no call reads more of it than is new.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,7 +11,11 @@ use std::{
 
 use kms_audit::metering::{Asked, Meter, Metered};
 use kms_core::{Timestamp, ports::AuditError};
-use tokio::{sync::watch, task::spawn_blocking, time::interval};
+use tokio::{
+    sync::{OnceCell, watch},
+    task::spawn_blocking,
+    time::interval,
+};
 
 use crate::{
     reading::{Counted, ReadableLog},
@@ -21,6 +26,8 @@ use crate::{
 const COUNT_INTERVAL: Duration = Duration::from_secs(30);
 /// How many steps of 32 MiB a call waits for: a second or two. It is refused if that does not reach the log's end.
 const MOST_STEPS: usize = 8;
+/// After so many lines what was counted is kept: a restart counts about as many anew, in a second or two.
+const KEPT_EVERY: u64 = 250_000;
 
 /// The sums of the log, and how far they have come.
 #[derive(Debug)]
@@ -29,6 +36,12 @@ pub(crate) struct Metering {
     meter: Arc<Mutex<Meter>>,
     /// The place behind the last line that was counted.
     next: AtomicU64,
+    /// Where what was counted is kept.
+    file: PathBuf,
+    /// Set when it was looked there for what an earlier process had counted.
+    resumed: OnceCell<()>,
+    /// How many lines are counted by what is kept.
+    kept: AtomicU64,
 }
 
 /// A page of the sums.
@@ -47,9 +60,10 @@ pub(crate) struct MeteringPage {
 }
 
 impl Metering {
-    /// Nothing is counted yet.
-    pub(crate) fn new(log: ReadableLog) -> Self {
-        Self { log, meter: Arc::default(), next: 0.into() }
+    /// Nothing is counted yet, but for what was kept in `file`.
+    pub(crate) fn new(log: ReadableLog, file: PathBuf) -> Self {
+        let (meter, resumed) = (Arc::default(), OnceCell::new());
+        Self { log, meter, next: 0.into(), file, resumed, kept: 0.into() }
     }
 
     /// The place in the log from which on it will be counted.
@@ -59,8 +73,35 @@ impl Metering {
 
     /// Counts as much as one step does; answers whether that was all.
     async fn step(&self) -> Result<bool, AuditError> {
+        self.resumed.get_or_init(|| self.resume()).await;
         let Counted { next, is_all } = self.log.count(self.meter.clone()).await?;
         self.next.fetch_max(next, Relaxed);
+        Ok(is_all)
+    }
+
+    /// Begins with what was kept, before anything is counted.
+    async fn resume(&self) {
+        let meter = self.log.resume(self.file.clone()).await;
+        self.kept.store(meter.next(), Relaxed);
+        *self.meter.lock().unwrap_or_else(PoisonError::into_inner) = meter;
+    }
+
+    /// Keeps what was counted, durably, if what is kept does not count `lines` lines.
+    pub(crate) async fn keep(&self, lines: u64) -> Result<(), AuditError> {
+        if self.kept.load(Relaxed) < lines {
+            let kept = self.log.keep(self.meter.clone(), self.file.clone()).await?;
+            self.kept.fetch_max(kept, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Counts as much as one step does, and keeps it now and then; answers whether that was all.
+    async fn step_and_keep(&self) -> Result<bool, AuditError> {
+        let is_all = self.step().await?;
+        let counted = self.counted_up_to();
+        if counted >= self.kept.load(Relaxed) + KEPT_EVERY {
+            self.keep(counted).await?;
+        }
         Ok(is_all)
     }
 
@@ -103,7 +144,7 @@ pub(crate) async fn drive(metering: Arc<Metering>, mut stop: watch::Receiver<boo
             () = stopped(&mut stop) => return,
         }
         loop {
-            match metering.step().await {
+            match metering.step_and_keep().await {
                 Ok(is_all) => {
                     ailing = false;
                     if is_all || *stop.borrow() {

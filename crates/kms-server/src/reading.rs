@@ -89,6 +89,31 @@ impl ReadableLog {
         counted.map_err(|error| unreadable(error.to_string()))
     }
 
+    /// The meter that was kept in `file`, if it has counted lines of this log; otherwise one that has counted nothing.
+    pub(crate) async fn resume(&self, file: PathBuf) -> Meter {
+        let directory = self.directory.clone();
+        let resuming = spawn_blocking(move || match Meter::resume(&directory, &file) {
+            Ok(meter) => meter,
+            Err(error) => {
+                let path = file.display();
+                tracing::warn!(%path, %error, "what was kept for metering is not used: the log is counted anew");
+                None
+            }
+        });
+        resuming.await.ok().flatten().unwrap_or_default()
+    }
+
+    /// Keeps in `file` what `meter` has counted of this log; answers how many lines that are.
+    pub(crate) async fn keep(&self, meter: Arc<Mutex<Meter>>, file: PathBuf) -> Result<u64, AuditError> {
+        let directory = self.directory.clone();
+        let keeping = spawn_blocking(move || {
+            let meter = meter.lock().unwrap_or_else(PoisonError::into_inner);
+            meter.keep(&directory, &file).map(|()| meter.next()).map_err(|error| error.to_string())
+        });
+        let kept = keeping.await.unwrap_or_else(|error| Err(error.to_string()));
+        kept.map_err(|problem| AuditError { detail: format!("what was counted cannot be kept: {problem}") })
+    }
+
     /// Reads the log's tree.
     pub(crate) async fn prove<T: Send + 'static>(
         &self,

@@ -151,7 +151,7 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
         clock: adapters.machine.clone(),
         changes: adapters.changes.clone(),
     });
-    let metering = Arc::new(Metering::new(log.clone()));
+    let metering = Arc::new(Metering::new(log.clone(), config.data_dir.join("metering")));
     Ok(Prepared { tls, dew_tls, gate, log, metering, adapters, carriers })
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use dewpoint_tests::{
     ADMIN, Clients, Context, Dev, DevOptions, Identity, Serve, by_id, check_log, eventually, reason, records,
-    send, valid,
+    valid,
 };
 use kms_proto::v1::{
     CreateGrantRequest, DisableKeyRequest, EnableKeyRequest, GrantOperation, Grantee,
@@ -20,7 +20,6 @@ use kms_proto::v1::{
     grant_service_client::GrantServiceClient, grantee::Principal,
     operator_service_client::OperatorServiceClient,
 };
-use rustix::process::{Pid, Signal};
 use tonic::{Code, Status};
 
 const READER: [GrantOperation; 2] = [GrantOperation::DecryptDatakey, GrantOperation::DescribeKey];
@@ -231,18 +230,6 @@ async fn a_broken_file_changes_nothing_and_says_where() {
     assert_eq!(why(refused).0, Code::PermissionDenied);
 }
 
-/// SIGHUP to a service that nothing supervises; waits until its log has `line` `times` times.
-async fn hang_up(serve: &Serve, line: &str, times: usize) {
-    let process = i32::try_from(serve.id()).ok().and_then(Pid::from_raw).expect("a process");
-    send(process, Signal::HUP);
-    let log = serve.directory().join("stderr.log");
-    eventually(line, async || {
-        let text = fs::read_to_string(&log).expect("the log can be read");
-        (text.lines().filter(|told| told.contains(line)).count() == times).then_some(())
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_has_the_identity_file_read_anew_on_connections_that_are_open() {
     let mut serve = Serve::start_new().await;
@@ -253,14 +240,14 @@ async fn a_signal_has_the_identity_file_read_anew_on_connections_that_are_open()
     let file = serve.directory().join("identity.toml");
     let whole = fs::read_to_string(&file).expect("it is there");
     fs::write(&file, format!("{whole}\nsurprise = 1\n")).expect("it can be written");
-    hang_up(&serve, "the identity file cannot be used", 1).await;
+    serve.hang_up("the identity file cannot be used", 1).await;
     admin.describe(by_id(&key_id)).await.expect("all is as it was");
     let (taken, denied) = ("the identity file was read anew", whole.replace("kms:*:*", "kms:cmk:list"));
     fs::write(&file, denied).expect("it can be written");
-    hang_up(&serve, taken, 1).await;
+    serve.hang_up(taken, 1).await;
     assert_eq!(why(admin.describe(by_id(&key_id)).await).0, Code::PermissionDenied);
     fs::write(&file, whole).expect("it can be written");
-    hang_up(&serve, taken, 2).await;
+    serve.hang_up(taken, 2).await;
     admin.describe(by_id(&key_id)).await.expect("it may again");
     assert_eq!(serve.id(), process);
     assert!(serve.stop().success());

@@ -2,7 +2,9 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use dewpoint_tests::{Clients, Dev, DevOptions, Identity, by_id, reason, records};
+use dewpoint_tests::{
+    ADMIN, Clients, Dev, DevOptions, Identity, Serve, by_id, check_log, reason, records, valid,
+};
 use kms_proto::v1::{
     CountKeysRequest, CountKeysResponse, CreateKeyRequest, DescribeTrafficRequest,
     ReloadTrafficProfileRequest, ThrottleOperationRequest, TrafficBudget, TrafficSubject, TrafficWindow,
@@ -129,6 +131,45 @@ async fn a_new_profile_holds_from_the_next_call_on_and_a_broken_one_changes_noth
     let reloads = records(dev.directory());
     let reloads = reloads.iter().filter(|record| record["operation"] == "ReloadTrafficProfile");
     assert_eq!(reloads.filter(|record| record["verdict"] == "succeeded").count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_has_the_profile_read_anew_on_connections_that_are_open() {
+    let mut serve = Serve::prepare();
+    let config = serve.directory().join("dewpoint.toml");
+    let enforced = fs::read_to_string(&config).expect("it is there").replace("\"off\"", "\"enforce\"");
+    fs::write(&config, enforced).expect("it can be written");
+    let file = serve.directory().join("profile.toml");
+    write(&file, TWO_A_DAY);
+    assert!(serve.run("init").status.success());
+    serve.start().await;
+    let process = serve.id();
+    let files = Some(serve.authority.client("admin", &[ADMIN], valid()));
+    let admin = serve.connect(Identity { files, ..Identity::default() }).await;
+    for _ in 0..2 {
+        count(&admin).await.expect("within the limit");
+    }
+    count(&admin).await.expect_err("the third of two");
+    let taken = "the profile of traffic limits and quotas was read anew";
+    fs::write(&file, BUILT_IN.replace("\"CountKeys\",", "")).expect("it can be written");
+    serve.hang_up("the profile cannot be used", 1).await;
+    count(&admin).await.expect_err("all is as it was");
+    write(&file, TWO_A_DAY);
+    serve.hang_up(taken, 1).await;
+    count(&admin).await.expect_err("what is spent stays spent");
+    write(&file, &TWO_A_DAY.replace('2', "3"));
+    serve.hang_up(taken, 2).await;
+    assert_eq!(told(count(&admin).await.expect("a new budget").metadata())[2], "2");
+    assert_eq!(serve.id(), process);
+    assert!(serve.stop().success());
+    let data = serve.directory().join("data");
+    let mut reloads = records(&data);
+    reloads.retain(|record| record["operation"] == "ReloadTrafficProfile");
+    let [refused, same, other] = &reloads[..] else { panic!("three records, not {reloads:?}") };
+    assert_eq!(refused["reason"], "PROFILE_INVALID");
+    assert!(reloads.iter().all(|record| record["user"].is_null() && record["source"].is_null()));
+    assert!(other["state_digest"].is_string() && other["state_digest"] != same["state_digest"]);
+    check_log(&data);
 }
 
 async fn reload_as(clients: &mut Clients) -> Result<(), Status> {

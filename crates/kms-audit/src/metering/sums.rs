@@ -15,23 +15,23 @@ const KINDS: usize = KeyKind::ALL.len();
 /// How many keys of a kind there are more at the end of a month than at its beginning, and how long these lived in it
 /// more than not at all, in microseconds: as if each that began in it lived to its end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Change {
-    keys: i64,
-    micros: i128,
+pub(super) struct Change {
+    pub(super) keys: i64,
+    pub(super) micros: i128,
 }
 
 /// What was counted in one month.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Sums {
     pub(super) calls: BTreeMap<&'static str, Calls>,
-    changes: [Change; KINDS],
+    pub(super) changes: [Change; KINDS],
 }
 
 /// What was counted of an account. Keys that live through a month leave no trace in it: their time follows from the
 /// months before.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Account {
-    months: BTreeMap<Month, Sums>,
+    pub(super) months: BTreeMap<Month, Sums>,
 }
 
 impl Account {

@@ -19,7 +19,7 @@ use crate::{FileLog, LogConfig, end};
 const DAY: i64 = 86_400_000_000;
 const SOURCE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4711);
 
-fn caller(account: &str) -> Caller {
+pub(super) fn caller(account: &str) -> Caller {
     Caller {
         account: AccountId::parse(account).expect("a name"),
         user: UserId::parse("admin").expect("a name"),

@@ -7,6 +7,7 @@
 mod access;
 mod echo;
 mod load;
+mod log;
 mod process;
 mod rest;
 mod rows;
