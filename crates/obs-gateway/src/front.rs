@@ -1,11 +1,12 @@
-//! What is decided of a request before the face sees it.
+//! What is decided of a request before the S3 face sees it.
 
 use http::{HeaderMap, Method, Uri};
 use s3s::{S3Error, s3_error};
 
 /// Refuses requests whose signatures nothing behind would check as it has to.
 ///
-/// Signatures of version 2 know no limit of time in the library that checks them, and forms bear theirs in fields.
+/// Signatures of OBS and of version 2 were checked and taken away before; the S3 face's library knows no limit of time for
+/// what is left of them. Forms bear signatures in fields.
 pub(crate) fn check(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), S3Error> {
     let authorization = headers.get("authorization").map(http::HeaderValue::as_bytes).unwrap_or_default();
     let is_old_header = [&b"AWS "[..], b"OBS "].iter().any(|scheme| authorization.starts_with(scheme));
@@ -15,7 +16,7 @@ pub(crate) fn check(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(
         matches!(&*name, "Signature" | "AWSAccessKeyId" | "AccessKeyId")
     });
     if is_old_header || is_old_query {
-        return Err(s3_error!(NotImplemented, "signatures other than of version 4 are not offered"));
+        return Err(s3_error!(NotImplemented, "the signature cannot be read"));
     }
     let content_type = headers.get("content-type").map(http::HeaderValue::as_bytes).unwrap_or_default();
     let form = b"multipart/form-data";
@@ -37,7 +38,7 @@ mod tests {
     }
 
     #[test]
-    fn only_signatures_of_version_4_go_on() {
+    fn only_signatures_of_version_4_go_on_to_the_library() {
         let header = |value| is_refused(Method::GET, "/b/o", &[("authorization", value)]);
         assert!(header("AWS AK:c2ln") && header("OBS AK:c2ln"));
         assert!(!header("AWS4-HMAC-SHA256 Credential=a"));

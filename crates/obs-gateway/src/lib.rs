@@ -12,6 +12,7 @@ pub mod format;
 mod front;
 pub mod gateway;
 mod lingering;
+mod obs;
 pub mod s3;
 pub mod server;
 pub mod sse;

@@ -19,7 +19,7 @@ use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
-use s3s::{Body, HttpError, HttpResponse, service::S3Service};
+use s3s::{Body, HttpError, HttpResponse, S3Result, service::S3Service};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -35,7 +35,8 @@ use crate::{
     front,
     gateway::Gateway,
     lingering::Lingering,
-    s3::{self, Transport},
+    obs::{self, Dialect},
+    s3::{self, Hosts, Transport},
     sse::KmsKeys,
     store::{self, Store},
 };
@@ -79,7 +80,15 @@ pub struct Server {
     https: TcpListener,
     http: Option<TcpListener>,
     tls: TlsAcceptor,
-    service: S3Service,
+    faces: Faces,
+}
+
+/// Both faces of a gateway.
+#[derive(Clone)]
+struct Faces {
+    gateway: Arc<Gateway>,
+    hosts: Hosts,
+    s3: S3Service,
 }
 
 impl fmt::Debug for Server {
@@ -98,13 +107,15 @@ impl Server {
         let store = spawn_blocking(move || Store::open(&data_dir)).await.map_err(io::Error::other)??;
         let keys = Arc::new(KmsKeys::new(client, region.clone()));
         let gateway = Arc::new(Gateway::new(store, keys, credentials, region));
-        let service = s3::service(gateway, &listen.domains);
+        let hosts = Hosts::new(&listen.domains);
+        let s3 = s3::service(gateway.clone(), hosts.clone());
+        let faces = Faces { gateway, hosts, s3 };
         let https = TcpListener::bind(listen.https).await?;
         let http = match listen.http {
             Some(address) => Some(TcpListener::bind(address).await?),
             None => None,
         };
-        let server = Self { https, http, tls, service };
+        let server = Self { https, http, tls, faces };
         if let Some(path) = &listen.addresses_file {
             server.write_addresses(path)?;
         }
@@ -137,14 +148,14 @@ impl Server {
                     continue;
                 }
             };
-            let (tls, service, watcher) = (self.tls.clone(), self.service.clone(), graceful.watcher());
+            let (tls, faces, watcher) = (self.tls.clone(), self.faces.clone(), graceful.watcher());
             tokio::spawn(async move {
                 let _permit = permit;
                 if !is_secure {
-                    return serve(stream, service, Transport { is_secure }, watcher).await;
+                    return serve(stream, faces, Transport { is_secure }, watcher).await;
                 }
                 match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => serve(stream, service, Transport { is_secure }, watcher).await,
+                    Ok(Ok(stream)) => serve(stream, faces, Transport { is_secure }, watcher).await,
                     Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                     Err(_) => tracing::debug!("a TLS handshake took too long"),
                 }
@@ -174,11 +185,11 @@ async fn accept(listener: Option<&TcpListener>) -> io::Result<(tokio::net::TcpSt
 
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    service: S3Service,
+    faces: Faces,
     transport: Transport,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
-    let answer = service_fn(|request| answer(service.clone(), transport, request));
+    let answer = service_fn(|request| answer(faces.clone(), transport, request));
     let mut builder = hyper::server::conn::http1::Builder::new();
     let builder = builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let connection = builder.serve_connection(TokioIo::new(stream), answer);
@@ -188,26 +199,33 @@ async fn serve(
 }
 
 async fn answer(
-    service: S3Service,
+    faces: Faces,
     transport: Transport,
     request: Request<Incoming>,
 ) -> Result<HttpResponse, HttpError> {
+    if obs::is_version_question(request.method(), request.uri()) {
+        return Ok(obs::version());
+    }
     let (mut head, body) = request.into_parts();
     let body = Lingering::new(body, &head.headers);
-    let answered = match front::check(&head.method, &head.uri, &head.headers) {
-        Err(refusal) => refusal.to_http_response().map_err(|error| HttpError::new(Box::new(error))),
-        Ok(()) => {
-            head.extensions.insert(transport);
-            service.call(Request::from_parts(head, Body::http_body(body.clone()))).await
+    head.extensions.insert(transport);
+    let answered = match translate(&faces, &mut head) {
+        Err(refusal) => obs::refusal(refusal),
+        Ok(dialect) => {
+            let request = Request::from_parts(head, Body::http_body(body.clone()));
+            obs::answer(dialect, faces.s3.call(request).await?)
         }
     };
-    if answered
-        .as_ref()
-        .is_ok_and(|answer| answer.status().is_client_error() || answer.status().is_server_error())
-    {
+    if answered.status().is_client_error() || answered.status().is_server_error() {
         body.drain().await;
     }
-    answered
+    Ok(answered)
+}
+
+fn translate(faces: &Faces, head: &mut http::request::Parts) -> S3Result<Option<Dialect>> {
+    let dialect = obs::accept(&faces.gateway, &faces.hosts, head)?;
+    front::check(&head.method, &head.uri, &head.headers)?;
+    Ok(dialect)
 }
 
 async fn connect(kms: &Kms) -> Result<Client, kms_client::Error> {

@@ -20,12 +20,12 @@ def shows_wrong_signatures(deployment):
     credentials["wrong"] = {"ak": ak, "sk": sk[:-1] + "!"}
     with refused("SignatureDoesNotMatch", 403):
         deployment.s3("wrong").get_object(Bucket="plain", Key="r")
+    with refused("SignatureDoesNotMatch", 403):
+        deployment.s3("wrong", signature_version="s3").get_object(Bucket="plain", Key="r")
     credentials["wrong"] = {"ak": "nobody", "sk": sk}
     with refused("InvalidAccessKeyId", 403):
         deployment.s3("wrong").get_object(Bucket="plain", Key="r")
-    # Signatures of version 2 are not S3's any more.
-    with refused("NotImplemented", 501):
-        deployment.s3(signature_version="s3").get_object(Bucket="plain", Key="r")
+    assert deployment.s3(signature_version="s3").head_object(Bucket="plain", Key="r")["ContentLength"] == 256000
 
 
 def shows_temporary_keys(deployment):

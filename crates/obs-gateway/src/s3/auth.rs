@@ -14,6 +14,7 @@ use s3s::{
 use crate::{
     clock,
     gateway::{Caller, Gateway},
+    obs::Principal,
 };
 
 /// How a request came; the listener puts it beside each.
@@ -42,7 +43,14 @@ impl S3Auth for Auth {
 impl S3Access for Access {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
         let denied = || s3_error!(AccessDenied, "requests have to be signed");
-        let access_key = context.credentials().ok_or_else(denied)?.access_key.clone();
+        let is_secure = is_secure(context.extensions_mut());
+        let Some(credentials) = context.credentials() else {
+            // A signature that was checked before this face.
+            let Principal(user) = context.extensions_mut().remove().ok_or_else(denied)?;
+            context.extensions_mut().insert(Caller { user, is_secure });
+            return Ok(());
+        };
+        let access_key = credentials.access_key.clone();
         let key = self.0.credentials().usable(&access_key, clock::now()).ok_or_else(denied)?;
         let token = security_token(context.headers(), context.uri());
         if !key.has_token(token.as_deref()) {
@@ -50,7 +58,6 @@ impl S3Access for Access {
         }
         must_be_signed(context.headers(), context.uri())?;
         let user = key.user.clone();
-        let is_secure = is_secure(context.extensions_mut());
         context.extensions_mut().insert(Caller { user, is_secure });
         Ok(())
     }
@@ -85,8 +92,10 @@ fn must_be_signed(headers: &HeaderMap, uri: &Uri) -> S3Result<()> {
     let is_signed = |name: &str| signed.split(';').any(|signed| signed.trim() == name);
     for name in headers.keys().map(http::HeaderName::as_str) {
         let matters = name.starts_with("x-amz-") || name.starts_with("x-obs-");
-        // How a body is hashed is part of what is signed, or the body is not covered by the signature anyway.
-        if matters && name != "x-amz-content-sha256" && !is_signed(name) {
+        // The date is part of what is signed in any case; and so is how a body is hashed, or the signature does not
+        // cover the body anyway.
+        let is_covered = matches!(name, "x-amz-date" | "x-amz-content-sha256");
+        if matters && !is_covered && !is_signed(name) {
             return Err(s3_error!(AccessDenied, "the header {name} is not signed"));
         }
     }

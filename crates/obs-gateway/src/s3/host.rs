@@ -6,17 +6,19 @@ use s3s::{
 };
 
 /// The domains under which buckets have names of their own.
-pub(super) struct Hosts(Vec<String>);
+#[derive(Clone, Debug)]
+pub(crate) struct Hosts(Vec<String>);
 
 impl Hosts {
     /// The longest domain first: one may lie in another.
-    pub(super) fn new(domains: &[String]) -> Self {
+    pub(crate) fn new(domains: &[String]) -> Self {
         let mut domains: Vec<String> = domains.iter().map(|domain| domain.to_ascii_lowercase()).collect();
         domains.sort_by_key(|domain| std::cmp::Reverse(domain.len()));
         Self(domains)
     }
 
-    fn bucket(&self, host: &str) -> Option<String> {
+    /// The bucket that a host's name says.
+    pub(crate) fn bucket(&self, host: &str) -> Option<String> {
         let host = without_port(host).to_ascii_lowercase();
         if self.0.contains(&host) {
             return None;

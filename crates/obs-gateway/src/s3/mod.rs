@@ -36,7 +36,7 @@ use s3s::{
     service::{S3Service, S3ServiceBuilder},
 };
 
-pub(crate) use self::auth::Transport;
+pub(crate) use self::{auth::Transport, host::Hosts};
 use crate::gateway::Gateway;
 
 /// The operations on a gateway.
@@ -44,12 +44,12 @@ struct Face {
     gateway: Arc<Gateway>,
 }
 
-/// The face of a gateway. Buckets are reached by paths, and as `BUCKET.DOMAIN` of each of these domains.
-pub fn service(gateway: Arc<Gateway>, domains: &[String]) -> S3Service {
+/// The face of a gateway. Buckets are reached by paths, and by the names of these hosts.
+pub(crate) fn service(gateway: Arc<Gateway>, hosts: Hosts) -> S3Service {
     let mut builder = S3ServiceBuilder::new(Face { gateway: gateway.clone() });
     builder.set_auth(auth::Auth(gateway.clone()));
     builder.set_access(auth::Access(gateway));
-    builder.set_host(host::Hosts::new(domains));
+    builder.set_host(hosts);
     builder.build()
 }
 
