@@ -209,12 +209,9 @@ async fn answer(
     let (mut head, body) = request.into_parts();
     let body = Lingering::new(body, &head.headers);
     head.extensions.insert(transport);
-    let answered = match translate(&faces, &mut head) {
+    let answered = match translate(&faces, &mut head, body.clone()).await {
         Err(refusal) => obs::refusal(refusal),
-        Ok(dialect) => {
-            let request = Request::from_parts(head, Body::http_body(body.clone()));
-            obs::answer(dialect, faces.s3.call(request).await?)
-        }
+        Ok((dialect, body)) => obs::answer(dialect, faces.s3.call(Request::from_parts(head, body)).await?),
     };
     if answered.status().is_client_error() || answered.status().is_server_error() {
         body.drain().await;
@@ -222,10 +219,16 @@ async fn answer(
     Ok(answered)
 }
 
-fn translate(faces: &Faces, head: &mut http::request::Parts) -> S3Result<Option<Dialect>> {
-    let dialect = obs::accept(&faces.gateway, &faces.hosts, head)?;
+/// A request in the words of the S3 face, and those that it came in.
+async fn translate(
+    faces: &Faces,
+    head: &mut http::request::Parts,
+    body: Lingering,
+) -> S3Result<(Option<Dialect>, Body)> {
+    let Faces { gateway, hosts, .. } = faces;
+    let dialect = obs::accept(gateway, hosts, head)?;
     front::check(&head.method, &head.uri, &head.headers)?;
-    Ok(dialect)
+    Ok((dialect, obs::body(dialect, head, hosts, body).await?))
 }
 
 async fn connect(kms: &Kms) -> Result<Client, kms_client::Error> {

@@ -61,7 +61,7 @@ def shows_sse_kms_with_each_signature(deployment):
     for signature, mode in (("obs", "kms"), ("v2", "aws:kms"), ("v4", "aws:kms")):
         with names_of_buckets(), contextlib.closing(client(deployment, signature=signature)) as obs:
             bucket, sse = f"sdk-{signature}", SseKmsHeader(encryption=mode if signature == "obs" else "kms", key=key)
-            done(obs.createBucket(bucket))
+            done(obs.createBucket(bucket, location=deployment.region))
             put = done(obs.putContent(bucket, "dir/ö a", TEXT, headers=PutObjectHeader(sseHeader=sse)))
             shown = dict((name.lower(), value) for name, value in put.header)
             assert any("server-side-encryption" in name and value.endswith(mode.split(":")[-1]) for name, value in shown.items()), shown
@@ -93,7 +93,11 @@ def shows_sse_kms_with_each_signature(deployment):
 
 def shows_sm4_by_a_header_of_its_own(deployment):
     with names_of_buckets(), contextlib.closing(client(deployment)) as obs:
-        done(obs.createBucket("sdk-sm4"))
+        sealed = {"x-obs-server-side-encryption": "kms", "x-obs-server-side-data-encryption": "SM4"}
+        done(obs.createBucket("sdk-sm4", extensionHeaders=sealed))
+        done(obs.putContent("sdk-sm4", "default", TEXT))
+        assert deployment.streams("sdk-sm4")[-1].read_bytes()[5] == 2, "made with the bucket"
+        assert obs.createBucket("elsewhere", location="eu-west-1").status == 400
         sm4 = {"x-obs-server-side-data-encryption": "SM4"}
         put = obs.putContent("sdk-sm4", "o", TEXT, headers=PutObjectHeader(sseHeader=SseKmsHeader(encryption="kms")), extensionHeaders=sm4)
         done(put)

@@ -6,7 +6,9 @@ mod words;
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Request, StatusCode, Uri, request::Parts};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header::CONTENT_LENGTH, request::Parts};
+use http_body_util::{BodyExt as _, Limited};
 use s3s::{Body, HttpResponse, S3Error, S3Result, s3_error};
 use time::{
     OffsetDateTime, PrimitiveDateTime, format_description::well_known::Rfc2822, macros::format_description,
@@ -14,11 +16,14 @@ use time::{
 
 pub(crate) use self::signature::Dialect;
 use self::signature::{Claim, pairs, query};
-use crate::{clock, credentials::User, gateway::Gateway, s3::Hosts};
+use crate::{clock, credentials::User, gateway::Gateway, lingering::Lingering, s3::Hosts};
 
 /// How far a request's date may be from now, in milliseconds.
 // OBS: 15 minutes.
 const MOST_SKEW: i64 = 15 * 60 * 1000;
+
+/// The longest body of a request that makes a bucket, in bytes.
+const LONGEST_CONFIGURATION: usize = 64 * 1024;
 
 /// The user whose signature was found good before the S3 face. Only this module makes one, so no header can.
 #[derive(Clone, Debug)]
@@ -52,6 +57,40 @@ pub(crate) fn accept(gateway: &Gateway, hosts: &Hosts, head: &mut Parts) -> S3Re
     Ok(Some(dialect))
 }
 
+/// The body of a request, in the words of the S3 face. Only what makes a bucket has other words in OBS; all other bodies
+/// are not touched.
+pub(crate) async fn body(
+    dialect: Option<Dialect>,
+    head: &mut Parts,
+    hosts: &Hosts,
+    body: Lingering,
+) -> S3Result<Body> {
+    let is_obs = dialect == Some(Dialect::Obs);
+    if !is_obs || head.method != Method::PUT || head.uri.query().is_some() || !is_bucket(head, hosts) {
+        return Ok(Body::http_body(body));
+    }
+    let read = Limited::new(body, LONGEST_CONFIGURATION).collect().await;
+    let read = read.map_err(|_| s3_error!(MalformedXML, "the body broke off or is too long"))?.to_bytes();
+    let text = std::str::from_utf8(&read).map_err(|_| s3_error!(MalformedXML))?;
+    let text = words::location_to_s3(text);
+    head.headers.remove("content-md5");
+    head.headers.insert(CONTENT_LENGTH, text.len().into());
+    Ok(Body::from(Bytes::from(text)))
+}
+
+/// Whether a request is about a bucket itself.
+fn is_bucket(head: &Parts, hosts: &Hosts) -> bool {
+    let path = head.uri.path().trim_matches('/');
+    match hosts.bucket(host(head)) {
+        Some(_) => path.is_empty(),
+        None => !path.is_empty() && !path.contains('/'),
+    }
+}
+
+fn host(head: &Parts) -> &str {
+    head.headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default()
+}
+
 /// Puts an answer into the words of the request.
 pub(crate) fn answer(dialect: Option<Dialect>, mut answer: HttpResponse) -> HttpResponse {
     if dialect == Some(Dialect::Obs) {
@@ -65,8 +104,7 @@ fn authenticate(gateway: &Gateway, hosts: &Hosts, head: &Parts, claim: &Claim) -
     check_time(claim, head, now)?;
     let key = gateway.credentials().usable(&claim.access_key, now);
     let key = key.ok_or_else(|| s3_error!(InvalidAccessKeyId, "the access key cannot be used"))?;
-    let host = head.headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let bucket = hosts.bucket(host);
+    let bucket = hosts.bucket(host(head));
     let (secret, bucket) = (key.expose_secret(), bucket.as_deref());
     if !claim.holds(secret, &head.method, &head.uri, &head.headers, bucket) {
         return Err(s3_error!(SignatureDoesNotMatch, "the signature is not the request's"));

@@ -90,6 +90,13 @@ fn rename(
     }
 }
 
+/// Where a bucket shall be, in the words of S3: the element has another name.
+pub(super) fn location_to_s3(configuration: &str) -> String {
+    configuration
+        .replace("<Location>", "<LocationConstraint>")
+        .replace("</Location>", "</LocationConstraint>")
+}
+
 /// S3's version 4 as OBS' libraries sign it: with the common date in the place of S3's own. The date is part of what is
 /// signed either way.
 pub(super) fn add_date(head: &mut Parts) {
@@ -102,5 +109,90 @@ pub(super) fn add_date(head: &mut Parts) {
     let date = date.and_then(|date| date.format(format).ok());
     if let Some(date) = date.and_then(|date| HeaderValue::from_str(&date).ok()) {
         head.headers.insert("x-amz-date", date);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(uri: &str, headers: &[(&'static str, &str)]) -> Parts {
+        let mut request = http::Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn shown(headers: &HeaderMap) -> Vec<(&str, &str)> {
+        let mut shown: Vec<_> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        shown.sort_unstable();
+        shown
+    }
+
+    #[test]
+    fn a_request_of_obs_becomes_one_of_s3_without_its_signature() {
+        let mut head = head(
+            "/b/o?Signature=s&uploadId=x&AccessKeyId=AK&Expires=1&x-obs-security-token=t",
+            &[
+                ("authorization", "OBS AK:s"),
+                ("x-obs-server-side-encryption", "kms"),
+                ("x-obs-server-side-encryption-kms-key-id", "id"),
+                ("x-obs-server-side-data-encryption", "SM4"),
+                ("x-obs-meta-a", "b"),
+                ("range", "bytes=0-1"),
+            ],
+        );
+        to_s3(&mut head, Dialect::Obs).unwrap();
+        assert_eq!(head.uri, "/b/o?uploadId=x");
+        let expected = [
+            ("range", "bytes=0-1"),
+            ("x-amz-meta-a", "b"),
+            ("x-amz-server-side-encryption", "aws:kms"),
+            ("x-amz-server-side-encryption-aws-kms-key-id", "id"),
+            ("x-obs-server-side-data-encryption", "SM4"),
+        ];
+        assert_eq!(shown(&head.headers), expected);
+    }
+
+    #[test]
+    fn an_answer_of_s3_becomes_one_of_obs() {
+        let mut headers = head(
+            "/",
+            &[
+                ("x-amz-server-side-encryption", "aws:kms"),
+                ("x-amz-server-side-encryption-aws-kms-key-id", "arn:aws:kms:r1:d1:key/id"),
+                ("x-amz-meta-a", "b"),
+                ("etag", "e"),
+            ],
+        )
+        .headers;
+        to_obs(&mut headers);
+        let expected = [
+            ("etag", "e"),
+            ("x-obs-meta-a", "b"),
+            ("x-obs-server-side-encryption", "kms"),
+            ("x-obs-server-side-encryption-kms-key-id", "r1:d1:key/id"),
+        ];
+        assert_eq!(shown(&headers), expected);
+    }
+
+    #[test]
+    fn words_of_the_other_dialect_are_refused() {
+        let (obs, s3) = (head("/", &[("x-obs-acl", "a")]).headers, head("/", &[("x-amz-acl", "a")]).headers);
+        assert!(refuse_foreign(&obs, Dialect::Obs).is_ok() && refuse_foreign(&obs, Dialect::V2).is_err());
+        assert!(refuse_foreign(&s3, Dialect::V2).is_ok() && refuse_foreign(&s3, Dialect::Obs).is_err());
+    }
+
+    #[test]
+    fn a_date_is_given_to_signatures_of_version_4_that_have_the_common_one() {
+        let date = ("date", "Mon, 30 Nov 2026 09:00:00 GMT");
+        let mut signed = head("/", &[("authorization", "AWS4-HMAC-SHA256 x"), date]);
+        add_date(&mut signed);
+        assert_eq!(signed.headers["x-amz-date"], "20261130T090000Z");
+        let mut plain = head("/", &[date]);
+        add_date(&mut plain);
+        assert!(!plain.headers.contains_key("x-amz-date"));
     }
 }

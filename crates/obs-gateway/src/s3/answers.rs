@@ -123,6 +123,16 @@ pub(super) fn asked(
     }
 }
 
+/// What the headers alone say of encryption, where the protocol's library knows no fields for it.
+pub(super) fn asked_by_headers(headers: &HeaderMap) -> Asked {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?").to_owned());
+    Asked {
+        mode: text("x-amz-server-side-encryption"),
+        key: text("x-amz-server-side-encryption-aws-kms-key-id"),
+        ..asked(headers, None, None, false)
+    }
+}
+
 /// What a client adds to the encryption context: a JSON object of texts in Base64.
 pub(super) fn added_context(given: Option<&String>) -> S3Result<BTreeMap<String, String>> {
     let Some(given) = given else { return Ok(BTreeMap::new()) };

@@ -13,16 +13,16 @@ use s3s::{
 };
 
 use super::{
-    answers::{refuse_unkept, timestamp},
+    answers::{asked_by_headers, refuse_unkept, timestamp},
     auth::caller,
     body::blocking,
     errors::s3,
 };
 use crate::{
     clock,
-    gateway::{self, Caller, Gateway},
-    sse::Asked,
-    store::{self, BucketSettings},
+    gateway::{self, Caller, Gateway, must_be_secure},
+    sse::{Asked, method},
+    store::{self, BucketEncryption, BucketSettings},
 };
 
 /// The buckets of the caller's account.
@@ -54,6 +54,7 @@ pub(super) async fn create(
 ) -> S3Result<S3Response<CreateBucketOutput>> {
     let caller = caller(&request)?;
     must(&caller, "CreateBucket")?;
+    let encryption = asked_encryption(&caller, &request.headers)?;
     let input = request.input;
     refuse_unkept(&[
         ("an ACL", input.acl.is_some_and(|acl| acl.as_str() != "private")),
@@ -70,7 +71,7 @@ pub(super) async fn create(
         name: input.bucket.clone(),
         owner: caller.user.requester.account.clone(),
         created: clock::now(),
-        encryption: None,
+        encryption,
         policy: None,
     };
     let (store, own) = (gateway.store().clone(), settings.owner.clone());
@@ -85,6 +86,20 @@ pub(super) async fn create(
             Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{}", input.bucket)) }))
         }
     }
+}
+
+/// The configuration that a bucket is made with.
+// OBS: the headers of an upload's encryption may stand in the request that makes a bucket.
+fn asked_encryption(caller: &Caller, headers: &http::HeaderMap) -> S3Result<Option<BucketEncryption>> {
+    refuse_unkept(&[
+        ("a bucket key", headers.contains_key("x-amz-server-side-encryption-bucket-key-enabled")),
+        ("a key's project", headers.contains_key("x-obs-sse-kms-key-project-id")),
+    ])?;
+    let asked = asked_by_headers(headers);
+    let Some(method) = method(&asked, None).map_err(s3)? else { return Ok(None) };
+    must(caller, "PutEncryptionConfiguration")?;
+    must_be_secure(caller).map_err(s3)?;
+    Ok(Some(BucketEncryption { suite: method.suite, key: asked.key }))
 }
 
 pub(super) async fn head(
