@@ -1,8 +1,9 @@
 //! A small object store whose objects are encrypted with data keys of Dewpoint, as OBS does it with those of DEW.
 //!
 //! [`store`] keeps buckets and objects on a directory, [`format`](mod@format) is what encrypted objects are made of,
-//! [`sse`] decides how they are encrypted and gets the data keys, [`gateway`] brings these together, and [`s3`] speaks
-//! to clients. `docs/object-format.md` describes the bytes, `docs/obs-gateway.md` the service.
+//! [`sse`] decides how they are encrypted and gets the data keys, [`gateway`] brings these together, and [`server`]
+//! serves them in the words of S3 and of OBS. `docs/object-format.md` describes the bytes, `docs/obs-gateway.md` the
+//! service.
 
 pub mod access;
 pub mod clock;
@@ -13,7 +14,7 @@ mod front;
 pub mod gateway;
 mod lingering;
 mod obs;
-pub mod s3;
+mod s3;
 pub mod server;
 pub mod sse;
 pub mod store;

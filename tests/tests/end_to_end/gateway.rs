@@ -1,4 +1,4 @@
-//! The object gateway before the service: what S3's own client shows of it, and what is left of it by a kill.
+//! The object gateway before the service: what the clients of S3 and of OBS show of it, and what a kill leaves of it.
 
 use std::{
     fs::{self, File},
@@ -22,7 +22,7 @@ fn python(script: &str) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn boto3_uses_everything_that_the_gateway_offers() {
+async fn boto3_and_the_sdk_of_obs_use_everything_that_the_gateway_offers() {
     let dev = Dev::start();
     let mut store = ObjectStore::start(&dev).await;
     let ended = python("gateway.py").arg(store.description()).output();

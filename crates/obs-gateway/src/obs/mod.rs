@@ -122,10 +122,8 @@ fn check_time(claim: &Claim, head: &Parts, now: i64) -> S3Result<()> {
     if let Some(expires) = &claim.expires {
         let expires: i64 =
             expires.parse().map_err(|_| s3_error!(AccessDenied, "the URL does not say when it expires"))?;
-        return match now < expires.saturating_mul(1000) {
-            true => Ok(()),
-            false => Err(s3_error!(AccessDenied, "Request has expired")),
-        };
+        let has_expired = expires.saturating_mul(1000) <= now;
+        return if has_expired { Err(s3_error!(AccessDenied, "Request has expired")) } else { Ok(()) };
     }
     let date = claim.date(&head.headers).and_then(parse_date);
     let date = date.ok_or_else(|| s3_error!(AccessDenied, "the request has no date"))?;

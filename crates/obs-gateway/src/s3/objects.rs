@@ -179,7 +179,8 @@ pub(super) async fn copy(
         return Err(not_offered("tagging or a customer's key"));
     }
     source_conditions_of!(input).check_source(&source.record)?;
-    let (headers, metadata) = match input.metadata_directive.as_ref().map(|directive| directive.as_str()) {
+    let (headers, metadata) = match input.metadata_directive.as_ref().map(s3s::dto::MetadataDirective::as_str)
+    {
         None | Some("COPY") => (source.record.headers.clone(), source.record.metadata.clone()),
         Some("REPLACE") => (headers_of!(input), metadata(input.metadata)?),
         Some(_) => return Err(s3_error!(InvalidArgument, "the directive of the metadata is unknown")),

@@ -155,7 +155,10 @@ impl Policy {
 
 impl Statement {
     fn parse(raw: RawStatement, bucket: &str) -> Result<Self, PolicyError> {
-        let strip = |text: String, prefix: &str| text.strip_prefix(prefix).map(str::to_owned).unwrap_or(text);
+        let strip = |text: String, prefix: &str| match text.strip_prefix(prefix) {
+            Some(rest) => rest.to_owned(),
+            None => text,
+        };
         let actions = raw.action.into_vec().into_iter();
         let actions = actions.map(|action| strip(strip(action, "s3:"), "obs:")).collect();
         let resources = raw.resource.into_vec().into_iter().map(|resource| strip(resource, "arn:aws:s3:::"));

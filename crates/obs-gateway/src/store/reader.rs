@@ -63,8 +63,8 @@ impl ObjectReader {
         for part in &object.record.parts {
             let length = if key.is_some() { Layout::new(part.size)?.stream_length() } else { part.size };
             // A stream that is missing was cut off as a whole.
-            let found = object.file(part).metadata().map(|metadata| metadata.len());
-            if found.map_err(|_| format::Error::Length)? != length {
+            let found = object.file(part).metadata().map_err(|_| format::Error::Length)?;
+            if found.len() != length {
                 return Err(format::Error::Length.into());
             }
         }
