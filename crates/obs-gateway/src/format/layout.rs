@@ -57,7 +57,7 @@ impl Layout {
     }
 
     /// An empty stream has one empty segment, so that its emptiness is authentic.
-    fn segment_count(&self) -> u64 {
+    fn segment_count(self) -> u64 {
         self.plaintext_length.div_ceil(SEGMENT_LENGTH as u64).max(1)
     }
 }

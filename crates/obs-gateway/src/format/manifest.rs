@@ -59,7 +59,7 @@ impl Manifest<'_> {
         Ok(mac)
     }
 
-    fn to_bytes(&self, key: &ObjectKey) -> Vec<u8> {
+    fn to_bytes(self, key: &ObjectKey) -> Vec<u8> {
         let mut bytes = vec![key.suite() as u8];
         for text in [self.bucket, self.object, self.upload_id] {
             append_text(&mut bytes, text);

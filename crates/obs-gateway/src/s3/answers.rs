@@ -187,7 +187,7 @@ pub(super) fn etag(record: &ObjectRecord) -> ETag {
 }
 
 /// The conditions of a request on an object that is read.
-#[derive(Default)]
+#[expect(clippy::struct_field_names, reason = "the names of the headers")]
 pub(super) struct Conditions {
     pub(super) if_match: Option<ETagCondition>,
     pub(super) if_none_match: Option<ETagCondition>,

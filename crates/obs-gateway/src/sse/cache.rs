@@ -9,7 +9,7 @@ use super::{Direction, Requester};
 
 /// How long a permission that was found is believed. What makes and opens data keys is asked every time.
 // OBS: what it keeps of a requester's access to a key, it keeps for about three minutes.
-pub(super) const VALIDITY: Duration = Duration::from_secs(180);
+pub(super) const VALIDITY: Duration = Duration::from_mins(3);
 /// How many are kept; beyond that, all are forgotten.
 const MOST: usize = 10_000;
 

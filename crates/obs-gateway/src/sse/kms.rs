@@ -155,6 +155,7 @@ fn tried<Answer>(answer: Result<Answer, Error>) -> Result<(), KeyError> {
 }
 
 /// What a refusal of the KMS means for an object.
+#[expect(clippy::needless_pass_by_value, reason = "as it is called with what failed")]
 fn key_error(error: Error) -> KeyError {
     let Some(refusal) = error.refusal() else { return KeyError::Unavailable(error.to_string()) };
     match (refusal.code, &*refusal.reason) {
