@@ -21,14 +21,14 @@ client_key = "obs.key"
 
 /// What it says when it is started with this configuration and these credentials.
 fn refused(configuration: &str, credentials: &str) -> String {
-    let directory = TempDir::new().unwrap();
-    fs::write(directory.path().join("gateway.toml"), configuration).unwrap();
-    fs::write(directory.path().join("credentials.toml"), credentials).unwrap();
+    let directory = TempDir::new().expect("a directory");
+    fs::write(directory.path().join("gateway.toml"), configuration).expect("a file");
+    fs::write(directory.path().join("credentials.toml"), credentials).expect("a file");
     let mut command = Command::new(env!("CARGO_BIN_EXE_obs-gateway"));
-    let ended = command.arg("--config").arg(directory.path().join("gateway.toml")).output().unwrap();
+    let ended = command.arg("--config").arg(directory.path().join("gateway.toml")).output().expect("it runs");
     assert!(!ended.status.success() && ended.stdout.is_empty());
     assert!(!directory.path().join("data").exists(), "nothing is made");
-    String::from_utf8(ended.stderr).unwrap()
+    String::from_utf8(ended.stderr).expect("UTF-8")
 }
 
 #[test]
