@@ -9,7 +9,7 @@ use crate::{
     access::is_allowed,
     credentials::{Credentials, User},
     format::ObjectKey,
-    sse::{Asked, Facts, KeyChoice, KeyError, Keys, Method, NewKey, Policy, Rejection, method},
+    sse::{Asked, Facts, KeyChoice, KeyError, KeyId, Keys, Method, NewKey, Policy, Rejection, method},
     store::{self, Bucket, Encryption, ObjectRecord, Store},
 };
 
@@ -89,6 +89,10 @@ impl Gateway {
         let settings = bucket.settings();
         let policy = settings.policy.as_deref().map(|text| Policy::parse(text, &settings.name)).transpose();
         let policy = policy.map_err(|_| Error::Policy)?;
+        let key = asked.key.as_deref().filter(|key| !key.is_empty());
+        // What is no key's id is refused later, whatever a policy says.
+        let key =
+            key.map(|key| KeyId::parse(key).map_or_else(|_| key.to_ascii_lowercase(), |named| named.id));
         let facts = Facts {
             account: &caller.user.requester.account,
             user_id: &caller.user.requester.user_id,
@@ -96,7 +100,7 @@ impl Gateway {
             bucket: &settings.name,
             object,
             encryption: asked.mode.as_deref().map(|mode| mode.strip_prefix("aws:").unwrap_or(mode)),
-            key: asked.key.as_deref(),
+            key: key.as_deref(),
             is_secure: caller.is_secure,
         };
         let allowed = is_allowed(&caller.user, &settings.owner, policy.as_ref(), &facts);

@@ -6,6 +6,7 @@
 //! service.
 
 pub mod access;
+mod chunks;
 pub mod clock;
 pub mod config;
 pub mod credentials;
@@ -14,6 +15,7 @@ mod front;
 pub mod gateway;
 mod lingering;
 mod obs;
+mod patience;
 mod s3;
 pub mod server;
 pub mod sse;

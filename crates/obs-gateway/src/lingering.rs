@@ -2,6 +2,7 @@
 //! connection in place of the refusal.
 
 use std::{
+    error::Error,
     future::poll_fn,
     pin::Pin,
     sync::Arc,
@@ -15,6 +16,8 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
+use crate::patience::Arriving;
+
 /// How many bytes of a refused body are read and thrown away at most.
 const MOST: usize = 16 << 20;
 /// How long that may take.
@@ -26,13 +29,14 @@ pub(crate) struct Lingering(Arc<Mutex<Shared>>);
 
 #[derive(Debug)]
 struct Shared {
-    body: Incoming,
+    body: Arriving<Incoming>,
     /// Whether the client waits to be asked for the body. The first read asks for it.
     is_awaited: bool,
 }
 
 impl Lingering {
     pub(crate) fn new(body: Incoming, headers: &HeaderMap) -> Self {
+        let body = Arriving::new(body);
         Self(Arc::new(Mutex::new(Shared { body, is_awaited: headers.contains_key(EXPECT) })))
     }
 
@@ -58,12 +62,12 @@ impl Lingering {
 
 impl Body for Lingering {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Box<dyn Error + Send + Sync>;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let mut shared = self.0.lock();
         shared.is_awaited = false;
         Pin::new(&mut shared.body).poll_frame(context)

@@ -15,6 +15,7 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
 };
 use kms_client::{Client, ClientConfig};
+use rustix::process::{Resource, getrlimit};
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
@@ -36,6 +37,7 @@ use crate::{
     gateway::Gateway,
     lingering::Lingering,
     obs::{self, Dialect},
+    patience::Taking,
     s3::{self, Hosts, Transport},
     sse::KmsKeys,
     store::{self, Store},
@@ -45,8 +47,11 @@ use crate::{
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a client may take for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How many connections there are at once; further ones wait in the kernel's queue.
+/// How many connections there are at once at most; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 1024;
+/// How many open files there are for each connection. It needs five at most (itself, a stream that is read and one that is
+/// written, a record and its directory); the rest is for the key service, and to spare.
+const FILES: u64 = 8;
 /// How long requests under way may take when the gateway ends.
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
 
@@ -130,7 +135,8 @@ impl Server {
     /// Serves until `end`; requests under way then have ten seconds.
     pub async fn run(self, end: impl Future<Output = ()>) {
         let graceful = GracefulShutdown::new();
-        let connections = Arc::new(Semaphore::new(CONNECTIONS));
+        let files = getrlimit(Resource::Nofile).current;
+        let connections = Arc::new(Semaphore::new(connections(files)));
         tokio::pin!(end);
         loop {
             let Ok(permit) = connections.clone().acquire_owned().await else { break };
@@ -149,6 +155,7 @@ impl Server {
                 }
             };
             let (tls, faces, watcher) = (self.tls.clone(), self.faces.clone(), graceful.watcher());
+            let stream = Taking::new(stream);
             tokio::spawn(async move {
                 let _permit = permit;
                 if !is_secure {
@@ -173,6 +180,12 @@ impl Server {
         fs::write(&unfinished, addresses.to_string())?;
         fs::rename(unfinished, path)
     }
+}
+
+/// How many connections a process with so many files serves at once; `None`: without a limit.
+fn connections(files: Option<u64>) -> usize {
+    let most = files.and_then(|files| usize::try_from(files / FILES).ok());
+    most.unwrap_or(CONNECTIONS).clamp(1, CONNECTIONS)
 }
 
 /// The next connection of a listener; never, without one.
@@ -252,4 +265,18 @@ fn tls(listen: &Listen) -> Result<TlsAcceptor, ServeError> {
     let mut config = config.with_single_cert(chain, key).map_err(|error| failed(certificate, &error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_what_they_do() {
+        for (files, expected) in
+            [(Some(1024), 128), (Some(1 << 20), CONNECTIONS), (None, CONNECTIONS), (Some(0), 1)]
+        {
+            assert_eq!(connections(files), expected, "{files:?}");
+        }
+    }
 }

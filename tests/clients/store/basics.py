@@ -4,6 +4,7 @@ import base64
 import datetime
 import hashlib
 import json
+import zlib
 
 from botocore.exceptions import ClientError
 
@@ -75,6 +76,8 @@ def shows_ranges_and_conditions(deployment):
         assert got["ContentRange"].endswith(f"/{len(TEXT)}")
     with refused("InvalidRange", 416):
         s3.get_object(Bucket="plain", Key="r", Range="bytes=256000-")
+    with refused("InvalidRange", 416):
+        s3.get_object(Bucket="plain", Key="empty", Range="bytes=-5")
     etag = s3.head_object(Bucket="plain", Key="r")["ETag"]
     s3.get_object(Bucket="plain", Key="r", IfMatch=etag)
     with refused("PreconditionFailed", 412):
@@ -97,6 +100,26 @@ def shows_bodies_that_are_not_as_promised(deployment):
     for unkept in ({"ACL": "public-read"}, {"StorageClass": "GLACIER"}, {"Tagging": "a=b"}, {"IfNoneMatch": "*"}):
         with refused("NotImplemented", 501):
             s3.put_object(Bucket="plain", Key="bad", Body=TEXT, **unkept)
+
+
+def shows_bodies_in_chunks(deployment):
+    big, crc = b"x" * (20 << 20), lambda body: base64.b64encode(zlib.crc32(body).to_bytes(4)).decode()
+    trailer = lambda body: f"x-amz-checksum-crc32:{crc(body)}\r\n"
+    # A client may send all of an object as one chunk.
+    assert deployment.put_in_chunks("plain/chunks", [big], len(big), trailer(big)).status_code == 200
+    assert deployment.s3().get_object(Bucket="plain", Key="chunks")["Body"].read() == big
+    assert deployment.put_in_chunks("plain/chunks", [b"a", b"bc"], 3, trailer(b"abc")).status_code == 200
+    for chunks, length, behind, code in [
+        ([b"abc"], 3, trailer(b"abd"), "BadDigest"),
+        ([b"abc"], 3, "", "InvalidRequest"),
+        ([b"abc"], 3, "x-amz-checksum-sha1:AAAA\r\n", "InvalidRequest"),
+        ([b"abc"], 4, trailer(b"abc"), "IncompleteBody"),
+        ([b"abc"], 2, trailer(b"abc"), "IncompleteBody"),
+    ]:
+        for with_length in (True, False):
+            answer = deployment.put_in_chunks("plain/chunks", chunks, length, behind, with_length)
+            assert answer.status_code == 400 and f"<Code>{code}</Code>" in answer.text, (code, answer.text)
+    assert deployment.s3().get_object(Bucket="plain", Key="chunks")["Body"].read() == b"abc"
 
 
 def shows_listings_of_both_versions(deployment):
@@ -150,6 +173,15 @@ def shows_policies_kept_and_refused(deployment):
     s3.put_object(Bucket="plain", Key="open", Body=b"")
     s3.delete_bucket_policy(Bucket="plain")
     s3.put_object(Bucket="plain", Key="locked/o", Body=b"")
+    policy["Statement"][0]["Action"] = "s3:PUTOBJECT"
+    s3.put_bucket_policy(Bucket="plain", Policy=json.dumps(policy))
+    with refused("AccessDenied", 403):
+        s3.put_object(Bucket="plain", Key="locked/o", Body=b"")
+    policy["Statement"][0]["Action"] = "s3:PutObjekt"
+    with refused("NotImplemented", 501):
+        s3.put_bucket_policy(Bucket="plain", Policy=json.dumps(policy))
+    s3.delete_bucket_policy(Bucket="plain")
+    policy["Statement"][0]["Action"] = "s3:PutObject"
     policy["Statement"][0]["Condition"] = {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}
     with refused("NotImplemented", 501):
         s3.put_bucket_policy(Bucket="plain", Policy=json.dumps(policy))

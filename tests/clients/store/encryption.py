@@ -155,6 +155,28 @@ def shows_a_policy_that_denies_plain_uploads(deployment):
             s3.create_multipart_upload(Bucket=name, Key="o")
         s3.put_object(Bucket=name, Key="o", Body=TEXT, **KMS)
         assert s3.get_object(Bucket=name, Key="o")["Body"].read() == TEXT
+        begun = s3.create_multipart_upload(Bucket=name, Key="parts", **KMS)
+        upload = {"Bucket": name, "Key": "parts", "UploadId": begun["UploadId"]}
+        parts = [{"PartNumber": 1, "ETag": s3.upload_part(PartNumber=1, Body=TEXT, **upload)["ETag"]}]
+        done = [s3.complete_multipart_upload(MultipartUpload={"Parts": parts}, **upload)["ETag"] for _ in range(2)]
+        assert done[0] == done[1], "the answer may have been lost"
+
+
+def shows_policies_on_keys_by_their_ids(deployment):
+    s3, (good, other) = deployment.s3(), (deployment.key(f"gateway/policy-{n}") for n in range(2))
+    bucket(deployment, "own-key")
+    domain = deployment.dew.account["domain_id"]
+    named = f"arn:aws:kms:{deployment.region}:{domain}:key/{good}"
+    condition = {"StringNotEquals": {"s3:x-amz-server-side-encryption-aws-kms-key-id": named}}
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": "own-key/*", "Condition": condition}
+    s3.put_bucket_policy(Bucket="own-key", Policy=json.dumps({"Statement": [deny]}))
+    for key in (good, good.upper(), named, named.removeprefix("arn:aws:kms:")):
+        s3.put_object(Bucket="own-key", Key="o", Body=TEXT, SSEKMSKeyId=key, **KMS)
+        begun = s3.create_multipart_upload(Bucket="own-key", Key="p", SSEKMSKeyId=key, **KMS)
+        s3.upload_part(Bucket="own-key", Key="p", UploadId=begun["UploadId"], PartNumber=1, Body=TEXT)
+    for wrong in ({"SSEKMSKeyId": other, **KMS}, KMS, {}):
+        with refused("AccessDenied", 403):
+            s3.put_object(Bucket="own-key", Key="o", Body=TEXT, **wrong)
 
 
 def shows_keys_that_cannot_be_used(deployment):
@@ -226,6 +248,10 @@ def shows_that_https_is_needed(deployment):
         plain.get_object(Bucket="sealed", Key="o")
     with refused("AccessDenied", 403):
         plain.copy_object(Bucket="plain", Key="x", CopySource={"Bucket": "sealed", "Key": "o"})
+    with refused("403", 403):
+        plain.head_object(Bucket="sealed", Key="o")
+    with refused("AccessDenied", 403):
+        plain.get_bucket_encryption(Bucket="plain")
     rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}
     with refused("AccessDenied", 403):
         plain.put_bucket_encryption(Bucket="plain", ServerSideEncryptionConfiguration={"Rules": [rule]})
@@ -286,6 +312,14 @@ def shows_pre_signed_urls(deployment):
     assert requests.get(get, verify=ca).content == TEXT
     assert requests.get(get.replace("url?", "o?"), verify=ca).status_code == 403
     assert requests.get(get, headers={"x-amz-request-payer": "requester"}, verify=ca).status_code == 403
+    # A header with a signature that nobody has looked at does not make a copy of what the URL's bearer may only write.
+    claim = "AWS4-HMAC-SHA256 Credential=a/20261130/r/s3/aws4_request, SignedHeaders=host;x-amz-copy-source, Signature=" + "0" * 64
+    put = s3.generate_presigned_url("put_object", {"Bucket": "sealed", "Key": "url"}, ExpiresIn=60)
+    for wrong in ({"Authorization": claim, "x-amz-copy-source": "sealed/o"}, {"x-amz-copy-source": "sealed/o"}, {"Authorization": claim}):
+        assert requests.put(put, headers=wrong, verify=ca).status_code in (400, 403), wrong
+    assert requests.get(get, verify=ca).content == TEXT
+    long = s3.generate_presigned_url("get_object", {"Bucket": "sealed", "Key": "url"}, ExpiresIn=604801)
+    assert requests.get(long, verify=ca).status_code == 400
     short = s3.generate_presigned_url("get_object", {"Bucket": "sealed", "Key": "url"}, ExpiresIn=1)
     deadline = time.monotonic() + 30
     while requests.get(short, verify=ca).status_code != 403:
@@ -300,3 +334,6 @@ def shows_an_encryption_context(deployment):
     assert s3.get_object(Bucket="sealed", Key="context")["Body"].read() == TEXT
     with refused("InvalidArgument", 400):
         s3.put_object(Bucket="sealed", Key="x", Body=TEXT, SSEKMSEncryptionContext=context(bucket="x"), **KMS)
+    for call in (s3.put_object, s3.create_multipart_upload):
+        with refused("MetadataTooLarge", 400):
+            call(Bucket="sealed", Key="x", SSEKMSEncryptionContext=context(a="x" * 17000), **KMS)

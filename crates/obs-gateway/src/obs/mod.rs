@@ -14,9 +14,16 @@ use time::{
     OffsetDateTime, PrimitiveDateTime, format_description::well_known::Rfc2822, macros::format_description,
 };
 
-pub(crate) use self::signature::Dialect;
-use self::signature::{Claim, pairs, query};
-use crate::{clock, credentials::User, gateway::Gateway, lingering::Lingering, s3::Hosts};
+use self::signature::{Claim, pairs};
+pub(crate) use self::signature::{Dialect, query};
+use crate::{
+    chunks::{self, Chunks},
+    clock,
+    credentials::User,
+    gateway::Gateway,
+    lingering::Lingering,
+    s3::Hosts,
+};
 
 /// How far a request's date may be from now, in milliseconds.
 // OBS: 15 minutes.
@@ -57,8 +64,8 @@ pub(crate) fn accept(gateway: &Gateway, hosts: &Hosts, head: &mut Parts) -> S3Re
     Ok(Some(dialect))
 }
 
-/// The body of a request, in the words of the S3 face. Only what makes a bucket has other words in OBS; all other bodies
-/// are not touched.
+/// The body of a request, in the words of the S3 face. Only what makes a bucket has other words in OBS; of all other
+/// bodies, no more than the chunks are touched.
 pub(crate) async fn body(
     dialect: Option<Dialect>,
     head: &mut Parts,
@@ -67,7 +74,9 @@ pub(crate) async fn body(
 ) -> S3Result<Body> {
     let is_obs = dialect == Some(Dialect::Obs);
     if !is_obs || head.method != Method::PUT || head.uri.query().is_some() || !is_bucket(head, hosts) {
-        return Ok(Body::http_body(body));
+        // Only signatures of version 4 know chunks.
+        let is_chunked = dialect.is_none() && chunks::are_in(&head.headers);
+        return Ok(if is_chunked { Body::http_body(Chunks::new(body)) } else { Body::http_body(body) });
     }
     let read = Limited::new(body, LONGEST_CONFIGURATION).collect().await;
     let read = read.map_err(|_| s3_error!(MalformedXML, "the body broke off or is too long"))?.to_bytes();
@@ -80,10 +89,9 @@ pub(crate) async fn body(
 
 /// Whether a request is about a bucket itself.
 fn is_bucket(head: &Parts, hosts: &Hosts) -> bool {
-    let path = head.uri.path().trim_matches('/');
     match hosts.bucket(host(head)) {
-        Some(_) => path.is_empty(),
-        None => !path.is_empty() && !path.contains('/'),
+        Some(_) => head.uri.path() == "/",
+        None => signature::is_bucket(head.uri.path()),
     }
 }
 

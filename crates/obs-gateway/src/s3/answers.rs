@@ -20,6 +20,10 @@ use crate::{
 /// Names the algorithm of an object's encryption; S3 has no header for that.
 const DATA_ENCRYPTION: &str = "x-obs-server-side-data-encryption";
 
+/// What is kept of an object's headers, user's metadata and encryption context at most, names and values together, in
+/// bytes: twice what the metadata may have.
+const LONGEST_KEPT: usize = 16 * 1024;
+
 /// Moves fields of an input that requests have in common out of it.
 macro_rules! headers_of {
     ($input:expr) => {
@@ -105,6 +109,12 @@ pub(super) fn refuse_unkept(unkept: &[(&str, bool)]) -> S3Result<()> {
 pub(super) fn headers(given: [(&str, Option<String>); 5]) -> BTreeMap<String, String> {
     let given = given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     given.collect()
+}
+
+/// Refuses an object's headers, metadata and encryption context that are too long to be kept in memory.
+pub(super) fn must_be_short(kept: [&BTreeMap<String, String>; 3]) -> S3Result<()> {
+    let length: usize = kept.into_iter().flatten().map(|(name, value)| name.len() + value.len()).sum();
+    if length > LONGEST_KEPT { Err(s3_error!(MetadataTooLarge)) } else { Ok(()) }
 }
 
 pub(super) fn asked(
@@ -226,6 +236,23 @@ impl Conditions {
             (Some(condition), _) if is_same(condition) => Err(s3_error!(NotModified)),
             (None, Some(time)) if modified <= seconds(time) => Err(s3_error!(NotModified)),
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_an_object_is_short_together() {
+        let of = |length: usize| BTreeMap::from([("n".to_owned(), "v".repeat(length - 1))]);
+        let (none, half, whole) = (BTreeMap::new(), of(LONGEST_KEPT / 2), of(LONGEST_KEPT));
+        assert!(
+            must_be_short([&half, &none, &half]).is_ok() && must_be_short([&none, &none, &whole]).is_ok()
+        );
+        for kept in [[&half, &of(1), &half], [&none, &of(1), &whole], [&of(LONGEST_KEPT + 1), &none, &none]] {
+            assert_eq!(must_be_short(kept).unwrap_err().code().as_str(), "MetadataTooLarge");
         }
     }
 }

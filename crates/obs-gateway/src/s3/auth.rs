@@ -14,8 +14,12 @@ use s3s::{
 use crate::{
     clock,
     gateway::{Caller, Gateway},
-    obs::Principal,
+    obs::{Principal, query},
 };
+
+/// How long a pre-signed URL may hold at most, in seconds.
+// S3: a week.
+const LONGEST_URL: u32 = 7 * 24 * 60 * 60;
 
 /// How a request came; the listener puts it beside each.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +60,7 @@ impl S3Access for Access {
         if !key.has_token(token.as_deref()) {
             return Err(s3_error!(InvalidToken, "the security token is not the access key's"));
         }
+        must_end(context.uri())?;
         must_be_signed(context.headers(), context.uri())?;
         let user = key.user.clone();
         context.extensions_mut().insert(Caller { user, is_secure });
@@ -78,18 +83,36 @@ fn security_token(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     header.map(str::to_owned).or_else(|| query(uri, "X-Amz-Security-Token"))
 }
 
+/// Refuses pre-signed URLs that hold for longer than they may.
+fn must_end(uri: &Uri) -> S3Result<()> {
+    if query(uri, "X-Amz-Signature").is_none() {
+        return Ok(());
+    }
+    let seconds = query(uri, "X-Amz-Expires").and_then(|seconds| seconds.parse().ok());
+    if seconds.is_some_and(|seconds: u32| seconds <= LONGEST_URL) {
+        Ok(())
+    } else {
+        Err(s3_error!(AuthorizationQueryParametersError, "X-Amz-Expires is at most {LONGEST_URL} seconds"))
+    }
+}
+
 /// Refuses headers that mean something to this gateway and that the signature does not cover.
-// S3: all headers that begin with x-amz- have to be signed.
+// S3: host and all headers that begin with x-amz- have to be signed.
 fn must_be_signed(headers: &HeaderMap, uri: &Uri) -> S3Result<()> {
-    let authorization = headers.get("authorization").and_then(|value| value.to_str().ok());
-    let signed = match authorization {
-        Some(authorization) => authorization
-            .split_once("SignedHeaders=")
-            .map(|(_, rest)| rest.split(',').next().unwrap_or_default().to_owned()),
-        None => query(uri, "X-Amz-SignedHeaders"),
+    let authorization = headers.get("authorization");
+    let signed = match query(uri, "X-Amz-Signature") {
+        // The URL's signature is the one that was checked; what another one claims, nobody has looked at.
+        Some(_) if authorization.is_some() => {
+            return Err(s3_error!(InvalidRequest, "a request has one signature, in its URL or in a header"));
+        }
+        Some(_) => query(uri, "X-Amz-SignedHeaders"),
+        None => authorization.and_then(|value| value.to_str().ok()).and_then(signed_by_header),
     };
     let signed = signed.unwrap_or_default().to_ascii_lowercase();
     let is_signed = |name: &str| signed.split(';').any(|signed| signed.trim() == name);
+    if !is_signed("host") {
+        return Err(s3_error!(AccessDenied, "the header host is not signed"));
+    }
     for name in headers.keys().map(http::HeaderName::as_str) {
         let matters = name.starts_with("x-amz-") || name.starts_with("x-obs-");
         // The date is part of what is signed in any case; and so is how a body is hashed, or the signature does not
@@ -102,11 +125,9 @@ fn must_be_signed(headers: &HeaderMap, uri: &Uri) -> S3Result<()> {
     Ok(())
 }
 
-/// The value of a query's parameter.
-fn query(uri: &Uri, name: &str) -> Option<String> {
-    let pairs = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
-    let value = pairs.into_iter().find(|(key, _)| *key == name)?.1;
-    percent_encoding::percent_decode_str(value).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+fn signed_by_header(authorization: &str) -> Option<String> {
+    let (_, rest) = authorization.split_once("SignedHeaders=")?;
+    rest.split(',').next().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -129,6 +150,33 @@ mod tests {
         let url = "/b/o?X-Amz-SignedHeaders=host%3Bx-amz-server-side-encryption&X-Amz-Signature=0";
         assert!(checked(&[("x-amz-server-side-encryption", "aws:kms")], url));
         assert!(!checked(&[("x-amz-meta-a", "b")], url));
+        assert!(!checked(&[], "/b/o?X-Amz-SignedHeaders=date&X-Amz-Signature=0"), "the host");
+        let signed = "AWS4-HMAC-SHA256 Credential=a/b,SignedHeaders=x-amz-date,Signature=0";
+        assert!(!checked(&[("authorization", signed), ("x-amz-date", "0")], "/"), "the host");
+    }
+
+    #[test]
+    fn a_header_does_not_say_what_a_url_signs() {
+        let copy = ("x-amz-copy-source", "b/secret");
+        let claim = "AWS4-HMAC-SHA256 Credential=a/b,SignedHeaders=host;x-amz-copy-source,Signature=0";
+        for signature in ["X-Amz-Signature", "X-Amz-Sign%61ture", "%58-Amz-Signature"] {
+            let url = format!("/b/o?X-Amz-SignedHeaders=host&{signature}=0");
+            assert!(checked(&[], &url));
+            assert!(!checked(&[copy], &url));
+            assert!(!checked(&[copy, ("authorization", claim)], &url));
+            assert!(!checked(&[("authorization", claim)], &url));
+        }
+    }
+
+    #[test]
+    fn a_url_holds_for_a_week_at_most() {
+        let ends =
+            |expires: &str| must_end(&format!("/b/o?{expires}&X-Amz-Signature=0").parse().unwrap()).is_ok();
+        assert!(ends("X-Amz-Expires=1") && ends("X-Amz-Expires=604800"));
+        for expires in ["X-Amz-Expires=604801", "X-Amz-Expires=99999999999", "X-Amz-Expires=x", "a=b"] {
+            assert!(!ends(expires), "{expires}");
+        }
+        assert!(must_end(&"/b/o".parse().unwrap()).is_ok());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
+use http::HeaderMap;
 use s3s::{
     S3Error, S3Result,
     checksum::ChecksumHasher,
@@ -12,20 +13,52 @@ use s3s::{
 };
 use tokio::task::{JoinError, spawn_blocking};
 
-use super::errors::{internal, s3};
-use crate::store::{self, ObjectReader, Stored, StreamWriter};
+use super::errors::{internal, not_offered, s3};
+use crate::{
+    chunks,
+    store::{self, ObjectReader, Stored, StreamWriter},
+};
 
 /// How many bytes go to a blocking thread at once.
 const BATCH: usize = 256 * 1024;
+
+/// The checksums that are computed, as headers name them.
+const CHECKSUMS: [&str; 5] = [
+    "x-amz-checksum-crc32",
+    "x-amz-checksum-crc32c",
+    "x-amz-checksum-sha1",
+    "x-amz-checksum-sha256",
+    "x-amz-checksum-crc64nvme",
+];
 
 /// What a client says of a body that it sends.
 #[derive(Debug, Default)]
 pub(super) struct Promised {
     pub(super) content_md5: Option<String>,
     pub(super) length: Option<i64>,
-    /// The checksums of the headers, and whether more of them may come behind the body.
+    /// The checksums of the headers.
     pub(super) checksum: Checksum,
-    pub(super) trailer: Option<String>,
+    /// The names of those that come behind the body.
+    pub(super) trailer: Vec<String>,
+}
+
+/// How long a body is said to be: without its frame, where it comes in one of S3's chunks.
+pub(super) fn length(headers: &HeaderMap, content_length: Option<i64>) -> S3Result<Option<i64>> {
+    if !chunks::are_in(headers) {
+        return Ok(content_length);
+    }
+    let length =
+        headers.get("x-amz-decoded-content-length").and_then(|length| length.to_str().ok()?.parse().ok());
+    length
+        .map(Some)
+        .ok_or_else(|| s3_error!(MissingContentLength, "x-amz-decoded-content-length is no length"))
+}
+
+/// The names of what comes behind a body, in small letters.
+pub(super) fn trailer_names(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all("x-amz-trailer").iter().filter_map(|names| names.to_str().ok());
+    let names = values.flat_map(|names| names.split(',')).map(|name| name.trim().to_ascii_lowercase());
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 /// Writes a body and answers it when it is on the disk and as promised.
@@ -35,6 +68,9 @@ pub(super) async fn receive(
     promised: Promised,
     trailers: Option<s3s::TrailingHeaders>,
 ) -> S3Result<Stored> {
+    if let Some(unknown) = promised.trailer.iter().find(|name| !CHECKSUMS.contains(&name.as_str())) {
+        return Err(not_offered(unknown));
+    }
     let mut writer = (writer, hasher(&promised));
     let mut length = 0_i64;
     if let Some(mut body) = body {
@@ -84,9 +120,8 @@ fn hasher(promised: &Promised) -> ChecksumHasher {
     let Checksum {
         checksum_crc32, checksum_crc32c, checksum_sha1, checksum_sha256, checksum_crc64nvme, ..
     } = &promised.checksum;
-    let trailer = promised.trailer.as_deref().unwrap_or_default().to_ascii_lowercase();
     let wanted = |header: &Option<String>, name: &str| {
-        header.is_some() || trailer.split(',').any(|trailer| trailer.trim() == name)
+        header.is_some() || promised.trailer.iter().any(|trailer| trailer == name)
     };
     ChecksumHasher {
         crc32: wanted(checksum_crc32, "x-amz-checksum-crc32").then(Crc32::new),
@@ -115,6 +150,9 @@ fn check(
     let trailing = |name: &str| {
         trailers.and_then(|trailers| trailers.read(|headers| headers.get(name).cloned()).flatten())
     };
+    if let Some(missing) = promised.trailer.iter().find(|name| trailing(name).is_none()) {
+        return Err(s3_error!(InvalidRequest, "{missing} was to come behind the body, and did not"));
+    }
     let headers = &promised.checksum;
     for (name, header, found) in [
         ("x-amz-checksum-crc32", &headers.checksum_crc32, found.checksum_crc32),
@@ -183,4 +221,65 @@ pub(super) async fn blocking<Output: Send + 'static>(
     work: impl FnOnce() -> Output + Send + 'static,
 ) -> S3Result<Output> {
     spawn_blocking(work).await.map_err(|error: JoinError| -> S3Error { internal(&error) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs = pairs.iter();
+        pairs.map(|(name, value)| ((*name).parse().unwrap(), value.parse().unwrap())).collect::<HeaderMap>()
+    }
+
+    #[test]
+    fn the_length_of_a_body_in_chunks_is_that_of_its_content() {
+        let chunks = ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER");
+        let decoded = |length| headers(&[chunks, ("x-amz-decoded-content-length", length)]);
+        // No length of the body itself is known where it comes in HTTP's own chunks.
+        for content_length in [None, Some(70)] {
+            assert_eq!(length(&decoded("5"), content_length).unwrap(), Some(5));
+        }
+        for unreadable in [decoded("5x"), decoded(""), headers(&[chunks])] {
+            assert!(length(&unreadable, Some(70)).is_err());
+        }
+        assert_eq!(length(&headers(&[]), Some(7)).unwrap(), Some(7));
+    }
+
+    /// A body that was stored in whole, whose client named `trailer` and sent none.
+    fn received(trailer: &'static str) -> S3Result<()> {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store::Store::open(directory.path()).unwrap();
+        let settings = store::BucketSettings {
+            name: "bucket".to_owned(),
+            owner: "d1".to_owned(),
+            created: 1,
+            encryption: None,
+            policy: None,
+        };
+        store.create_bucket(&settings).unwrap();
+        let place = store::StreamPlace {
+            bucket: "bucket".to_owned(),
+            object: "o".to_owned(),
+            upload_id: String::new(),
+            part_number: 0,
+        };
+        let writer = store.bucket("bucket").unwrap().begin(&place, None).unwrap();
+        let trailer = trailer_names(&headers(&[("x-amz-trailer", trailer)]));
+        let promised = Promised { trailer, ..Promised::default() };
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        runtime.block_on(receive(writer, None, promised, None)).map(drop)
+    }
+
+    #[test]
+    fn a_checksum_that_is_named_has_to_come() {
+        received("").unwrap();
+        for (trailer, code) in [
+            ("x-amz-checksum-crc32", "InvalidRequest"),
+            (" X-Amz-Checksum-SHA256 ,x-amz-checksum-crc32", "InvalidRequest"),
+            ("x-amz-checksum-md4", "NotImplemented"),
+        ] {
+            assert_eq!(received(trailer).unwrap_err().code().as_str(), code, "{trailer}");
+        }
+    }
 }

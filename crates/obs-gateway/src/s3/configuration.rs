@@ -37,6 +37,7 @@ pub(super) async fn encryption(
 ) -> S3Result<S3Response<GetBucketEncryptionOutput>> {
     let caller = caller(&request)?;
     let bucket = allowed(gateway, &caller, "GetEncryptionConfiguration", &request.input.bucket)?;
+    must_be_secure(&caller).map_err(s3)?;
     let settings = bucket.settings();
     let encryption = settings.encryption.as_ref();
     let encryption = encryption.ok_or_else(not_configured)?;

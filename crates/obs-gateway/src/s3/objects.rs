@@ -15,8 +15,8 @@ use s3s::{
 
 use super::{
     answers::{
-        Shown, added_context, asked_of, conditions_of, etag, headers_of, kept_only, source_conditions_of,
-        timestamp,
+        Shown, added_context, asked_of, conditions_of, etag, headers_of, kept_only, must_be_short,
+        source_conditions_of, timestamp,
     },
     auth::caller,
     body::{self, Promised, blocking},
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     clock,
     format::ObjectKey,
-    gateway::{Caller, Gateway},
+    gateway::{Caller, Gateway, must_be_secure},
     sse::{Asked, Method},
     store::{Bucket, Encryption, Object, ObjectReader, ObjectRecord, StreamPlace},
 };
@@ -42,7 +42,8 @@ pub(super) async fn put(
 ) -> S3Result<S3Response<PutObjectOutput>> {
     let caller = caller(&request)?;
     let asked = asked_of!(request);
-    let trailer = trailer_names(&request.headers);
+    let trailer = body::trailer_names(&request.headers);
+    let length = body::length(&request.headers, request.input.content_length)?;
     let (input, trailers) = (request.input, request.trailing_headers);
     let allowed = gateway.allowed(&caller, "PutObject", &input.bucket, Some(&input.key), &asked);
     let bucket = allowed.map_err(s3)?;
@@ -52,13 +53,14 @@ pub(super) async fn put(
     }
     let method = gateway.method(&caller, &bucket, &asked, None).map_err(s3)?;
     let context = added_context(input.ssekms_encryption_context.as_ref())?;
-    let (key, encryption) = new_key(gateway, &caller, &bucket, &input.key, method, context).await?.unzip();
     let (headers, metadata) = (headers_of!(input), metadata(input.metadata)?);
+    must_be_short([&headers, &metadata, &context])?;
+    let (key, encryption) = new_key(gateway, &caller, &bucket, &input.key, method, context).await?.unzip();
     let shown = Shown::of(gateway, encryption.as_ref());
     let record = new_record(input.key.clone(), headers, metadata, encryption);
     let promised = Promised {
         content_md5: input.content_md5,
-        length: input.content_length,
+        length,
         checksum: Checksum {
             checksum_crc32: input.checksum_crc32,
             checksum_crc32c: input.checksum_crc32c,
@@ -101,9 +103,8 @@ pub(super) async fn get(
     conditions_of!(input).check(&object.record)?;
     let (range, content_range) = match input.range {
         None => (0..object.record.size, None),
-        Some(range) => {
-            let range = range.check(object.record.size).map_err(|_| s3_error!(InvalidRange))?;
-            let shown = format!("bytes {}-{}/{}", range.start, range.end - 1, object.record.size);
+        Some(asked) => {
+            let (range, shown) = part_of(&asked, object.record.size)?;
             (range, Some(shown))
         }
     };
@@ -132,6 +133,15 @@ pub(super) async fn get(
     }))
 }
 
+/// The part of an object of this size that a range names, and how an answer shows it.
+fn part_of(asked: &s3s::dto::Range, size: u64) -> S3Result<(Range<u64>, String)> {
+    let range = asked.check(size).ok().filter(|range| !range.is_empty());
+    // RFC 9110, section 14.1.2: of an object without bytes, no range can be answered, nor its last bytes.
+    let range = range.ok_or_else(|| s3_error!(InvalidRange))?;
+    let shown = format!("bytes {}-{}/{size}", range.start, range.end - 1);
+    Ok((range, shown))
+}
+
 pub(super) async fn head(
     gateway: &Arc<Gateway>,
     request: S3Request<HeadObjectInput>,
@@ -141,6 +151,9 @@ pub(super) async fn head(
     let (_, object) = readable(gateway, &caller, &input.bucket, &input.key, input.version_id.as_ref())?;
     if input.part_number.is_some() || input.range.is_some() {
         return Err(not_offered("a part or a range of an object's head"));
+    }
+    if object.record.encryption.is_some() {
+        must_be_secure(&caller).map_err(s3)?;
     }
     conditions_of!(input).check(&object.record)?;
     let record = &object.record;
@@ -187,6 +200,7 @@ pub(super) async fn copy(
     };
     let method = gateway.method(&caller, &bucket, &asked, Some(&source.record)).map_err(s3)?;
     let context = added_context(input.ssekms_encryption_context.as_ref())?;
+    must_be_short([&headers, &metadata, &context])?;
     let range = 0..source.record.size;
     let reader = open(gateway, &caller, &source_bucket, source, range).await?;
     let (key, encryption) = new_key(gateway, &caller, &bucket, &input.key, method, context).await?.unzip();
@@ -336,11 +350,6 @@ pub(super) fn metadata(given: Option<s3s::dto::Metadata>) -> S3Result<BTreeMap<S
     if length > LONGEST_METADATA { Err(s3_error!(MetadataTooLarge)) } else { Ok(metadata) }
 }
 
-/// The names of the checksums that come behind the body.
-pub(super) fn trailer_names(headers: &http::HeaderMap) -> Option<String> {
-    headers.get("x-amz-trailer")?.to_str().ok().map(str::to_owned)
-}
-
 /// The place of an object that comes in one piece.
 fn whole(bucket: &Bucket, object: &str) -> StreamPlace {
     let (bucket, object) = (bucket.name().to_owned(), object.to_owned());
@@ -363,5 +372,23 @@ fn new_record(
         upload_id: String::new(),
         parts: Vec::new(),
         encryption,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use s3s::dto;
+
+    use super::*;
+
+    #[test]
+    fn a_range_is_answered_if_the_object_has_bytes_of_it() {
+        let suffix = |length| dto::Range::Suffix { length };
+        let from = |first| dto::Range::Int { first, last: None };
+        assert_eq!(part_of(&suffix(7), 5).unwrap(), (0..5, "bytes 0-4/5".to_owned()));
+        assert_eq!(part_of(&from(2), 5).unwrap(), (2..5, "bytes 2-4/5".to_owned()));
+        for (range, size) in [(suffix(7), 0), (suffix(0), 5), (from(0), 0), (from(5), 5)] {
+            assert_eq!(part_of(&range, size).unwrap_err().code().as_str(), "InvalidRange", "{range:?}");
+        }
     }
 }

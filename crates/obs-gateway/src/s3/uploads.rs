@@ -14,11 +14,14 @@ use s3s::{
 };
 
 use super::{
-    answers::{Shown, added_context, asked_of, etag, headers_of, kept_only, source_conditions_of, timestamp},
+    answers::{
+        Shown, added_context, asked_of, etag, headers_of, kept_only, must_be_short, source_conditions_of,
+        timestamp,
+    },
     auth::caller,
     body::{self, Promised, blocking},
     errors::{not_offered, s3},
-    objects::{begin, metadata, new_key, open, source, trailer_names},
+    objects::{begin, metadata, new_key, open, source},
 };
 use crate::{
     clock,
@@ -40,6 +43,8 @@ pub(super) async fn create(
     kept_only!(input)?;
     let method = gateway.method(&caller, &bucket, &asked, None).map_err(s3)?;
     let context = added_context(input.ssekms_encryption_context.as_ref())?;
+    let (headers, metadata) = (headers_of!(input), metadata(input.metadata)?);
+    must_be_short([&headers, &metadata, &context])?;
     // The key itself is not kept: each part gets it anew, as its requester may.
     let made = new_key(gateway, &caller, &bucket, &input.key, method, context).await?;
     let encryption = made.map(|(_, encryption)| encryption);
@@ -49,8 +54,8 @@ pub(super) async fn create(
         key: input.key.clone(),
         initiator: caller.user.requester.user_id.clone(),
         started: clock::now(),
-        headers: headers_of!(input),
-        metadata: metadata(input.metadata)?,
+        headers,
+        metadata,
         encryption,
     };
     let upload_id = record.id.clone();
@@ -70,7 +75,8 @@ pub(super) async fn part(
     request: S3Request<UploadPartInput>,
 ) -> S3Result<S3Response<UploadPartOutput>> {
     let caller = caller(&request)?;
-    let trailer = trailer_names(&request.headers);
+    let trailer = body::trailer_names(&request.headers);
+    let length = body::length(&request.headers, request.input.content_length)?;
     let (input, trailers) = (request.input, request.trailing_headers);
     if input.sse_customer_key.is_some() {
         return Err(not_offered("a customer's key"));
@@ -81,7 +87,7 @@ pub(super) async fn part(
     let place = place(&bucket, &upload, input.part_number)?;
     let promised = Promised {
         content_md5: input.content_md5,
-        length: input.content_length,
+        length,
         checksum: Checksum {
             checksum_crc32: input.checksum_crc32,
             checksum_crc32c: input.checksum_crc32c,
@@ -157,24 +163,21 @@ pub(super) async fn complete(
     }
     let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
     let named = parts.iter().map(named).collect::<S3Result<Vec<_>>>()?;
-    let target = match target(gateway, &caller, &input.bucket, &input.key, &input.upload_id).await {
+    let (bucket, key) = match target(gateway, &caller, &input.bucket, &input.key, &input.upload_id).await {
         // Perhaps it became the object, and the answer was lost.
         Err(error) if error.code().as_str() == "NoSuchUpload" => {
             let bucket = gateway.store().bucket(&input.bucket).map_err(s3)?;
-            let object = bucket.object(&input.key).ok();
-            let object = object.filter(|object| object.record.upload_id == input.upload_id);
-            Err(object.ok_or(error)?)
+            bucket.became(&input.key, &input.upload_id).ok_or(error)?;
+            (bucket, None)
         }
-        found => Ok(found?),
-    };
-    let object = match target {
-        Err(object) => object,
-        Ok(Target { bucket, upload, key }) => {
-            let complete =
-                move || bucket.complete_upload(&upload.key, &upload.id, &named, key.as_ref(), clock::now());
-            blocking(complete).await?.map_err(s3)?
+        found => {
+            let Target { bucket, key, .. } = found?;
+            (bucket, key)
         }
     };
+    let (name, id) = (input.key.clone(), input.upload_id);
+    let complete = move || bucket.complete_upload(&name, &id, &named, key.as_ref(), clock::now());
+    let object = blocking(complete).await?.map_err(s3)?;
     let shown = Shown::of(gateway, object.record.encryption.as_ref());
     Ok(shown.answer(CompleteMultipartUploadOutput {
         location: Some(format!("/{}/{}", input.bucket, input.key)),
@@ -216,11 +219,14 @@ async fn target(
 ) -> S3Result<Target> {
     let store = gateway.store().bucket(bucket).map_err(s3)?;
     let upload = store.upload(object, upload_id);
-    // Parts bear no headers of encryption: for the policy, they ask for what the upload has.
-    let encryption = upload.as_ref().ok().and_then(|upload| upload.encryption.as_ref());
+    // Parts bear no headers of encryption: for the policy, they ask for what the upload has, or the object that it became.
+    let encryption = match &upload {
+        Ok(upload) => upload.encryption.clone(),
+        Err(_) => store.became(object, upload_id).and_then(|object| object.record.encryption.clone()),
+    };
     let asked = Asked {
-        mode: encryption.map(|_| "kms".to_owned()),
-        key: encryption.map(|encryption| encryption.key_id.clone()),
+        mode: encryption.as_ref().map(|_| "kms".to_owned()),
+        key: encryption.map(|encryption| encryption.key_id),
         ..Asked::default()
     };
     let bucket = gateway.allowed(caller, "PutObject", bucket, Some(object), &asked).map_err(s3)?;

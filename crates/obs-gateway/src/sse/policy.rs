@@ -1,7 +1,33 @@
 //! Bucket policies: who may do what with a bucket and its objects, in the words of OBS or of S3.
 
-use serde::Deserialize;
+use std::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor},
+};
 use serde_json::Value;
+
+use super::KeyId;
+
+/// The actions that this gateway asks policies about. What names none of them would be a statement about nothing.
+pub(crate) const ACTIONS: [&str; 15] = [
+    "AbortMultipartUpload",
+    "DeleteBucket",
+    "DeleteBucketPolicy",
+    "DeleteObject",
+    "GetBucketLocation",
+    "GetBucketPolicy",
+    "GetEncryptionConfiguration",
+    "GetObject",
+    "HeadBucket",
+    "ListBucket",
+    "ListBucketMultipartUploads",
+    "ListMultipartUploadParts",
+    "PutBucketPolicy",
+    "PutEncryptionConfiguration",
+    "PutObject",
+];
 
 /// A policy that was read whole: nothing in it is passed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +64,7 @@ pub struct Facts<'a> {
     pub object: Option<&'a str>,
     /// The encryption that the request's headers name, without `aws:`.
     pub encryption: Option<&'a str>,
-    /// The key that the request's headers name.
+    /// The key that the request's headers name: its id alone, in small letters.
     pub key: Option<&'a str>,
     /// Whether the request came over TLS.
     pub is_secure: bool,
@@ -111,11 +137,18 @@ struct RawStatement {
     #[serde(rename = "Sid")]
     _sid: Option<String>,
     effect: Effect,
-    principal: Value,
+    principal: RawPrincipal,
     action: OneOrMany,
     resource: OneOrMany,
     #[serde(default)]
-    condition: serde_json::Map<String, Value>,
+    condition: Pairs<Pairs<Value>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawPrincipal {
+    Name(String),
+    Kinds(Pairs<Value>),
 }
 
 #[derive(Deserialize, PartialEq, Eq)]
@@ -131,6 +164,37 @@ enum OneOrMany {
     Many(Vec<String>),
 }
 
+/// An object of JSON in which no name stands twice: of two, one would be passed over.
+#[derive(Default)]
+struct Pairs<Of>(Vec<(String, Of)>);
+
+impl<'de, Of: Deserialize<'de>> Deserialize<'de> for Pairs<Of> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(PairsVisitor(PhantomData))
+    }
+}
+
+struct PairsVisitor<Of>(PhantomData<Of>);
+
+impl<'de, Of: Deserialize<'de>> Visitor<'de> for PairsVisitor<Of> {
+    type Value = Pairs<Of>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut pairs: Vec<(String, Of)> = Vec::new();
+        while let Some((name, value)) = map.next_entry::<String, Of>()? {
+            if pairs.iter().any(|(known, _)| *known == name) {
+                return Err(A::Error::custom(format!("{name} stands there twice")));
+            }
+            pairs.push((name, value));
+        }
+        Ok(Pairs(pairs))
+    }
+}
+
 impl Policy {
     /// Reads the policy of a bucket.
     pub fn parse(text: &str, bucket: &str) -> Result<Self, PolicyError> {
@@ -142,6 +206,7 @@ impl Policy {
 
     /// What it says of a request.
     pub fn verdict(&self, facts: &Facts<'_>) -> Verdict {
+        debug_assert!(ACTIONS.contains(&facts.action), "{} could not be named in policies", facts.action);
         let mut verdict = Verdict::Silent;
         for statement in self.statements.iter().filter(|statement| statement.is_about(facts)) {
             if statement.is_deny {
@@ -159,9 +224,9 @@ impl Statement {
             Some(rest) => rest.to_owned(),
             None => text,
         };
-        let actions = raw.action.into_vec().into_iter();
-        let actions = actions.map(|action| strip(strip(action, "s3:"), "obs:")).collect();
-        let resources = raw.resource.into_vec().into_iter().map(|resource| strip(resource, "arn:aws:s3:::"));
+        let actions =
+            raw.action.into_vec()?.iter().map(|action| parse_action(action)).collect::<Result<_, _>>()?;
+        let resources = raw.resource.into_vec()?.into_iter().map(|resource| strip(resource, "arn:aws:s3:::"));
         let resources: Vec<String> = resources.collect();
         let is_inside = |resource: &&String| {
             resource.strip_prefix(bucket).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -170,7 +235,7 @@ impl Statement {
             return Err(PolicyError::Resource(stranger.clone()));
         }
         let mut conditions = Vec::new();
-        for (operator, tests) in raw.condition {
+        for (operator, tests) in raw.condition.0 {
             conditions.extend(Condition::parse_all(&operator, tests)?);
         }
         let principals = Principal::parse_all(raw.principal)?;
@@ -183,19 +248,31 @@ impl Statement {
             None => facts.bucket.to_owned(),
         };
         self.principals.iter().any(|principal| principal.is(facts))
-            && self.actions.iter().any(|action| is_like(action, facts.action))
+            && self.actions.iter().any(|action| is_like(action, &facts.action.to_ascii_lowercase()))
             && self.resources.iter().any(|pattern| is_like(pattern, &resource))
             && self.conditions.iter().all(|condition| condition.holds(facts))
     }
 }
 
+/// An action in small letters: case does not count in the words of policies.
+fn parse_action(action: &str) -> Result<String, PolicyError> {
+    let word = action.to_ascii_lowercase();
+    let word = word.strip_prefix("s3:").or_else(|| word.strip_prefix("obs:")).unwrap_or(&word);
+    if ACTIONS.iter().any(|known| is_like(word, &known.to_ascii_lowercase())) {
+        Ok(word.to_owned())
+    } else {
+        Err(PolicyError::NotOffered(format!("the action {action}")))
+    }
+}
+
 impl Principal {
     /// `"*"`, S3's `{"AWS": …}` or OBS' `{"ID": …}`.
-    fn parse_all(value: Value) -> Result<Vec<Self>, PolicyError> {
-        if value == "*" {
-            return Ok(vec![Self::Everybody]);
-        }
-        let Value::Object(kinds) = value else { return Err(PolicyError::Syntax("Principal".to_owned())) };
+    fn parse_all(principal: RawPrincipal) -> Result<Vec<Self>, PolicyError> {
+        let kinds = match principal {
+            RawPrincipal::Name(name) if name == "*" => return Ok(vec![Self::Everybody]),
+            RawPrincipal::Kinds(Pairs(kinds)) if !kinds.is_empty() => kinds,
+            _ => return Err(PolicyError::Syntax("Principal".to_owned())),
+        };
         let mut principals = Vec::new();
         for (kind, names) in kinds {
             if !matches!(&*kind, "AWS" | "ID" | "CanonicalUser") {
@@ -237,7 +314,7 @@ impl Principal {
 }
 
 impl Condition {
-    fn parse_all(operator: &str, tests: Value) -> Result<Vec<Self>, PolicyError> {
+    fn parse_all(operator: &str, tests: Pairs<Value>) -> Result<Vec<Self>, PolicyError> {
         let operator = match operator {
             "StringEquals" => Operator::Equals,
             "StringNotEquals" => Operator::NotEquals,
@@ -247,14 +324,13 @@ impl Condition {
             "Null" => Operator::Null,
             _ => return Err(PolicyError::NotOffered(format!("the condition {operator}"))),
         };
-        let Value::Object(tests) = tests else { return Err(PolicyError::Syntax("Condition".to_owned())) };
         let parse = |(key, values): (String, Value)| {
             let key = ConditionKey::parse(&key)?;
             let values = texts(values)?;
-            let values = values.iter().map(|value| key.normal(value).to_owned()).collect();
+            let values = values.iter().map(|value| key.normal(operator, value)).collect::<Result<_, _>>()?;
             Ok(Self { operator, key, values })
         };
-        tests.into_iter().map(parse).collect()
+        tests.0.into_iter().map(parse).collect()
     }
 
     // S3: what is negated holds also where the request does not name the thing.
@@ -285,11 +361,24 @@ impl ConditionKey {
         }
     }
 
-    /// A value as both faces mean it: `aws:kms` is `kms`.
-    fn normal(self, value: &str) -> &str {
-        match self {
-            Self::Encryption => value.strip_prefix("aws:").unwrap_or(value),
-            _ => value,
+    /// A value as it is compared: as both faces mean it, `aws:kms` as `kms` and a key by its id alone. A value that
+    /// nothing could be like is refused.
+    fn normal(self, operator: Operator, value: &str) -> Result<String, PolicyError> {
+        let unknown = || PolicyError::NotOffered(format!("the value {value} of a condition"));
+        let is_pattern = matches!(operator, Operator::Like | Operator::NotLike);
+        match (self, operator) {
+            (Self::SecureTransport, Operator::Bool) | (_, Operator::Null) => {
+                let truth = value.to_ascii_lowercase().parse::<bool>().map_err(|_| unknown())?;
+                Ok(truth.to_string())
+            }
+            (Self::SecureTransport, _) | (_, Operator::Bool) => Err(unknown()),
+            (Self::Encryption, _) => Ok(value.strip_prefix("aws:").unwrap_or(value).to_owned()),
+            (Self::KeyId, _) => match KeyId::parse(value) {
+                Ok(key) => Ok(key.id),
+                // A pattern is one of the id alone: how much of a longer one belongs to it cannot be told.
+                Err(_) if is_pattern && !value.contains([':', '/']) => Ok(value.to_ascii_lowercase()),
+                Err(_) => Err(unknown()),
+            },
         }
     }
 
@@ -303,12 +392,18 @@ impl ConditionKey {
 }
 
 impl OneOrMany {
-    fn into_vec(self) -> Vec<String> {
+    fn into_vec(self) -> Result<Vec<String>, PolicyError> {
         match self {
-            Self::One(text) => vec![text],
-            Self::Many(texts) => texts,
+            Self::One(text) => Ok(vec![text]),
+            Self::Many(texts) if !texts.is_empty() => Ok(texts),
+            Self::Many(_) => Err(nothing()),
         }
     }
+}
+
+/// Why a list of nothing is refused: a statement about nothing would look like one that holds.
+fn nothing() -> PolicyError {
+    PolicyError::Syntax("a list is empty".to_owned())
 }
 
 fn texts(value: Value) -> Result<Vec<String>, PolicyError> {
@@ -318,6 +413,7 @@ fn texts(value: Value) -> Result<Vec<String>, PolicyError> {
         _ => Err(PolicyError::Syntax("a text is missing".to_owned())),
     };
     match value {
+        Value::Array(values) if values.is_empty() => Err(nothing()),
         Value::Array(values) => values.into_iter().map(text).collect(),
         value => Ok(vec![text(value)?]),
     }
@@ -326,17 +422,17 @@ fn texts(value: Value) -> Result<Vec<String>, PolicyError> {
 /// Whether a text fits a pattern: `*` stands for any characters, `?` for one. In a time that is at most the product of
 /// both lengths.
 pub(crate) fn is_like(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut at, mut from) = (0, 0);
     // Where to go on if what follows the last star does not fit.
     let mut star: Option<(usize, usize)> = None;
     while from < text.len() {
         match pattern.get(at) {
-            Some(b'*') => {
+            Some('*') => {
                 star = Some((at + 1, from));
                 at += 1;
             }
-            Some(byte) if *byte == b'?' || *byte == text[from] => {
+            Some(character) if *character == '?' || *character == text[from] => {
                 at += 1;
                 from += 1;
             }
@@ -347,7 +443,7 @@ pub(crate) fn is_like(pattern: &str, text: &str) -> bool {
             }
         }
     }
-    pattern[at..].iter().all(|byte| *byte == b'*')
+    pattern[at..].iter().all(|character| *character == '*')
 }
 
 #[cfg(test)]
@@ -427,14 +523,113 @@ mod tests {
         assert!(matches!(Policy::parse("{", "b"), Err(PolicyError::Syntax(_))));
     }
 
+    /// A statement that denies everything but for what `part` says.
+    fn denied(part: &str, facts: Facts<'_>) -> bool {
+        let text = format!(
+            r#"{{"Statement": [{{"Effect": "Deny", "Principal": "*", "Resource": ["b", "b/*"], {part}}}]}}"#
+        );
+        verdict(&text, facts) == Verdict::Denied
+    }
+
+    fn refused(part: &str) -> PolicyError {
+        let text = format!(
+            r#"{{"Statement": [{{"Effect": "Deny", "Principal": "*", "Resource": "b/*", {part}}}]}}"#
+        );
+        Policy::parse(&text, "b").unwrap_err()
+    }
+
+    #[test]
+    fn words_of_actions_count_in_any_case_and_unknown_ones_are_refused() {
+        for action in ["PutObject", "putobject", "S3:PUTOBJECT", "OBS:put*", "s3:Put?bject", "*", "s3:*"] {
+            assert!(denied(&format!(r#""Action": "{action}""#), FACTS), "{action}");
+        }
+        for action in ["PutObjekt", "s3:s3:PutObject", "", "PutObjectAcl", "Put"] {
+            let refused = refused(&format!(r#""Action": ["PutObject", "{action}"]"#));
+            assert!(matches!(refused, PolicyError::NotOffered(_)), "{action}");
+        }
+        assert!(matches!(refused(r#""Action": []"#), PolicyError::Syntax(_)));
+    }
+
+    #[test]
+    fn what_stands_there_twice_is_refused() {
+        let mode = r#""x-obs-server-side-encryption": "kms""#;
+        for part in [
+            format!(r#""Condition": {{"StringNotEquals": {{{mode}, {mode}}}}}"#),
+            format!(r#""Condition": {{"StringNotEquals": {{{mode}}}, "StringNotEquals": {{{mode}}}}}"#),
+            r#""Condition": {"Null": {}}, "Condition": {}"#.to_owned(),
+        ] {
+            let refused = refused(&format!(r#""Action": "*", {part}"#));
+            assert!(matches!(refused, PolicyError::Syntax(_)), "{part}");
+        }
+        let principal = r#"{"Statement": [{"Effect": "Deny", "Principal": {"ID": "*", "ID": "domain/d1"},
+            "Action": "*", "Resource": "b/*"}]}"#;
+        assert!(matches!(Policy::parse(principal, "b"), Err(PolicyError::Syntax(_))));
+    }
+
+    #[test]
+    fn a_key_is_compared_by_its_id_in_whatever_form_it_is_named() {
+        const ID: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
+        let with_key = Facts { key: Some(ID), ..FACTS };
+        for named in [
+            ID.to_owned(),
+            ID.to_uppercase(),
+            format!("r1:d1:key/{ID}"),
+            format!("arn:aws:kms:r1:d1:key/{ID}"),
+        ] {
+            let condition = |operator: &str| {
+                let key = "s3:x-amz-server-side-encryption-aws-kms-key-id";
+                format!(r#""Action": "*", "Condition": {{"{operator}": {{"{key}": "{named}"}}}}"#)
+            };
+            for (operator, is_denied) in
+                [("StringEquals", true), ("StringNotEquals", false), ("StringNotLike", false)]
+            {
+                assert_eq!(denied(&condition(operator), with_key), is_denied, "{operator} {named}");
+                assert_eq!(denied(&condition(operator), FACTS), !is_denied, "{operator} {named}");
+            }
+        }
+        let like = |value: &str| {
+            let key = "x-obs-server-side-encryption-kms-key-id";
+            format!(r#""Action": "*", "Condition": {{"StringLike": {{"{key}": "{value}"}}}}"#)
+        };
+        assert!(denied(&like("0D0466B0-*"), with_key) && !denied(&like("1*"), with_key));
+        assert!(matches!(refused(&like("arn:aws:kms:*:d1:key/*")), PolicyError::NotOffered(_)));
+        assert!(matches!(refused(&like("x").replace("Like", "Equals")), PolicyError::NotOffered(_)));
+    }
+
+    #[test]
+    fn truths_count_in_any_case_and_nothing_else_is_one() {
+        let transport = |operator: &str, value: &str| {
+            format!(r#""Action": "*", "Condition": {{"{operator}": {{"aws:SecureTransport": {value}}}}}"#)
+        };
+        let plain = Facts { is_secure: false, ..FACTS };
+        for value in ["false", "\"false\"", "\"False\""] {
+            assert!(denied(&transport("Bool", value), plain) && !denied(&transport("Bool", value), FACTS));
+        }
+        for (operator, value) in
+            [("Bool", "\"no\""), ("StringEquals", "\"false\""), ("Bool", "[]"), ("Null", "\"\"")]
+        {
+            refused(&transport(operator, value));
+        }
+        let null = r#""Action": "*", "Condition": {"Null": {"x-obs-server-side-encryption": "True"}}"#;
+        assert!(denied(null, FACTS) && !denied(null, Facts { encryption: Some("kms"), ..FACTS }));
+    }
+
     #[test]
     fn patterns_are_read_as_shells_read_them() {
-        for (pattern, text) in
-            [("*", ""), ("a*c", "abbc"), ("a?c", "abc"), ("*b*", "abc"), ("a**", "a"), ("*ab", "aab")]
-        {
+        for (pattern, text) in [
+            ("*", ""),
+            ("a*c", "abbc"),
+            ("a?c", "abc"),
+            ("*b*", "abc"),
+            ("a**", "a"),
+            ("*ab", "aab"),
+            ("a?c", "aéc"),
+        ] {
             assert!(is_like(pattern, text), "{pattern} {text}");
         }
-        for (pattern, text) in [("", "a"), ("a?c", "ac"), ("a*c", "abd"), ("*ab", "aba"), ("abc", "ab")] {
+        for (pattern, text) in
+            [("", "a"), ("a?c", "ac"), ("a*c", "abd"), ("*ab", "aba"), ("abc", "ab"), ("??", "é")]
+        {
             assert!(!is_like(pattern, text), "{pattern} {text}");
         }
     }

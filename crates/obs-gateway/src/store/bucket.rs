@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Error, Listing, Object, ObjectRecord, Selection, Stored, StreamPlace, StreamWriter, Upload,
-    files::{make_directory, read_record, records, sync_parent, write_record},
+    Error, Listing, Object, ObjectRecord, Part, Selection, Stored, StreamPlace, StreamWriter, Upload,
+    files::{
+        Parent, make_directory, must_belong, place_record, read_record, records, remove_file, write_record,
+    },
 };
 use crate::format::{ObjectKey, Suite};
 
@@ -66,24 +68,28 @@ pub(super) struct State {
 }
 
 impl Bucket {
-    /// Makes a bucket's directory at `path`.
-    pub(super) fn make(path: &Path, settings: &BucketSettings) -> Result<(), Error> {
+    /// Makes an empty bucket's directory at `made`, from where it goes to `path`.
+    pub(super) fn make(made: &Path, path: &Path, settings: &BucketSettings) -> Result<Self, Error> {
         for part in [OBJECTS, DATA, UPLOADS] {
-            make_directory(&path.join(part))?;
+            make_directory(&made.join(part))?;
         }
-        write_record(&path.join(SETTINGS), settings)
+        write_record(&made.join(SETTINGS), settings)?;
+        let (objects, uploads) = (BTreeMap::new(), BTreeMap::new());
+        let state = RwLock::new(State { settings: Arc::new(settings.clone()), objects, uploads });
+        let (changes, name) = (Mutex::new(false), settings.name.clone());
+        Ok(Self { path: path.to_owned(), name, changes, state })
     }
 
     /// Reads a bucket's records and removes what none of them names.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let settings: BucketSettings = read_record(&path.join(SETTINGS))?;
+        must_belong(&path.join(SETTINGS), path.file_name().is_some_and(|name| name == &*settings.name))?;
         let data = path.join(DATA);
         let mut objects = BTreeMap::new();
         for file in records(&path.join(OBJECTS))? {
             let record: ObjectRecord = read_record(&file)?;
-            if file.file_name().is_none_or(|name| name != &*record_name(&record.key)) {
-                return Err(Error::DamagedRecord { path: file, reason: "it is another object's".to_owned() });
-            }
+            let is_own = file.file_name().is_some_and(|name| name == &*record_name(&record.key));
+            must_belong(&file, is_own && record.parts.iter().all(Part::has_own_file))?;
             objects.insert(record.key.clone(), Arc::new(Object::new(record, &data)));
         }
         let uploads = Upload::open_all(&path.join(UPLOADS), &data, &objects)?;
@@ -108,9 +114,9 @@ impl Bucket {
         let _changing = self.changing()?;
         let mut settings = BucketSettings::clone(&self.settings());
         change(&mut settings);
-        write_record(&self.path.join(SETTINGS), &settings)?;
+        let placed = place_record(&self.path.join(SETTINGS), &settings)?;
         self.state.write().settings = Arc::new(settings);
-        Ok(())
+        placed.sync()
     }
 
     /// The object of this key.
@@ -147,9 +153,7 @@ impl Bucket {
             record.seal(&self.name, key)?;
         }
         let _changing = self.changing()?;
-        let object = self.replace(record)?;
-        stored.keep();
-        Ok(object)
+        self.replace(record, Some(stored))
     }
 
     /// Deletes the object of this key, if there is one.
@@ -159,23 +163,37 @@ impl Bucket {
             return Ok(());
         }
         let path = self.record_path(key);
-        fs::remove_file(&path)?;
-        sync_parent(&path)?;
+        let parent = Parent::of(&path)?;
+        // It is not there if its removal was tried before and could not be made to last.
+        remove_file(&path)?;
+        parent.sync()?;
         if let Some(object) = self.state.write().objects.remove(key) {
             object.remove();
         }
         Ok(())
     }
 
-    /// Writes the record of an object and lets the old object go; `changes` is held.
-    pub(super) fn replace(&self, record: ObjectRecord) -> Result<Arc<Object>, Error> {
-        write_record(&self.record_path(&record.key), &record)?;
+    /// Writes the record of an object and lets the old object go; `changes` is held. `stored` is the stream that nothing
+    /// but the record names. After a failure that leaves it open which of both is there after a power cut, the streams
+    /// of both stay.
+    pub(super) fn replace(&self, record: ObjectRecord, stored: Option<Stored>) -> Result<Arc<Object>, Error> {
+        let placed = place_record(&self.record_path(&record.key), &record)?;
+        if let Some(stored) = stored {
+            stored.keep();
+        }
+        let synchronized = placed.sync();
         let object = Arc::new(Object::new(record, &self.data()));
         let old = self.state.write().objects.insert(object.record.key.clone(), object.clone());
+        synchronized?;
         if let Some(old) = old {
             old.remove();
         }
         Ok(object)
+    }
+
+    /// Makes the record of an object last that may have been written without.
+    pub(super) fn synchronize(&self, object: &Object) -> Result<(), Error> {
+        Parent::of(&self.record_path(&object.record.key))?.sync()
     }
 
     /// The right to change something, unless the bucket is gone.

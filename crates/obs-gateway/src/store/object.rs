@@ -2,14 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::{
+    Error,
+    files::{discard, is_id},
+};
 use crate::format::{Binding, Manifest, ManifestPart, ManifestTag, ObjectKey, Suite};
 
 /// What is known of an object without opening it: the content of its file.
@@ -99,10 +101,16 @@ impl Drop for Object {
     fn drop(&mut self) {
         if self.is_removed.load(Ordering::Acquire) {
             for part in &self.record.parts {
-                // What stays is removed at the next start.
-                let _ = fs::remove_file(self.file(part));
+                discard(&self.file(part));
             }
         }
+    }
+}
+
+impl Part {
+    /// Whether its file is one in the directory of streams, and no other path.
+    pub(super) fn has_own_file(&self) -> bool {
+        is_id(&self.file)
     }
 }
 

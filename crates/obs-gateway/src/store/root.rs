@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     Bucket, BucketSettings, Error,
-    files::{make_directory, remove_tree, sync_parent},
+    files::{Parent, make_directory, remove_tree},
 };
 
 /// All buckets of a gateway.
@@ -55,11 +55,15 @@ impl Store {
             return Err(Error::BucketExists);
         }
         let (made, path) = (self.staged(), self.path(&settings.name));
-        Bucket::make(&made, settings)?;
+        let bucket = Bucket::make(&made, &path, settings)?;
+        let parent = Parent::of(&path)?;
         fs::rename(&made, &path)?;
-        sync_parent(&path)?;
-        let bucket = Arc::new(Bucket::open(&path)?);
-        self.buckets.write().insert(settings.name.clone(), bucket);
+        if let Err(error) = parent.sync() {
+            // Nothing is in it, and nothing may come into what a power cut could take away.
+            let _ = fs::rename(&path, &made);
+            return Err(error);
+        }
+        self.buckets.write().insert(settings.name.clone(), Arc::new(bucket));
         Ok(())
     }
 
@@ -71,12 +75,12 @@ impl Store {
         if !bucket.is_empty() {
             return Err(Error::BucketNotEmpty);
         }
-        let removed = self.staged();
+        let (removed, parent) = (self.staged(), Parent::of(bucket.path())?);
         fs::rename(bucket.path(), &removed)?;
-        sync_parent(bucket.path())?;
         *is_gone = true;
         self.buckets.write().remove(name);
         drop(is_gone);
+        parent.sync()?;
         remove_tree(&removed)
     }
 

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 use kms_client::SecretBytes;
 use tempfile::TempDir;
 
-use super::*;
+use super::{
+    files::{failure, make_directory},
+    *,
+};
 use crate::format::{self, ObjectKey, SEGMENT_LENGTH, Suite};
 
 struct Fixture {
@@ -341,6 +344,162 @@ fn an_upload_goes_on_after_a_start_and_is_completed_once() {
     assert!(bucket.uploads("").is_empty());
     bucket.delete("o").unwrap();
     assert!(matches!(bucket.complete_upload("o", &id, &named, None, 3), Err(Error::NoSuchUpload)));
+}
+
+/// An upload of an object under way, without parts.
+fn begun(bucket: &Bucket, object: &str) -> String {
+    let id = Upload::new_id();
+    let record = UploadRecord {
+        id: id.clone(),
+        key: object.to_owned(),
+        initiator: "u1".to_owned(),
+        started: 1,
+        headers: BTreeMap::new(),
+        metadata: BTreeMap::new(),
+        encryption: None,
+    };
+    bucket.begin_upload(record).unwrap();
+    id
+}
+
+#[test]
+fn an_object_whose_record_is_there_keeps_its_stream_though_the_directory_fails() {
+    let fixture = fixture();
+    let bucket = fixture.store.bucket("bucket").unwrap();
+    put(&bucket, "o", &text(100), true);
+    let stored = stored(&bucket, &place("o", "", 0), b"new", None);
+    failure::after(0);
+    assert!(matches!(bucket.put(record("o", None), stored, None), Err(Error::Io(_))));
+    assert_eq!(data(&fixture).len(), 2, "either record may be there after a power cut");
+    assert_eq!(all(&bucket.object("o").unwrap()).unwrap(), b"new", "as after a start");
+    drop(bucket);
+    let fixture = reopened(fixture);
+    let bucket = fixture.store.bucket("bucket").unwrap();
+    assert_eq!(all(&bucket.object("o").unwrap()).unwrap(), b"new");
+    assert_eq!(data(&fixture).len(), 1);
+    // What fails before the record is in its place leaves the old object alone.
+    let path = fixture.directory.path().join("buckets/bucket/objects");
+    fs::create_dir(first(&path).with_extension("new")).unwrap();
+    let stored = stored_plain(&bucket, "o", 0);
+    assert!(matches!(bucket.put(record("o", None), stored, None), Err(Error::Io(_))));
+    assert_eq!(all(&bucket.object("o").unwrap()).unwrap(), b"new");
+    assert_eq!(data(&fixture).len(), 1);
+}
+
+fn stored_plain(bucket: &Bucket, object: &str, part_number: u32) -> Stored {
+    stored(bucket, &place(object, "", part_number), b"text", None)
+}
+
+#[test]
+fn a_part_whose_record_is_there_keeps_its_stream_though_the_directory_fails() {
+    let fixture = fixture();
+    let bucket = fixture.store.bucket("bucket").unwrap();
+    let id = begun(&bucket, "o");
+    bucket.put_part("o", &id, stored_plain(&bucket, "o", 1), 1).unwrap();
+    let again = stored(&bucket, &place("o", &id, 1), b"again", None);
+    let named = [(1, again.part.etag.clone())];
+    failure::after(0);
+    assert!(matches!(bucket.put_part("o", &id, again, 2), Err(Error::Io(_))));
+    assert_eq!(data(&fixture).len(), 2);
+    drop(bucket);
+    let fixture = reopened(fixture);
+    let bucket = fixture.store.bucket("bucket").unwrap();
+    let object = bucket.complete_upload("o", &id, &named, None, 3).unwrap();
+    assert_eq!(all(&object).unwrap(), b"again");
+}
+
+#[test]
+fn an_upload_that_became_an_object_is_not_undone_though_the_directory_fails() {
+    let fixture = fixture();
+    let bucket = fixture.store.bucket("bucket").unwrap();
+    let id = begun(&bucket, "o");
+    let part = stored_plain(&bucket, "o", 1);
+    let named = [(1, part.part.etag.clone())];
+    bucket.put_part("o", &id, part, 1).unwrap();
+    failure::after(0);
+    assert!(matches!(bucket.complete_upload("o", &id, &named, None, 3), Err(Error::Io(_))));
+    // Neither giving it up nor another part takes away what the object has.
+    assert!(matches!(bucket.abort_upload("o", &id), Err(Error::NoSuchUpload)));
+    let another = bucket.put_part("o", &id, stored_plain(&bucket, "o", 1), 4);
+    assert!(matches!(another, Err(Error::NoSuchUpload)));
+    assert_eq!(all(&bucket.object("o").unwrap()).unwrap(), b"text");
+    failure::after(0);
+    assert!(bucket.complete_upload("o", &id, &named, None, 3).is_err(), "acknowledged when it lasts");
+    assert_eq!(all(&bucket.complete_upload("o", &id, &named, None, 3).unwrap()).unwrap(), b"text");
+    drop(bucket);
+    let fixture = reopened(fixture);
+    let bucket = fixture.store.bucket("bucket").unwrap();
+    assert_eq!(all(&bucket.object("o").unwrap()).unwrap(), b"text");
+    assert!(bucket.uploads("").is_empty());
+}
+
+#[test]
+fn what_could_not_be_made_to_last_is_tried_again() {
+    let fixture = fixture();
+    let bucket = fixture.store.bucket("bucket").unwrap();
+    put(&bucket, "o", b"text", false);
+    failure::after(0);
+    assert!(matches!(bucket.delete("o"), Err(Error::Io(_))));
+    assert_eq!(data(&fixture).len(), 1);
+    bucket.delete("o").unwrap();
+    assert!(data(&fixture).is_empty() && bucket.object("o").is_err());
+    let id = begun(&bucket, "o");
+    failure::after(0);
+    assert!(matches!(bucket.abort_upload("o", &id), Err(Error::Io(_))));
+    let late = bucket.put_part("o", &id, stored_plain(&bucket, "o", 1), 1);
+    assert!(matches!(late, Err(Error::NoSuchUpload)), "it would be lost at the next start");
+    let settings = BucketSettings { name: "another".to_owned(), ..(*settings(&fixture)).clone() };
+    failure::after(5); // its directories and its record
+    assert!(matches!(fixture.store.create_bucket(&settings), Err(Error::Io(_))));
+    assert!(fixture.store.bucket("another").is_err());
+    fixture.store.create_bucket(&settings).unwrap();
+}
+
+#[test]
+fn every_directory_that_is_made_is_synchronized() {
+    let directory = tempfile::tempdir().unwrap();
+    let made = |synchronized: u32| {
+        failure::after(synchronized);
+        make_directory(&directory.path().join(format!("{synchronized}/a/b")))
+    };
+    for synchronized in 0..3 {
+        assert!(matches!(made(synchronized), Err(Error::Io(_))));
+    }
+    made(3).unwrap();
+}
+
+#[test]
+fn records_that_name_files_of_others_are_refused() {
+    let fixture = fixture();
+    let bucket = fixture.store.bucket("bucket").unwrap();
+    put(&bucket, "o", b"text", false);
+    let id = begun(&bucket, "o");
+    bucket.put_part("o", &id, stored_plain(&bucket, "o", 1), 1).unwrap();
+    let file = bucket.object("o").unwrap().record.parts[0].file.clone();
+    let part_file = bucket.parts("o", &id).unwrap()[0].part.file.clone();
+    drop(bucket);
+    let Fixture { directory, store } = fixture;
+    drop(store);
+    let bucket = directory.path().join("buckets/bucket");
+    let (object, upload) = (first(&bucket.join("objects")), bucket.join("uploads").join(&id));
+    for (record, from, to) in [
+        (object.clone(), &*file, "../bucket.json"),
+        (object.clone(), &*file, "/etc/passwd"),
+        (object.clone(), &*file, ""),
+        (upload.join("1.json"), &*part_file, "../../bucket.json"),
+        (upload.join("1.json"), "\"number\":1", "\"number\":2"),
+        (upload.join("upload.json"), &*id, ".."),
+        (upload.join("upload.json"), &*id, &*Upload::new_id()),
+        (bucket.join("bucket.json"), "\"bucket\"", "\"../bucket\""),
+    ] {
+        let own = fs::read_to_string(&record).unwrap();
+        assert!(own.contains(from), "{own}");
+        fs::write(&record, own.replace(from, to)).unwrap();
+        let refused = Store::open(directory.path()).unwrap_err();
+        assert!(matches!(refused, Error::DamagedRecord { path, .. } if path == record), "{to}");
+        fs::write(&record, own).unwrap();
+    }
+    Store::open(directory.path()).unwrap();
 }
 
 #[test]

@@ -13,7 +13,10 @@ use uuid::Uuid;
 
 use super::{
     Bucket, Encryption, Error, Object, ObjectRecord, Part, Stored,
-    files::{make_directory, read_record, records, remove_tree, sync_parent, write_record},
+    files::{
+        Parent, discard, is_id, make_directory, must_belong, place_record, read_record, records, remove_file,
+        remove_tree, write_record,
+    },
 };
 use crate::format::ObjectKey;
 
@@ -92,6 +95,8 @@ impl Upload {
                 continue;
             }
             let record: UploadRecord = read_record(&path.join(RECORD))?;
+            let is_own = is_id(&record.id) && path.file_name().is_some_and(|name| name == &*record.id);
+            must_belong(&path.join(RECORD), is_own)?;
             let became = objects.get(&record.key).is_some_and(|object| object.record.upload_id == record.id);
             if became {
                 remove_tree(&path)?;
@@ -164,14 +169,17 @@ impl Bucket {
         let _changing = self.changing()?;
         self.upload(key, upload_id)?;
         let finished = FinishedPart { part: stored.part.clone(), modified };
-        write_record(&self.upload_path(upload_id).join(format!("{number}.json")), &finished)?;
+        let placed = place_record(&self.upload_path(upload_id).join(part_name(number)), &finished)?;
         stored.keep();
+        let synchronized = placed.sync();
         let mut state = self.state.write();
         let parts = state.uploads.get_mut(upload_id).map(|upload| &mut upload.parts);
         let old = parts.and_then(|parts| parts.insert(number, finished));
         drop(state);
+        // After a power cut, it is open which of both is there.
+        synchronized?;
         if let Some(old) = old {
-            self.remove_stream(&old.part);
+            self.discard(&old.part);
         }
         Ok(())
     }
@@ -187,9 +195,8 @@ impl Bucket {
         modified: i64,
     ) -> Result<Arc<Object>, Error> {
         let _changing = self.changing()?;
-        if let Ok(object) = self.object(object_key)
-            && object.record.upload_id == upload_id
-        {
+        if let Some(object) = self.became(object_key, upload_id) {
+            self.synchronize(&object)?;
             return Ok(object);
         }
         let parts = self.with_upload(object_key, upload_id, |upload| upload.named(named))??;
@@ -208,9 +215,20 @@ impl Bucket {
         if let Some(key) = key {
             record.seal(self.name(), key)?;
         }
-        let object = self.replace(record)?;
-        self.forget(upload_id, &object.record.parts)?;
-        Ok(object)
+        let replaced = self.replace(record, None);
+        if let Ok(object) = &replaced {
+            self.forget(upload_id, &object.record.parts)?;
+        } else if self.became(object_key, upload_id).is_some() {
+            // The object has the parts now, and the next start looks whether it lasted.
+            self.state.write().uploads.remove(upload_id);
+        }
+        replaced
+    }
+
+    /// The object that an upload became.
+    pub fn became(&self, object_key: &str, upload_id: &str) -> Option<Arc<Object>> {
+        let object = self.object(object_key).ok()?;
+        Some(object).filter(|object| !upload_id.is_empty() && object.record.upload_id == upload_id)
     }
 
     /// Gives an upload up and removes its parts.
@@ -220,24 +238,24 @@ impl Bucket {
         self.forget(upload_id, &[])
     }
 
-    /// Removes an upload with those of its parts that are not kept. Its record goes first: without it, nothing of it
-    /// counts at the next start.
+    /// Removes an upload with those of its parts that are not kept. It goes from memory first, so that nothing is added
+    /// to what is half gone; then its record, without which nothing of it counts at the next start.
     fn forget(&self, upload_id: &str, kept: &[Part]) -> Result<(), Error> {
-        let path = self.upload_path(upload_id);
-        fs::remove_file(path.join(RECORD))?;
-        sync_parent(&path.join(RECORD))?;
         let removed = self.state.write().uploads.remove(upload_id);
+        let path = self.upload_path(upload_id);
+        let parent = Parent::of(&path.join(RECORD))?;
+        remove_file(&path.join(RECORD))?;
+        parent.sync()?;
         for finished in removed.iter().flat_map(Upload::parts) {
             if !kept.contains(&finished.part) {
-                self.remove_stream(&finished.part);
+                self.discard(&finished.part);
             }
         }
         remove_tree(&path)
     }
 
-    fn remove_stream(&self, part: &Part) {
-        // What stays is removed at the next start.
-        let _ = fs::remove_file(self.data().join(&part.file));
+    fn discard(&self, part: &Part) {
+        discard(&self.data().join(&part.file));
     }
 
     fn with_upload<Output>(
@@ -258,11 +276,18 @@ fn open_parts(path: &Path, data: &Path) -> Result<BTreeMap<u32, FinishedPart>, E
     let is_part = |file: &PathBuf| file.file_name().is_some_and(|name| name != RECORD);
     for file in records(path)?.into_iter().filter(is_part) {
         let finished: FinishedPart = read_record(&file)?;
+        let is_own = file.file_name().is_some_and(|name| name == &*part_name(finished.part.number));
+        must_belong(&file, is_own && finished.part.has_own_file())?;
         if data.join(&finished.part.file).exists() {
             parts.insert(finished.part.number, finished);
         }
     }
     Ok(parts)
+}
+
+/// The name of a part's record.
+fn part_name(number: u32) -> String {
+    format!("{number}.json")
 }
 
 /// The ETag of an object of several parts.

@@ -1,7 +1,7 @@
 //! Writes one stream: sealed or plain, hashed on the way, on the disk when it is finished.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::Write as _,
     mem,
     path::{Path, PathBuf},
@@ -11,7 +11,10 @@ use md5::{Digest as _, Md5};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Error, Part, files::sync_parent};
+use super::{
+    Error, Part,
+    files::{discard, sync_parent},
+};
 use crate::format::{Binding, Header, ObjectKey, SEGMENT_LENGTH, StreamCipher, TAG_LENGTH};
 
 /// Where a stream will belong.
@@ -137,11 +140,9 @@ impl StreamWriter {
 
 impl Stored {
     /// A record names it now.
-    pub(super) fn keep(self) -> Part {
+    pub(super) fn keep(mut self) {
         // Nothing is left to remove.
-        let mut pending = self.pending;
-        drop(mem::take(&mut pending.0));
-        self.part
+        drop(mem::take(&mut self.pending.0));
     }
 }
 
@@ -155,8 +156,7 @@ impl StreamPlace {
 impl Drop for Pending {
     fn drop(&mut self) {
         if !self.0.as_os_str().is_empty() {
-            // What stays is removed at the next start.
-            let _ = fs::remove_file(&self.0);
+            discard(&self.0);
         }
     }
 }
