@@ -5,6 +5,11 @@ from .keys import create, details
 
 def run(suite):
     admin = suite.admin
+    admin.call("CreateKeyStore", keystore_alias="first", hsm_cluster_id="vault", hsm_ca_cert="-")
+    admin.call("DeleteKeyStore", keystore_id="vault")
+    assert admin.status() == 204
+    admin.refused("ShowKeyStore", "KMS.8003", keystore_id="vault")
+    suite.proves("DeleteKeyStore", "gone, and the token can be taken again")
     made = admin.call("CreateKeyStore", keystore_alias="sdk-vault", hsm_cluster_id="vault", hsm_ca_cert="-").keystore
     assert (made.keystore_id, made.domain_id) == ("vault", suite.account["domain_id"])
     admin.refused("CreateKeyStore", "KMS.0318", keystore_alias="again", hsm_cluster_id="vault", hsm_ca_cert="-")
