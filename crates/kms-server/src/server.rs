@@ -349,25 +349,29 @@ impl RunningServer {
             hsm.shut_down();
             keystores.shut_down();
         });
-        let patience = async {
-            deadline.await;
-            sleep(CLOSE_TIMEOUT).await;
-        };
-        let hangs = tokio::select! {
-            _ = closed => false,
-            () = patience => true,
-        };
-        if hangs {
+        leave_module(closed, deadline).await;
+        match ended {
+            Some(Ok(Err(error))) => Err(ServeError::Grpc(error.to_string())),
+            Some(Err(error)) => Err(ServeError::Grpc(error.to_string())),
+            Some(Ok(Ok(()))) | None => Ok(()),
+        }
+    }
+}
+
+/// Waits until the HSM's module is closed. If it does not return, neither does this.
+async fn leave_module(closed: impl Future, deadline: Pin<&mut Sleep>) {
+    let patience = async {
+        deadline.await;
+        sleep(CLOSE_TIMEOUT).await;
+    };
+    tokio::select! {
+        _ = closed => {}
+        () = patience => {
             // A thread is inside the module, and an orderly exit under it may crash or wait for ever.
             tracing::error!(
                 "the HSM's module does not return; what was recorded is on the disk, and this process aborts"
             );
             std::process::abort();
-        }
-        match ended {
-            Some(Ok(Err(error))) => Err(ServeError::Grpc(error.to_string())),
-            Some(Err(error)) => Err(ServeError::Grpc(error.to_string())),
-            Some(Ok(Ok(()))) | None => Ok(()),
         }
     }
 }

@@ -23,6 +23,7 @@ pub(crate) struct Door {
 
 /// Who may have a password checked, once it is its turn.
 #[must_use]
+#[derive(Debug)]
 pub(super) struct Waiting {
     guess: Guess,
     place: OwnedSemaphorePermit,
@@ -47,13 +48,11 @@ impl Door {
     /// Lets one wait who has a guess left, unless too many do; else it is told when to come again. `now` is monotonic.
     pub(super) fn enter(&self, login: Login<'_>, now: Duration) -> Result<Waiting, Throttled> {
         let guess = self.guesses.take(login.domain, login.user, now)?;
-        match self.places.clone().try_acquire_owned() {
-            Ok(place) => Ok(Waiting { guess, place }),
-            Err(_) => {
-                self.guesses.give_back(guess); // nothing was tried
-                Err(crowded())
-            }
-        }
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            self.guesses.give_back(guess); // nothing was tried
+            return Err(crowded());
+        };
+        Ok(Waiting { guess, place })
     }
 
     /// Waits until it is this one's turn. `None`: the door is closed, which it never is.
@@ -95,20 +94,20 @@ mod tests {
         let door = Door::default();
         let mut turns = Vec::new();
         for user in 0..CHECKED_AT_ONCE {
-            let waiting = enter(&door, &format!("user{user}")).ok().expect("nobody is there");
+            let waiting = enter(&door, &format!("user{user}")).expect("nobody is there");
             turns.push(door.turn(waiting).await.expect("it is open"));
         }
         let enough = (CHECKED_AT_ONCE..).map(|user| enter(&door, &format!("user{user}")));
         let mut waiting: Vec<_> = enough.filter_map(Result::ok).take(WAITING as usize).collect();
         for _ in 0..20 {
-            let refused = enter(&door, "ada").err().expect("too many wait");
+            let refused = enter(&door, "ada").expect_err("too many wait");
             assert_eq!((&*refused.group, refused.retry_after), ("waiting-passwords", Duration::from_secs(1)));
         }
         // Who leaves makes room, whether it waited or was checked; and who was refused has all its guesses.
         drop(waiting.pop());
         drop(turns.pop());
         for _ in 0..2 {
-            waiting.push(enter(&door, "ada").ok().expect("there is room"));
+            waiting.push(enter(&door, "ada").expect("there is room"));
         }
         assert!(enter(&door, "ada").is_err());
     }
