@@ -1,7 +1,5 @@
 //! The rotation of keys, and keys in several regions.
 
-use std::sync::Arc;
-
 use http::Method;
 use kms_core::{
     Error,
@@ -170,7 +168,7 @@ fn done(_: &Caller, _: KeyRecord) -> Nothing {
     Nothing
 }
 
-fn told(_: &Caller, key: Arc<KeyRecord>) -> Json<RotationStatus> {
+fn told(_: &Caller, key: KeyRecord) -> Json<RotationStatus> {
     let expires = forms::optional_milliseconds(key.import.as_ref().and_then(|import| import.expires));
     let materials = key.versions.iter().map(|version| Material {
         material_id: version.number.to_string(),
