@@ -124,9 +124,9 @@ where
     R: Reply + 'static,
 {
     Row::running(method, path, move |rest, arrived| async move {
-        let parsed = arrived.asked::<B>().and_then(parse);
+        let read = || arrived.asked::<B>().and_then(parse);
         let render = |caller: &Caller, kept, output| render(kept, caller, output).answer();
-        rest.pass(&arrived, parsed, render).await
+        rest.pass(&arrived, read, render).await
     })
 }
 

@@ -125,15 +125,17 @@ fn delete(asked: Asked<Bodiless>) -> Result<DeleteTag, Unfit> {
 
 /// One path for two operations, told apart by the body.
 async fn act(rest: Arc<Rest>, arrived: Arrived) -> Answer {
-    let asked = arrived.asked::<BatchBody>();
-    let deletes = asked.as_ref().is_ok_and(|asked| forms::text(asked.body.action.as_ref()) == "delete");
+    #[derive(Deserialize)]
+    struct Action {
+        action: Option<Scalar>,
+    }
+    let asked = arrived.asked::<Action>();
+    let deletes = asked.is_ok_and(|asked| forms::text(asked.body.action.as_ref()) == "delete");
     let render = |_: &Caller, (), _: KeyRecord| NoContent.answer();
     if deletes {
-        let parsed = asked.and_then(|asked| Ok((batch_delete(asked)?, ())));
-        rest.pass(&arrived, parsed, render).await
+        rest.pass(&arrived, || Ok((batch_delete(arrived.asked()?)?, ())), render).await
     } else {
-        let parsed = asked.and_then(|asked| Ok((batch_create(asked)?, ())));
-        rest.pass(&arrived, parsed, render).await
+        rest.pass(&arrived, || Ok((batch_create(arrived.asked()?)?, ())), render).await
     }
 }
 
