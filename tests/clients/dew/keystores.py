@@ -5,6 +5,11 @@ from .keys import create, details
 
 def run(suite):
     admin = suite.admin
+    admin.call("CreateKeyStore", keystore_alias="first", hsm_cluster_id="vault", hsm_ca_cert="-")
+    admin.call("DeleteKeyStore", keystore_id="vault")
+    assert admin.status() == 204
+    admin.refused("ShowKeyStore", "KMS.8003", keystore_id="vault")
+    suite.proves("DeleteKeyStore", "gone, and the token can be taken again")
     wanted = {"keystore_alias": "sdk-vault", "hsm_cluster_id": "vault", "hsm_ca_cert": "-"}
     for fields in ({"keystore_type": "CDMS"}, {"keystore_type": "DEFAULT"}, {"cluster_id": "spare"}):
         admin.refused("CreateKeyStore", "KMS.0308", **{**wanted, **fields})

@@ -54,9 +54,12 @@ def refuse(suite):
         admin.refused(operation, "KMS.0204")
         admin.refused(operation, "KMS.0207", 404, key_id=UNKNOWN_KEY)
         suite.nobody.refused(operation, "KMS.0307", 403, key_id=pair)
-    admin.refused("EnableKeyRotation", "KMS.0325", key_id=pair)
+    rsa, hmac = create(suite, "rotation/rsa", key_spec="RSA_2048"), create(suite, "rotation/hmac", key_spec="HMAC_256")
+    for code, key in [("KMS.0324", rsa), ("KMS.0325", pair), ("KMS.0341", hmac)]:
+        for operation in ("EnableKeyRotation", "DisableKeyRotation", "RotateOnDemand"):
+            admin.refused(operation, code, key_id=key)
+        admin.refused("UpdateKeyRotationInterval", code, key_id=key, rotation_interval=30)
     admin.refused("EnableKeyRotation", "KMS.1301", key_id=external)
-    admin.refused("RotateOnDemand", "KMS.0325", key_id=pair)
 
 
 def regions(suite):

@@ -54,7 +54,7 @@ impl GenerateMac {
         let key = scope.key(&self.key, draft).await?;
         let version = key.check_use(operation, KeyUsage::GenerateVerifyMac)?;
         if !self.algorithm.is_for(key.spec) {
-            return Err(Error::AlgorithmMismatch);
+            return Err(Error::AlgorithmMismatch(key.spec.class()));
         }
         draft.key(key.id, Some(version.number));
         let own = VersionKey::of(&key, version);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    error::{Error, Field, Quota},
+    error::{Counted, Error, Field, Quota},
     key::KeyRecord,
 };
 
@@ -95,7 +95,7 @@ impl Tags {
         if self.0.len() as u64 <= limit {
             return Ok(());
         }
-        Err(Error::QuotaExceeded(Quota { what: "tags of the key", limit, used: 0 }))
+        Err(Error::QuotaExceeded(Quota { what: Counted::TagsOfKey, limit, used: 0 }))
     }
 
     pub(crate) const fn pairs(&self) -> &BTreeMap<String, String> {
@@ -115,7 +115,7 @@ impl Tags {
         if record.tags.len() == used || record.tags.len() as u64 <= limit {
             return Ok(());
         }
-        Err(Error::QuotaExceeded(Quota { what: "tags of the key", limit, used: used as u64 }))
+        Err(Error::QuotaExceeded(Quota { what: Counted::TagsOfKey, limit, used: used as u64 }))
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! What IAM answers besides (catalog, roles, password policies) is empty here: no SDK reads it.
 
+mod door;
 mod guesses;
 mod routes;
 
@@ -13,9 +14,10 @@ use kms_core::{
 use serde::{Deserialize, Serialize};
 
 use super::json::{JsonSecret, Object};
-use crate::secret_text::SecretText;
+use crate::{identity::ProjectChoice, secret_text::SecretText};
 
-pub(super) use routes::{Door, rows};
+pub(super) use door::Door;
+pub(super) use routes::rows;
 
 /// The body of `POST /v3/auth/tokens`. Unknown fields are ignored, as IAM does.
 #[derive(Debug, Deserialize)]
@@ -74,17 +76,6 @@ pub(crate) struct Login<'a> {
     pub password: &'a SecretText,
     /// The project.
     pub project: ProjectChoice<'a>,
-}
-
-/// A project of the account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ProjectChoice<'a> {
-    /// The account's first: the request has no scope, or the whole account for one.
-    First,
-    /// By its id.
-    Id(&'a str),
-    /// By its name, which is its region's.
-    Name(&'a str),
 }
 
 impl TokenRequest {
