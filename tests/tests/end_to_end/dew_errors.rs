@@ -124,6 +124,58 @@ async fn malformed(calls: &mut Calls) {
     calls.refused(&elsewhere, 404, "APIGW.0101").await;
 }
 
+/// Lists in the places of objects, whose fields they would give by their order.
+async fn lists(calls: &mut Calls) {
+    let key = calls.create(json!({"key_alias": "lists"})).await;
+    let (tags, search) = (format!("{key}/tags"), "resource_instances/action");
+    for (operation, body) in [
+        ("disable-key", json!([key])),
+        ("schedule-key-deletion", json!([key, "7"])),
+        (&*tags, json!({"tag": ["a", "b"]})),
+        (&*format!("{tags}/action"), json!({"action": "create", "tags": [["a", "b"]]})),
+        (&*format!("{tags}/action"), json!({"action": "delete", "tags": [["a"]]})),
+        (search, json!({"action": "filter", "tags": [["a", ["b"]]]})),
+        (search, json!({"action": "filter", "matches": [["resource_name", "x"]]})),
+    ] {
+        calls.refused_call(operation, body, 400, "KMS.0202").await;
+    }
+    let project = &calls.account.projects[0].0;
+    let path = format!("/v2/{project}/kms/keys/{key}/replicate");
+    let there =
+        json!({"replica_region": "x", "replica_project_id": "x", "key_alias": "x", "tags": [["a", "b"]]});
+    let request = calls.signed(RestRequest::new(Method::POST, &path, &there));
+    calls.refused(&request, 400, "KMS.0202").await;
+    let context = json!({"key_id": key, "encryption_context": [["a", "b"]]});
+    calls.refused_call("create-datakey", context, 400, "KMS.0208").await;
+    let shown = calls.call("describe-key", json!({"key_id": key})).await.body;
+    assert_eq!(shown["key_info"]["key_state"], "2", "nothing was done");
+}
+
+/// The same in a login that would be right otherwise.
+async fn logins_of_lists(calls: &mut Calls) {
+    let admin = calls.account.user("admin");
+    let (user, account) =
+        (json!([admin.name, admin.password, {"name": calls.account.name}]), &calls.account.name);
+    let of = |user: Value| json!({"methods": ["password"], "password": {"user": user}});
+    let named = |domain: Value| json!({"name": admin.name, "password": admin.password, "domain": domain});
+    let whole = named(json!({"name": account}));
+    let project = &calls.account.projects[0].0;
+    let bodies = [
+        json!([{"identity": of(whole.clone())}]),
+        json!({"auth": [of(whole.clone()), null]}),
+        json!({"auth": {"identity": [["password"], {"user": whole}]}}),
+        json!({"auth": {"identity": {"methods": ["password"], "password": [whole]}}}),
+        json!({"auth": {"identity": of(user)}}),
+        json!({"auth": {"identity": of(named(json!([account])))}}),
+        json!({"auth": {"identity": of(whole.clone()), "scope": [{"id": project}]}}),
+        json!({"auth": {"identity": of(whole.clone()), "scope": {"project": [project, null]}}}),
+    ];
+    for body in bodies {
+        let request = RestRequest::new(Method::POST, "/v3/auth/tokens", &body);
+        calls.refused(&request.with("content-type", "application/json"), 400, "KMS.0202").await;
+    }
+}
+
 /// Tokens that let nobody in, and one for an import that has run out.
 async fn late(calls: &mut Calls) {
     let random = calls.request("gen-random", &json!({"random_data_length": "8"}));
@@ -182,6 +234,8 @@ async fn grants(calls: &mut Calls) {
 async fn every_code_that_is_raised_is_seen() {
     let mut calls = Calls::of(&["--clock=manual", "--traffic-control=off"]);
     malformed(&mut calls).await;
+    lists(&mut calls).await;
+    logins_of_lists(&mut calls).await;
     default_keys(&mut calls).await;
     grants(&mut calls).await;
     late(&mut calls).await;

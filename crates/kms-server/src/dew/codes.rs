@@ -80,6 +80,7 @@ codes! {
     KEYSTORE_UNSUPPORTED = "KMS.0340", 400;
     HMAC_UNSUPPORTED = "KMS.0341", 400;
     TAGS_EMPTY = "KMS.0401", 400;
+    MATCH_VALUE_INVALID = "KMS.0402", 400;
     MATCH_KEY_INVALID = "KMS.0403", 400;
     TAG_ACTION_INVALID = "KMS.0404", 400;
     TAG_VALUE_INVALID = "KMS.0405", 400;
@@ -89,6 +90,7 @@ codes! {
     TAG_VALUE_TOO_LONG = "KMS.0410", 400;
     TAG_KEY_TOO_LONG = "KMS.0411", 400;
     TAG_LIST_INVALID = "KMS.0412", 400;
+    MATCHES_INVALID = "KMS.0415", 400;
     TAG_NOT_FOUND = "KMS.0416", 404;
     TAG_OFFSET_INVALID = "KMS.0417", 400;
     TAG_OFFSET_NOT_REQUIRED = "KMS.0418", 400;
@@ -139,7 +141,7 @@ codes! {
     PAIR_MATERIAL_STAYS = "KMS.2702", 400;
     ROTATION_ENABLED = "KMS.2901", 400;
     ROTATION_INTERVAL = "KMS.3001", 400;
-    REPLICA_EXISTS = "KMS.3801", 400;
+    NOT_REPLICATED = "KMS.3801", 400;
     KEYSTORE_NOT_FOUND = "KMS.8003", 400;
     API_NOT_FOUND = "APIGW.0101", 404;
     NOT_AUTHENTICATED = "APIGW.0301", 401;
@@ -218,6 +220,8 @@ impl Code {
             Error::RotationNotEnabled => Self::ROTATION_NOT_ENABLED,
             Error::RotationAlreadyEnabled => Self::ROTATION_ENABLED,
             Error::ExternalKeyRequired => Self::EXTERNAL_KEY_REQUIRED,
+            // DEW: KMS.0312 is about rotation.
+            Error::ExternalKeyUnsupported if operation == OperationName::ReplicateKey => Self::NOT_REPLICATED,
             Error::ExternalKeyUnsupported => Self::EXTERNAL_KEY_UNSUPPORTED,
             Error::ImportTokenExpired => Self::IMPORT_TOKEN_EXPIRED,
             Error::ImportTokenInvalid => Self::IMPORT_TOKEN_INVALID,
@@ -245,7 +249,7 @@ impl Code {
                 _ => Self::KEYSTORE_UNSUPPORTED,
             },
             Error::ReplicaReadOnly => Self::REPLICA_READ_ONLY,
-            Error::ReplicaExists => Self::REPLICA_EXISTS,
+            Error::ReplicaExists => Self::NOT_REPLICATED,
             Error::QuotaExceeded(quota) => match quota.what {
                 Counted::CustomKeys => Self::KEYS_TOO_MANY,
                 Counted::GrantsOfKey => Self::KEY_GRANTS_TOO_MANY,

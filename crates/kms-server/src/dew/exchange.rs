@@ -24,12 +24,10 @@ use super::{
     signature,
     token::TokenKey,
 };
-use crate::{
-    gate::{Gate, HSM_PATIENCE, longest_patience},
-    traffic::told,
-};
+use crate::{gate::Gate, traffic::told};
 
-/// The longest body. The longest valid one is encrypt-data with its text and its context in escapes.
+/// The longest body. No call needs a longer one but a search by more than forty of the longest values of tags, all of
+/// them in escapes (docs/dew-compat.md). The next longest is a batch of tags, of 91 KiB.
 const MAX_BODY_BYTES: usize = 128 * 1024;
 /// How long a client may take to send its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -112,23 +110,28 @@ impl Rest {
         Ok(row.run(self.clone(), Arrived { request_id, source, form, parts, parameters, body }).await)
     }
 
-    /// Passes an operation through the gate; `render` makes the answer of its caller, of what was kept of the request,
-    /// and of what the operation gives.
+    /// Passes an operation through the gate: `read` makes it of the request, for callers who may call only; `render`
+    /// makes the answer of the caller, of what was kept of the request, and of what the operation gives.
     pub(super) async fn pass<O: Operation, K>(
         &self,
         arrived: &Arrived,
-        parsed: Result<(O, K), Unfit>,
+        read: impl FnOnce() -> Result<(O, K), Unfit>,
         render: impl FnOnce(&Caller, K, O::Output) -> Answer,
     ) -> Answer {
-        let code = parsed.as_ref().err().and_then(|unfit| unfit.code);
-        let (operation, kept) = match parsed {
-            Ok((operation, kept)) => (Ok(operation), Some(kept)),
-            Err(unfit) => (Err(unfit.error), None),
+        let (mut kept, mut code) = (None, None);
+        let operation = || match read() {
+            Ok((operation, keep)) => {
+                kept = Some(keep);
+                Ok(operation)
+            }
+            Err(unfit) => {
+                code = unfit.code;
+                Err(unfit.error)
+            }
         };
-        let patience = operation.as_ref().map_or(HSM_PATIENCE, longest_patience);
         let credentials = self.credentials(arrived);
         let (id, mut remaining) = (arrived.request_id, None);
-        let passed = self.gate.pass(id, patience, &credentials, operation, &mut remaining).await;
+        let passed = self.gate.pass_unread(id, &credentials, operation, &mut remaining).await;
         let mut answer = match (passed, credentials.let_in(), kept) {
             (Ok(recorded), Some(caller), Some(kept)) => render(caller, kept, recorded.into_inner()),
             (Err(refused), ..) => {

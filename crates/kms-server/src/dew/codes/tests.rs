@@ -63,8 +63,8 @@ const NEVER: &[(&str, &[&str])] = &[
         &["0315", "0316", "0319", "0323", "1108", "1109", "2406"],
     ),
     (
-        "tags and what they match: KMS.0405, KMS.0406, KMS.0407, KMS.0409, KMS.0412 and KMS.0212 are answered",
-        &["0402", "0408", "0413", "0414", "0415"],
+        "tags: KMS.0405, KMS.0406, KMS.0407, KMS.0409, KMS.0412 and KMS.0212 are answered",
+        &["0408", "0413", "0414"],
     ),
     ("the region is that of the project, and no field", &["1102"]),
     ("no such limit: older forms of calls that take 8 to 8192 bits here", &["1904", "2001"]),
@@ -73,7 +73,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("a grant that cannot be made is refused with its reason", &["2403"]),
     ("no call asks for a span of time", &["2801"]),
     (
-        "what only the primary may is KMS.0106 at a replica; imported keys have no replicas",
+        "what only the primary may is KMS.0106 at a replica; what cannot be replicated is KMS.3801",
         &["1404", "3802", "3803"],
     ),
     ("no enclaves", &["3804", "3805", "3806"]),
@@ -97,7 +97,9 @@ const OF_REQUESTS: &[Code] = &[
     Code::TOKEN_NULL,
     Code::DIGEST_LENGTH,
     Code::TAGS_EMPTY,
+    Code::MATCH_VALUE_INVALID,
     Code::MATCH_KEY_INVALID,
+    Code::MATCHES_INVALID,
     Code::TAG_ACTION_INVALID,
     Code::TAG_VALUE_INVALID,
     Code::TAG_LIST_TOO_LONG,
@@ -287,6 +289,13 @@ fn codes_come_with_the_statuses_that_dew_documents() {
             None => assert!(OTHERS.contains(&code.number), "{code:?}"),
         }
     }
+}
+
+#[test]
+fn an_imported_key_is_not_replicated_as_it_is_not_rotated() {
+    let code = |operation| Code::of(&Error::ExternalKeyUnsupported, operation).number;
+    assert_eq!(code(OperationName::ReplicateKey), "KMS.3801");
+    assert_eq!(code(OperationName::RotateKeyOnDemand), "KMS.0312");
 }
 
 /// Operations on a key that need others than those of some kind.

@@ -87,7 +87,7 @@ impl Rest {
                     projects: <ListProjects as kms_core::ops::Operation>::Output| {
             Json(ProjectList::of(&caller.account, &projects, name.as_deref(), &endpoint)).answer()
         };
-        self.pass(arrived, parsed, list).await
+        self.pass(arrived, || parsed, list).await
     }
 }
 
