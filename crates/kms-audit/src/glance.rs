@@ -80,6 +80,7 @@ impl Glance {
         line.next("latency_us", Members::number::<u64>)?;
         line.find("missing_action", Members::text)?;
         let operation = line.next("operation", Members::operation)?;
+        line.find("password_of", Members::text)?;
         let phase = line.next("phase", Members::word)?;
         line.find("project", Members::text)?;
         line.find("reason", Members::text)?;
