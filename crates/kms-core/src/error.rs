@@ -48,6 +48,7 @@ pub enum Field {
     PrimaryRegion,
     PublicKey,
     Reason,
+    Receipt,
     Region,
     ReplicaProject,
     ReplicaRegion,
@@ -81,6 +82,8 @@ pub enum Field {
     UntilMonth,
     User,
     UserId,
+    Uses,
+    ValiditySeconds,
     Verdict,
 }
 
@@ -125,6 +128,7 @@ impl Field {
             Self::ReplicaRegion => "replica_region",
             Self::PublicKey => "public_key",
             Self::Reason => "reason",
+            Self::Receipt => "receipt",
             Self::Region => "region",
             Self::RequestId => "request_id",
             Self::Seq => "seq",
@@ -156,6 +160,8 @@ impl Field {
             Self::UntilMonth => "until_month",
             Self::User => "user",
             Self::UserId => "user_id",
+            Self::Uses => "uses",
+            Self::ValiditySeconds => "validity_seconds",
             Self::Verdict => "verdict",
         }
     }

@@ -19,7 +19,8 @@ use crate::{
 };
 
 /// What can be sealed anew: all that callers have.
-const PURPOSES: &[Purpose] = &[Purpose::DataKey, Purpose::DataKeyPair, Purpose::SmallData];
+const PURPOSES: &[Purpose] =
+    &[Purpose::DataKey, Purpose::DataKeyPair, Purpose::BucketKey, Purpose::SmallData];
 
 /// A ciphertext for the same purpose, under another key or context.
 #[derive(Debug)]
@@ -77,7 +78,11 @@ impl ReEncrypt {
         };
         // Whoever may not open it may not move it under another key either.
         let small_data = self.header.purpose == Purpose::SmallData;
-        let opening = if small_data { OperationName::DecryptData } else { OperationName::DecryptDataKey };
+        let opening = match self.header.purpose {
+            Purpose::SmallData => OperationName::DecryptData,
+            Purpose::BucketKey => OperationName::DecryptBucketKey,
+            _ => OperationName::DecryptDataKey,
+        };
         let alias = self.source_key.as_ref().and_then(KeySelector::as_alias);
         scope.refuse_if_denied(opening, &key, alias, draft)?;
         if small_data && !scope.may_by(opening, &key, alias) {
@@ -102,8 +107,11 @@ impl ReEncrypt {
         scope: &Scope<'_>,
         draft: &mut Draft,
     ) -> Result<Option<Arc<KeyRecord>>, Error> {
-        let small_data = self.header.purpose == Purpose::SmallData;
-        let sealing = if small_data { OperationName::EncryptData } else { OperationName::EncryptDataKey };
+        let sealing = match self.header.purpose {
+            Purpose::SmallData => OperationName::EncryptData,
+            Purpose::BucketKey => OperationName::GenerateBucketKey,
+            _ => OperationName::EncryptDataKey,
+        };
         let key = scope.key_or_default(&self.destination_key, Some(sealing), draft).await?;
         check(&key)?;
         scope.counted(key, draft).await

@@ -16,7 +16,7 @@ use crate::{
     service::Scope,
 };
 
-/// Moves a ciphertext under the current version of its key. Data keys, key pairs and small data alike.
+/// Moves a ciphertext under the current version of its key. Data keys, key pairs, bucket keys and small data alike.
 #[derive(Debug, Clone)]
 pub struct Rewrap {
     header: Header,
@@ -76,6 +76,7 @@ impl Operation for Rewrap {
         let alias = self.key.as_ref().and_then(KeySelector::as_alias);
         let [opening, sealing] = match self.header.purpose {
             Purpose::SmallData => [OperationName::DecryptData, OperationName::EncryptData],
+            Purpose::BucketKey => [OperationName::DecryptBucketKey, OperationName::GenerateBucketKey],
             _ => [OperationName::DecryptDataKey, OperationName::EncryptDataKey],
         };
         scope.refuse_if_denied(opening, &key, alias, draft)?;

@@ -340,6 +340,8 @@ fn encrypts(operation: OperationName) -> bool {
             | OperationName::GenerateDataKey
             | OperationName::GenerateDataKeyWithoutPlaintext
             | OperationName::GenerateDataKeyPair
+            | OperationName::GenerateBucketKey
+            | OperationName::DecryptBucketKey
             | OperationName::ReEncrypt
     )
 }
