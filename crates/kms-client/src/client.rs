@@ -1,13 +1,14 @@
 //! The connection that all calls go through: metadata, deadline, retry.
 
-use std::{sync::Arc, time::Duration};
+use std::{iter, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout};
 use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap, transport::Channel};
 
 use crate::{
     ClientConfig, Error, RetryPolicy,
-    config::{ACTING_FOR, DRY_RUN, PROJECT_ID, metadata_value},
+    config::{ACTING_FOR, DRY_RUN, PROJECT_ID, check_deadline, metadata_value},
+    hedge::hedged,
     retry::{self, Repeat},
 };
 
@@ -17,24 +18,41 @@ use crate::{
 /// only when that is safe: see [`RetryPolicy`] for how often. RESOURCE_EXHAUSTED with RetryInfo is waited out.
 /// UNAVAILABLE and a broken connection are tried again if the call may be repeated; calls that change a key other
 /// than by an idempotency token are repeated only when the server said that nothing was done, or was not reached.
+///
+/// If the configuration names several addresses, each try goes to the next one, and a call that only reads
+/// ([`Repeat::Read`]) is sent to a second one when the first does not answer soon.
 #[derive(Clone, Debug)]
 pub struct Client {
-    channel: Channel,
+    /// One for each address; never empty.
+    channels: Arc<[Channel]>,
+    hedge_after: Duration,
     metadata: MetadataMap,
     deadline: Duration,
     retry: Arc<RetryPolicy>,
 }
 
 impl Client {
-    /// Connects. [`Error::InvalidConfig`] before anything is sent; [`Error::Transport`] or [`Error::Deadline`] if no
+    /// Connects to the first address that answers. [`Error::InvalidConfig`] before anything is sent; [`Error::Transport`] or [`Error::Deadline`] if no
     /// connection is made within the connect timeout. The server's refusal of a certificate may show only in the
     /// first call.
     pub async fn connect(config: ClientConfig) -> Result<Self, Error> {
         let metadata = config.to_metadata()?;
-        let endpoint = config.to_endpoint()?;
-        let connecting = timeout(config.connect_timeout, endpoint.connect());
-        let channel = connecting.await.map_err(|_| Error::Deadline)?.map_err(Error::transport)?;
-        Ok(Self { channel, metadata, deadline: config.deadline, retry: Arc::new(config.retry) })
+        let mut endpoints = config.to_endpoints()?.into_iter();
+        let (mut passed, mut connected) = (Vec::new(), Err(Error::Deadline));
+        for endpoint in endpoints.by_ref() {
+            let connecting = timeout(config.connect_timeout, endpoint.connect());
+            connected =
+                connecting.await.map_err(|_| Error::Deadline).and_then(|made| made.map_err(Error::transport));
+            if connected.is_ok() {
+                break;
+            }
+            passed.push(endpoint);
+        }
+        // Those that did not answer may come back, and those that were not asked are connected to when they are needed.
+        let others = endpoints.chain(passed).map(|endpoint| endpoint.connect_lazy());
+        let channels = iter::once(connected?).chain(others).collect();
+        let (deadline, hedge_after) = (config.deadline, config.hedge_after);
+        Ok(Self { channels, hedge_after, metadata, deadline, retry: Arc::new(config.retry) })
     }
 
     /// The same connection, for calls that are only tried out: each is answered with what would refuse it, or with the
@@ -51,6 +69,12 @@ impl Client {
     /// The same connection, for calls in which a service acts for this user.
     pub fn acting_for(&self, user_id: &str) -> Result<Self, Error> {
         self.with_metadata(ACTING_FOR, user_id)
+    }
+
+    /// The same connection, for calls that may take so long, all their tries together.
+    pub fn with_deadline(&self, deadline: Duration) -> Result<Self, Error> {
+        check_deadline(deadline)?;
+        Ok(Self { deadline, ..self.clone() })
     }
 
     fn with_metadata(&self, name: &'static str, value: &str) -> Result<Self, Error> {
@@ -72,15 +96,30 @@ impl Client {
         Sent: Future<Output = Result<Response<Answer>, Status>>,
     {
         let deadline = Instant::now() + self.deadline;
-        retry::run(&self.retry, deadline, repeat, || {
-            let answered = send(self.channel.clone(), self.request(message.clone(), deadline));
+        let attempt = |channel: &Channel| {
+            let answered = send(channel.clone(), self.request(message.clone(), deadline));
             async { Ok(answered.await?.into_inner()) }
+        };
+        let hedges = repeat == Repeat::Read && self.channels.len() > 1;
+        let mut nodes = self.channels.iter().cycle();
+        retry::run(&self.retry, deadline, repeat, || {
+            let (first, second) = (nodes.next(), nodes.clone().next());
+            let attempt = &attempt;
+            async move {
+                let nodes = first.zip(second);
+                let (first, second) = nodes.ok_or_else(|| Error::InvalidConfig("no address".to_owned()))?;
+                if hedges {
+                    Box::pin(hedged(attempt(first), self.hedge_after, || attempt(second))).await
+                } else {
+                    attempt(first).await
+                }
+            }
         })
         .await
     }
 
     pub(crate) fn channel(&self) -> Channel {
-        self.channel.clone()
+        self.channels[0].clone()
     }
 
     /// A request without a deadline, for an answer that may go on for long.

@@ -16,7 +16,8 @@
 //! # }
 //! ```
 //!
-//! The module [`envelope`] encrypts whole streams under such a data key.
+//! The module [`envelope`] encrypts whole streams under such a data key. For gateways,
+//! [`rules`] says which key may encrypt an object.
 //!
 //! What cannot be wiped: TLS and HTTP/2 keep copies of what they carry in buffers of their own. This crate wipes
 //! its own copies, and the transport's copy of a plaintext where nobody else holds it.
@@ -30,9 +31,11 @@ mod data_keys;
 mod dev;
 pub mod envelope;
 mod error;
+mod hedge;
 mod keys;
 mod operator;
 mod retry;
+pub mod rules;
 mod secret;
 
 pub use audit::RecordStream;

@@ -10,6 +10,8 @@ use crate::{Error, RetryPolicy};
 /// Whether a call may be sent again although the server may have done it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
+    /// It gives out nothing new and changes nothing: it may even be sent to two services at once.
+    Read,
     /// Doing it twice is the same as doing it once, or harmless.
     Harmless,
     /// It changes something: only again when it is certain that nothing was done.
@@ -51,14 +53,14 @@ where
 /// How long to wait before the call is sent again; `None` if it must not be.
 fn wait_before_retry(policy: &RetryPolicy, repeat: Repeat, tries: u32, error: &Error) -> Option<Duration> {
     match error {
-        Error::Transport { not_sent, .. } if *not_sent || repeat == Repeat::Harmless => {
+        Error::Transport { not_sent, .. } if *not_sent || repeat != Repeat::OnlyIfUndone => {
             Some(backoff(policy, tries))
         }
         Error::Refused(refusal) if refusal.code == Code::ResourceExhausted => {
             refusal.retry_after.map(|asked| spread(policy, tries, asked))
         }
         Error::Refused(refusal) if refusal.code == Code::Unavailable => {
-            let safe = repeat == Repeat::Harmless || NOTHING_DONE.contains(&refusal.reason.as_str());
+            let safe = repeat != Repeat::OnlyIfUndone || NOTHING_DONE.contains(&refusal.reason.as_str());
             let wait = refusal.retry_after.map_or_else(|| backoff(policy, tries), jittered);
             safe.then_some(wait)
         }
