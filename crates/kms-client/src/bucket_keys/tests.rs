@@ -379,7 +379,7 @@ async fn a_failure_is_told_to_all_who_wait_and_not_kept() {
     for task in tasks {
         assert_eq!(task.await.expect("it ends").expect_err("refused").reason(), Some("KEY_DISABLED"));
     }
-    assert_eq!(world.source.calls(), 1);
+    assert_eq!((world.source.calls(), world.keys.counters().writing.kept), (1, 0));
     world.put("b", "o").await.expect("enabled again");
     let writing = world.keys.counters().writing;
     assert_eq!((writing.failures, writing.misses, writing.kept), (1, 2, 1));
@@ -524,8 +524,9 @@ async fn nothing_shows_a_key() {
     let world = World::new();
     let made = world.put("b", "o").await.expect("a key");
     let opened = world.get("b", "o", &made.sealed).await.expect("the same key");
-    let secret = hex::encode(made.plaintext.expose());
+    let listed = |bytes: &[u8]| format!("{bytes:?}").trim_matches(['[', ']']).to_owned();
+    let secrets = [listed(made.plaintext.expose()), listed(&[1; 32]), hex::encode(made.plaintext.expose())];
     for shown in [format!("{made:?}"), format!("{opened:?}"), format!("{:?}", world.keys)] {
-        assert!(!shown.contains(&secret) && !shown.contains("1, 1, 1"), "{shown}");
+        assert!(!secrets.iter().any(|secret| shown.contains(secret)), "{shown}");
     }
 }
