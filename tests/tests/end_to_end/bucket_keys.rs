@@ -78,68 +78,60 @@ fn by_id(key_id: &str) -> KeyReference {
     KeyReference::KeyId(key_id.to_owned())
 }
 
+/// Puts an object and gets it back with a data key of its own.
+async fn with_data_key(site: Arc<Site>, object: String) {
+    let obs = KeyReference::Service("obs".to_owned());
+    let [writer, reader] = ["uploader", "downloader"]
+        .map(|user| site.client.for_requester(&site.requester(0, user)).expect("a user"));
+    let context = [("object".to_owned(), object)].into();
+    let made = writer.generate_data_key(&obs, 32, &context).await.expect("may upload");
+    reader.decrypt_data_key(&made.ciphertext, None, &context).await.expect("may download");
+}
+
+/// The same with a key under a bucket key, and with all of the object.
+async fn with_bucket_key(site: Arc<Site>, object: String) {
+    let obs = KeyReference::Service("obs".to_owned());
+    let [uploader, downloader] = ["uploader", "downloader"].map(|user| site.requester(0, user));
+    let name = ObjectName { bucket: "photos", object: &object };
+    let content = object.repeat(100).into_bytes();
+    let made = site.keys.new_object_key(&uploader, name, &obs, Suite::Aes256Gcm).await.expect("may upload");
+    let sealer = Sealer::new(Suite::Aes256Gcm, made.plaintext.expose(), &made.sealed).expect("a key");
+    let mut stored = Vec::new();
+    envelope::seal_stream(sealer, &mut &content[..], &mut stored).await.expect("sealed");
+
+    let mut stored = &stored[..];
+    let header = envelope::read_header(&mut stored).await.expect("an envelope");
+    let opened = site.keys.open_object_key(&downloader, name, None, header.sealed_key()).await;
+    let opener = Opener::new(header, opened.expect("may download").plaintext.expose()).expect("its key");
+    let mut read = Vec::new();
+    envelope::open_stream(&opener, &mut stored, &mut read).await.expect("it opens");
+    assert_eq!(read, content);
+}
+
+/// How many calls of the gateway the log has.
+fn calls(site: &Site) -> usize {
+    let of_gateway = |record: &Value| record["acting_service"] == "obs";
+    records(site.dev.directory()).into_iter().filter(of_gateway).count()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_puts_and_a_thousand_gets_cost_hardly_any_call() {
     let site = Arc::new(Site::start().await);
-    let calls = |site: &Site| {
-        let of_gateway = |record: &Value| record["acting_service"] == "obs";
-        records(site.dev.directory()).into_iter().filter(of_gateway).count()
-    };
-    let names = |number: usize| format!("object-{number}");
-
-    // Without: a data key for each object.
-    let (uploader, downloader) = (site.requester(0, "uploader"), site.requester(0, "downloader"));
     let obs = KeyReference::Service("obs".to_owned());
-    site.client.for_requester(&uploader).expect("a user").describe_key(&obs).await.expect_err("not made yet");
-    site.put(&uploader, &obs).await.expect("made on first use");
+    site.put(&site.requester(0, "uploader"), &obs).await.expect("made on first use");
     site.keys.invalidate_all();
+
     let before = calls(&site);
-    let mut objects = JoinSet::new();
-    for number in 0..OBJECTS {
-        let (site, obs) = (site.clone(), obs.clone());
-        let (uploader, downloader) = (uploader.clone(), downloader.clone());
-        objects.spawn(async move {
-            let context = [("object".to_owned(), names(number))].into();
-            let writer = site.client.for_requester(&uploader).expect("a user");
-            let made = writer.generate_data_key(&obs, 32, &context).await.expect("may upload");
-            let reader = site.client.for_requester(&downloader).expect("a user");
-            reader.decrypt_data_key(&made.ciphertext, None, &context).await.expect("may download");
-        });
-    }
-    objects.join_all().await;
+    let objects = (0..OBJECTS).map(|number| with_data_key(site.clone(), format!("object-{number}")));
+    objects.collect::<JoinSet<()>>().join_all().await;
     let without = calls(&site) - before;
     assert!(without >= 2 * OBJECTS, "{without}");
 
-    // With: each object sealed and opened whole under its own key, reported uses and all.
     let before = calls(&site);
-    let mut objects = JoinSet::new();
-    for number in 0..OBJECTS {
-        let (site, obs) = (site.clone(), obs.clone());
-        let (uploader, downloader) = (uploader.clone(), downloader.clone());
-        objects.spawn(async move {
-            let object = names(number);
-            let name = ObjectName { bucket: "photos", object: &object };
-            let content = object.repeat(100).into_bytes();
-            let made = site.keys.new_object_key(&uploader, name, &obs, Suite::Aes256Gcm).await;
-            let made = made.expect("may upload");
-            let sealer = Sealer::new(Suite::Aes256Gcm, made.plaintext.expose(), &made.sealed);
-            let mut stored = Vec::new();
-            envelope::seal_stream(sealer.expect("a key"), &mut &content[..], &mut stored)
-                .await
-                .expect("sealed");
-
-            let mut stored = &stored[..];
-            let header = envelope::read_header(&mut stored).await.expect("an envelope");
-            let opened = site.keys.open_object_key(&downloader, name, None, header.sealed_key()).await;
-            let opener = Opener::new(header, opened.expect("may download").plaintext.expose());
-            let mut read = Vec::new();
-            envelope::open_stream(&opener.expect("its key"), &mut stored, &mut read).await.expect("it opens");
-            assert_eq!(read, content);
-        });
-    }
-    objects.join_all().await;
+    let objects = (0..OBJECTS).map(|number| with_bucket_key(site.clone(), format!("object-{number}")));
+    objects.collect::<JoinSet<()>>().join_all().await;
     site.keys.close().await;
-    let with = calls(&site) - before;
+    let with = calls(&site) - before; // with the reports
     println!("calls for {OBJECTS} puts and {OBJECTS} gets: {without} without bucket keys, {with} with");
     assert!(with * 100 <= without * 3, "{with} of {without}: not 97 % fewer");
 
