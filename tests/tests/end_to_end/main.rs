@@ -15,6 +15,7 @@ mod ciphertexts;
 mod crashes;
 mod default_keys;
 mod dew_authentication;
+mod dew_connections;
 mod dew_errors;
 mod dew_junk;
 mod dew_region;

@@ -7,7 +7,7 @@ use crate::{
     context::EncryptionContext,
     draft::Draft,
     error::Error,
-    key::{BackingKey, KeyId, KeyRecord, KeyUsage},
+    key::{BackingKey, KeyId, KeyRecord},
     operation::OperationName,
     ops::{
         KeySelector, Operation, Place, Prepared,
@@ -72,10 +72,11 @@ impl ReEncrypt {
     async fn source(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Source, Error> {
         // The source is decided by its own context.
         let scope = &scope.about(&self.source_context);
-        let key = match &self.source_key {
-            Some(selector) => scope.key(selector, draft).await?,
-            None => scope.key_of_material(self.header.material, draft).await?,
+        let found = match &self.source_key {
+            Some(selector) => scope.key(selector, draft).await,
+            None => scope.key_of_material(self.header.material, draft).await,
         };
+        let key = found.map_err(|error| scope.hide(draft, error))?;
         // Whoever may not open it may not move it under another key either.
         let small_data = self.header.purpose == Purpose::SmallData;
         let opening = match self.header.purpose {
@@ -86,9 +87,9 @@ impl ReEncrypt {
         let alias = self.source_key.as_ref().and_then(KeySelector::as_alias);
         scope.refuse_if_denied(opening, &key, alias, draft)?;
         if small_data && !scope.may_by(opening, &key, alias) {
-            return Err(Error::denied(opening.info().action));
+            return Err(Error::denied_on_key(opening.info().action));
         }
-        check(&key)?;
+        key.check_cipher(OperationName::ReEncrypt)?;
         draft.key_opens();
         let backing_key = opener(&key, &self.header, PURPOSES)?;
         draft.version_opens(self.header.version);
@@ -113,7 +114,7 @@ impl ReEncrypt {
             _ => OperationName::EncryptDataKey,
         };
         let key = scope.key_or_default(&self.destination_key, Some(sealing), draft).await?;
-        check(&key)?;
+        key.check_cipher(OperationName::ReEncrypt)?;
         scope.counted(key, draft).await
     }
 }
@@ -146,11 +147,6 @@ impl Source {
         let (source_key_id, source_key_version) = (self.key_id, self.header.version);
         Ok(ReEncrypted { source_key_id, source_key_version, key_id: key.id, key_version, ciphertext })
     }
-}
-
-fn check(key: &KeyRecord) -> Result<(), Error> {
-    key.check_cipher(OperationName::ReEncrypt)?;
-    if key.usage == KeyUsage::EncryptDecrypt { Ok(()) } else { Err(Error::KeyUsageMismatch) }
 }
 
 impl Operation for ReEncrypt {

@@ -48,7 +48,7 @@ use crate::{
     metering::Metering,
     peer::Peer,
     reading::ReadableLog,
-    traffic::told,
+    traffic::{Remaining, told},
 };
 pub(crate) use audit::AuditGrpc;
 use dev::DevGrpc;
@@ -133,24 +133,26 @@ impl Grpc {
         let credentials = credentials(peer, &metadata);
         let mut remaining = None;
         let passed = self.gate.pass(request_id, patience, &credentials, operation, &mut remaining).await;
-        let tell = |metadata: &mut MetadataMap| {
-            if let Some(remaining) = &remaining {
-                told::remaining(metadata.as_mut(), remaining);
-            }
-        };
         match passed {
             Ok(recorded) => {
                 let mut response = Response::new(render(recorded.into_inner()));
                 status::name_request(response.metadata_mut(), request_id);
-                tell(response.metadata_mut());
+                tell(response.metadata_mut(), remaining.as_ref());
                 Ok(response)
             }
             Err(refused) => {
                 let mut status = status::of(&refused, request_id);
-                tell(status.metadata_mut());
+                tell(status.metadata_mut(), remaining.as_ref());
                 Err(status)
             }
         }
+    }
+}
+
+/// Tells the caller what is left of his budgets, if that is known.
+fn tell(metadata: &mut MetadataMap, remaining: Option<&Remaining>) {
+    if let Some(remaining) = remaining {
+        told::remaining(metadata.as_mut(), remaining);
     }
 }
 

@@ -233,7 +233,7 @@ pub(crate) fn keystore(name: &str) -> KeystoreId {
 }
 
 pub(crate) fn create_keystore(name: &str) -> CreateKeystore {
-    CreateKeystore { keystore_id: keystore(name), alias: Alias::parse("a-keystore").expect("an alias") }
+    CreateKeystore { keystore_id: keystore(name), alias: Alias::parse(name).expect("an alias") }
 }
 
 pub(crate) fn obs() -> KeySelector {
