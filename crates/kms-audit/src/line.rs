@@ -42,7 +42,7 @@ pub struct RecordLine<'a> {
     /// How many lines at the beginning of the log are in its archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived_lines: Option<u64>,
-    /// The bucket key that was made, opened or reported on.
+    /// The bucket key that was made, opened, moved or reported on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bucket_key: Option<Uuid>,
     /// SHA-256 of the client certificate.

@@ -52,7 +52,7 @@ pub(crate) struct GenerateOptions {
     /// What its objects are encrypted with, AES_256 or SM4; without it, as the master key
     #[arg(long, value_parser = spec)]
     algorithm: Option<KeySpec>,
-    /// How long objects may be put under it; 0: as the service says
+    /// How long objects may be put under it, or less if the service says so; 0: as the service says
     #[arg(long, default_value_t = 0)]
     validity_seconds: u32,
     /// Write the plaintext into this new file in place of showing it

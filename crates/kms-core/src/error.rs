@@ -84,7 +84,6 @@ pub enum Field {
     User,
     UserId,
     Uses,
-    ValiditySeconds,
     Verdict,
 }
 
@@ -162,7 +161,6 @@ impl Field {
             Self::User => "user",
             Self::UserId => "user_id",
             Self::Uses => "uses",
-            Self::ValiditySeconds => "validity_seconds",
             Self::Verdict => "verdict",
         }
     }

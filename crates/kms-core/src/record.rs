@@ -94,7 +94,7 @@ pub struct Record {
     pub key_version: Option<u32>,
     /// What was moved under that version, where the operation moves ciphertexts.
     pub moved: Option<Moved>,
-    /// The bucket key that was made, opened or reported on.
+    /// The bucket key that was made, opened, moved or reported on.
     pub bucket_key: Option<BucketKeyNote>,
     /// The stable reason of a refusal or failure; or why a success changed nothing, or why the service
     /// changed something by itself.

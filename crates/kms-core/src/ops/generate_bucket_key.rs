@@ -43,8 +43,8 @@ pub struct GenerateBucketKey {
     pub key: KeySelector,
     /// What the data keys are for that are derived from it; `None`: for what the key itself is.
     pub algorithm: Option<Cipher>,
-    /// How long objects may be put under it; `None`: [`DEFAULT_VALIDITY`](crate::bucket_key::DEFAULT_VALIDITY), or
-    /// less where the deployment allows less.
+    /// How long objects may be put under it, or less where the deployment allows less; `None`:
+    /// [`DEFAULT_VALIDITY`](crate::bucket_key::DEFAULT_VALIDITY).
     pub validity: Option<Validity>,
     /// What the ciphertext is bound to.
     pub encryption_context: EncryptionContext,
@@ -64,7 +64,7 @@ impl Operation for GenerateBucketKey {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<BucketKey>, Error> {
         let longest = scope.service.settings().longest_bucket_key_validity;
-        let validity = Validity::within(self.validity, longest)?;
+        let validity = Validity::within(self.validity, longest);
         let key = scope.key_or_default(&self.key, None, draft).await?;
         let cipher = key.check_cipher(Self::NAME)?;
         let algorithm = self.algorithm.unwrap_or(cipher);

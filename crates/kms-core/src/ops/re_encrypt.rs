@@ -11,7 +11,7 @@ use crate::{
     operation::OperationName,
     ops::{
         KeySelector, Operation, Place, Prepared,
-        sealing::{open, opener, seal_as},
+        sealing::{note_moved, open, opener, seal_as},
     },
     ports::HsmSession,
     secret::SecretBytes,
@@ -144,6 +144,7 @@ impl Source {
     ) -> Result<ReEncrypted, Error> {
         let (key_version, ciphertext) =
             seal_as(self.header.purpose, session, draft, key, context, plaintext)?;
+        note_moved(self.header.purpose, plaintext, draft);
         let (source_key_id, source_key_version) = (self.key_id, self.header.version);
         Ok(ReEncrypted { source_key_id, source_key_version, key_id: key.id, key_version, ciphertext })
     }

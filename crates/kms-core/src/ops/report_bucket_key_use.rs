@@ -46,6 +46,9 @@ impl Operation for ReportBucketKeyUse {
         let Receipt { id, key_id, key_version, .. } =
             Receipt::open(&self.receipt, scope.directory(), scope.caller(), scope.now)?;
         draft.key(key_id, Some(key_version));
+        if scope.call.dry_run {
+            return Err(Error::DryRun); // nothing is reported, so the record has no count
+        }
         draft.bucket_key(BucketKeyNote { id, valid_until: None, uses: Some(self.uses.get()) });
         Ok(Prepared::Answer(ReportedUse { id, key_id, key_version, uses: self.uses }))
     }

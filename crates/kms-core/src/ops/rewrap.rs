@@ -9,7 +9,7 @@ use crate::{
     operation::OperationName,
     ops::{
         KeySelector, Operation, Prepared,
-        sealing::{open, seal},
+        sealing::{note_moved, open, seal},
     },
     ports::StoreError,
     record::Moved,
@@ -109,6 +109,7 @@ impl Operation for Rewrap {
             let mut item = [0; 8];
             item.copy_from_slice(&old.derivation_nonce[..8]);
             draft.moved(Moved { from_version: old.version, item });
+            note_moved(old.purpose, &plaintext, draft);
             let (from_version, to_version) = (old.version, to.number);
             Ok(Rewrapped { key_id: key.id, from_version, to_version, ciphertext })
         }))

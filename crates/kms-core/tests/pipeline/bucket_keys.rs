@@ -104,9 +104,15 @@ fn what_moves_data_keys_moves_bucket_keys() {
     let made = world.run(&owner(), bucket_key(key.into())).expect("enabled");
     world.run(&owner(), RotateKeyOnDemand { key: key.into(), from_version: None }).expect("enabled");
     let rewrap = Rewrap::new(&made.sealed.ciphertext, None, context()).expect("a ciphertext");
-    let rewrapped = world.run(&owner(), rewrap).expect("enabled").ciphertext;
+    let (rewrapped, rewrapping) =
+        world.records_of(|| world.run(&owner(), rewrap).expect("enabled").ciphertext);
     let re_encrypt = ReEncrypt::new(&rewrapped, None, context(), other.into(), context());
-    let moved = world.run(&owner(), re_encrypt.expect("a ciphertext")).expect("enabled").ciphertext;
+    let re_encrypt = re_encrypt.expect("a ciphertext");
+    let (moved, moving) = world.records_of(|| world.run(&owner(), re_encrypt).expect("enabled").ciphertext);
+    for records in [rewrapping, moving] {
+        let note = only(records).bucket_key.expect("it is named");
+        assert_eq!((note.id, note.valid_until, note.uses), (made.id, None, None));
+    }
     for (ciphertext, key_id, version) in [(&rewrapped, key, 2), (&moved, other, 1)] {
         let opened = open(&world, &owner(), ciphertext).expect("it opens");
         assert_eq!((opened.id, opened.key_id, opened.key_version), (made.id, key_id, version));
@@ -121,12 +127,12 @@ fn no_validity_is_longer_than_the_deployment_allows() {
     let key = world.key(&owner(), "key").id;
     let validity = |seconds| {
         let asked = GenerateBucketKey { validity: Validity::parse(seconds), ..bucket_key(key.into()) };
-        world.run(&owner(), asked).map(|made| made.validity.as_secs()).map_err(|error| error.code())
+        let made = world.run(&owner(), asked).expect("enabled");
+        let opened = open(&world, &owner(), &made.sealed.ciphertext).expect("it opens");
+        assert_eq!((opened.issued.plus(made.validity), opened.expires), (made.expires, made.expires));
+        made.validity.as_secs()
     };
-    assert_eq!([validity(0), validity(1), validity(60)], [Ok(60), Ok(1), Ok(60)]);
-    let (refused, calls) = (validity(61), world.hsm.calls());
-    assert_eq!(refused, Err("INVALID_FIELD"));
-    assert_eq!(world.hsm.calls(), calls);
+    assert_eq!([0, 1, 60, 61, u32::MAX].map(validity), [60, 1, 60, 60, 60]);
 }
 
 #[test]
@@ -241,4 +247,16 @@ fn a_dry_run_gives_out_nothing() {
     let calls = world.hsm.calls();
     assert_eq!(world.try_out(&owner(), bucket_key(key.into())), Error::DryRun);
     assert_eq!(world.hsm.calls(), calls);
+}
+
+#[test]
+fn a_report_that_is_only_tried_out_tells_nothing() {
+    let world = World::new();
+    let key = world.key(&owner(), "key").id;
+    let BucketKey { receipt, .. } = world.run(&owner(), bucket_key(key.into())).expect("enabled");
+    let uses = UseCount::parse(7).expect("a number");
+    let report = ReportBucketKeyUse { receipt, uses };
+    let (tried, records) = world.records_of(|| world.try_out(&owner(), report));
+    let record = only(records);
+    assert_eq!((tried, record.reason, record.bucket_key), (Error::DryRun, Some("DRY_RUN"), None));
 }
