@@ -39,6 +39,8 @@ pub struct KeyPlace {
 pub struct Placement<'a> {
     /// The region of the bucket.
     pub bucket_region: &'a str,
+    /// The account that owns the bucket.
+    pub bucket_domain: &'a str,
     /// The account of the requester.
     pub requester_domain: &'a str,
 }
@@ -58,12 +60,15 @@ pub enum Violation {
         /// The region of the bucket.
         bucket: String,
     },
-    /// Access over accounts needs custom keys.
-    #[error("the default key of another account encrypts nothing for this one")]
+    /// Access over accounts needs custom keys: requester, bucket and a default key are of one account.
+    #[error("a default key encrypts for its own account in that account's buckets only")]
     ForeignDefaultKey,
     /// It is the default key of another service.
     #[error("the key is the default key of {0}")]
     OtherService(String),
+    /// It is not the key that was named.
+    #[error("the key is not {0}")]
+    OtherKey(String),
     /// The named account is not the one that owns the key.
     #[error("the key is not of account {0}")]
     OtherAccount(String),
@@ -128,9 +133,17 @@ fn id(text: &str) -> Option<String> {
 
 /// How to ask the service for the key of an object, if the name alone breaks no rule. No name: the default key of the
 /// requester's account, which its first use makes.
-// DEW: a default key belongs to no region, and to no user; a custom key encrypts in its region.
+// DEW: a default key belongs to no region, and to no user; a custom key encrypts in its region; access over accounts
+// needs custom keys.
 pub fn reference(name: Option<&KeyName>, placement: Placement<'_>) -> Result<KeyReference, Violation> {
-    let Some(name) = name else { return Ok(KeyReference::Service(SERVICE.to_owned())) };
+    let Some(name) = name else {
+        let own = placement.requester_domain == placement.bucket_domain;
+        return if own {
+            Ok(KeyReference::Service(SERVICE.to_owned()))
+        } else {
+            Err(Violation::ForeignDefaultKey)
+        };
+    };
     match &name.place {
         Some(place) if place.region != placement.bucket_region => Err(Violation::OtherRegion {
             key: place.region.clone(),
@@ -144,6 +157,9 @@ pub fn reference(name: Option<&KeyName>, placement: Placement<'_>) -> Result<Key
 /// the key at all, the service says at its use. `name`: how the request named it.
 // DEW: custom keys AES-256 or SM4, in the bucket's region; cross-account access needs custom keys.
 pub fn check_key(key: &Key, name: Option<&KeyName>, placement: Placement<'_>) -> Result<(), Violation> {
+    if let Some(name) = name.filter(|name| name.key_id != key.key_id) {
+        return Err(Violation::OtherKey(name.key_id.clone()));
+    }
     let place = name.and_then(|name| name.place.as_ref());
     if let Some(place) = place.filter(|place| place.domain_id != key.domain_id) {
         return Err(Violation::OtherAccount(place.domain_id.clone()));
@@ -152,7 +168,8 @@ pub fn check_key(key: &Key, name: Option<&KeyName>, placement: Placement<'_>) ->
     if is_default && key.default_for_service != SERVICE {
         return Err(Violation::OtherService(key.default_for_service.clone()));
     }
-    if is_default && key.domain_id != placement.requester_domain {
+    let accounts = [placement.requester_domain, placement.bucket_domain];
+    if is_default && accounts.iter().any(|account| *account != key.domain_id) {
         return Err(Violation::ForeignDefaultKey);
     }
     if !is_default && key.region != placement.bucket_region {
@@ -172,7 +189,8 @@ mod tests {
     use super::*;
 
     const ID: &str = "0193a000-0000-7000-8000-00000000000f";
-    const HERE: Placement<'_> = Placement { bucket_region: "cn-north-4", requester_domain: "acme" };
+    const HERE: Placement<'_> =
+        Placement { bucket_region: "cn-north-4", bucket_domain: "acme", requester_domain: "acme" };
 
     fn place(region: &str, domain_id: &str) -> KeyPlace {
         KeyPlace { region: region.to_owned(), domain_id: domain_id.to_owned() }
@@ -244,6 +262,11 @@ mod tests {
         assert_eq!(reference(None, HERE), Ok(KeyReference::Service("obs".to_owned())));
         let elsewhere = Placement { bucket_region: "cn-east-3", ..HERE };
         assert_eq!(reference(None, elsewhere), reference(None, HERE), "in all regions the same");
+        for foreign in
+            [Placement { bucket_domain: "zeta", ..HERE }, Placement { requester_domain: "zeta", ..HERE }]
+        {
+            assert_eq!(reference(None, foreign), Err(Violation::ForeignDefaultKey), "{foreign:?}");
+        }
     }
 
     #[test]
@@ -262,12 +285,13 @@ mod tests {
 
     #[test]
     fn a_custom_key_encrypts_in_its_region_whoever_owns_it() {
-        for domain_id in ["acme", "zeta"] {
+        for (domain_id, bucket_domain) in [("acme", "acme"), ("zeta", "acme"), ("acme", "zeta")] {
+            let here = Placement { bucket_domain, ..HERE };
             for spec in [KeySpec::Aes256, KeySpec::Sm4] {
-                assert_eq!(check_key(&custom(domain_id, "cn-north-4", spec), Some(&named(ID)), HERE), Ok(()));
+                assert_eq!(check_key(&custom(domain_id, "cn-north-4", spec), Some(&named(ID)), here), Ok(()));
             }
             let elsewhere = custom(domain_id, "cn-east-3", KeySpec::Aes256);
-            let refused = check_key(&elsewhere, Some(&named(ID)), HERE);
+            let refused = check_key(&elsewhere, Some(&named(ID)), here);
             assert!(matches!(refused, Err(Violation::OtherRegion { .. })), "{refused:?}");
         }
     }
@@ -279,9 +303,20 @@ mod tests {
             assert_eq!(check_key(&default_key("acme", "obs"), None, placement), Ok(()));
             let foreign = default_key("zeta", "obs");
             assert_eq!(check_key(&foreign, Some(&named(ID)), placement), Err(Violation::ForeignDefaultKey));
+            let guest = Placement { bucket_domain: "zeta", ..placement };
+            for key in [foreign, default_key("acme", "obs")] {
+                assert_eq!(check_key(&key, Some(&named(ID)), guest), Err(Violation::ForeignDefaultKey));
+            }
         }
         let other = Err(Violation::OtherService("evs".to_owned()));
         assert_eq!(check_key(&default_key("acme", "evs"), Some(&named(ID)), HERE), other);
+    }
+
+    #[test]
+    fn the_key_is_the_one_that_was_named() {
+        let key = custom("acme", "cn-north-4", KeySpec::Aes256);
+        let other = ID.replace('f', "e");
+        assert_eq!(check_key(&key, Some(&named(&other)), HERE), Err(Violation::OtherKey(other)));
     }
 
     #[test]
