@@ -21,27 +21,38 @@ pub enum Repeat {
 /// The reasons of UNAVAILABLE with which the server says that nothing was done.
 const NOTHING_DONE: [&str; 3] = ["AUDIT_UNAVAILABLE", "HSM_UNAVAILABLE", "STORE_UNAVAILABLE"];
 
-/// Runs `attempt` until it succeeds, fails for good, or `deadline` comes.
+/// Runs `attempt` until it succeeds, fails for good, or `deadline` comes. Each is told when it is given up.
 ///
-/// A wait that would last beyond the deadline is not begun: the failure that asked for it is the answer.
+/// With `patience`, where a further attempt may fare better, that is after so long: if the call may be repeated. The last
+/// one has all the time that is left. A wait that would last beyond the deadline is not begun: the failure that asked
+/// for it is the answer.
 pub(crate) async fn run<Answer, Attempt>(
     policy: &RetryPolicy,
     deadline: Instant,
+    patience: Option<Duration>,
     repeat: Repeat,
-    mut attempt: impl FnMut() -> Attempt,
+    mut attempt: impl FnMut(Instant) -> Attempt,
 ) -> Result<Answer, Error>
 where
     Attempt: Future<Output = Result<Answer, Error>>,
 {
+    let patience = patience.filter(|_| repeat != Repeat::OnlyIfUndone);
     let mut tries = 1;
     loop {
-        let error = match timeout_at(deadline, attempt()).await {
+        let is_last = tries >= policy.max_tries;
+        let given_up =
+            patience.filter(|_| !is_last).and_then(|patience| Instant::now().checked_add(patience));
+        let until = given_up.map_or(deadline, |given_up| given_up.min(deadline));
+        let error = match timeout_at(until, attempt(until)).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => error,
-            Err(_) => return Err(Error::Deadline),
+            Err(_) => Error::Deadline,
         };
-        let wait =
-            if tries < policy.max_tries { wait_before_retry(policy, repeat, tries, &error) } else { None };
+        let wait = match error {
+            _ if is_last => None,
+            Error::Deadline => patience.map(|_| Duration::ZERO),
+            _ => wait_before_retry(policy, repeat, tries, &error),
+        };
         match wait.and_then(|wait| Instant::now().checked_add(wait)) {
             Some(next_try) if next_try < deadline => sleep_until(next_try).await,
             _ => return Err(error),

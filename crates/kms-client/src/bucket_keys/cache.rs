@@ -25,11 +25,20 @@ use super::{
     object_key::SealedObjectKey,
     reports::{Outbox, Report, ReportCounts, Reporter},
 };
-use crate::{Client, KeyReference, SecretBytes, envelope::Suite};
+use crate::{
+    Client, KeyReference, SecretBytes,
+    envelope::Suite,
+    rules::{KeyName, Violation},
+};
 
 /// The longest validity that can be configured.
 pub const MOST_VALIDITY: Duration = Duration::from_secs(900);
-/// How often bucket keys are looked for that are over, and reports are tried again.
+/// The most bucket keys that can be held for writing, and for reading.
+pub const MOST_CAPACITY: usize = 1_000_000;
+/// How many reports may wait for each bucket key that is held for writing: as many as end while the service is away for
+/// some validities.
+const REPORTS_PER_PLACE: usize = 4;
+/// How often bucket keys are looked for that are over.
 const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 /// The length of a bucket key, in bytes.
 const KEY_BYTES: usize = 32;
@@ -41,7 +50,7 @@ pub struct BucketKeysConfig {
     /// 180 s.
     // DEW: OBS keeps a bucket key for about 3 minutes.
     pub validity: Duration,
-    /// How many are held for writing, and how many for reading. Default 10,000 each.
+    /// How many are held for writing, and how many for reading: at most [`MOST_CAPACITY`]. Default 10,000 each.
     pub capacity: NonZeroUsize,
     /// How many objects are put under one. The service may allow less. Default 1,000,000.
     pub most_uses: u64,
@@ -63,6 +72,8 @@ impl BucketKeysConfig {
             "the validity of bucket keys must be 1 to 900 seconds"
         } else if self.validity.subsec_nanos() != 0 {
             "the validity of bucket keys must be whole seconds"
+        } else if self.capacity.get() > MOST_CAPACITY {
+            "at most 1000000 bucket keys can be held"
         } else if self.most_uses == 0 {
             "at least one object must be put under a bucket key"
         } else {
@@ -132,7 +143,7 @@ struct Reading {
 pub struct BucketKeys {
     shared: Arc<Shared>,
     closing: Arc<Notify>,
-    upkeep: Mutex<Option<JoinHandle<()>>>,
+    reports: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Shared {
@@ -159,13 +170,15 @@ impl BucketKeys {
     ) -> Result<Self, crate::Error> {
         config.check()?;
         let reports = Arc::<ReportCounts>::default();
-        let (reporter, outbox) = Outbox::new(reports.clone());
+        let most_waiting = REPORTS_PER_PLACE * config.capacity.get();
+        let (reporter, outbox) = Outbox::new(most_waiting, source.clone(), reports.clone());
         let [writing, reading] = [config.capacity; 2];
         let (writing, reading) = (Arc::new(Keep::new(writing)), Arc::new(Keep::new(reading)));
-        let shared = Shared { source: source.clone(), clock, config, writing, reading, reporter, reports };
-        let (shared, closing) = (Arc::new(shared), Arc::<Notify>::default());
-        let upkeep = upkeep(outbox, source, Arc::downgrade(&shared), closing.clone());
-        Ok(Self { shared, closing, upkeep: Mutex::new(Some(tokio::spawn(upkeep))) })
+        let shared = Arc::new(Shared { source, clock, config, writing, reading, reporter, reports });
+        tokio::spawn(tidying(Arc::downgrade(&shared)));
+        let closing = Arc::<Notify>::default();
+        let reports = tokio::spawn(outbox.deliver(closing.clone()));
+        Ok(Self { shared, closing, reports: Mutex::new(Some(reports)) })
     }
 
     /// A key for a new object, under a bucket key of `key` for this requester. Each call is one use of the bucket key,
@@ -213,19 +226,22 @@ impl BucketKeys {
         })
     }
 
-    /// Lets go of the bucket keys of this key, by its id: for a gateway that learns that it was disabled. Answers how
-    /// many they were, those among them that are on their way and may be this key's.
-    pub fn invalidate_key(&self, key_id: &str) -> usize {
+    /// Lets go of the bucket keys of this key, in whatever form it is named: for a gateway that learns that it was
+    /// disabled. Answers how many they were, those among them that are on their way and may be this key's.
+    pub fn invalidate_key(&self, key: &str) -> Result<usize, Violation> {
+        let KeyName { key_id, .. } = KeyName::parse(key)?;
         let named = |name: &KeyReference| match name {
-            KeyReference::KeyId(id) => id == key_id,
+            KeyReference::KeyId(id) => KeyName::parse(id).map_or(true, |name| name.key_id == key_id),
             _ => true,
         };
-        self.shared.writing.invalidate(|name, entry| {
+        let writing = self.shared.writing.invalidate(|name, entry| {
             entry.map_or_else(|| named(&name.key), |entry| entry.bucket_key.key_id == key_id)
-        }) + self.shared.reading.invalidate(|name, entry| {
+        });
+        let reading = self.shared.reading.invalidate(|name, entry| {
             let unknown = || name.key.as_ref().is_none_or(named);
             entry.map_or_else(unknown, |entry| entry.bucket_key.key_id == key_id)
-        })
+        });
+        Ok(writing + reading)
     }
 
     /// Lets go of this requester's bucket keys: for a gateway that learns that its permissions have changed.
@@ -261,15 +277,17 @@ impl BucketKeys {
         }
     }
 
-    /// Lets go of all bucket keys, and waits until their use is reported, or cannot be. To be called when no object is
-    /// worked on any more.
+    /// Lets go of all bucket keys and gives out none any more ([`Error::Closed`]); waits until their use is reported, or
+    /// cannot be: for half a minute at the longest. To be called when no object is worked on any more: the use of a
+    /// bucket key that still has a holder then is not reported.
     pub async fn close(&self) {
-        self.invalidate_all();
+        self.shared.writing.close();
+        self.shared.reading.close();
         self.closing.notify_one();
-        let upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(upkeep) = upkeep {
+        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(reports) = reports {
             // It cannot be cancelled, and has nothing that panics.
-            drop(upkeep.await);
+            drop(reports.await);
         }
     }
 }
@@ -290,7 +308,8 @@ impl Shared {
     ) -> Result<Arc<Writing>, Error> {
         let requester = requester.clone();
         let name = WriteName { requester, bucket: bucket.to_owned(), key: key.clone(), suite };
-        let claim = |writing: &Writing| writing.claim(self.clock.now());
+        let clock = self.clock.clone();
+        let claim = move |writing: &Writing| writing.claim(clock.now());
         let bring = || {
             // Before the service decides: no use is later than a validity after its decision.
             let asked = self.clock.now();
@@ -321,7 +340,8 @@ impl Shared {
     ) -> Result<Arc<Reading>, Error> {
         let (requester, bucket) = (requester.clone(), bucket.to_owned());
         let name = ReadName { requester, bucket, key: key.cloned(), ciphertext: ciphertext.to_vec() };
-        let claim = |reading: &Reading| self.clock.now() < reading.expires;
+        let clock = self.clock.clone();
+        let claim = move |reading: &Reading| clock.now() < reading.expires;
         let bring = || {
             let (asked, validity) = (self.clock.now(), self.config.validity);
             let opened = self.source.decrypt(&name.requester, ciphertext, key, context(&name.bucket));
@@ -354,27 +374,13 @@ fn check(bucket_key: &SecretBytes) -> Result<(), crate::Error> {
     }
 }
 
-/// Lets go of what is over and reports how it was used, until the gateway closes or lets go of all.
-async fn upkeep(mut outbox: Outbox, source: Arc<dyn KeySource>, shared: Weak<Shared>, closing: Arc<Notify>) {
+/// Lets go of what is over, whatever becomes of reports, until nobody holds the bucket keys.
+async fn tidying(shared: Weak<Shared>) {
     let mut ticks = interval(TIDY_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let goes_on = tokio::select! {
-            received = outbox.receive() => received,
-            _ = ticks.tick() => {
-                if let Some(shared) = shared.upgrade() {
-                    shared.tidy();
-                }
-                true
-            }
-            () = closing.notified() => false,
-        };
-        if !goes_on {
-            outbox.close();
-        }
-        outbox.deliver(&*source).await;
-        if !goes_on {
-            return outbox.give_up();
-        }
+        ticks.tick().await;
+        let Some(shared) = shared.upgrade() else { return };
+        shared.tidy();
     }
 }

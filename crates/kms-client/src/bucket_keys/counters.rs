@@ -11,7 +11,8 @@ pub struct Counters {
     pub reading: KeptCounters,
     /// Bucket keys whose use was reported.
     pub reports: u64,
-    /// Bucket keys whose use could not be reported, for good.
+    /// Bucket keys whose use could not be reported, for good: the service refused the report, too many waited already,
+    /// or it was not taken before the end.
     pub lost_reports: u64,
 }
 

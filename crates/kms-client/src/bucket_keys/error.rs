@@ -21,6 +21,9 @@ pub enum Error {
     /// The task that asked the service for the bucket key ended without an answer: the runtime is going down.
     #[error("nobody waits for the service any more")]
     Interrupted,
+    /// The bucket keys were [closed](super::BucketKeys::close).
+    #[error("the bucket keys are closed")]
+    Closed,
     /// The operating system gives no random numbers.
     #[error("the operating system gives no random numbers")]
     Randomness,

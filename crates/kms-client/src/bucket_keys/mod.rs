@@ -32,7 +32,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use cache::{BucketKeys, BucketKeysConfig, MOST_VALIDITY};
+pub use cache::{BucketKeys, BucketKeysConfig, MOST_CAPACITY, MOST_VALIDITY};
 pub use calls::{BucketKey, OpenedBucketKey};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use counters::{Counters, KeptCounters};

@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     num::NonZeroUsize,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,9 +15,14 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::*;
-use crate::{KeyReference, SecretBytes, envelope::Suite};
+use crate::{
+    KeyReference, SecretBytes,
+    envelope::{self, Opener, Sealer, Suite},
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
+const KEY: &str = "0193a000-0000-7000-8000-00000000000a";
+const OTHER_KEY: &str = "0193a000-0000-7000-8000-00000000000b";
 
 /// A call that arrived.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +49,12 @@ struct Source {
     failures: Mutex<VecDeque<&'static str>>,
     /// What the next reports fail with.
     report_failures: Mutex<VecDeque<(Code, &'static str)>>,
+    /// Receipts whose reports are throttled, or never answered.
+    throttled: Mutex<HashSet<String>>,
+    unanswered: Mutex<HashSet<String>>,
+    /// How many reports are on their way, and how many were at the most.
+    reporting: AtomicUsize,
+    most_reporting: AtomicUsize,
     /// How long a call takes.
     takes: Mutex<Duration>,
     allows: Duration,
@@ -88,23 +102,28 @@ impl KeySource for Shared {
         validity: Duration,
         context: HashMap<String, String>,
     ) -> BoxFuture<Result<BucketKey, crate::Error>> {
-        let (source, key_id) = (self.0.clone(), format!("{key:?}"));
+        let source = self.0.clone();
+        let key_id = match key {
+            KeyReference::KeyId(id) => id.clone(),
+            _ => KEY.to_owned(),
+        };
         let seen = Seen::Generate(requester.clone(), key.clone(), suite, validity, context.clone());
         source.seen.lock().expect("fine").push(seen);
         Box::pin(async move {
             source.pass().await?;
             let mut made = source.made.lock().expect("fine");
-            let number = u8::try_from(made.len() + 1).expect("few bucket keys");
+            let number = made.len() + 1;
+            let plaintext = vec![u8::try_from(number % 251).expect("a byte"); 32];
             let ciphertext = format!("sealed {number}").into_bytes();
-            made.insert(ciphertext.clone(), (vec![number; 32], suite, context));
+            made.insert(ciphertext.clone(), (plaintext.clone(), suite, context));
             Ok(BucketKey {
                 bucket_key_id: format!("bucket key {number}"),
                 key_id,
                 key_version: 1,
-                plaintext: SecretBytes::from(vec![number; 32]),
+                plaintext: SecretBytes::from(plaintext),
                 ciphertext,
                 suite,
-                validity: validity.min(source.allows),
+                validity: if validity.is_zero() { 3 * MINUTE } else { validity }.min(source.allows),
                 most_uses: 1000,
                 receipt: format!("receipt {number}").into_bytes(),
             })
@@ -127,7 +146,7 @@ impl KeySource for Shared {
             match made.get(&ciphertext) {
                 Some((plaintext, suite, sealed_in)) if *sealed_in == context => Ok(OpenedBucketKey {
                     bucket_key_id: format!("bucket key {}", plaintext[0]),
-                    key_id: "key".to_owned(),
+                    key_id: KEY.to_owned(),
                     key_version: 1,
                     plaintext: SecretBytes::from(plaintext.clone()),
                     suite: *suite,
@@ -147,8 +166,19 @@ impl KeySource for Shared {
         let (source, requester) = (self.0.clone(), requester.clone());
         let receipt = String::from_utf8(receipt.to_vec()).expect("text");
         Box::pin(async move {
+            let now = source.reporting.fetch_add(1, Ordering::SeqCst) + 1;
+            source.most_reporting.fetch_max(now, Ordering::SeqCst);
+            // Others begin before this one ends.
+            tokio::task::yield_now().await;
+            if source.unanswered.lock().expect("fine").contains(&receipt) {
+                std::future::pending::<()>().await;
+            }
+            source.reporting.fetch_sub(1, Ordering::SeqCst);
             if let Some((code, reason)) = source.report_failures.lock().expect("fine").pop_front() {
                 return Err(refused(code, reason));
+            }
+            if source.throttled.lock().expect("fine").contains(&receipt) {
+                return Err(refused(Code::ResourceExhausted, "THROTTLED"));
             }
             source.reports.lock().expect("fine").push((requester, receipt, uses));
             source.reported.notify_one();
@@ -181,9 +211,13 @@ impl World {
             reports: Mutex::default(),
             reported: Notify::new(),
             made: Mutex::default(),
-            open: Semaphore::new(1000),
+            open: Semaphore::new(100_000),
             failures: Mutex::default(),
             report_failures: Mutex::default(),
+            throttled: Mutex::default(),
+            unanswered: Mutex::default(),
+            reporting: AtomicUsize::default(),
+            most_reporting: AtomicUsize::default(),
             takes: Mutex::default(),
             allows,
         });
@@ -193,7 +227,7 @@ impl World {
 
     async fn put(&self, bucket: &str, object: &str) -> Result<ObjectKey, Error> {
         let name = ObjectName { bucket, object };
-        self.keys.new_object_key(&user("u"), name, &key("k"), Suite::Aes256Gcm).await
+        self.keys.new_object_key(&user("u"), name, &key(KEY), Suite::Aes256Gcm).await
     }
 
     async fn get(&self, bucket: &str, object: &str, sealed: &[u8]) -> Result<OpenedObjectKey, Error> {
@@ -236,7 +270,7 @@ async fn many_objects_cost_one_call_to_write_and_one_to_read() {
     let seen = world.source.seen.lock().expect("fine").clone();
     let context = HashMap::from([("bucket".to_owned(), "b".to_owned())]);
     let validity = Duration::from_secs(180);
-    let generate = Seen::Generate(user("u"), key("k"), Suite::Aes256Gcm, validity, context.clone());
+    let generate = Seen::Generate(user("u"), key(KEY), Suite::Aes256Gcm, validity, context.clone());
     assert_eq!(seen, [generate, Seen::Decrypt(user("u"), b"sealed 1".to_vec(), context)]);
     let Counters { writing, reading, .. } = world.keys.counters();
     let expected = KeptCounters { hits: 99, misses: 1, kept: 1, ..KeptCounters::default() };
@@ -269,6 +303,40 @@ async fn a_sealed_key_is_of_no_use_for_another_object_or_bucket() {
     assert!(matches!(error, Error::SuiteMismatch), "{error:?}");
 }
 
+/// What `docs/bucket-keys.md` says of a campaign that moves bucket keys.
+#[tokio::test(start_paused = true)]
+async fn a_moved_bucket_key_takes_the_place_of_the_old_one_beside_an_envelope() {
+    let (world, content) = (World::new(), b"a harbour");
+    let made = world.put("b", "o").await.expect("a key");
+    let moved = b"sealed anew";
+    let same = world.source.made.lock().expect("fine")[&b"sealed 1"[..]].clone();
+    world.source.made.lock().expect("fine").insert(moved.to_vec(), same);
+    let kept = [&made.sealed[..38], moved].concat();
+    let opened = world.get("b", "o", &kept).await.expect("the same key");
+    assert_eq!(opened.plaintext.expose(), made.plaintext.expose());
+
+    // The part that stays may be authenticated by an envelope, the whole may not.
+    for (sealed_key, replaced, is_sound) in
+        [(&made.sealed[..38], &kept[..38], true), (&made.sealed[..], &kept[..], false)]
+    {
+        let mut stored = Vec::new();
+        let sealer = Sealer::new(Suite::Aes256Gcm, made.plaintext.expose(), sealed_key).expect("a key");
+        envelope::seal_stream(sealer, &mut &content[..], &mut stored).await.expect("sealed");
+        let head = 41 + sealed_key.len();
+        let length = u16::try_from(replaced.len()).expect("short").to_be_bytes();
+        let stored = [&stored[..39], &length, replaced, &stored[head..]].concat();
+        let mut stored = &stored[..];
+        let header = envelope::read_header(&mut stored).await.expect("an envelope");
+        let opener = Opener::new(header, opened.plaintext.expose());
+        assert_eq!(opener.is_ok(), is_sound);
+        if let Ok(opener) = opener {
+            let mut read = Vec::new();
+            envelope::open_stream(&opener, &mut stored, &mut read).await.expect("it opens");
+            assert_eq!(read, content);
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn whatever_may_be_decided_otherwise_has_a_bucket_key_of_its_own() {
     let world = World::new();
@@ -282,7 +350,7 @@ async fn whatever_may_be_decided_otherwise_has_a_bucket_key_of_its_own() {
     let mut bucket_keys = HashSet::new();
     for requester in &requesters {
         for bucket in ["b", "c"] {
-            for key in [key("k"), key("l"), KeyReference::Service("obs".to_owned())] {
+            for key in [key(KEY), key(OTHER_KEY), KeyReference::Service("obs".to_owned())] {
                 for suite in [Suite::Aes256Gcm, Suite::Sm4Gcm] {
                     let name = ObjectName { bucket, object: "o" };
                     for _ in 0..2 {
@@ -419,7 +487,7 @@ async fn as_many_are_kept_as_was_said_and_the_least_used_goes_and_is_reported() 
 async fn what_is_invalidated_is_asked_for_again() {
     let world = World::new();
     let ways: [Way; 4] = [
-        ("its key", |keys| keys.invalidate_key(&format!("{:?}", key("k")))),
+        ("its key", |keys| keys.invalidate_key(KEY).expect("an id")),
         ("its requester", |keys| keys.invalidate_requester(&user("u"))),
         ("its bucket", |keys| keys.invalidate_bucket("b")),
         ("all", BucketKeys::invalidate_all),
@@ -427,7 +495,7 @@ async fn what_is_invalidated_is_asked_for_again() {
     for (what, invalidate) in ways {
         world.put("b", "o").await.expect("a key");
         let calls = world.source.calls();
-        let untouched = world.keys.invalidate_key("another")
+        let untouched = world.keys.invalidate_key(OTHER_KEY).expect("an id")
             + world.keys.invalidate_bucket("another")
             + world.keys.invalidate_requester(&user("u").with_permissions("others"));
         assert_eq!(untouched, 0);
@@ -448,7 +516,8 @@ async fn what_was_on_its_way_when_it_was_invalidated_is_not_kept() {
     let asking = world.clone();
     let first = tokio::spawn(async move { asking.put("b", "o").await });
     world.settled().await;
-    assert_eq!(world.keys.invalidate_key("k"), 1);
+    assert_eq!(world.keys.invalidate_key(OTHER_KEY), Ok(0));
+    assert_eq!(world.keys.invalidate_key(KEY), Ok(1));
     world.source.open.add_permits(2);
     first.await.expect("it ends").expect("who asked before gets it");
     assert_eq!(world.put("b", "o").await.expect("a key").bucket_key_id, "bucket key 2");
@@ -482,6 +551,150 @@ async fn a_report_waits_for_the_service_and_gives_up_when_it_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_is_invalidated_by_any_of_its_names_and_by_nothing_else() {
+    let world = World::new();
+    for name in [
+        KEY.to_owned(),
+        format!("cn-north-4:acme:key/{KEY}"),
+        format!("arn:aws:kms:cn-north-4:acme:key/{KEY}"),
+    ] {
+        world.put("b", "o").await.expect("a key");
+        assert_eq!(world.keys.invalidate_key(&name), Ok(1), "{name}");
+    }
+    world.put("b", "o").await.expect("a key");
+    for name in ["k", "obs/default", &KEY.to_uppercase()] {
+        assert!(world.keys.invalidate_key(name).is_err(), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_wait_get_their_keys_however_few_uses_one_has() {
+    let world = Arc::new(World::with(BucketKeysConfig { most_uses: 1, ..BucketKeysConfig::default() }));
+    world.shut();
+    let tasks: Vec<_> = (0..20)
+        .map(|number| {
+            let world = world.clone();
+            tokio::spawn(async move { world.put("b", &format!("{number}")).await })
+        })
+        .collect();
+    world.settled().await;
+    world.source.open.add_permits(20);
+    let mut bucket_keys = HashSet::new();
+    for task in tasks {
+        bucket_keys.insert(task.await.expect("it ends").expect("a key").bucket_key_id);
+    }
+    assert_eq!((bucket_keys.len(), world.source.calls()), (20, 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_bucket_keys_of_a_full_gateway_may_end_at_once_and_are_reported() {
+    let capacity = NonZeroUsize::new(6000).expect("not 0");
+    let world = World::with(BucketKeysConfig { capacity, ..BucketKeysConfig::default() });
+    for bucket in 0..6000 {
+        world.put(&format!("{bucket}"), "o").await.expect("a key");
+    }
+    assert_eq!(world.keys.invalidate_all(), 6000);
+    world.source.reports(6000).await;
+    world.settled().await;
+    let counters = world.keys.counters();
+    assert_eq!((counters.reports, counters.lost_reports), (6000, 0));
+    assert_eq!(world.source.most_reporting.load(Ordering::SeqCst), 16);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_reports_wait_than_may() {
+    let capacity = NonZeroUsize::new(10).expect("not 0");
+    let world = World::with(BucketKeysConfig { capacity, ..BucketKeysConfig::default() });
+    let receipts = (1..=50).map(|number| format!("receipt {number}"));
+    world.source.throttled.lock().expect("fine").extend(receipts);
+    for bucket in 0..50 {
+        world.put(&format!("{bucket}"), "o").await.expect("a key");
+    }
+    world.keys.invalidate_all();
+    assert_eq!(world.keys.counters().lost_reports, 10);
+    world.source.throttled.lock().expect("fine").clear();
+    world.source.reports(40).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_is_throttled_or_unanswered_holds_up_no_other() {
+    let world = World::new();
+    for bucket in 0..100 {
+        world.put(&format!("{bucket}"), "o").await.expect("a key");
+    }
+    let throttled = (1..=20).map(|number| format!("receipt {number}"));
+    world.source.throttled.lock().expect("fine").extend(throttled);
+    let unanswered = (21..=40).map(|number| format!("receipt {number}"));
+    world.source.unanswered.lock().expect("fine").extend(unanswered);
+    world.keys.invalidate_all();
+    let told = world.source.reports(60).await;
+    assert_eq!(told.len(), 60);
+    world.source.throttled.lock().expect("fine").clear();
+    world.source.unanswered.lock().expect("fine").clear();
+    world.source.reports(100).await;
+    world.settled().await;
+    let counters = world.keys.counters();
+    assert_eq!((counters.reports, counters.lost_reports), (100, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_over_is_wiped_although_no_report_is_answered() {
+    let world = World::new();
+    let unanswered = (1..=100).map(|number| format!("receipt {number}"));
+    world.source.unanswered.lock().expect("fine").extend(unanswered);
+    for bucket in 0..50 {
+        world.put(&format!("{bucket}"), "o").await.expect("a key");
+    }
+    world.keys.invalidate_all();
+    world.settled().await;
+    world.put("b", "o").await.expect("a key");
+    world.clock.advance(3 * MINUTE);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.keys.counters().writing.kept, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_closed_gives_out_nothing() {
+    let world = Arc::new(World::new());
+    let made = world.put("b", "o").await.expect("a key");
+    world.get("b", "o", &made.sealed).await.expect("the same key");
+    world.shut();
+    let asking = world.clone();
+    let on_its_way = tokio::spawn(async move { asking.put("c", "o").await });
+    world.settled().await;
+    world.keys.close().await;
+    world.source.open.add_permits(10);
+    let calls = world.source.calls();
+    for refused in [
+        on_its_way.await.expect("it ends").map(drop),
+        world.put("b", "o").await.map(drop),
+        world.put("c", "o").await.map(drop),
+        world.get("b", "o", &made.sealed).await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(Error::Closed)), "{refused:?}");
+    }
+    assert_eq!(world.source.calls(), calls);
+    let Counters { writing, reading, .. } = world.keys.counters();
+    assert_eq!((writing.kept, reading.kept), (0, 0));
+    world.keys.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_ends_although_no_report_is_answered() {
+    let world = World::new();
+    let unanswered = (1..=100).map(|number| format!("receipt {number}"));
+    world.source.unanswered.lock().expect("fine").extend(unanswered);
+    for bucket in 0..100 {
+        world.put(&format!("{bucket}"), "o").await.expect("a key");
+    }
+    let begun = tokio::time::Instant::now();
+    world.keys.close().await;
+    assert!(begun.elapsed() <= Duration::from_secs(30), "{:?}", begun.elapsed());
+    let counters = world.keys.counters();
+    assert_eq!((counters.reports, counters.lost_reports), (0, 100));
+}
+
+#[tokio::test(start_paused = true)]
 async fn closing_reports_all_and_does_not_wait_for_a_service_that_is_away() {
     let world = World::new();
     world.put("b", "o").await.expect("a key");
@@ -497,7 +710,7 @@ async fn closing_reports_all_and_does_not_wait_for_a_service_that_is_away() {
 async fn what_is_dropped_without_closing_is_reported_too() {
     let World { source, keys, .. } = World::new();
     let name = ObjectName { bucket: "b", object: "o" };
-    keys.new_object_key(&user("u"), name, &key("k"), Suite::Sm4Gcm).await.expect("a key");
+    keys.new_object_key(&user("u"), name, &key(KEY), Suite::Sm4Gcm).await.expect("a key");
     drop(keys);
     assert_eq!(source.reports(1).await, [(user("u"), "receipt 1".to_owned(), 1)]);
 }
@@ -512,6 +725,8 @@ async fn a_configuration_out_of_range_is_refused_before_anything_is_asked() {
         BucketKeysConfig { validity: MOST_VALIDITY + second, ..config.clone() },
         BucketKeysConfig { validity: second + Duration::from_millis(1), ..config.clone() },
         BucketKeysConfig { most_uses: 0, ..config.clone() },
+        BucketKeysConfig { capacity: NonZeroUsize::MAX, ..config.clone() },
+        BucketKeysConfig { capacity: NonZeroUsize::new(MOST_CAPACITY + 1).expect("not 0"), ..config.clone() },
     ] {
         let clock = Arc::<ManualClock>::default();
         let refused = BucketKeys::with(Arc::new(Shared(source.clone())), clock, wrong.clone());

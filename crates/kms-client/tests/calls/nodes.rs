@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kms_client::{Client, Error};
+use tokio::time::Instant;
 
 use crate::{
     context, obs,
@@ -25,14 +26,31 @@ async fn a_read_asks_a_second_node_when_the_first_is_slow() {
 }
 
 #[tokio::test]
-async fn what_gives_out_something_new_is_sent_to_one_node_only() {
-    let slow = Server::start();
-    let quick = slow.another();
-    let config = slow.config().also_at(quick.endpoint()).hedge_after(AT_ONCE);
+async fn what_gives_out_something_new_is_sent_to_one_node_after_the_other() {
+    let hung = Server::start();
+    let quick = hung.another();
+    let config = hung.config().also_at(quick.endpoint()).hedge_after(AT_ONCE);
+    let client = Client::connect(config).await.expect("both are there");
+    let deadline = Duration::from_secs(6);
+    let hasty = client.with_deadline(deadline).expect("in range");
+    hung.service.script([Reply::Hang, Reply::Hang]);
+    let begun = Instant::now();
+    hasty.generate_data_key(&obs(), 32, &context()).await.expect("the second's answer");
+    assert!(begun.elapsed() >= deadline / 2, "not before the first is given up");
+    // The next call begins where this one was answered.
+    hasty.generate_random(1).await.expect("an answer");
+    assert_eq!((hung.service.seen().len(), quick.service.seen().len()), (1, 2));
+}
+
+#[tokio::test]
+async fn what_must_not_be_done_twice_has_all_its_time_at_one_node() {
+    let hung = Server::start();
+    let quick = hung.another();
+    let config = hung.config().also_at(quick.endpoint()).hedge_after(AT_ONCE);
     let client = Client::connect(config).await.expect("both are there");
     let hasty = client.with_deadline(Duration::from_millis(200)).expect("in range");
-    slow.service.script([Reply::Hang]);
-    let error = hasty.generate_data_key(&obs(), 32, &context()).await.expect_err("nobody answers");
+    hung.service.script([Reply::Hang]);
+    let error = hasty.enable_key("id").await.expect_err("nobody answers");
     assert!(matches!(error, Error::Deadline), "{error:?}");
     assert!(quick.service.seen().is_empty());
 }
