@@ -49,6 +49,7 @@ pub enum Field {
     PrimaryRegion,
     PublicKey,
     Reason,
+    Receipt,
     Region,
     ReplicaProject,
     ReplicaRegion,
@@ -82,6 +83,7 @@ pub enum Field {
     UntilMonth,
     User,
     UserId,
+    Uses,
     Verdict,
 }
 
@@ -126,6 +128,7 @@ impl Field {
             Self::ReplicaRegion => "replica_region",
             Self::PublicKey => "public_key",
             Self::Reason => "reason",
+            Self::Receipt => "receipt",
             Self::Region => "region",
             Self::RequestId => "request_id",
             Self::Seq => "seq",
@@ -157,6 +160,7 @@ impl Field {
             Self::UntilMonth => "until_month",
             Self::User => "user",
             Self::UserId => "user_id",
+            Self::Uses => "uses",
             Self::Verdict => "verdict",
         }
     }

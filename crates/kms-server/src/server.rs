@@ -138,7 +138,7 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let file_log = adapters.log.clone();
     let floods = Arc::new(SummingLog::new(ports.audit, move || file_log.healthy(), machine.clone()));
     ports.audit = floods.clone();
-    let service = Arc::new(Service::start(ports, config.hsm.cipher.settings()).await?);
+    let service = Arc::new(Service::start(ports, config.settings()).await?);
     service.replace_quotas(profile.quotas.clone());
     service.reconcile(&open_intents).await.map_err(|error| {
         ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))

@@ -7,6 +7,7 @@ mod archive;
 mod audit;
 mod backups;
 mod broken_parts;
+mod bucket_keys;
 mod call_records;
 mod campaigns;
 mod certificates;

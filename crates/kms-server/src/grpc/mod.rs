@@ -3,6 +3,7 @@
 mod account;
 pub(crate) mod aliases;
 mod audit;
+pub(crate) mod bucket_keys;
 mod campaigns;
 pub(crate) mod convert;
 mod data_keys;
@@ -26,14 +27,14 @@ use std::{sync::Arc, time::Duration};
 use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
 use kms_proto::v1::{
     self, account_service_server::AccountServiceServer, alias_service_server::AliasServiceServer,
-    audit_service_server::AuditServiceServer, campaign_service_server::CampaignServiceServer,
-    data_key_service_server::DataKeyServiceServer, dev_service_server::DevServiceServer,
-    encryption_service_server::EncryptionServiceServer, grant_service_server::GrantServiceServer,
-    import_service_server::ImportServiceServer, key_service_server::KeyServiceServer,
-    keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
-    replication_service_server::ReplicationServiceServer, rotation_service_server::RotationServiceServer,
-    signing_service_server::SigningServiceServer, tag_service_server::TagServiceServer,
-    trusted_execution_service_server::TrustedExecutionServiceServer,
+    audit_service_server::AuditServiceServer, bucket_key_service_server::BucketKeyServiceServer,
+    campaign_service_server::CampaignServiceServer, data_key_service_server::DataKeyServiceServer,
+    dev_service_server::DevServiceServer, encryption_service_server::EncryptionServiceServer,
+    grant_service_server::GrantServiceServer, import_service_server::ImportServiceServer,
+    key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
+    operator_service_server::OperatorServiceServer, replication_service_server::ReplicationServiceServer,
+    rotation_service_server::RotationServiceServer, signing_service_server::SigningServiceServer,
+    tag_service_server::TagServiceServer, trusted_execution_service_server::TrustedExecutionServiceServer,
     witness_service_server::WitnessServiceServer,
 };
 use tokio::sync::watch;
@@ -76,6 +77,7 @@ pub(crate) fn routes(gate: Arc<Gate>) -> Routes {
         AliasServiceServer,
         TagServiceServer,
         DataKeyServiceServer,
+        BucketKeyServiceServer,
         EncryptionServiceServer,
         GrantServiceServer,
         ImportServiceServer,
