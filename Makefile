@@ -12,6 +12,8 @@ SOAK_SECONDS ?= 600
 BENCH_KEYS ?= 10,10000,1000000
 # How long a log, in MiB, `bench` verifies and counts. It is made once, in a minute, and kept.
 BENCH_LOG ?= 1024
+# Tests wait for processes, disks and tokens more than they compute.
+export RUST_TEST_THREADS ?= 4
 
 help: ## List the targets (the default)
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16

@@ -6,10 +6,11 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "../../proto";
-const CONTRACT: [&str; 16] = [
+const CONTRACT: [&str; 17] = [
     "../../proto/kms/v1/account.proto",
     "../../proto/kms/v1/aliases.proto",
     "../../proto/kms/v1/audit.proto",
+    "../../proto/kms/v1/bucket_keys.proto",
     "../../proto/kms/v1/campaign.proto",
     "../../proto/kms/v1/encryption.proto",
     "../../proto/kms/v1/grants.proto",
@@ -44,6 +45,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".kms.v1.DecryptDataKeyResponse",
             ".kms.v1.GeneratedDataKey",
             ".kms.v1.GenerateDataKeyPairResponse",
+            ".kms.v1.GenerateBucketKeyResponse",
+            ".kms.v1.DecryptBucketKeyResponse",
             ".kms.v1.EncryptDataRequest",
             ".kms.v1.DecryptDataResponse",
             ".kms.v1.GenerateRandomResponse",

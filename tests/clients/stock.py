@@ -155,6 +155,32 @@ def more_data_keys(user, key):
     assert opened["plaintext"] == batch["data_keys"][0]["plaintext"]
 
 
+def bucket_keys(user, key):
+    context = {"bucket": "photos"}
+    made = user.call(
+        "BucketKeyService/GenerateBucketKey",
+        {
+            "key": {"key_id": key["key_id"]},
+            "algorithm": "KEY_SPEC_SM4",
+            "validity_seconds": 60,
+            "encryption_context": context,
+        },
+    )
+    assert (made["validity_seconds"], len(base64.b64decode(made["plaintext"]))) == (60, 32)
+    opened = user.call(
+        "BucketKeyService/DecryptBucketKey",
+        {"ciphertext_blob": made["ciphertext_blob"], "encryption_context": context},
+    )
+    assert (opened["plaintext"], opened["algorithm"]) == (made["plaintext"], "KEY_SPEC_SM4")
+    user.refused(
+        "DataKeyService/DecryptDataKey",
+        {"ciphertext_blob": made["ciphertext_blob"], "encryption_context": context},
+        grpc.StatusCode.INVALID_ARGUMENT,
+    )
+    reported = user.call("BucketKeyService/ReportBucketKeyUse", {"receipt": made["receipt"], "uses": 5})
+    assert reported["bucket_key_id"] == made["bucket_key_id"] == opened["bucket_key_id"]
+
+
 def small_data(user, key):
     request = {"key": {"key_id": key["key_id"]}, "plaintext": text(b"small"), "encryption_context": {"a": "b"}}
     sealed = user.call("EncryptionService/EncryptData", request)
@@ -417,6 +443,7 @@ def main(path):
     key = life_cycle(admin)
     data_keys(admin, key)
     more_data_keys(admin, key)
+    bucket_keys(admin, key)
     small_data(admin, key)
     rotation(admin, key)
     signing(admin)

@@ -106,6 +106,7 @@ var record = shape{
 		"acting_service":     text,
 		"action":             text,
 		"archived_lines":     integer,
+		"bucket_key":         uuid,
 		"certificate":        hexadecimal(64),
 		"context":            context,
 		"count":              integer,
@@ -136,7 +137,9 @@ var record = shape{
 		"token_issued":       moment,
 		"trace_name":         text,
 		"user":               text,
+		"uses":               integer,
 		"v":                  integer,
+		"valid_until":        moment,
 		"verdict":            words("pending", "succeeded", "denied", "failed"),
 	},
 	required: []string{

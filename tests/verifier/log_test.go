@@ -106,6 +106,9 @@ func (s *sample) record() map[string]any {
 	if s.seq%11 == 0 {
 		one["context"] = map[string]any{"\U0001f511": "00ff", "\ufb03": "01", "a\"\\\n\u0001": "02", "plain": "é"}
 	}
+	if s.seq%11 == 3 {
+		one["bucket_key"], one["uses"], one["valid_until"] = uuid(2), s.seq, "2026-03-01T12:03:00.000000Z"
+	}
 	switch {
 	case s.seq%7 == 1:
 		one["phase"], one["verdict"], one["operation"] = "intent", "pending", "DisableKey"

@@ -67,6 +67,7 @@ impl Glance {
         line.find("acting_service", Members::text)?;
         line.next("action", Members::text)?;
         let archived_lines = line.find("archived_lines", Members::number)?;
+        line.find("bucket_key", Members::uuid)?;
         line.find("certificate", Members::hex::<64>)?;
         line.find("context", Members::context)?;
         line.next("count", Members::number::<u64>)?;
@@ -80,6 +81,7 @@ impl Glance {
         line.next("latency_us", Members::number::<u64>)?;
         line.find("missing_action", Members::text)?;
         let operation = line.next("operation", Members::operation)?;
+        line.find("password_of", Members::text)?;
         let phase = line.next("phase", Members::word)?;
         line.find("project", Members::text)?;
         line.find("reason", Members::text)?;
@@ -96,7 +98,9 @@ impl Glance {
         line.find("token_issued", Members::moment)?;
         line.find("trace_name", Members::text)?;
         line.find("user", Members::text)?;
+        line.find("uses", Members::number::<u64>)?;
         let version: u32 = line.next("v", Members::number)?;
+        line.find("valid_until", Members::moment)?;
         let verdict = line.next("verdict", Members::word)?;
         let is_whole = line.rest == b"}" && version == FORMAT_VERSION;
         is_whole.then_some(Self { sequence, request_id, operation, key_id, phase, verdict, archived_lines })

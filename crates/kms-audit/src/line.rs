@@ -10,6 +10,7 @@ use kms_core::{
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use crate::fields;
 
@@ -41,6 +42,9 @@ pub struct RecordLine<'a> {
     /// How many lines at the beginning of the log are in its archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived_lines: Option<u64>,
+    /// The bucket key that was made, opened, moved or reported on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket_key: Option<Uuid>,
     /// SHA-256 of the client certificate.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "fields::digest")]
     pub certificate: Option<[u8; 32]>,
@@ -127,8 +131,14 @@ pub struct RecordLine<'a> {
     /// The caller's user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<Cow<'a, str>>,
+    /// How many objects hang on the bucket key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u64>,
     /// The format version.
     pub v: u32,
+    /// The end of the validity of a bucket key that was made.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "fields::optional_moment")]
+    pub valid_until: Option<Timestamp>,
     /// How the operation ended.
     #[serde(with = "fields::named")]
     pub verdict: Verdict,
@@ -150,13 +160,13 @@ impl<'a> RecordLine<'a> {
             (None, stranger) => stranger.and_then(|stranger| stranger.credential.as_ref()),
         };
         let shown = credential.map(Shown::of).unwrap_or_default();
-        let service = caller.and_then(|caller| caller.acting_service.as_ref());
         Self {
             access_key_id: shown.access_key_id,
             account: caller.map(|caller| caller.account.as_str().into()),
-            acting_service: service.map(|service| service.as_str().into()),
+            acting_service: caller.and_then(|caller| Some(caller.acting_service.as_ref()?.as_str().into())),
             action: info.action.name().into(),
             archived_lines: record.archived_lines,
+            bucket_key: record.bucket_key.map(|note| note.id.as_uuid()),
             certificate: shown.certificate,
             context: Cow::Borrowed(&record.context),
             count: record.count,
@@ -187,7 +197,9 @@ impl<'a> RecordLine<'a> {
             token_issued: shown.token_issued,
             trace_name: info.trace_name.map(Cow::Borrowed),
             user: caller.map(|caller| caller.user.as_str().into()),
+            uses: record.bucket_key.and_then(|note| note.uses),
             v: FORMAT_VERSION,
+            valid_until: record.bucket_key.and_then(|note| note.valid_until),
             verdict: record.verdict,
         }
     }

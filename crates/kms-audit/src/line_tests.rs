@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use kms_core::{
-    MadeKey, Moved, Phase, Record, Timestamp, Verdict,
+    BucketKeyNote, MadeKey, Moved, Phase, Record, Timestamp, Verdict,
+    bucket_key::BucketKeyId,
     grant::GrantId,
     identity::{
         AccessKeyId, AccountId, Caller, Credential, ProjectId, Region, ServiceName, Stranger, UserId,
@@ -107,6 +108,7 @@ prop_compose! {
         source in prop::option::of((any::<u128>(), any::<u32>(), prop::collection::btree_map(any::<String>(), "[0-9a-f]{64}", 0..5))),
         state_digest in prop::option::of(any::<[u8; 32]>()),
         archived_lines: Option<u64>,
+        bucket_key in prop::option::of((any::<u128>(), prop::option::of(any::<i64>()), any::<Option<u64>>())),
         made in prop::option::of((prop::sample::select(KeySpec::ALL.to_vec()), any::<bool>())),
         latency in 0..u64::MAX,
         count: u64,
@@ -132,6 +134,11 @@ prop_compose! {
             source_context: source.map(|(.., context)| context).unwrap_or_default(),
             state_digest,
             archived_lines,
+            bucket_key: bucket_key.map(|(id, valid_until, uses)| BucketKeyNote {
+                id: BucketKeyId::from_uuid(Uuid::from_u128(id)),
+                valid_until: valid_until.map(Timestamp::from_micros),
+                uses,
+            }),
             made: made.map(|(spec, brought)| MadeKey {
                 spec,
                 origin: if brought { KeyOrigin::External } else { KeyOrigin::Kms },

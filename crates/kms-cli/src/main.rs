@@ -4,6 +4,7 @@ mod account;
 mod alias;
 mod audit;
 mod backup;
+mod bucket_key;
 mod campaign;
 mod connection;
 mod data_key;
@@ -82,6 +83,9 @@ enum Command {
     /// Data keys: make, seal, open
     #[command(subcommand)]
     DataKey(data_key::DataKeyCommand),
+    /// Bucket keys, which gateways make for many objects at once: make, open, report their use
+    #[command(subcommand)]
+    BucketKey(bucket_key::BucketKeyCommand),
     /// Encrypt small data under a key itself
     Encrypt(encryption::EncryptOptions),
     /// Decrypt small data
@@ -176,6 +180,7 @@ fn main() -> ExitCode {
         Command::Rotation(command) => block_on(rotation::run(command, connection, as_json)),
         Command::Campaign(command) => block_on(campaign::run(command, connection, as_json)),
         Command::Grant(command) => block_on(grant::run(command, connection, as_json)),
+        Command::BucketKey(command) => block_on(bucket_key::run(command, connection, as_json)),
         Command::DataKey(command) => block_on(data_key::run(command, connection, as_json)),
         Command::Encrypt(options) => block_on(encryption::encrypt(options, connection, as_json)),
         Command::Sign(options) => block_on(signing::sign(options, connection, as_json)),

@@ -1,13 +1,21 @@
 //! The connection that all calls go through: metadata, deadline, retry.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    iter,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::{Instant, timeout};
 use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap, transport::Channel};
 
 use crate::{
     ClientConfig, Error, RetryPolicy,
-    config::{ACTING_FOR, DRY_RUN, PROJECT_ID, metadata_value},
+    config::{ACTING_FOR, DRY_RUN, PROJECT_ID, check_deadline, metadata_value},
+    hedge::{HedgeBudget, hedged, says_nothing},
     retry::{self, Repeat},
 };
 
@@ -17,24 +25,77 @@ use crate::{
 /// only when that is safe: see [`RetryPolicy`] for how often. RESOURCE_EXHAUSTED with RetryInfo is waited out.
 /// UNAVAILABLE and a broken connection are tried again if the call may be repeated; calls that change a key other
 /// than by an idempotency token are repeated only when the server said that nothing was done, or was not reached.
+///
+/// If the configuration names several addresses, each try goes to the next one, and the next call begins where the last
+/// one was sent. A try of a call that may be repeated is given up after half of the deadline, so that a node that hangs
+/// does not use up the rest. A call that only reads ([`Repeat::Read`]) is sent to a second node when the first does not
+/// answer soon, and one call in ten may be.
 #[derive(Clone, Debug)]
 pub struct Client {
-    channel: Channel,
+    nodes: Arc<Nodes>,
+    hedge_after: Duration,
     metadata: MetadataMap,
     deadline: Duration,
     retry: Arc<RetryPolicy>,
 }
 
+/// The addresses of the service, and what all clones of a client know of them.
+#[derive(Debug)]
+struct Nodes {
+    /// One for each address; never empty.
+    channels: Vec<Channel>,
+    /// The one that calls begin with.
+    first: AtomicUsize,
+    hedges: HedgeBudget,
+}
+
+impl Nodes {
+    fn are_several(&self) -> bool {
+        self.channels.len() > 1
+    }
+
+    fn first(&self) -> usize {
+        self.first.load(Ordering::Relaxed)
+    }
+
+    fn after(&self, node: usize) -> usize {
+        (node + 1) % self.channels.len()
+    }
+
+    /// Calls begin with the next one, unless somebody else has seen to that.
+    fn pass_over(&self, node: usize) {
+        // Whether somebody has makes no difference here.
+        let _ = self.first.compare_exchange(node, self.after(node), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn channel(&self, node: usize) -> Channel {
+        self.channels[node].clone()
+    }
+}
+
 impl Client {
-    /// Connects. [`Error::InvalidConfig`] before anything is sent; [`Error::Transport`] or [`Error::Deadline`] if no
-    /// connection is made within the connect timeout. The server's refusal of a certificate may show only in the
-    /// first call.
+    /// Connects to the first address that answers. [`Error::InvalidConfig`] before anything is sent; [`Error::Transport`]
+    /// or [`Error::Deadline`] if no connection is made within the connect timeout. The server's refusal of a certificate
+    /// may show only in the first call.
     pub async fn connect(config: ClientConfig) -> Result<Self, Error> {
         let metadata = config.to_metadata()?;
-        let endpoint = config.to_endpoint()?;
-        let connecting = timeout(config.connect_timeout, endpoint.connect());
-        let channel = connecting.await.map_err(|_| Error::Deadline)?.map_err(Error::transport)?;
-        Ok(Self { channel, metadata, deadline: config.deadline, retry: Arc::new(config.retry) })
+        let mut endpoints = config.to_endpoints()?.into_iter();
+        let (mut passed, mut connected) = (Vec::new(), Err(Error::Deadline));
+        for endpoint in endpoints.by_ref() {
+            let connecting = timeout(config.time_to_connect(), endpoint.connect());
+            connected =
+                connecting.await.map_err(|_| Error::Deadline).and_then(|made| made.map_err(Error::transport));
+            if connected.is_ok() {
+                break;
+            }
+            passed.push(endpoint);
+        }
+        // Those that did not answer may come back, and those that were not asked are connected to when they are needed.
+        let others = endpoints.chain(passed).map(|endpoint| endpoint.connect_lazy());
+        let channels = iter::once(connected?).chain(others).collect();
+        let nodes = Arc::new(Nodes { channels, first: AtomicUsize::new(0), hedges: HedgeBudget::default() });
+        let (deadline, hedge_after) = (config.deadline, config.hedge_after);
+        Ok(Self { nodes, hedge_after, metadata, deadline, retry: Arc::new(config.retry) })
     }
 
     /// The same connection, for calls that are only tried out: each is answered with what would refuse it, or with the
@@ -51,6 +112,12 @@ impl Client {
     /// The same connection, for calls in which a service acts for this user.
     pub fn acting_for(&self, user_id: &str) -> Result<Self, Error> {
         self.with_metadata(ACTING_FOR, user_id)
+    }
+
+    /// The same connection, for calls that may take so long, all their tries together.
+    pub fn with_deadline(&self, deadline: Duration) -> Result<Self, Error> {
+        check_deadline(deadline)?;
+        Ok(Self { deadline, ..self.clone() })
     }
 
     fn with_metadata(&self, name: &'static str, value: &str) -> Result<Self, Error> {
@@ -72,15 +139,43 @@ impl Client {
         Sent: Future<Output = Result<Response<Answer>, Status>>,
     {
         let deadline = Instant::now() + self.deadline;
-        retry::run(&self.retry, deadline, repeat, || {
-            let answered = send(self.channel.clone(), self.request(message.clone(), deadline));
+        let nodes = &*self.nodes;
+        let attempt = |node: usize, until: Instant| {
+            let answered = send(nodes.channel(node), self.request(message.clone(), until));
             async { Ok(answered.await?.into_inner()) }
+        };
+        let attempt = &attempt;
+        let hedges = repeat == Repeat::Read && nodes.are_several();
+        let patience = nodes.are_several().then(|| self.deadline / 2);
+        let mut asked = None;
+        retry::run(&self.retry, deadline, patience, repeat, |until| {
+            let first = match asked {
+                Some(of_no_use) => {
+                    nodes.pass_over(of_no_use);
+                    nodes.after(of_no_use)
+                }
+                None => nodes.first(),
+            };
+            asked = Some(first);
+            async move {
+                if !hedges {
+                    return attempt(first, until).await;
+                }
+                let second = || async move {
+                    let answered = attempt(nodes.after(first), until).await;
+                    if !says_nothing(&answered) {
+                        nodes.pass_over(first);
+                    }
+                    answered
+                };
+                Box::pin(hedged(attempt(first, until), self.hedge_after, &nodes.hedges, second)).await
+            }
         })
         .await
     }
 
     pub(crate) fn channel(&self) -> Channel {
-        self.channel.clone()
+        self.nodes.channel(self.nodes.first())
     }
 
     /// A request without a deadline, for an answer that may go on for long.

@@ -45,7 +45,10 @@ pub struct OpenedDataKey {
 /// One call of the data key service, which may always be repeated: no key changes by it.
 macro_rules! call {
     ($client:expr, $message:expr, $method:ident) => {
-        $client.call(Repeat::Harmless, $message, |channel, request| async move {
+        call!($client, Repeat::Harmless, $message, $method)
+    };
+    ($client:expr, $repeat:expr, $message:expr, $method:ident) => {
+        $client.call($repeat, $message, |channel, request| async move {
             DataKeyServiceClient::new(channel).$method(request).await
         })
     };
@@ -128,7 +131,7 @@ impl Client {
             encryption_context: context.clone(),
             ..Default::default()
         };
-        let answer = call!(self, request, decrypt_data_key).await?;
+        let answer = call!(self, Repeat::Read, request, decrypt_data_key).await?;
         let plaintext = SecretBytes::take(answer.plaintext);
         Ok(OpenedDataKey { key_id: answer.key_id, key_version: answer.key_version, plaintext })
     }

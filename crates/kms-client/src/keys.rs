@@ -32,12 +32,12 @@ impl Client {
     /// Describes one key. Permission `kms:cmk:get`.
     pub async fn describe_key(&self, key: &KeyReference) -> Result<Key, Error> {
         let request = v1::DescribeKeyRequest { key: Some(named(key)) };
-        call_for_key!(self, Repeat::Harmless, request, describe_key)
+        call_for_key!(self, Repeat::Read, request, describe_key)
     }
 
     /// One page of the account's keys. Permission `kms:cmk:list`.
     pub async fn list_keys(&self, request: ListKeysRequest) -> Result<ListKeysResponse, Error> {
-        self.call(Repeat::Harmless, request, |channel, request| async move {
+        self.call(Repeat::Read, request, |channel, request| async move {
             KeyServiceClient::new(channel).list_keys(request).await
         })
         .await

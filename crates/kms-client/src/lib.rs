@@ -16,13 +16,15 @@
 //! # }
 //! ```
 //!
-//! The module [`envelope`] encrypts whole streams under such a data key.
+//! The module [`envelope`] encrypts whole streams under such a data key. For gateways, [`bucket_keys`] spares a call for each
+//! object, and [`rules`] says which key may encrypt one.
 //!
 //! What cannot be wiped: TLS and HTTP/2 keep copies of what they carry in buffers of their own. This crate wipes
 //! its own copies, and the transport's copy of a plaintext where nobody else holds it.
 
 mod audit;
 mod backup;
+pub mod bucket_keys;
 mod campaign;
 mod client;
 mod config;
@@ -30,9 +32,11 @@ mod data_keys;
 mod dev;
 pub mod envelope;
 mod error;
+mod hedge;
 mod keys;
 mod operator;
 mod retry;
+pub mod rules;
 mod secret;
 
 pub use audit::RecordStream;

@@ -66,18 +66,40 @@ impl Scope<'_> {
     /// What the caller is told instead of `error`. One without the permission does not learn what there is beyond the
     /// keys that a grant led it to; and one with permission for some keys not which others there are.
     pub(crate) fn hide(&self, draft: &Draft, error: Error) -> Error {
-        let denied = Error::denied(self.operation.info().action);
+        let missing = self.operation.info().action;
         match self.standing {
-            Standing::OnlyByGrant if !draft.is_admitted() && !is_fault(&error) => denied,
+            Standing::OnlyByGrant if !draft.is_admitted() && !is_fault(&error) => Error::denied(missing),
             Standing::ByPermission
                 if error == Error::KeyNotFound && states::row(self.operation).is_some() =>
             {
-                let request = self.request(self.operation, None);
-                let anywhere = decide(&asker(self.caller()), &request, []).is_allowed();
-                if anywhere { error } else { denied }
+                match self.denial_without_key() {
+                    Some(denial) => Error::PermissionDenied { missing, denial },
+                    None => error,
+                }
             }
             _ => error,
         }
+    }
+
+    /// Why the caller's permissions do not allow the operation whichever key it is on; `None`: they do, but for keys that
+    /// they may deny.
+    fn denial_without_key(&self) -> Option<Denial> {
+        match decide(&asker(self.caller()), &self.request(self.operation, None), []) {
+            Ruling::AllowedByPolicy(_) | Ruling::AllowedByGrant(_) => None,
+            Ruling::Denied(_) => Some(Denial::PolicyDenies),
+            Ruling::NotAllowed { .. } => Some(Denial::KeyNotAllowed),
+        }
+    }
+
+    /// The refusal of an own key, or of a default key in place of one. Whoever may do it on some keys only is told the
+    /// same as of a key that does not exist: [`hide`](Self::hide).
+    fn refusal_of_key(&self, ruling: &Ruling) -> Error {
+        let of_key = match ruling {
+            Ruling::Denied(_) => Denial::PolicyDeniesKey,
+            _ => Denial::KeyNotAllowed,
+        };
+        let denial = self.denial_without_key().unwrap_or(of_key);
+        Error::PermissionDenied { missing: self.operation.info().action, denial }
     }
 
     /// Refuses a key that the caller may not use for this operation; `alias` is the name that it was found by.
@@ -99,7 +121,7 @@ impl Scope<'_> {
                 Ruling::AllowedByPolicy(_) | Ruling::AllowedByGrant(_) => return Ok(()),
                 denied @ Ruling::Denied(_) => {
                     draft.ruling(&denied);
-                    return Err(Error::PermissionDenied { missing, denial: Denial::PolicyDenies });
+                    return Err(self.refusal_of_key(&denied));
                 }
                 Ruling::NotAllowed { .. } => {}
             }
@@ -111,19 +133,20 @@ impl Scope<'_> {
             return Ok(());
         }
         draft.ruling(&ruling);
-        // Of a key that anything was granted of the caller knows that it exists.
-        match ruling {
-            _ if !own && grants.is_empty() => Err(Error::KeyNotFound),
+        let denial = match ruling {
+            // Of a key that anything was granted of the caller knows that it exists.
+            Ruling::Denied(_) if !grants.is_empty() => Denial::PolicyDeniesKey,
+            _ if !grants.is_empty() => Denial::NotGranted,
+            _ if !own => return Err(Error::KeyNotFound),
+            _ if self.standing == Standing::ByPermission => return Err(self.refusal_of_key(&ruling)),
             // Whom no policy allows it learns of the key by a grant only.
-            Ruling::Denied(_) if self.standing == Standing::ByPermission || !grants.is_empty() => {
-                Err(Error::PermissionDenied { missing, denial: Denial::PolicyDenies })
-            }
-            _ if grants.is_empty() => Err(Error::denied(missing)),
-            _ => Err(Error::PermissionDenied { missing, denial: Denial::NotGranted }),
-        }
+            _ => Denial::NothingAllows,
+        };
+        Err(Error::PermissionDenied { missing, denial })
     }
 
-    /// Refuses an operation that is on no key, or on one that is yet to be made.
+    /// Refuses an operation that is on no key, or on one that is yet to be made. A default key that this call would
+    /// make is refused as it would be if it were there.
     pub(crate) fn admit_without_key(
         &self,
         operation: OperationName,
@@ -134,11 +157,12 @@ impl Scope<'_> {
         let request = AccessRequest { alias, ..self.request(operation, key) };
         let missing = operation.info().action;
         let ruling = decide(&asker(self.caller()), &request, []);
-        match &ruling {
-            Ruling::AllowedByPolicy(_) | Ruling::AllowedByGrant(_) => return Ok(()),
-            Ruling::Denied(_) | Ruling::NotAllowed { .. } => draft.ruling(&ruling),
+        if ruling.is_allowed() {
+            return Ok(());
         }
+        draft.ruling(&ruling);
         Err(match ruling {
+            _ if names_key(&request) => self.refusal_of_key(&ruling),
             Ruling::Denied(_) => Error::PermissionDenied { missing, denial: Denial::PolicyDenies },
             _ => Error::denied(missing),
         })
@@ -201,7 +225,8 @@ impl Scope<'_> {
         }
         draft.ruling(&ruling);
         let missing = request.operation.info().action;
-        Err(Error::PermissionDenied { missing, denial: Denial::PolicyDenies })
+        let denial = if names_key(request) { Denial::PolicyDeniesKey } else { Denial::PolicyDenies };
+        Err(Error::PermissionDenied { missing, denial })
     }
 
     /// The same of a key that was not named.
@@ -223,6 +248,11 @@ impl Scope<'_> {
         let grants = self.directory().grants_of(key.id).await?;
         Ok(grants.iter().filter(|grant| grant.grantee.includes(caller)).cloned().collect())
     }
+}
+
+/// Whether the request is about a key that has an id.
+fn names_key(request: &AccessRequest<'_>) -> bool {
+    request.key.is_some_and(|key| key.id.is_some())
 }
 
 /// What says nothing of what there is.

@@ -5,6 +5,7 @@
 use uuid::Uuid;
 
 use crate::{
+    bucket_key,
     context::EncryptionContext,
     crypto::gcm,
     error::{Error, Field},
@@ -37,6 +38,8 @@ pub enum Purpose {
     KeyMaterial = 3,
     /// The private half of a data key pair.
     DataKeyPair = 4,
+    /// A bucket key, with what is said of it.
+    BucketKey = 5,
 }
 
 impl Purpose {
@@ -44,6 +47,7 @@ impl Purpose {
     pub const fn longest(self) -> usize {
         match self {
             Self::DataKey => MAX_DATA_KEY_BYTES,
+            Self::BucketKey => bucket_key::CONTENT_BYTES,
             Self::SmallData | Self::KeyMaterial | Self::DataKeyPair => MAX_SEALED_BYTES,
         }
     }
@@ -108,10 +112,11 @@ impl Header {
             2 => Purpose::SmallData,
             3 => Purpose::KeyMaterial,
             4 => Purpose::DataKeyPair,
+            5 => Purpose::BucketKey,
             _ => return Err(malformed("names an unknown purpose")),
         };
         if sealed_bytes > purpose.longest() {
-            return Err(malformed("must be at most 1092 bytes long for a data key"));
+            return Err(malformed("is longer than what its purpose allows"));
         }
         let header = Self {
             scheme,

@@ -16,7 +16,7 @@ use crate::{
     operation::OperationName,
     ports::{Clock, Mac},
     quotas::Place,
-    record::{MadeKey, Moved, Phase, Record, RequestId, Verdict},
+    record::{BucketKeyNote, MadeKey, Moved, Phase, Record, RequestId, Verdict},
 };
 
 /// How many bytes of a context value's keyed hash the log keeps.
@@ -96,6 +96,7 @@ impl Draft {
             key_id: None,
             key_version: None,
             moved: None,
+            bucket_key: None,
             reason: None,
             missing_action: None,
             grant_id: None,
@@ -215,6 +216,11 @@ impl Draft {
     /// Says which ciphertext is moved.
     pub(crate) fn moved(&mut self, moved: Moved) {
         self.record.moved = Some(moved);
+    }
+
+    /// Says which bucket key the call is about.
+    pub(crate) fn bucket_key(&mut self, note: BucketKeyNote) {
+        self.record.bucket_key = Some(note);
     }
 
     /// Says whether the key that has a place may be committed from now on.

@@ -1,8 +1,9 @@
 //! The errors of the domain: one closed enum, named by what the caller can do about it.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
+    key::{KeyClass, KeyUsage},
     operation::Action,
     ports::{AuditError, HsmError, StoreError},
     record::Verdict,
@@ -48,6 +49,7 @@ pub enum Field {
     PrimaryRegion,
     PublicKey,
     Reason,
+    Receipt,
     Region,
     ReplicaProject,
     ReplicaRegion,
@@ -81,6 +83,7 @@ pub enum Field {
     UntilMonth,
     User,
     UserId,
+    Uses,
     Verdict,
 }
 
@@ -125,6 +128,7 @@ impl Field {
             Self::ReplicaRegion => "replica_region",
             Self::PublicKey => "public_key",
             Self::Reason => "reason",
+            Self::Receipt => "receipt",
             Self::Region => "region",
             Self::RequestId => "request_id",
             Self::Seq => "seq",
@@ -156,6 +160,7 @@ impl Field {
             Self::UntilMonth => "until_month",
             Self::User => "user",
             Self::UserId => "user_id",
+            Self::Uses => "uses",
             Self::Verdict => "verdict",
         }
     }
@@ -209,11 +214,57 @@ impl Window {
     }
 }
 
+/// What there may be only so many of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// The custom keys of an account in a region.
+    CustomKeys,
+    /// The grants of one key.
+    GrantsOfKey,
+    /// The grants that an account has given to one grantee.
+    GrantsToGrantee,
+    /// The tags of one key.
+    TagsOfKey,
+    /// The further aliases of one key.
+    AliasesOfKey,
+    /// The regions that share the material of one key.
+    RegionsOfKey,
+    /// The versions of one key.
+    VersionsOfKey,
+}
+
+impl Counted {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::CustomKeys,
+        Self::GrantsOfKey,
+        Self::GrantsToGrantee,
+        Self::TagsOfKey,
+        Self::AliasesOfKey,
+        Self::RegionsOfKey,
+        Self::VersionsOfKey,
+    ];
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::CustomKeys => "custom keys",
+            Self::GrantsOfKey => "grants of the key",
+            Self::GrantsToGrantee => "grants to this grantee",
+            Self::TagsOfKey => "tags of the key",
+            Self::AliasesOfKey => "aliases of the key",
+            Self::RegionsOfKey => "regions of the key",
+            Self::VersionsOfKey => "versions of the key",
+        })
+    }
+}
+
 /// A quota that is used up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quota {
-    /// Of what, as `grants of the key`.
-    pub what: &'static str,
+    /// Of what.
+    pub what: Counted,
     /// How many there may be.
     pub limit: u64,
     /// How many there are.
@@ -312,10 +363,14 @@ impl Unauthenticated {
 /// Why a permission is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denial {
-    /// No policy of the caller allows it, and no grant that is known to it.
+    /// No policy of the caller allows it on any key, and no grant that is known to it.
     NothingAllows,
-    /// A policy of the caller denies it, and that wins.
+    /// Something allows it on other keys, but nothing on this one; whether or not there is such a key.
+    KeyNotAllowed,
+    /// A policy of the caller denies it whichever key it is on, and that wins.
     PolicyDenies,
+    /// The same of this key, which the caller may know of.
+    PolicyDeniesKey,
     /// The caller has grants of the key, for other operations.
     NotGranted,
     /// Whoever passes a grant on cannot give more than it has.
@@ -327,7 +382,9 @@ impl Denial {
     pub const fn code(self) -> &'static str {
         match self {
             Self::NothingAllows => "NOTHING_ALLOWS",
+            Self::KeyNotAllowed => "KEY_NOT_ALLOWED",
             Self::PolicyDenies => "POLICY_DENIES",
+            Self::PolicyDeniesKey => "POLICY_DENIES_KEY",
             Self::NotGranted => "NOT_GRANTED",
             Self::GrantExceeded => "GRANT_EXCEEDED",
         }
@@ -444,15 +501,15 @@ pub enum Error {
     /// Importing into a key that has material. DEW: KMS.0310.
     #[error("the key is not waiting for key material")]
     KeyNotPendingImport,
-    /// The key is for something else. DEW: KMS.0334, KMS.0335.
+    /// Keys of its kind could do it, but the key is for something else: for what. DEW: KMS.0334, KMS.0335.
     #[error("the key is for another usage than this operation")]
-    KeyUsageMismatch,
+    KeyUsageMismatch(KeyUsage),
     /// The operation is not for keys of this kind. DEW: KMS.0324, KMS.0325, KMS.0331, KMS.0341, KMS.1114, KMS.1115.
     #[error("the operation does not work with keys of this kind")]
-    KeyKindUnsupported,
-    /// The algorithm is not one of the key's. DEW: KMS.0332, KMS.2105, KMS.2106.
+    KeyKindUnsupported(KeyClass),
+    /// The algorithm is not one of the key's, which is of this kind. DEW: KMS.0332, KMS.2105, KMS.2106.
     #[error("the key does not support this algorithm")]
-    AlgorithmMismatch,
+    AlgorithmMismatch(KeyClass),
     /// The key is not rotated by time. DEW: KMS.0313.
     #[error("the rotation of the key is not enabled")]
     RotationNotEnabled,
@@ -587,6 +644,11 @@ impl Error {
         Self::PermissionDenied { missing, denial: Denial::NothingAllows }
     }
 
+    /// The permission is missing, because nothing allows it on this key.
+    pub const fn denied_on_key(missing: Action) -> Self {
+        Self::PermissionDenied { missing, denial: Denial::KeyNotAllowed }
+    }
+
     /// A malformed field.
     pub const fn invalid(field: Field, problem: &'static str) -> Self {
         Self::InvalidField { field, problem }
@@ -616,9 +678,9 @@ impl Error {
             Self::KeyNotPendingDeletion => "KEY_NOT_PENDING_DELETION",
             Self::DefaultKeyImmutable => "DEFAULT_KEY_IMMUTABLE",
             Self::KeyNotPendingImport => "KEY_NOT_PENDING_IMPORT",
-            Self::KeyUsageMismatch => "KEY_USAGE_MISMATCH",
-            Self::KeyKindUnsupported => "KEY_KIND_UNSUPPORTED",
-            Self::AlgorithmMismatch => "ALGORITHM_MISMATCH",
+            Self::KeyUsageMismatch(_) => "KEY_USAGE_MISMATCH",
+            Self::KeyKindUnsupported(_) => "KEY_KIND_UNSUPPORTED",
+            Self::AlgorithmMismatch(_) => "ALGORITHM_MISMATCH",
             Self::RotationNotEnabled => "ROTATION_NOT_ENABLED",
             Self::RotationAlreadyEnabled => "ROTATION_ALREADY_ENABLED",
             Self::ExternalKeyRequired => "EXTERNAL_KEY_REQUIRED",

@@ -24,7 +24,7 @@ pub struct KeystoreRecord {
     pub id: KeystoreId,
     /// The account that it belongs to.
     pub account: AccountId,
-    /// A name for people; need not be unique.
+    /// A name for people; when it was given, no other keystore of the account had it.
     pub alias: String,
     /// Whether keys can be made and used on it.
     pub state: KeystoreState,

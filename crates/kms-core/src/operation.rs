@@ -322,6 +322,12 @@ operations! {
     GenerateDataKey: DekCreate, Some("createDataKey"), Use;
     /// Makes a data key; answers it sealed only.
     GenerateDataKeyWithoutPlaintext: DekCreate, Some("createDataKeyWithoutPlaintext"), Use;
+    /// Makes a bucket key; answers it in plain and sealed.
+    GenerateBucketKey: DekCreate, None, Use;
+    /// Opens a sealed bucket key.
+    DecryptBucketKey: DekCrypto, None, Use;
+    /// Tells how many objects hang on a bucket key: whoever has its receipt.
+    ReportBucketKeyUse: Anyone, None, Read;
     /// Seals a data key that the caller made.
     EncryptDataKey: DekCrypto, Some("encryptDatakey"), Use;
     /// Opens a sealed data key.

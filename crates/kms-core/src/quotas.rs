@@ -13,7 +13,7 @@ use futures_channel::oneshot;
 
 use crate::{
     directory::Directory,
-    error::{Error, Quota},
+    error::{Counted, Error, Quota},
     identity::{AccountId, Region},
 };
 
@@ -61,7 +61,7 @@ impl Quotas {
                     let used = directory.custom_keys(&owner.0, &owner.1).await?;
                     counting.found = Some(used);
                     if used >= limit {
-                        return Err(Error::QuotaExceeded(Quota { what: "custom keys", limit, used }));
+                        return Err(Error::QuotaExceeded(Quota { what: Counted::CustomKeys, limit, used }));
                     }
                 }
             }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     Timestamp,
+    bucket_key::BucketKeyId,
     grant::GrantId,
     identity::{Caller, Stranger},
     key::{KeyId, KeyOrigin, KeySpec},
@@ -50,6 +51,17 @@ pub struct Moved {
     pub item: [u8; 8],
 }
 
+/// What an operation has to do with a bucket key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BucketKeyNote {
+    /// Which one it is.
+    pub id: BucketKeyId,
+    /// The end of its validity, where it is made.
+    pub valid_until: Option<Timestamp>,
+    /// How many objects hang on it, where that is reported.
+    pub uses: Option<u64>,
+}
+
 /// Of what kind a key is that an operation makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MadeKey {
@@ -82,6 +94,8 @@ pub struct Record {
     pub key_version: Option<u32>,
     /// What was moved under that version, where the operation moves ciphertexts.
     pub moved: Option<Moved>,
+    /// The bucket key that was made, opened, moved or reported on.
+    pub bucket_key: Option<BucketKeyNote>,
     /// The stable reason of a refusal or failure; or why a success changed nothing, or why the service
     /// changed something by itself.
     pub reason: Option<&'static str>,

@@ -576,9 +576,9 @@ impl Service {
         self.ports.keystore(keystore)
     }
 
-    /// Whether the service is configured with a token of this name.
-    pub(crate) fn has_keystore_token(&self, id: &KeystoreId) -> bool {
-        self.ports.keystores.contains_key(id)
+    /// The names of the tokens that the service is configured with for keystores.
+    pub(crate) fn keystore_tokens(&self) -> impl Iterator<Item = &KeystoreId> {
+        self.ports.keystores.keys()
     }
 
     /// Runs `work` on a configured token, whether or not it is a keystore that is enabled.

@@ -1,8 +1,9 @@
 //! What the operator decides: about the key versions to come, and how much accounts may have.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use crate::{
+    bucket_key::LONGEST_VALIDITY,
     identity::AccountId,
     key::{KeySpec, Scheme},
 };
@@ -16,7 +17,7 @@ pub const DEFAULT_IN_HSM_BUDGET: u64 = 1 << 31;
 /// The most uses that one reservation takes, and so the most that a restart forfeits.
 const MAX_BLOCK: u64 = 65_536;
 
-/// Which scheme new key versions get, and how often a version may seal in the HSM.
+/// Which scheme new key versions get, how often a version may seal in the HSM, and how long bucket keys are valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// The scheme of new versions of AES_256 keys, default keys among them.
@@ -25,6 +26,8 @@ pub struct Settings {
     pub sm4: Scheme,
     /// How often one version of [`Scheme::InHsm`] may seal: 1 to [`MAX_IN_HSM_BUDGET`].
     pub in_hsm_budget: u64,
+    /// The longest validity that a bucket key is given.
+    pub longest_bucket_key_validity: Duration,
     /// How much an account may have, until [`Service::replace_quotas`](crate::Service::replace_quotas).
     pub quotas: AccountQuotas,
 }
@@ -80,6 +83,7 @@ impl Default for Settings {
             aes_256: Scheme::DerivedKey,
             sm4: Scheme::DerivedKey,
             in_hsm_budget: DEFAULT_IN_HSM_BUDGET,
+            longest_bucket_key_validity: LONGEST_VALIDITY,
             quotas: AccountQuotas::default(),
         }
     }

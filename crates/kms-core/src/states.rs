@@ -176,6 +176,8 @@ const TABLE: &[(Row, &[OperationName])] = &[
             O::GenerateDataKeyWithoutPlaintext,
             O::GenerateDataKeys,
             O::GenerateDataKeyPair,
+            O::GenerateBucketKey,
+            O::DecryptBucketKey,
             O::EncryptDataKey,
             O::DecryptDataKey,
             O::ReEncrypt,

@@ -24,7 +24,7 @@ pub(crate) const MAX_WAITING_ITEMS: usize = 200_000;
 /// How often a key version was used, successfully and on record.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionUsage {
-    /// Data keys that it sealed for callers: made, encrypted, or re-encrypted; key pairs, too.
+    /// Data keys that it sealed for callers: made, encrypted, or re-encrypted; key pairs and bucket keys, too.
     pub data_keys: u64,
     /// Small data that it sealed.
     pub encryptions: u64,
@@ -124,10 +124,11 @@ impl UseKind {
             Name::GenerateDataKey
             | Name::GenerateDataKeyWithoutPlaintext
             | Name::GenerateDataKeyPair
+            | Name::GenerateBucketKey
             | Name::EncryptDataKey
             | Name::ReEncrypt => Some(Self::DataKey),
             Name::EncryptData => Some(Self::Encryption),
-            Name::DecryptDataKey | Name::DecryptData => Some(Self::Decryption),
+            Name::DecryptDataKey | Name::DecryptBucketKey | Name::DecryptData => Some(Self::Decryption),
             Name::Rewrap => Some(Self::Moving),
             Name::Sign | Name::Verify | Name::GenerateMac | Name::VerifyMac | Name::DeriveSharedSecret => {
                 Some(Self::Other)

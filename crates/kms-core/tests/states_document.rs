@@ -18,7 +18,7 @@ which is all that operations ask; a test compares the two. Each cell is held by 
 `every_operation_in_every_state_does_what_the_table_says` (`crates/kms-core/tests/pipeline/states.rs`) for what users call,
 on a key that can have the operation, and by `every_operation_of_the_service_itself_in_every_state_does_what_the_table_says`
 (`crates/kms-core/src/upkeep/tests/states.rs`) for what the service does by itself. Both also prove that a refusal changes
-nothing. Not driven is what is named here and not built yet: ReplicateKey and UpdatePrimaryRegion.
+nothing.
 `DEWPOINT_WRITE_DOCS=1 cargo test -p kms-core --test states_document` writes this file anew.
 
 A dash means that the state stays; an arrow leads to the next state; everything else is the error that refuses the

@@ -32,6 +32,8 @@ masked_debug!(
     DecryptDataKeyResponse,
     GeneratedDataKey,
     GenerateDataKeyPairResponse,
+    GenerateBucketKeyResponse,
+    DecryptBucketKeyResponse,
     EncryptDataRequest,
     DecryptDataResponse,
     GenerateRandomResponse,

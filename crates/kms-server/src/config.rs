@@ -8,10 +8,16 @@ use std::{
     net::SocketAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use kms_audit::LogConfig;
-use kms_core::{MAX_IN_HSM_BUDGET, Settings, identity::KeystoreId, key::Scheme};
+use kms_core::{
+    MAX_IN_HSM_BUDGET, Settings,
+    bucket_key::{LONGEST_VALIDITY, MAX_LONGEST_VALIDITY},
+    identity::KeystoreId,
+    key::Scheme,
+};
 use kms_hsm::{CipherForm, VendorSm4};
 use kms_store::EngineKind;
 use serde::Deserialize;
@@ -46,6 +52,9 @@ pub struct Config {
     /// Limits on calls, and on what accounts have.
     #[serde(default)]
     pub traffic_control: TrafficConfig,
+    /// Keys that gateways use for many objects.
+    #[serde(default)]
+    pub bucket_keys: BucketKeyConfig,
     /// What time it is. Not in the file: nothing but dev mode may keep a time of its own.
     #[serde(skip)]
     pub clock: ClockKind,
@@ -306,6 +315,25 @@ impl From<Sm4Config> for VendorSm4 {
     }
 }
 
+/// Keys that gateways use for many objects.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BucketKeyConfig {
+    /// The longest validity that one is given, in seconds: so long a key that was disabled, or a permission that was
+    /// withdrawn, is still used.
+    pub longest_validity_seconds: u64,
+}
+
+impl Default for BucketKeyConfig {
+    fn default() -> Self {
+        Self { longest_validity_seconds: LONGEST_VALIDITY.as_secs() }
+    }
+}
+
+impl BucketKeyConfig {
+    const SECONDS: RangeInclusive<u64> = 1..=MAX_LONGEST_VALIDITY.as_secs();
+}
+
 /// Where new key versions seal. Those that exist stay what they are.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -371,6 +399,12 @@ impl FileError {
 }
 
 impl Config {
+    /// What the domain has to know of it.
+    pub(crate) fn settings(&self) -> Settings {
+        let longest = Duration::from_secs(self.bucket_keys.longest_validity_seconds);
+        Settings { longest_bucket_key_validity: longest, ..self.hsm.cipher.settings() }
+    }
+
     /// Reads and checks the file.
     pub fn load(path: &Path) -> Result<Self, FileError> {
         let config: Self = parse(path)?;
@@ -388,6 +422,8 @@ impl Config {
             Some("audit.segment_bytes: must be 65536 to 1073741824")
         } else if config.hsm.sm4.is_some_and(|sm4| !sm4.is_the_vendors()) {
             Some("hsm.sm4: a vendor's numbers are at least 0x80000000")
+        } else if !BucketKeyConfig::SECONDS.contains(&config.bucket_keys.longest_validity_seconds) {
+            Some("bucket_keys.longest_validity_seconds: must be 1 to 3600")
         } else {
             keystores_problem(&config.keystores)
         };
@@ -446,6 +482,7 @@ mod tests {
         let config: Config = toml::from_str(SAMPLE).expect("the sample parses");
         assert_eq!(config.hsm.cipher.settings(), Settings::default());
         assert_eq!(config.traffic_control, TrafficConfig::default());
+        assert_eq!(config.bucket_keys, BucketKeyConfig::default());
         let named = SAMPLE.replace("#% ", "");
         let named: Config = toml::from_str(&named).expect("the sample's profile parses, too");
         assert!(named.traffic_control.profile.is_some());
@@ -487,6 +524,21 @@ mod tests {
         for wrong in
             ["[audit]\nsegment_bytes = 65535", "[audit]\nsegment_bytes = 1073741825", "[audit.archive]"]
         {
+            load(wrong).expect_err(wrong);
+        }
+    }
+
+    #[test]
+    fn the_validity_of_bucket_keys_has_a_bound() {
+        let load = |seconds: &str| {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            let bound = format!("longest_validity_seconds = {seconds}");
+            let text = SAMPLE.replace("longest_validity_seconds = 900", &bound);
+            fs::write(file.path(), text).expect("written");
+            Config::load(file.path()).map(|config| config.settings().longest_bucket_key_validity.as_secs())
+        };
+        assert_eq!([load("1"), load("900"), load("3600")].map(Result::ok), [Some(1), Some(900), Some(3600)]);
+        for wrong in ["0", "3601", "-1"] {
             load(wrong).expect_err(wrong);
         }
     }

@@ -14,7 +14,7 @@ use kms_core::{
 use prost::Message;
 
 use crate::grpc::{
-    aliases,
+    aliases, bucket_keys,
     convert::{self, campaign, replication, rotation},
     grants, import, keystores, signing, tags,
 };
@@ -121,6 +121,9 @@ const CONVERSIONS: &[Conversion] = &[
     conversion!(convert::list_destroyed_keys),
     conversion!(replication::replicate_key, key = key),
     conversion!(replication::update_primary_region, key = key),
+    conversion!(in context: bucket_keys::generate_bucket_key, GenerateBucketKeyRequest),
+    conversion!(in context: bucket_keys::decrypt_bucket_key, DecryptBucketKeyRequest),
+    conversion!(bucket_keys::report_bucket_key_use),
 ];
 
 /// Decodes `bytes` as a request of this kind, modulo the number of kinds, and converts it; `None` if either

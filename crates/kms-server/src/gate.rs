@@ -43,6 +43,12 @@ pub(crate) fn longest_patience<O: Operation>(operation: &O) -> Duration {
     if operation.makes_rsa_pair() { RSA_PATIENCE } else { HSM_PATIENCE }
 }
 
+/// How many calls traffic control counts it for.
+fn calls_of<O: Operation>(operation: &Result<O, Error>) -> NonZeroU32 {
+    let calls = operation.as_ref().map_or(1, Operation::calls);
+    NonZeroU32::new(calls).unwrap_or(NonZeroU32::MIN)
+}
+
 /// What becomes of a call that is over a traffic limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Budget {
@@ -125,7 +131,26 @@ impl Gate {
         remaining: &mut Option<Remaining>,
     ) -> Result<Recorded<O::Output>, Refused> {
         let toll = Toll { budget: Budget::OrRefuse, remaining };
-        let admitted = self.admit(request_id, patience, credentials, operation, toll);
+        let calls = calls_of(&operation);
+        let admitted = self.admit(request_id, credentials, calls, toll, || (patience, operation));
+        self.observed(O::NAME, request_id, admitted).await
+    }
+
+    /// The same for one call whose request is read only once its caller is known and may call: `read` makes the
+    /// operation of it.
+    pub(crate) async fn pass_unread<O: Operation>(
+        self: &Arc<Self>,
+        request_id: RequestId,
+        credentials: &dyn Credentials,
+        read: impl FnOnce() -> Result<O, Error>,
+        remaining: &mut Option<Remaining>,
+    ) -> Result<Recorded<O::Output>, Refused> {
+        let toll = Toll { budget: Budget::OrRefuse, remaining };
+        let read = || {
+            let operation = read();
+            (operation.as_ref().map_or(HSM_PATIENCE, longest_patience), operation)
+        };
+        let admitted = self.admit(request_id, credentials, NonZeroU32::MIN, toll, read);
         self.observed(O::NAME, request_id, admitted).await
     }
 
@@ -138,7 +163,8 @@ impl Gate {
         operation: Result<O, Error>,
     ) -> Result<Recorded<O::Output>, Refused> {
         let toll = Toll { budget: Budget::OrWait, remaining: &mut None };
-        let admitted = self.admit(request_id, patience, credentials, operation, toll);
+        let calls = calls_of(&operation);
+        let admitted = self.admit(request_id, credentials, calls, toll, || (patience, operation));
         self.observed(O::NAME, request_id, admitted).await
     }
 
@@ -158,14 +184,13 @@ impl Gate {
     async fn admit<O: Operation>(
         self: &Arc<Self>,
         request_id: RequestId,
-        patience: Duration,
         credentials: &dyn Credentials,
-        operation: Result<O, Error>,
+        calls: NonZeroU32,
         toll: Toll<'_>,
+        read: impl FnOnce() -> (Duration, Result<O, Error>),
     ) -> Result<Recorded<O::Output>, Refused> {
-        let calls = operation.as_ref().map_or(1, Operation::calls);
-        let calls = NonZeroU32::new(calls).unwrap_or(NonZeroU32::MIN);
         let caller = self.caller(O::NAME, calls, request_id, credentials, toll).await?;
+        let (patience, operation) = read();
         let call = Call { request_id, caller, patience, dry_run: credentials.dry_run() };
         let (call, operation) = if operation.as_ref().is_ok_and(Operation::may_change) {
             (call, operation)

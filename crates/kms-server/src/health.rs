@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Duration};
 use kms_audit::FileLog;
 use kms_proto::v1::{
     account_service_server::AccountServiceServer, alias_service_server::AliasServiceServer,
-    audit_service_server::AuditServiceServer, campaign_service_server::CampaignServiceServer,
-    data_key_service_server::DataKeyServiceServer, encryption_service_server::EncryptionServiceServer,
-    grant_service_server::GrantServiceServer, import_service_server::ImportServiceServer,
-    key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
-    operator_service_server::OperatorServiceServer, replication_service_server::ReplicationServiceServer,
-    rotation_service_server::RotationServiceServer, signing_service_server::SigningServiceServer,
-    tag_service_server::TagServiceServer, trusted_execution_service_server::TrustedExecutionServiceServer,
+    audit_service_server::AuditServiceServer, bucket_key_service_server::BucketKeyServiceServer,
+    campaign_service_server::CampaignServiceServer, data_key_service_server::DataKeyServiceServer,
+    encryption_service_server::EncryptionServiceServer, grant_service_server::GrantServiceServer,
+    import_service_server::ImportServiceServer, key_service_server::KeyServiceServer,
+    keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
+    replication_service_server::ReplicationServiceServer, rotation_service_server::RotationServiceServer,
+    signing_service_server::SigningServiceServer, tag_service_server::TagServiceServer,
+    trusted_execution_service_server::TrustedExecutionServiceServer,
     witness_service_server::WitnessServiceServer,
 };
 use tokio::{
@@ -32,12 +33,13 @@ pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the HSM and the store may take to prove that they work.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// What health checking answers for: all of it, and each service.
-const HEALTH_NAMES: [&str; 18] = [
+const HEALTH_NAMES: [&str; 19] = [
     "",
     KeyServiceServer::<Grpc>::NAME,
     AliasServiceServer::<Grpc>::NAME,
     TagServiceServer::<Grpc>::NAME,
     DataKeyServiceServer::<Grpc>::NAME,
+    BucketKeyServiceServer::<Grpc>::NAME,
     EncryptionServiceServer::<Grpc>::NAME,
     SigningServiceServer::<Grpc>::NAME,
     GrantServiceServer::<Grpc>::NAME,

@@ -34,6 +34,7 @@ mod rotation;
 mod secret_text;
 mod serve_error;
 pub mod server;
+mod sockets;
 pub mod supervisor;
 mod tls;
 mod traffic;

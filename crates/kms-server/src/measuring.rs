@@ -19,7 +19,9 @@ pub struct Checks {
     control: TrafficControl,
     users: Vec<UserId>,
     accounts: Vec<AccountId>,
-    caller: Caller,
+    project: ProjectId,
+    region: Region,
+    callers: Vec<Caller>,
 }
 
 impl Checks {
@@ -42,27 +44,38 @@ impl Checks {
         let accounts: Vec<_> = (0..=users.len() / USERS_OF_ACCOUNT)
             .filter_map(|number| AccountId::parse(&format!("account-{number:05}")))
             .collect();
-        let caller = Caller {
-            account: accounts[0].clone(),
-            user: users[0].clone(),
-            project: ProjectId::parse("project").expect("a name"),
-            region: Region::parse("region").expect("a name"),
+        let (project, region) = (ProjectId::parse("project"), Region::parse("region"));
+        let (project, region) = (project.expect("a name"), region.expect("a name"));
+        let mut checks = Self { control, users, accounts, project, region, callers: Vec::new() };
+        for number in 0..checks.users.len() {
+            checks.identify(std::iter::once(number));
+            assert_eq!(checks.check(), 1, "within all limits");
+        }
+        checks
+    }
+
+    /// These users are about to call: who they are was just found out, as it is before a call is checked.
+    pub fn identify(&mut self, numbers: impl Iterator<Item = usize>) {
+        self.callers.clear();
+        self.callers.extend(numbers.map(|number| Caller {
+            account: self.accounts[number / USERS_OF_ACCOUNT].clone(),
+            user: self.users[number].clone(),
+            project: self.project.clone(),
+            region: self.region.clone(),
             projects: Arc::new([]),
             acting_service: None,
             permissions: Permissions::all(),
             credential: Credential::Certificate([0; 32]),
             source: ([127, 0, 0, 1], 1).into(),
-        };
-        let mut checks = Self { control, users, accounts, caller };
-        assert!((0..checks.users.len()).all(|number| checks.check(number)), "within all limits");
-        checks
+        }));
     }
 
-    /// One check of a call of this user for a data key; whether it passes.
-    pub fn check(&mut self, number: usize) -> bool {
-        self.caller.user.clone_from(&self.users[number]);
-        self.caller.account.clone_from(&self.accounts[number / USERS_OF_ACCOUNT]);
-        self.control.check(&self.caller, OperationName::GenerateDataKey, NonZeroU32::MIN).is_ok()
+    /// One check for each of them, of a call for a data key; how many pass.
+    pub fn check(&self) -> usize {
+        let passes = |caller: &&Caller| {
+            self.control.check(caller, OperationName::GenerateDataKey, NonZeroU32::MIN).is_ok()
+        };
+        self.callers.iter().filter(passes).count()
     }
 
     /// Forgets who has spent nothing lately, as the service does once a minute.

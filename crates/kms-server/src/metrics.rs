@@ -42,6 +42,11 @@ struct OperationLabels {
     operation: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    code: &'static str,
+}
+
 type Latencies = Family<OperationLabels, Histogram, fn() -> Histogram>;
 
 /// All metrics.
@@ -51,6 +56,7 @@ pub(crate) struct Metrics {
     calls: Family<CallLabels, Counter>,
     latencies: Latencies,
     over_limit: Family<OperationLabels, Counter>,
+    no_calls: Family<CodeLabels, Counter>,
 }
 
 impl Metrics {
@@ -59,12 +65,14 @@ impl Metrics {
         let mut registry = Registry::with_prefix("dewpoint");
         let calls = Family::default();
         let latencies = Latencies::new_with_constructor(|| Histogram::new(LATENCY_BOUNDS));
-        let over_limit = Family::default();
+        let (over_limit, no_calls) = (Family::default(), Family::default());
         registry.register("calls", "Calls by operation and outcome", calls.clone());
         let help = "From the arrival of a call to its answer";
         registry.register_with_unit("call_latency", help, Unit::Seconds, latencies.clone());
         let help = "Calls over a limit that passed because traffic control only reports";
         registry.register("calls_over_limit", help, over_limit.clone());
+        let help = "Requests of DEW's protocol that were no calls, by the code that they were refused with";
+        registry.register("dew_no_calls", help, no_calls.clone());
         let (hsm, keystores, log) = (parts.hsm.clone(), parts.keystores.clone(), parts.log.clone());
         let (carried, archiver) = (parts.carried.clone(), parts.archiver.clone());
         registry.register_collector(Box::new(Adapters {
@@ -76,7 +84,7 @@ impl Metrics {
             floods,
             rotation,
         }));
-        Self { registry, calls, latencies, over_limit }
+        Self { registry, calls, latencies, over_limit, no_calls }
     }
 
     /// The state of all metrics as text.
@@ -90,6 +98,10 @@ impl Metrics {
         let operation = name.info().name;
         self.calls.get_or_create(&CallLabels { operation, outcome }).inc();
         self.latencies.get_or_create(&OperationLabels { operation }).observe(elapsed.as_secs_f64());
+    }
+
+    pub(crate) fn no_call(&self, code: &'static str) {
+        self.no_calls.get_or_create(&CodeLabels { code }).inc();
     }
 
     pub(crate) fn over_limit(&self, name: OperationName) {

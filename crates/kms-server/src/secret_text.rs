@@ -1,4 +1,4 @@
-//! Secrets that come as text, in files and in requests.
+//! Secrets that come as text, in files and in requests. Those of JSON bodies are read by `dew::json`.
 
 use std::fmt;
 
@@ -12,6 +12,11 @@ impl SecretText {
     /// Takes the text over.
     pub(crate) fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
+    }
+
+    /// The same of a text whose buffer has been wiped wherever it was.
+    pub(crate) fn from_wiped(text: Zeroizing<String>) -> Self {
+        Self(text)
     }
 
     /// The secret itself.

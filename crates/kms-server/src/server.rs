@@ -1,6 +1,11 @@
 //! The composition root: adapters, pipeline, listeners, and their orderly end.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use kms_core::{Service, ports::Clock};
 use tokio::{
@@ -8,7 +13,7 @@ use tokio::{
     signal::unix::Signal,
     sync::watch,
     task::JoinHandle,
-    time::{interval, timeout},
+    time::{Sleep, interval, sleep},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server as TonicServer;
@@ -32,6 +37,7 @@ use crate::{
     opening::{Adapters, Opened, open},
     reading::ReadableLog,
     rotation::{self, Rotation},
+    sockets::Sockets,
     tls,
     traffic::{self, BudgetClock, ProfileSource, TrafficControl},
     upkeep, usage,
@@ -47,8 +53,11 @@ const STUCK_LIMIT: u32 = 20;
 const TIDY_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the last checkpoint may take to leave the machine.
 const CARRIER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long calls in flight may take to end once the service is told to stop.
+/// How long everything that is under way may take to end once the service is told to stop: calls of all listeners, what
+/// the service does by itself, and changes whose clients have gone.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// For how much longer than that the HSM's module is waited for.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A service that answers calls.
 #[allow(missing_debug_implementations, reason = "holds the service, which has nothing to show")]
@@ -129,7 +138,7 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let file_log = adapters.log.clone();
     let floods = Arc::new(SummingLog::new(ports.audit, move || file_log.healthy(), machine.clone()));
     ports.audit = floods.clone();
-    let service = Arc::new(Service::start(ports, config.hsm.cipher.settings()).await?);
+    let service = Arc::new(Service::start(ports, config.settings()).await?);
     service.replace_quotas(profile.quotas.clone());
     service.reconcile(&open_intents).await.map_err(|error| {
         ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))
@@ -222,7 +231,7 @@ async fn listen(listeners: Listeners, prepared: Prepared) -> Result<RunningServe
         .add_service(reflection)
         .add_service(older_reflection)
         .add_optional_service(dev);
-    let incoming = ReceiverStream::new(tls::accept(listeners.grpc, tls));
+    let incoming = ReceiverStream::new(tls::accept(Sockets::of(listeners.grpc), tls));
     let mut told = told_stop;
     let until_told = async move { stopped(&mut told).await };
     let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, until_told));
@@ -305,22 +314,24 @@ impl RunningServer {
             ended = &mut self.serving => Some(ended),
         };
         self.stop.send_replace(true);
+        // One time for all that drains: whoever stops the service waits only so long for it.
+        let mut deadline = pin!(sleep(DRAIN_TIMEOUT));
         let ended = match failed {
-            Some(ended) => Ok(ended),
-            None => timeout(DRAIN_TIMEOUT, &mut self.serving).await,
+            Some(ended) => Some(ended),
+            None => before(deadline.as_mut(), &mut self.serving).await,
         };
-        if ended.is_err() {
+        if ended.is_none() {
             tracing::warn!(
                 "calls were still in flight after {DRAIN_TIMEOUT:?}; their connections are closed"
             );
             self.serving.abort();
         }
         for task in self.background {
-            drop(timeout(DRAIN_TIMEOUT, task).await);
+            drop(before(deadline.as_mut(), task).await);
         }
         // Clients that hung up do not hold the end up, but what they asked for may still be under way.
         self.adapters.changes.close();
-        if timeout(DRAIN_TIMEOUT, self.adapters.changes.wait()).await.is_err() {
+        if before(deadline.as_mut(), self.adapters.changes.wait()).await.is_none() {
             tracing::warn!(
                 "changes were still under way after {DRAIN_TIMEOUT:?}; the next start settles them"
             );
@@ -330,26 +341,47 @@ impl RunningServer {
         let Adapters { hsm, keystores, log, .. } = self.adapters;
         // The last checkpoint needs the token. What is still recorded after this finds the log closed.
         drop(tokio::task::spawn_blocking(move || log.shutdown()).await);
+        let mut carried = pin!(sleep(CARRIER_TIMEOUT));
         for carrier in self.carriers {
-            drop(timeout(CARRIER_TIMEOUT, carrier).await);
+            drop(before(carried.as_mut(), carrier).await);
         }
         let closed = tokio::task::spawn_blocking(move || {
             hsm.shut_down();
             keystores.shut_down();
         });
-        let hangs = timeout(DRAIN_TIMEOUT, closed).await.is_err();
-        if hangs {
+        leave_module(closed, deadline).await;
+        match ended {
+            Some(Ok(Err(error))) => Err(ServeError::Grpc(error.to_string())),
+            Some(Err(error)) => Err(ServeError::Grpc(error.to_string())),
+            Some(Ok(Ok(()))) | None => Ok(()),
+        }
+    }
+}
+
+/// Waits until the HSM's module is closed. If it does not return, neither does this.
+async fn leave_module(closed: impl Future, deadline: Pin<&mut Sleep>) {
+    let patience = async {
+        deadline.await;
+        sleep(CLOSE_TIMEOUT).await;
+    };
+    tokio::select! {
+        _ = closed => {}
+        () = patience => {
             // A thread is inside the module, and an orderly exit under it may crash or wait for ever.
             tracing::error!(
                 "the HSM's module does not return; what was recorded is on the disk, and this process aborts"
             );
             std::process::abort();
         }
-        match ended {
-            Ok(Ok(Err(error))) => Err(ServeError::Grpc(error.to_string())),
-            Ok(Err(error)) => Err(ServeError::Grpc(error.to_string())),
-            Ok(Ok(Ok(()))) | Err(_) => Ok(()),
-        }
+    }
+}
+
+/// What the task gives, unless the deadline comes before it.
+async fn before<T>(deadline: Pin<&mut Sleep>, task: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased; // what has ended counts, however late it is looked at
+        given = task => Some(given),
+        () = deadline => None,
     }
 }
 

@@ -18,7 +18,6 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
     time::timeout,
 };
@@ -28,6 +27,7 @@ use tonic::transport::server::Connected;
 use crate::{
     config::{FileError, GrpcConfig},
     peer::{ClientCertificate, Peer},
+    sockets::{Socket, Sockets},
 };
 
 /// How long a client may take for its handshake.
@@ -43,7 +43,7 @@ const ROUNDS: u8 = 2;
 /// A TLS connection to a client.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Socket>,
     peer: Arc<Peer>,
     /// How often the next write was put off.
     put_off: u8,
@@ -100,7 +100,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> 
 
 /// Accepts connections until the receiver is dropped. A handshake that fails or hangs holds up nobody, as
 /// long as fewer than `CONCURRENT_HANDSHAKES` hang at once.
-pub(crate) fn accept(listener: TcpListener, config: ServerConfig) -> mpsc::Receiver<io::Result<Connection>> {
+pub(crate) fn accept(sockets: Sockets, config: ServerConfig) -> mpsc::Receiver<io::Result<Connection>> {
     let (sender, receiver) = mpsc::channel(16);
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let handshakes = Arc::new(Semaphore::new(CONCURRENT_HANDSHAKES));
@@ -108,7 +108,7 @@ pub(crate) fn accept(listener: TcpListener, config: ServerConfig) -> mpsc::Recei
         loop {
             let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
             let (stream, source) = tokio::select! {
-                accepted = next(&listener) => accepted,
+                accepted = sockets.next() => accepted,
                 () = sender.closed() => return,
             };
             let (acceptor, sender) = (acceptor.clone(), sender.clone());
@@ -125,22 +125,7 @@ pub(crate) fn accept(listener: TcpListener, config: ServerConfig) -> mpsc::Recei
     receiver
 }
 
-/// The next connection.
-pub(crate) async fn next(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    loop {
-        match listener.accept().await {
-            Ok(accepted) => return accepted,
-            Err(error) => {
-                // Out of descriptors, or a client that left at once: neither ends the service.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        }
-    }
-}
-
-async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream, source: SocketAddr) -> io::Result<Connection> {
-    stream.set_nodelay(true)?;
+async fn handshake(acceptor: &TlsAcceptor, stream: Socket, source: SocketAddr) -> io::Result<Connection> {
     let stream = acceptor.accept(stream).await?;
     let end_entity = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let certificate = end_entity.map(|certificate| ClientCertificate::parse(certificate));

@@ -170,7 +170,7 @@ impl TrafficControl {
         if self.mode == TrafficMode::Off {
             return Ok(Passage::default());
         }
-        match self.table().door.take(0, NonZeroU32::MIN) {
+        match self.table.read().door.take(0, NonZeroU32::MIN) {
             Ok(_) => Ok(Passage::default()),
             Err(exhausted) => self.over("server".to_owned(), exhausted),
         }
@@ -187,7 +187,7 @@ impl TrafficControl {
         operation: OperationName,
         calls: NonZeroU32,
     ) -> Result<Passage, Throttled> {
-        let table = self.table();
+        let table = self.table.read();
         let limits = table.of(&caller.account);
         self.refuse_for_test(caller, operation, &limits.user)?;
         // DEW has no operators, and so no limits of theirs.
@@ -201,13 +201,13 @@ impl TrafficControl {
             let of = |holder: &'_ Budgets| holder.limits.of(operation);
             holders.iter().flatten().flat_map(move |holder| of(holder).map(move |place| (*holder, place)))
         };
-        let mut scarcest: Option<Remaining> = None;
+        let mut scarcest: Option<(u32, &Budgets, usize)> = None;
         for (taken, (holder, place)) in wanted().enumerate() {
             match holder.take(place, calls) {
                 Ok(left) => {
-                    let is_scarcer = scarcest.as_ref().is_none_or(|other| left.left < other.left);
-                    if left.may_be_told() && is_scarcer {
-                        scarcest = Some(left);
+                    let is_scarcer = scarcest.is_none_or(|(other, ..)| left < other);
+                    if is_scarcer && holder.may_be_told(place) {
+                        scarcest = Some((left, holder, place));
                     }
                 }
                 Err(exhausted) => {
@@ -216,7 +216,8 @@ impl TrafficControl {
                 }
             }
         }
-        Ok(Passage { over_limit: false, remaining: scarcest })
+        let remaining = scarcest.map(|(left, holder, place)| holder.told(place, left));
+        Ok(Passage { over_limit: false, remaining })
     }
 
     /// Refuses the next so many calls of an operation, whoever makes them and whatever the mode; 0: none any more.

@@ -16,6 +16,9 @@ def run(suite):
     assert [version.id for version in versions] == ["v1.0", "v2"]
     suite.proves("ShowVersions", "the two that paths begin with")
     assert admin.call("ShowVersion", version_id="v1.0").version["id"] == "v1.0"
+    for version in versions:
+        (link,) = version.links
+        assert link.href == f"/{version.id}" and link.rel == "self"
     suite.proves("ShowVersion", "one of them")
     admin.refused("ShowVersion", "KMS.0201", version_id="v9")
     for operation in ("ShowVersions", "ShowVersion"):

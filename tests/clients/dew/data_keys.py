@@ -81,8 +81,13 @@ def bring(suite, key, digest):
         ("KMS.2101", {"plain_text": "no digits", "datakey_plain_length": "48"}),
         ("KMS.0204", {"plain_text": whole}),
         ("KMS.0204", {"datakey_plain_length": "48"}),
+        ("KMS.0308", {"plain_text": whole, "datakey_plain_length": "48", "key_spec": "AES_256"}),
+        ("KMS.0308", {"plain_text": whole, "datakey_plain_length": "48", "pin": "1234"}),
     ]:
         admin.refused("EncryptDatakey", code, key_id=key, **fields)
+    suite.differs(
+        "EncryptDatakey", "a PIN and a key_spec are refused (KMS.0308)", "both are for keys that this service has not"
+    )
 
 
 def decrypt(suite, key):

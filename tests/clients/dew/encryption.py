@@ -6,6 +6,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from .keys import create
+from .openssl import openssl
 
 OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 TEXT = "small data: ü, 密钥"
@@ -13,8 +14,11 @@ TEXT = "small data: ü, 密钥"
 
 def public_key(suite, key):
     """The public half, as a library reads it."""
-    pem = suite.admin.call("ShowPublicKey", key_id=key).public_key
-    return serialization.load_pem_public_key(pem.encode())
+    return serialization.load_pem_public_key(public_pem(suite, key))
+
+
+def public_pem(suite, key):
+    return suite.admin.call("ShowPublicKey", key_id=key).public_key.encode()
 
 
 def run(suite):
@@ -48,19 +52,28 @@ def asymmetric(suite):
     assert base64.b64decode(opened.plain_text_base64) == b"\xff\x00"
     suite.proves("DecryptData", "RSA-OAEP that another library encrypted, also of bytes that are no text")
     sm2 = create(suite, "encryption/sm2", key_spec="SM2", key_usage="ENCRYPT_DECRYPT")
-    for key, name in [(rsa, "RSAES_OAEP_SHA_256"), (sm2, "SM2_ENCRYPT")]:
+    for key, name, code in [(rsa, "RSAES_OAEP_SHA_256", "KMS.2106"), (sm2, "SM2_ENCRYPT", "KMS.0308")]:
         sealed = admin.call("EncryptData", key_id=key, plain_text=TEXT, encryption_algorithm=name)
         opened = admin.call("DecryptData", key_id=key, cipher_text=sealed.cipher_text, encryption_algorithm=name)
         assert opened.plain_text == TEXT
         admin.refused("DecryptData", "KMS.0204", cipher_text=sealed.cipher_text, encryption_algorithm=name)
-        admin.refused("EncryptData", "KMS.2105", key_id=key, plain_text=TEXT)
+        admin.refused("EncryptData", code, key_id=key, plain_text=TEXT)
     admin.refused("EncryptData", "KMS.2108", key_id=rsa, plain_text="x" * 191, **algorithm)
     suite.proves("EncryptData", "RSA-OAEP and SM2")
-    curve = create(suite, "encryption/ec", key_spec="EC_P256")
-    admin.refused("EncryptData", "KMS.0335", key_id=curve, plain_text=TEXT)
-    admin.refused("DecryptData", "KMS.0335", key_id=curve, cipher_text=brought, **algorithm)
-    signs = create(suite, "encryption/signs", key_spec="RSA_2048", key_usage="SIGN_VERIFY")
-    admin.refused("EncryptData", "KMS.0335", key_id=signs, plain_text=TEXT, **algorithm)
+    theirs = openssl("pkeyutl -encrypt -pubin -inkey key -in text", key=public_pem(suite, sm2), text=TEXT.encode())
+    sealed = {"key_id": sm2, "cipher_text": base64.b64encode(theirs).decode(), "encryption_algorithm": "SM2_ENCRYPT"}
+    assert admin.call("DecryptData", **sealed).plain_text == TEXT
+    suite.proves("DecryptData", "SM2 that openssl encrypted")
+    for code, kind in [
+        ("KMS.1114", {"key_spec": "EC_P256"}),
+        ("KMS.1114", {"key_spec": "EC_P256", "key_usage": "KEY_AGREEMENT"}),
+        ("KMS.0341", {"key_spec": "HMAC_256"}),
+        ("KMS.0335", {"key_spec": "RSA_2048", "key_usage": "SIGN_VERIFY"}),
+        ("KMS.0325", {"key_spec": "SM2", "key_usage": "KEY_AGREEMENT"}),
+    ]:
+        other = create(suite, f"encryption/{'-'.join(kind.values())}", **kind)
+        admin.refused("EncryptData", code, key_id=other, plain_text=TEXT, **algorithm)
+        admin.refused("DecryptData", code, key_id=other, cipher_text=brought, **algorithm)
 
 
 def refuse(suite, key, cipher_text):

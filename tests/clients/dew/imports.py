@@ -48,6 +48,9 @@ def symmetric(suite):
     bring(suite, key, material, expiration_time=expires)
     shown = details(suite, key)
     assert (shown.key_state, shown.expiration_time) == ("2", str(1000 * expires))
+    there = suite.account["projects"][1]
+    there = {"replica_region": there["region"], "replica_project_id": there["project_id"]}
+    admin.refused("ReplicateKey", "KMS.3801", key_id=key, key_alias="imports/there", **there)
     sealed = admin.call("EncryptData", key_id=key, plain_text="under my own key").cipher_text
     admin.call("DeleteImportedKeyMaterial", key_id=key)
     assert details(suite, key).key_state == "5"

@@ -1,6 +1,6 @@
 """Key life cycle."""
 
-from .suite import UNKNOWN_KEY
+from .suite import ENTERPRISE_PROJECT, UNKNOWN_KEY
 
 SPECS = {
     "AES_256": "ENCRYPT_DECRYPT",
@@ -48,6 +48,7 @@ def create_key(suite):
         assert (kind.key_spec, kind.key_usage) == (spec, usage)
     serial = "919c82d4-8046-4722-9094-35c3c6524cff"
     create(suite, "keys/with-sequence", sequence=serial)
+    create(suite, "keys/with-project", enterprise_project_id="0", vm_id="")
     suite.proves("CreateKey", f"keys of {len(SPECS)} kinds, in their account and region", "AES_256 by default")
     refused = [
         ("KMS.0204", {}),
@@ -57,6 +58,9 @@ def create_key(suite):
         ("KMS.1103", {"key_alias": "x", "key_description": "d" * 256}),
         ("KMS.1104", {"key_alias": "keys/first"}),
         ("KMS.1110", {"key_alias": "x", "key_spec": "DES"}),
+        ("KMS.0308", {"key_alias": "x", "enterprise_project_id": ENTERPRISE_PROJECT}),
+        ("KMS.0308", {"key_alias": "x", "enterprise_project_id": "all"}),
+        ("KMS.0308", {"key_alias": "x", "vm_id": "a-machine"}),
         ("KMS.0340", {"key_alias": "x", "keystore_id": "2"}),
         ("KMS.8003", {"key_alias": "x", "keystore_id": "no-such-store"}),
     ]
@@ -65,8 +69,13 @@ def create_key(suite):
     suite.nobody.refused("CreateKey", "KMS.0307", 403, key_alias="x")
     suite.differs(
         "CreateKey",
-        "of keystores 1 and 2, clusters of the provider, no keys are made (KMS.0340); enterprise projects are ignored",
-        "there is one token, and what the operator configured; enterprise projects belong to billing",
+        "of keystores 1 and 2, clusters of the provider, no keys are made (KMS.0340)",
+        "there is one token, and what the operator configured",
+    )
+    suite.differs(
+        "CreateKey",
+        "an enterprise project other than 0 and a vm_id are refused (KMS.0308)",
+        "there is none of both, and a key would not be where its owner looks for it",
     )
     return made.key_id
 
@@ -166,12 +175,19 @@ def list_keys(suite):
     disabled = admin.call("ListKeys", key_spec="ALL", key_state="3").key_details
     assert disabled == [key for key in walked if key.key_state == "3"] != []
     assert admin.call("ListKeys", limit="2").truncated == "true"
-    suite.proves("ListKeys", "all pages to the end", "filters by kind and state", "AES_256 by default")
+    for project in ("", "all", "0"):
+        assert admin.call("ListKeys", key_spec="ALL", enterprise_project_id=project).key_details == walked
+    for nowhere in ({"key_state": "1"}, {"enterprise_project_id": ENTERPRISE_PROJECT}):
+        none = admin.call("ListKeys", key_spec="ALL", **nowhere)
+        assert (none.keys, none.key_details, none.total) == ([], [], 0)
+        assert (none.truncated, none.next_marker) == ("false", "")
+    suite.proves("ListKeys", "all pages to the end", "filters by kind, state and enterprise project", "AES_256 by default")
     for code, fields in [
         ("KMS.1601", {"limit": "0"}),
         ("KMS.1601", {"limit": "many"}),
         ("KMS.1602", {"marker": "-1"}),
         ("KMS.0308", {"key_state": "9"}),
+        ("KMS.0308", {"enterprise_project_id": "mine"}),
     ]:
         admin.refused("ListKeys", code, **fields)
     suite.nobody.refused("ListKeys", "KMS.0307", 403)

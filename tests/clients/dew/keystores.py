@@ -5,15 +5,32 @@ from .keys import create, details
 
 def run(suite):
     admin = suite.admin
-    made = admin.call("CreateKeyStore", keystore_alias="sdk-vault", hsm_cluster_id="vault", hsm_ca_cert="-").keystore
+    admin.call("CreateKeyStore", keystore_alias="first", hsm_cluster_id="vault", hsm_ca_cert="-")
+    admin.call("DeleteKeyStore", keystore_id="vault")
+    assert admin.status() == 204
+    admin.refused("ShowKeyStore", "KMS.8003", keystore_id="vault")
+    suite.proves("DeleteKeyStore", "gone, and the token can be taken again")
+    wanted = {"keystore_alias": "sdk-vault", "hsm_cluster_id": "vault", "hsm_ca_cert": "-"}
+    for fields in ({"keystore_type": "CDMS"}, {"keystore_type": "DEFAULT"}, {"cluster_id": "spare"}):
+        admin.refused("CreateKeyStore", "KMS.0308", **{**wanted, **fields})
+    made = admin.call("CreateKeyStore", **wanted, cluster_id="vault", keystore_type="DHSM").keystore
     assert (made.keystore_id, made.domain_id) == ("vault", suite.account["domain_id"])
     admin.refused("CreateKeyStore", "KMS.0318", keystore_alias="again", hsm_cluster_id="vault", hsm_ca_cert="-")
+    admin.refused("CreateKeyStore", "KMS.0318", keystore_alias="sdk-vault", hsm_cluster_id="spare")
     admin.refused("CreateKeyStore", "KMS.0204", keystore_alias="x")
+    admin.refused("CreateKeyStore", "KMS.0204", keystore_alias="x", hsm_cluster_id="", cluster_id="")
+    admin.call("CreateKeyStore", keystore_alias="sdk-spare", hsm_cluster_id="", cluster_id="spare")
+    admin.call("DeleteKeyStore", keystore_id="spare")
     suite.proves("CreateKeyStore", "it starts disabled")
     suite.differs(
         "CreateKeyStore",
         "a cluster is a PKCS#11 token that the operator configured, and its name is the keystore's id",
         "whoever hosts this service is the provider",
+    )
+    suite.differs(
+        "CreateKeyStore",
+        "hsm_ca_cert is not looked at, and a keystore_type other than DHSM is refused (KMS.0308)",
+        "what a token is known by is the operator's to configure, and there are no clusters of other kinds",
     )
     shown = admin.call("ShowKeyStore", keystore_id="vault").keystore
     assert (shown.keystore_alias, shown.keystore_type, shown.hsm_cluster_id) == ("sdk-vault", "DHSM", "vault")

@@ -1,7 +1,7 @@
 """Rotation, and keys in several regions."""
 
 from .keys import create, details
-from .suite import UNKNOWN_KEY
+from .suite import ENTERPRISE_PROJECT, UNKNOWN_KEY
 
 
 def run(suite):
@@ -54,9 +54,12 @@ def refuse(suite):
         admin.refused(operation, "KMS.0204")
         admin.refused(operation, "KMS.0207", 404, key_id=UNKNOWN_KEY)
         suite.nobody.refused(operation, "KMS.0307", 403, key_id=pair)
-    admin.refused("EnableKeyRotation", "KMS.0325", key_id=pair)
+    rsa, hmac = create(suite, "rotation/rsa", key_spec="RSA_2048"), create(suite, "rotation/hmac", key_spec="HMAC_256")
+    for code, key in [("KMS.0324", rsa), ("KMS.0325", pair), ("KMS.0341", hmac)]:
+        for operation in ("EnableKeyRotation", "DisableKeyRotation", "RotateOnDemand"):
+            admin.refused(operation, code, key_id=key)
+        admin.refused("UpdateKeyRotationInterval", code, key_id=key, rotation_interval=30)
     admin.refused("EnableKeyRotation", "KMS.1301", key_id=external)
-    admin.refused("RotateOnDemand", "KMS.0325", key_id=pair)
 
 
 def regions(suite):
@@ -89,17 +92,25 @@ def replicate(suite):
     opened = suite.elsewhere.call("DecryptDatakey", key_id=made.key_id, **fields)
     assert opened.data_key == sealed.plain_text
     suite.proves("ReplicateKey", "what the one sealed the other opens")
+    admin.call("EnableKeyRotation", key_id=key)
+    (listed,) = suite.elsewhere.call("ListKeys").key_details
+    for shown in (suite.elsewhere.call("ListKeyDetail", key_id=made.key_id).key_info, listed):
+        assert (shown.key_id, shown.key_rotation_enabled) == (made.key_id, "true"), "it is rotated with its primary"
+    assert suite.elsewhere.call("ShowKeyRotationStatus", key_id=made.key_id).key_rotation_enabled
     admin.refused("ReplicateKey", "KMS.3801", **asked)
     for code, fields in [
         ("KMS.0204", {"replica_region": there["region"]}),
         ("KMS.0308", {**target, "key_alias": "replication/x", "replica_region": "no region"}),
         ("KMS.0308", {**target, "key_alias": "replication/x", "replica_project_id": "no/project"}),
+        ("KMS.0308", {**target, "key_alias": "replication/x", "enterprise_project_id": ENTERPRISE_PROJECT}),
     ]:
         admin.refused("ReplicateKey", code, key_id=key, **fields)
     suite.elsewhere.refused("RotateOnDemand", "KMS.0106", key_id=made.key_id)
     wrapping = {"wrapping_algorithm": "RSAES_OAEP_SHA_256"}
     suite.elsewhere.refused("CreateParametersForImport", "KMS.0309", key_id=made.key_id, **wrapping)
     suite.differs("ReplicateKey", "a replica has an id of its own", "DEW does not say; ids are unique in a deployment")
+    suite.differs("ReplicateKey", "an enterprise project other than 0 is refused (KMS.0308)", "there is no other")
+    suite.differs("ReplicateKey", "not an imported key (KMS.3801)", "its material is its owner's to carry")
     moved = admin.call("UpdatePrimaryRegion", key_id=key, primary_region=there["region"])
     assert (moved.key_id, moved.primary_region) == (key, there["region"])
     admin.refused("RotateOnDemand", "KMS.0106", key_id=key)

@@ -7,8 +7,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
 
 from .data_keys import sm3
-from .encryption import public_key
+from .encryption import public_key, public_pem
 from .keys import create
+from .openssl import openssl
 
 MESSAGE = b"what is signed"
 HASHES = {"SHA_256": hashes.SHA256(), "SHA_384": hashes.SHA384(), "SHA_512": hashes.SHA512()}
@@ -89,8 +90,15 @@ def sign_by_other_rules(suite):
     suite.admin.refused("Sign", "KMS.0308", **asked)
     suite.differs("Sign", "ED25519_SHA_512 takes a message and no digest", "RFC 8032 signs the message itself")
     sm2 = create(suite, "signing/sm2", key_spec="SM2", key_usage="SIGN_VERIFY")
-    signed(suite, sm2, "SM2DSA_SM3", message=text(sm3(MESSAGE)))
-    suite.proves("Sign", "Ed25519, which another library verifies, and SM2")
+    public = public_pem(suite, sm2)
+    signature = signed(suite, sm2, "SM2DSA_SM3", message=text(MESSAGE), message_type="RAW")
+    command = "dgst -sm3 -verify key -sigopt distid:1234567812345678 -signature signature message"
+    openssl(command, key=public, signature=signature, message=MESSAGE)
+    # Without a digest, openssl takes what is signed for SM3(Z || M).
+    signature = signed(suite, sm2, "SM2DSA_SM3", message=text(sm3(MESSAGE)))
+    command = "pkeyutl -verify -pubin -inkey key -in digest -sigfile signature"
+    openssl(command, key=public, signature=signature, digest=sm3(MESSAGE))
+    suite.proves("Sign", "Ed25519, which another library verifies, and SM2, which openssl does")
 
 
 def refuse(suite):
@@ -98,6 +106,8 @@ def refuse(suite):
     curve = create(suite, "signing/refused", key_spec="EC_P256", key_usage="SIGN_VERIFY")
     rsa = create(suite, "signing/encrypts", key_spec="RSA_2048", key_usage="ENCRYPT_DECRYPT")
     aes = create(suite, "signing/aes")
+    agrees = create(suite, "signing/only-agrees", key_spec="EC_P256", key_usage="KEY_AGREEMENT")
+    hmac = create(suite, "signing/hmac", key_spec="HMAC_256")
     whole = {"key_id": curve, "message": text(bytes(32)), "signing_algorithm": "ECDSA_SHA_256"}
     for operation, more in [("Sign", {}), ("ValidateSignature", {"signature": text(b"?")})]:
         for code, fields in [
@@ -110,11 +120,18 @@ def refuse(suite):
             ("KMS.0332", {"signing_algorithm": "RSASSA_PSS_SHA_256"}),
             ("KMS.0334", {"key_id": rsa, "signing_algorithm": "RSASSA_PSS_SHA_256"}),
             ("KMS.1115", {"key_id": aes}),
+            ("KMS.0325", {"key_id": agrees}),
+            ("KMS.0341", {"key_id": hmac}),
         ]:
             given = {**whole, **more, **fields}
             admin.refused(operation, code, **{name: value for name, value in given.items() if value is not None})
         suite.nobody.refused(operation, "KMS.0307", 403, **whole, **more)
     admin.refused("ShowPublicKey", "KMS.0331", key_id=aes)
+    admin.refused("ShowPublicKey", "KMS.0341", key_id=hmac)
+    mac = {"mac_algorithm": "HMAC_SHA_256", "message": text(MESSAGE)}
+    for code, key in [("KMS.0331", aes), ("KMS.0325", curve), ("KMS.0325", rsa), ("KMS.0325", agrees)]:
+        admin.refused("GenerateMac", code, key_id=key, **mac)
+        admin.refused("VerifyMac", code, key_id=key, mac="00" * 32, **mac)
     admin.refused("ShowPublicKey", "KMS.0204")
     suite.nobody.refused("ShowPublicKey", "KMS.0307", 403, key_id=curve)
 
@@ -137,6 +154,8 @@ def agree(suite):
         ("KMS.0308", {"public_key": text(b"no key")}),
         ("KMS.0308", {"recipient": {"attestation_document": "AA==", "key_encryption_algorithm": "RSAES_OAEP_SHA_256"}}),
         ("KMS.0331", {"key_id": create(suite, "signing/agrees-not")}),
+        ("KMS.0325", {"key_id": create(suite, "signing/agrees-never", key_spec="RSA_2048")}),
+        ("KMS.0341", {"key_id": create(suite, "signing/hmac-agrees-not", key_spec="HMAC_256")}),
         ("KMS.0335", {"key_id": create(suite, "signing/signs", key_spec="EC_P256", key_usage="SIGN_VERIFY")}),
     ]:
         admin.refused("DeriveSharedSecret", code, **{**asked, **fields})

@@ -14,6 +14,8 @@ from huaweicloudsdkkms import v2
 SCALARS = {"str": str, "int": int, "bool": bool, "object": dict}
 UNKNOWN_KEY = "00000000-0000-4000-8000-000000000000"
 """The id of no key."""
+ENTERPRISE_PROJECT = "a8bd5ab6-1c4f-4a64-9c52-2b3f2ac7d3ef"
+"""The id of an enterprise project, of which there are none here."""
 
 
 def operations():

@@ -264,21 +264,38 @@ async fn a_project_is_the_callers_and_of_the_endpoints_region() {
         (random(north).with("x-project-id", foreign), "UNKNOWN_PROJECT"),
         (random(north).with("host", &host(east_region)), "UNKNOWN_PROJECT"),
         (random(east).with("host", &format!("{}:7444", host(north_region))), "UNKNOWN_PROJECT"),
+        (random(north).with("host", &host(east_region).to_uppercase()), "UNKNOWN_PROJECT"),
     ] {
         let answer = rest.send(&request.clone().signed(signer)).await;
         assert_eq!(answer.told(), OTHER_PROJECT, "{request:?}");
         let record = only_record(&dev, &answer);
         assert_eq!((&record["reason"], &record["verdict"]), (&json!(reason), &json!("denied")));
+        assert_eq!(record["access_key_id"], admin.access_key.0, "it was proven");
     }
+    let versions = || RestRequest::new(Method::GET, "/", &Value::Null);
     for (request, region) in [
         (random(north).with("host", &host(north_region)), north_region),
         (random(east).with("host", &host(east_region)), east_region),
         (random(east).with("host", "kms.example.com"), east_region),
+        (random(east).with("host", "kms.corp.example.com"), east_region),
+        (random(east).with("host", &host(east_region).to_uppercase()), east_region),
+        // Where no project is named, the endpoint's region chooses one.
+        (versions(), north_region),
+        (versions().with("host", &host(north_region)), north_region),
+        (versions().with("host", &host(east_region)), east_region),
+        (versions().with("x-project-id", east), east_region),
+        // IAM is of no region.
+        (
+            RestRequest::new(Method::GET, "/v3/projects", &Value::Null).with("host", &host(east_region)),
+            north_region,
+        ),
     ] {
         let answer = rest.send(&request.signed(signer)).await;
         assert_eq!(answer.status, 200);
         assert_eq!(only_record(&dev, &answer)["region"], **region);
     }
+    let unsigned = versions().signed(signer).with("x-project-id", east);
+    assert_eq!(rest.send(&unsigned).await.told(), NOT_AUTHENTICATED, "it was not signed for that project");
     // What is made in one region is not known in another.
     let made = rest.send(&create_key(north, "here").signed(signer)).await;
     let key_id = made.body["key_info"]["key_id"].as_str().expect("a key").to_owned();
@@ -339,7 +356,9 @@ async fn a_password_gets_a_token_for_one_project_which_ends_with_the_password() 
     assert_eq!(served.status, 200);
     let used = only_record(&dev, &served);
     assert_eq!((&used["user"], &used["token_issued"]), (&record["user"], &record["token_issued"]));
-    assert_eq!(with(&token, north).await.told(), OTHER_PROJECT);
+    let elsewhere = with(&token, north).await;
+    assert_eq!(elsewhere.told(), OTHER_PROJECT);
+    assert_eq!(only_record(&dev, &elsewhere)["token_issued"], record["token_issued"]);
     let changed = if token.ends_with('A') { "B" } else { "A" };
     let changed = format!("{}{changed}", &token[..token.len() - 1]);
     assert_eq!(with(&changed, east).await.told(), (403, "KMS.0302"));

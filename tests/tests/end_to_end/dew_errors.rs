@@ -1,15 +1,16 @@
 //! Every code of DEW that the service raises, seen on a real one: here what clients of SDKs do not provoke.
 
-use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, process::Command, time::Duration};
 
 use dewpoint_tests::{Account, Context, Dev, DevOptions, Rest, RestAnswer, RestRequest, Signer, by_service};
 use hyper::Method;
-use kms_proto::v1::AdvanceRequest;
+use kms_proto::v1::{
+    AdvanceRequest, ReloadIdentitiesRequest, operator_service_client::OperatorServiceClient,
+};
 use serde_json::{Value, json};
 
-/// What no request provokes: three come of a broken device, store or log, or of a defect; and a token runs out after a day
-/// of the machine's clock (kms-server's own tests of tokens have another one).
-const NOT_PROVOKED: [&str; 4] = ["KMS.0101", "KMS.0102", "KMS.0103", "KMS.0303"];
+/// What no request provokes: it comes of a broken device, store or log, or of a defect.
+const NOT_PROVOKED: [&str; 3] = ["KMS.0101", "KMS.0102", "KMS.0103"];
 /// How long an import token is good for, and a little more.
 const TOO_LATE: Duration = Duration::from_secs(25 * 3600);
 
@@ -23,8 +24,14 @@ struct Calls {
 
 impl Calls {
     fn of(arguments: &[&str]) -> Self {
+        Self::with(arguments, &[])
+    }
+
+    fn with(arguments: &[&str], environment: &[(&str, &Path)]) -> Self {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let dev = Dev::start_with(DevOptions { arguments, ..DevOptions::default() });
+        let text = |value: &Path| value.to_str().expect("UTF-8").to_owned();
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect();
+        let dev = Dev::start_with(DevOptions { arguments, environment, ..DevOptions::default() });
         let (rest, account) = (Rest::of(&dev.description), dev.description.account(0));
         Self { dev, rest, account, seen: BTreeSet::new() }
     }
@@ -35,7 +42,11 @@ impl Calls {
     }
 
     fn signed(&self, request: RestRequest) -> RestRequest {
-        request.signed(Signer::of(&self.account.user("admin").access_key))
+        self.signed_by("admin", request)
+    }
+
+    fn signed_by(&self, user: &str, request: RestRequest) -> RestRequest {
+        request.signed(Signer::of(&self.account.user(user).access_key))
     }
 
     async fn call(&self, operation: &str, body: Value) -> RestAnswer {
@@ -113,7 +124,59 @@ async fn malformed(calls: &mut Calls) {
     calls.refused(&elsewhere, 404, "APIGW.0101").await;
 }
 
-/// Tokens that let nobody in, and one that has run out.
+/// Lists in the places of objects, whose fields they would give by their order.
+async fn lists(calls: &mut Calls) {
+    let key = calls.create(json!({"key_alias": "lists"})).await;
+    let (tags, search) = (format!("{key}/tags"), "resource_instances/action");
+    for (operation, body) in [
+        ("disable-key", json!([key])),
+        ("schedule-key-deletion", json!([key, "7"])),
+        (&*tags, json!({"tag": ["a", "b"]})),
+        (&*format!("{tags}/action"), json!({"action": "create", "tags": [["a", "b"]]})),
+        (&*format!("{tags}/action"), json!({"action": "delete", "tags": [["a"]]})),
+        (search, json!({"action": "filter", "tags": [["a", ["b"]]]})),
+        (search, json!({"action": "filter", "matches": [["resource_name", "x"]]})),
+    ] {
+        calls.refused_call(operation, body, 400, "KMS.0202").await;
+    }
+    let project = &calls.account.projects[0].0;
+    let path = format!("/v2/{project}/kms/keys/{key}/replicate");
+    let there =
+        json!({"replica_region": "x", "replica_project_id": "x", "key_alias": "x", "tags": [["a", "b"]]});
+    let request = calls.signed(RestRequest::new(Method::POST, &path, &there));
+    calls.refused(&request, 400, "KMS.0202").await;
+    let context = json!({"key_id": key, "encryption_context": [["a", "b"]]});
+    calls.refused_call("create-datakey", context, 400, "KMS.0208").await;
+    let shown = calls.call("describe-key", json!({"key_id": key})).await.body;
+    assert_eq!(shown["key_info"]["key_state"], "2", "nothing was done");
+}
+
+/// The same in a login that would be right otherwise.
+async fn logins_of_lists(calls: &mut Calls) {
+    let admin = calls.account.user("admin");
+    let (user, account) =
+        (json!([admin.name, admin.password, {"name": calls.account.name}]), &calls.account.name);
+    let of = |user: Value| json!({"methods": ["password"], "password": {"user": user}});
+    let named = |domain: Value| json!({"name": admin.name, "password": admin.password, "domain": domain});
+    let whole = named(json!({"name": account}));
+    let project = &calls.account.projects[0].0;
+    let bodies = [
+        json!([{"identity": of(whole.clone())}]),
+        json!({"auth": [of(whole.clone()), null]}),
+        json!({"auth": {"identity": [["password"], {"user": whole}]}}),
+        json!({"auth": {"identity": {"methods": ["password"], "password": [whole]}}}),
+        json!({"auth": {"identity": of(user)}}),
+        json!({"auth": {"identity": of(named(json!([account])))}}),
+        json!({"auth": {"identity": of(whole.clone()), "scope": [{"id": project}]}}),
+        json!({"auth": {"identity": of(whole.clone()), "scope": {"project": [project, null]}}}),
+    ];
+    for body in bodies {
+        let request = RestRequest::new(Method::POST, "/v3/auth/tokens", &body);
+        calls.refused(&request.with("content-type", "application/json"), 400, "KMS.0202").await;
+    }
+}
+
+/// Tokens that let nobody in, and one for an import that has run out.
 async fn late(calls: &mut Calls) {
     let random = calls.request("gen-random", &json!({"random_data_length": "8"}));
     let token = calls.token().await;
@@ -131,6 +194,23 @@ async fn late(calls: &mut Calls) {
         "key_id": external, "import_token": parameters["import_token"], "encrypted_key_material": "AAAA",
     });
     calls.refused_call("import-key-material", import, 400, "KMS.2601").await;
+}
+
+/// A login's token that has run out: a day later on the machine's own clock, by which tokens go.
+async fn expired() -> BTreeSet<String> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (library, sign) = (directory.path().join("later.so"), directory.path().join("later"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/end_to_end/later.c");
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
+    assert!(built.expect("the compiler that links Rust, too").success());
+    let mut calls = Calls::with(&[], &[("LD_PRELOAD", &library), ("DEWPOINT_TEST_LATER", &sign)]);
+    let random = calls.request("gen-random", &json!({"random_data_length": "8"}));
+    let random = random.with("x-auth-token", &calls.token().await);
+    let answer = calls.rest.send(&random).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    fs::write(&sign, "").expect("a file");
+    calls.refused(&random, 403, "KMS.0303").await;
+    calls.seen
 }
 
 /// What nobody may do to a default key, which a service makes.
@@ -154,21 +234,64 @@ async fn grants(calls: &mut Calls) {
 async fn every_code_that_is_raised_is_seen() {
     let mut calls = Calls::of(&["--clock=manual", "--traffic-control=off"]);
     malformed(&mut calls).await;
+    lists(&mut calls).await;
+    logins_of_lists(&mut calls).await;
     default_keys(&mut calls).await;
     grants(&mut calls).await;
     late(&mut calls).await;
     let mut seen = calls.seen;
     seen.extend(limits().await);
+    seen.extend(expired().await);
     seen.extend(by_sdk());
     let raised = raised();
     assert_eq!(raised.difference(&seen).collect::<Vec<_>>(), NOT_PROVOKED);
+}
+
+/// Lets the user `nobody` encrypt with this key, and nothing else.
+async fn allow_to_encrypt_with(calls: &Calls, key: &str) {
+    let file = calls.dev.directory().join("identity.toml");
+    let whole = fs::read_to_string(&file).expect("it is there");
+    let statement = json!({
+        "Effect": "Allow", "Action": ["kms:cmk:crypto"], "Resource": [format!("KMS:*:*:KeyId:{key}")],
+    });
+    let document = json!({"Version": "1.1", "Statement": [statement]});
+    let users = whole.replace("permissions = []", "permissions = []\npolicies = [\"one-key\"]");
+    let policy = format!("[[policies]]\nname = \"one-key\"\ndocument = '''{document}'''\n");
+    fs::write(&file, format!("{users}\n{policy}")).expect("it can be written");
+    let mut operator = OperatorServiceClient::new(calls.dev.operator().await.channel);
+    operator.reload_identities(ReloadIdentitiesRequest {}).await.expect("a sound file");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_of_one_key_is_told_of_others_that_it_may_not_use_them() {
+    let mut calls = Calls::of(&["--traffic-control=off"]);
+    let own = calls.create(json!({"key_alias": "own"})).await;
+    let other = calls.create(json!({"key_alias": "other"})).await;
+    let foreign = calls.dev.user(1, "admin").await.create("theirs").await.key_id;
+    let encrypting = |calls: &Calls, key: &str| {
+        let body = json!({"key_id": key, "plain_text": "x"});
+        calls.signed_by("nobody", calls.request("encrypt-data", &body))
+    };
+    let refused = encrypting(&calls, &own);
+    calls.refused(&refused, 403, "KMS.0307").await;
+    allow_to_encrypt_with(&calls, &own).await;
+    let answer = calls.rest.send(&encrypting(&calls, &own)).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    // Whether there is such a key, and whose it is, is not told.
+    let unknown = "0193a000-0000-7000-8000-000000000000";
+    for key in [&*other, &*foreign, unknown] {
+        let refused = encrypting(&calls, key);
+        calls.refused(&refused, 403, "KMS.0306").await;
+    }
+    let described = calls.signed_by("nobody", calls.request("describe-key", &json!({"key_id": own})));
+    calls.refused(&described, 403, "KMS.0307").await;
 }
 
 /// Numbers that are used up.
 async fn limits() -> BTreeSet<String> {
     let directory = tempfile::tempdir().expect("a directory");
     let profile = directory.path().join("profile.toml");
-    let printed = std::process::Command::new(dewpoint_tests::binary()).arg("profile").output();
+    let printed = Command::new(dewpoint_tests::binary()).arg("profile").output();
     let text = String::from_utf8(printed.expect("it starts").stdout).expect("UTF-8");
     let small = text
         .replace("custom_keys = 100\n", "custom_keys = 2\n")

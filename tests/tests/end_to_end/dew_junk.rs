@@ -70,6 +70,10 @@ const FIELDS: &[&str] = &[
     "primary_region",
     "keystore_alias",
     "hsm_cluster_id",
+    "cluster_id",
+    "keystore_type",
+    "enterprise_project_id",
+    "vm_id",
 ];
 
 /// Every operation's method and path, as docs/dew-compat.md has them.

@@ -18,8 +18,8 @@ const WRITE: &str = "DEWPOINT_WRITE_DOCS";
 const HEAD: &str = "## Every operation
 
 Made of what `tests/clients/dew_sdk.py` proves: it calls every operation that the official Python SDK has, over TLS, and
-checks the types and the values of every answer. `DEWPOINT_WRITE_DOCS=1 cargo test -p dewpoint-tests --test dew_sdk` writes
-this table anew. `…` is `/v1.0/{project_id}`; codes are those that the suite provokes.
+checks the types and the values of every answer. `DEWPOINT_WRITE_DOCS=1 cargo test -p dewpoint-tests --test end_to_end
+dew_sdk` writes this table anew. `…` is `/v1.0/{project_id}`; codes are those that the suite provokes.
 
 | operation | call | | what is proved | refused with | how it differs, and why |
 | --- | --- | --- | --- | --- | --- |
@@ -36,7 +36,8 @@ fn root() -> PathBuf {
 fn start() -> Dev {
     // Dev mode makes keystores beside a token of its own only.
     let module = Module::SoftHsm2;
-    let arguments = ["--clock=manual", "--traffic-control=off", "--keystore=vault"].map(str::to_owned);
+    let arguments = ["--clock=manual", "--traffic-control=off", "--keystore=vault", "--keystore=spare"]
+        .map(str::to_owned);
     Dev::start_with(DevOptions { module, arguments: arguments.to_vec(), ..DevOptions::default() })
 }
 

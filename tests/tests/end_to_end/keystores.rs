@@ -3,13 +3,16 @@
 use std::fs;
 
 use dewpoint_tests::{
-    ADMIN, Clients, Context, Dev, DevOptions, Identity, Module, Serve, by_id, check_log, reason, valid,
+    ADMIN, Clients, Context, Dev, DevOptions, Identity, Module, Rest, RestRequest, Serve, Signer, by_id,
+    check_log, reason, valid,
 };
+use hyper::Method;
 use kms_proto::v1::{
-    CreateKeyRequest, CreateKeystoreRequest, DecryptDataKeyRequest, DeleteKeystoreRequest,
+    AdvanceRequest, CreateKeyRequest, CreateKeystoreRequest, DecryptDataKeyRequest, DeleteKeystoreRequest,
     DescribeKeystoreRequest, DisableKeystoreRequest, EnableKeystoreRequest, KeystoreState,
-    ListKeystoresRequest, keystore_service_client::KeystoreServiceClient,
+    ListKeystoresRequest, ScheduleKeyDeletionRequest, keystore_service_client::KeystoreServiceClient,
 };
+use serde_json::Value;
 use tonic::{Code, Status, transport::Channel};
 
 const VAULT: &str = "vault";
@@ -35,6 +38,13 @@ async fn enable(clients: &Clients) {
 async fn disable(clients: &Clients) {
     let request = DisableKeystoreRequest { keystore_id: VAULT.to_owned() };
     keystores(clients).disable_keystore(request).await.expect("it was made");
+}
+
+/// Lets the keystore go; `Err`: the reason why not.
+async fn delete(clients: &Clients) -> Result<(), String> {
+    let request = DeleteKeystoreRequest { keystore_id: VAULT.to_owned() };
+    let deleted = keystores(clients).delete_keystore(request).await;
+    deleted.map(drop).map_err(|status| reason(&status))
 }
 
 async fn create(clients: &mut Clients, alias: &str) -> Result<String, Status> {
@@ -77,15 +87,54 @@ async fn dev_mode_has_a_keystore_for_who_asks() {
     assert_eq!(reason(&refused), "KEYSTORE_DISABLED");
     admin.generate(by_id(&own), Context::new()).await.expect("on the service's own token");
 
-    let keystore_id = VAULT.to_owned();
-    let full = keystores(&admin).delete_keystore(DeleteKeystoreRequest { keystore_id }).await;
-    assert_eq!(reason(&full.expect_err("it holds a key")), "KEYSTORE_NOT_EMPTY");
+    assert_eq!(delete(&admin).await.expect_err("it holds a key"), "KEYSTORE_NOT_EMPTY");
     let listed = keystores(&admin).list_keystores(ListKeystoresRequest::default()).await.expect("listed");
     assert_eq!(listed.into_inner().total, 1);
     let stranger = dev.user(1, "admin").await;
     let keystore_id = VAULT.to_owned();
     let hidden = keystores(&stranger).describe_keystore(DescribeKeystoreRequest { keystore_id }).await;
     assert_eq!(reason(&hidden.expect_err("another account's")), "KEYSTORE_NOT_FOUND");
+    assert!(dev.stop().success());
+    check_log(dev.directory());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keystore_is_let_go_when_its_last_key_is_destroyed_and_its_token_can_be_taken_again() {
+    if Module::chosen() != Module::SoftHsm2 {
+        return; // dev mode makes tokens of SoftHSM2 only
+    }
+    let arguments =
+        ["--traffic-control=off", "--clock=manual", "--keystore", VAULT].map(str::to_owned).to_vec();
+    let mut dev = Dev::start_with(DevOptions { arguments, ..DevOptions::default() });
+    let mut admin = dev.user(0, "admin").await;
+    take(&admin).await;
+    enable(&admin).await;
+    let key_id = create(&mut admin, "k").await.expect("enabled");
+    assert_eq!(delete(&admin).await.expect_err("it is enabled"), "KEYSTORE_NOT_DISABLED");
+    let request = ScheduleKeyDeletionRequest { key_id, pending_days: 7 };
+    admin.keys.schedule_key_deletion(request).await.expect("enabled");
+    disable(&admin).await;
+    assert_eq!(delete(&admin).await.expect_err("its key can come back"), "KEYSTORE_NOT_EMPTY");
+    let by = prost_types::Duration { seconds: 7 * 86_400, nanos: 0 };
+    dev.operator().await.dev.advance(AdvanceRequest { by: Some(by) }).await.expect("an operator");
+    delete(&admin).await.expect("its last key was destroyed");
+    assert_eq!(delete(&admin).await.expect_err("gone"), "KEYSTORE_NOT_FOUND");
+    let listed = keystores(&admin).list_keystores(ListKeystoresRequest::default()).await.expect("listed");
+    assert_eq!(listed.into_inner().total, 0);
+
+    // The same over REST, of a keystore that has never had a key.
+    take(&admin).await;
+    let (rest, account) = (Rest::of(&dev.description), dev.description.account(0));
+    let target = format!("/v1.0/{}/keystores/{VAULT}", account.projects[0].0);
+    let asked = |method| {
+        let request = RestRequest::new(method, &target, &Value::Null);
+        request.signed(Signer::of(&account.user("admin").access_key))
+    };
+    let answer = rest.send(&asked(Method::DELETE)).await;
+    assert_eq!((answer.status, &answer.body), (204, &Value::Null), "{answer:?}");
+    for method in [Method::GET, Method::DELETE] {
+        assert_eq!(rest.send(&asked(method)).await.told(), (400, "KMS.8003"));
+    }
     assert!(dev.stop().success());
     check_log(dev.directory());
 }

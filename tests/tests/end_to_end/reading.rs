@@ -135,6 +135,7 @@ fn fill(directory: &Path, account: &str, count: u128) {
             key_id: None,
             key_version: None,
             moved: None,
+            bucket_key: None,
             reason: None,
             missing_action: None,
             grant_id: None,

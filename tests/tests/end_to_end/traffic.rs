@@ -7,8 +7,9 @@ use dewpoint_tests::{
 };
 use kms_proto::v1::{
     CountKeysRequest, CountKeysResponse, CreateKeyRequest, DescribeTrafficRequest,
-    ReloadTrafficProfileRequest, ThrottleOperationRequest, TrafficBudget, TrafficSubject, TrafficWindow,
-    account_service_client::AccountServiceClient,
+    ReloadTrafficProfileRequest, StreamRecordsRequest, ThrottleOperationRequest, TrafficBudget,
+    TrafficSubject, TrafficWindow, account_service_client::AccountServiceClient,
+    audit_service_client::AuditServiceClient,
 };
 use tempfile::TempDir;
 use tonic::{Code, Response, Status, metadata::MetadataMap};
@@ -88,6 +89,14 @@ async fn a_call_tells_what_is_left_and_a_refusal_what_was_spent() {
     assert_eq!((life_cycle.remaining, life_cycle.limit, life_cycle.documented), (20, 20, true));
     assert!(budgets.iter().all(|budget| budget.subject() != TrafficSubject::Unspecified));
     assert!(dev.ctl(&["traffic", "show"]).stdout.contains("life-cycle"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_tells_what_is_left_when_it_begins() {
+    let (dev, _, _directory) = dev(TWO_A_DAY);
+    let mut audit = AuditServiceClient::new(dev.user(0, "admin").await.channel.clone());
+    let begun = audit.stream_records(StreamRecordsRequest::default()).await.expect("it is permitted");
+    assert_eq!(told(begun.metadata()), ["2", "day", "1", "user queries/StreamRecords"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

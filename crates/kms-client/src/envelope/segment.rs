@@ -21,7 +21,7 @@ const LABEL: &[u8] = b"dewpoint envelope v1";
 const NONCE_PREFIX_LENGTH: usize = 7;
 
 /// The algorithm that seals the segments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Suite {
     /// AES-256-GCM; a data key of 32 bytes.
@@ -39,7 +39,7 @@ impl Suite {
         }
     }
 
-    pub(super) const fn from_byte(byte: u8) -> Option<Self> {
+    pub(crate) const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             1 => Some(Self::Aes256Gcm),
             2 => Some(Self::Sm4Gcm),

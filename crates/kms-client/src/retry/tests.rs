@@ -1,6 +1,9 @@
 //! Retry under a paused clock: every wait is exact.
 
-use std::{cell::Cell, collections::HashMap};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+};
 
 use super::*;
 use crate::{ClientConfig, Refusal, SecretBytes};
@@ -28,7 +31,7 @@ async fn failing(repeat: Repeat, error: impl Fn() -> Error) -> (u32, Duration, E
     let begin = Instant::now();
     let tries = Cell::new(0);
     let policy = RetryPolicy::default();
-    let outcome = run(&policy, begin + DEADLINE, repeat, || {
+    let outcome = run(&policy, begin + DEADLINE, None, repeat, |_| {
         tries.set(tries.get() + 1);
         std::future::ready(Err::<(), _>(error()))
     });
@@ -74,7 +77,7 @@ async fn the_defaults_outlast_an_outage_of_two_seconds() {
     for _ in 0..1000 {
         let begin = Instant::now();
         let outage = begin + Duration::from_secs(2);
-        let outcome = run(&config.retry, begin + config.deadline, Repeat::OnlyIfUndone, || {
+        let outcome = run(&config.retry, begin + config.deadline, None, Repeat::OnlyIfUndone, |_| {
             std::future::ready(if Instant::now() < outage { Err(broken(true)) } else { Ok(()) })
         });
         outcome.await.expect("the service is back");
@@ -143,7 +146,7 @@ async fn the_deadline_counts_over_all_tries() {
     let begin = Instant::now();
     let tries = Cell::new(0);
     let policy = RetryPolicy::default();
-    let outcome = run(&policy, begin + Duration::from_secs(10), Repeat::Harmless, || {
+    let outcome = run(&policy, begin + Duration::from_secs(10), None, Repeat::Harmless, |_| {
         tries.set(tries.get() + 1);
         let last = tries.get() == 3;
         async move {
@@ -162,11 +165,35 @@ async fn a_policy_of_one_try_does_not_retry() {
     for max_tries in [0, 1] {
         let policy = RetryPolicy { max_tries, ..RetryPolicy::default() };
         let tries = Cell::new(0);
-        let outcome = run(&policy, Instant::now() + DEADLINE, Repeat::Harmless, || {
+        let outcome = run(&policy, Instant::now() + DEADLINE, None, Repeat::Harmless, |_| {
             tries.set(tries.get() + 1);
             std::future::ready(Err::<(), _>(broken(true)))
         });
         assert!(outcome.await.is_err());
         assert_eq!(tries.get(), 1);
     }
+}
+
+/// When each attempt at a service that never answers began, and when it was given up.
+async fn hung(policy: RetryPolicy, repeat: Repeat) -> Vec<(u64, u64)> {
+    let begin = Instant::now();
+    let spans = RefCell::new(Vec::new());
+    let outcome = run(&policy, begin + DEADLINE, Some(DEADLINE / 2), repeat, |until| {
+        spans.borrow_mut().push((begin.elapsed().as_secs(), (until - begin).as_secs()));
+        std::future::pending::<Result<(), Error>>()
+    });
+    assert!(matches!(outcome.await, Err(Error::Deadline)));
+    assert_eq!(begin.elapsed(), DEADLINE);
+    spans.into_inner()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_hangs_leaves_time_for_another_that_may_be_made() {
+    let policy = RetryPolicy::default();
+    for repeat in [Repeat::Read, Repeat::Harmless] {
+        assert_eq!(hung(policy.clone(), repeat).await, [(0, 30), (30, 60)]);
+    }
+    // No other may follow: it has all the time.
+    assert_eq!(hung(policy.clone(), Repeat::OnlyIfUndone).await, [(0, 60)]);
+    assert_eq!(hung(RetryPolicy { max_tries: 1, ..policy }, Repeat::Read).await, [(0, 60)]);
 }

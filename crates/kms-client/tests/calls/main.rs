@@ -2,6 +2,7 @@
 
 mod envelopes;
 mod failures;
+mod nodes;
 mod support;
 
 use std::{collections::HashMap, time::Duration};

@@ -275,9 +275,18 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> Self {
+        let (certificates, identity) = Certificates::new();
+        Self::with(certificates, identity)
+    }
+
+    /// Another one under the same authority.
+    pub(crate) fn another(&self) -> Self {
+        Self::with(self.certificates.clone(), self.identity.clone())
+    }
+
+    fn with(certificates: Certificates, identity: Identity) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
         listener.set_nonblocking(true).expect("a socket can be made non-blocking");
-        let (certificates, identity) = Certificates::new();
         let service = Service::default();
         let mut server = Self { service, runtime: None, listener, identity, certificates };
         server.restart();
@@ -317,12 +326,20 @@ impl Server {
         self.listener.local_addr().expect("it is bound")
     }
 
+    pub(crate) fn endpoint(&self) -> String {
+        format!("https://{}", self.address())
+    }
+
     pub(crate) fn config(&self) -> ClientConfig {
-        let address = self.address();
+        self.config_at(&self.endpoint())
+    }
+
+    /// What a client of this server would use elsewhere.
+    pub(crate) fn config_at(&self, endpoint: &str) -> ClientConfig {
         let Certificates { ca, client, client_key } = &self.certificates;
         let key = SecretBytes::from(client_key.clone().into_bytes());
         // Long enough for any machine: only the tests of the deadline wait for it.
-        ClientConfig::new(format!("https://{address}"), ca.as_str(), client.as_str(), key)
+        ClientConfig::new(endpoint, ca.as_str(), client.as_str(), key)
             .deadline(Duration::from_secs(120))
             .connect_timeout(Duration::from_secs(60))
     }
@@ -339,6 +356,7 @@ impl Drop for Server {
 }
 
 /// What a client needs, as PEM.
+#[derive(Clone)]
 pub(crate) struct Certificates {
     pub(crate) ca: String,
     pub(crate) client: String,

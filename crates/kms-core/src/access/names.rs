@@ -5,12 +5,16 @@ use crate::operation::{Action, OperationName};
 
 /// The newer, finer names. Those that are spelt as an older one are not here: the older one stands.
 // DEW: §9, newer actions. Each stands for what it is documented for; for several data keys in one call, too, because
-// that is the same call several times: a deny that left those out would be none.
+// that is the same call several times, and for bucket keys, which stand for as many data keys as are derived from them: a
+// deny that left those out would be none.
 const FINE_NAMES: &[(&str, &[OperationName])] = &[
-    ("kms:cmk:createDataKey", &[OperationName::GenerateDataKey, OperationName::GenerateDataKeys]),
+    (
+        "kms:cmk:createDataKey",
+        &[OperationName::GenerateDataKey, OperationName::GenerateDataKeys, OperationName::GenerateBucketKey],
+    ),
     ("kms:cmk:createDataKeyWithoutPlaintext", &[OperationName::GenerateDataKeyWithoutPlaintext]),
     ("kms:cmk:encryptDataKey", &[OperationName::EncryptDataKey]),
-    ("kms:cmk:decryptDataKey", &[OperationName::DecryptDataKey]),
+    ("kms:cmk:decryptDataKey", &[OperationName::DecryptDataKey, OperationName::DecryptBucketKey]),
     ("kms:cmk:encryptData", &[OperationName::EncryptData]),
     ("kms:cmk:decryptData", &[OperationName::DecryptData]),
     ("kms:cmk:retireGrant", &[OperationName::RetireGrant]),
@@ -66,8 +70,8 @@ mod tests {
     #[test]
     fn a_fine_name_stands_for_no_more_than_it_says() {
         for (name, operations) in [
-            ("kms:cmk:createDataKey", &[O::GenerateDataKey, O::GenerateDataKeys][..]),
-            ("kms:cmk:decryptDataKey", &[O::DecryptDataKey]),
+            ("kms:cmk:createDataKey", &[O::GenerateDataKey, O::GenerateDataKeys, O::GenerateBucketKey][..]),
+            ("kms:cmk:decryptDataKey", &[O::DecryptDataKey, O::DecryptBucketKey]),
             ("kms:cmk:decryptData", &[O::DecryptData]),
             ("kms:cmk:retireGrant", &[O::RetireGrant]),
             ("kms:cmk:getTags", &[O::ListTags]),

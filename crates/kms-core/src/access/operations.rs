@@ -94,13 +94,18 @@ impl fmt::Debug for Operations {
 
 impl GrantOperation {
     /// The operations on the key that a grant of this one allows.
-    // DEW: §3, grant operations. Several data keys in one call are the same call several times.
+    // DEW: §3, grant operations. Several data keys in one call are the same call several times, and a bucket key stands
+    // for as many data keys as are derived from it.
     pub const fn operations(self) -> &'static [OperationName] {
         match self {
-            Self::CreateDatakey => &[OperationName::GenerateDataKey, OperationName::GenerateDataKeys],
+            Self::CreateDatakey => &[
+                OperationName::GenerateDataKey,
+                OperationName::GenerateDataKeys,
+                OperationName::GenerateBucketKey,
+            ],
             Self::CreateDatakeyWithoutPlaintext => &[OperationName::GenerateDataKeyWithoutPlaintext],
             Self::EncryptDatakey => &[OperationName::EncryptDataKey],
-            Self::DecryptDatakey => &[OperationName::DecryptDataKey],
+            Self::DecryptDatakey => &[OperationName::DecryptDataKey, OperationName::DecryptBucketKey],
             Self::DescribeKey => &[OperationName::DescribeKey],
             Self::CreateGrant => &[OperationName::CreateGrant],
             Self::RetireGrant => &[OperationName::RetireGrant],

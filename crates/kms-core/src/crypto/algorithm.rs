@@ -1,10 +1,15 @@
 //! Which algorithms keys have, and what a signature is made over.
 
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
 use super::{PublicKey, digest, sm2_dsa};
 use crate::{
     error::{Error, Field},
     key::{KeyClass, KeySpec},
     ports::DigestAlgorithm,
+    secret::SecretBytes,
 };
 
 /// The longest message that is signed or authenticated, in bytes. DEW: message of sign and generate-mac.
@@ -100,7 +105,7 @@ pub enum MessageType {
 pub(crate) struct Statement {
     pub(crate) algorithm: SigningAlgorithm,
     message_type: MessageType,
-    message: Vec<u8>,
+    message: Arc<SecretBytes>,
 }
 
 impl Statement {
@@ -111,7 +116,8 @@ impl Statement {
         message_type: MessageType,
         message: Vec<u8>,
     ) -> Result<Self, Error> {
-        check_message(&message)?;
+        let message = SecretBytes::new(message);
+        check_message(message.expose_secret())?;
         if message_type == MessageType::Digest {
             let bytes = algorithm.digest_bytes().ok_or(Error::invalid(
                 Field::MessageType,
@@ -121,21 +127,22 @@ impl Statement {
                 return Err(Error::invalid(Field::Message, "must be as long as the algorithm's digests"));
             }
         }
-        Ok(Self { algorithm, message_type, message })
+        Ok(Self { algorithm, message_type, message: Arc::new(message) })
     }
 
     /// What goes into the signature: a digest, or the message for Ed25519. `public_key` is the signer's.
-    pub(crate) fn input(&self, public_key: &PublicKey) -> Vec<u8> {
-        match (self.message_type, self.algorithm, public_key) {
+    pub(crate) fn input(&self, public_key: &PublicKey) -> Zeroizing<Vec<u8>> {
+        let message = self.message.expose_secret();
+        Zeroizing::new(match (self.message_type, self.algorithm, public_key) {
             (MessageType::Digest, _, _) | (MessageType::Raw, SigningAlgorithm::Ed25519, _) => {
-                self.message.clone()
+                message.to_vec()
             }
             (MessageType::Raw, SigningAlgorithm::Sm2Sm3, PublicKey::Sm2(key)) => {
-                sm2_dsa::digest(key, &self.message).to_vec()
+                sm2_dsa::digest(key, message).to_vec()
             }
-            (MessageType::Raw, SigningAlgorithm::Sm2Sm3, _) => digest::sm3(&self.message).to_vec(),
+            (MessageType::Raw, SigningAlgorithm::Sm2Sm3, _) => digest::sm3(message).to_vec(),
             (MessageType::Raw, SigningAlgorithm::Ed25519Ph, _) => {
-                digest::sha2(DigestAlgorithm::Sha512, &self.message)
+                digest::sha2(DigestAlgorithm::Sha512, message)
             }
             (
                 MessageType::Raw,
@@ -143,8 +150,8 @@ impl Statement {
                 | SigningAlgorithm::RsaPkcs1(hash)
                 | SigningAlgorithm::Ecdsa(hash),
                 _,
-            ) => digest::sha2(hash, &self.message),
-        }
+            ) => digest::sha2(hash, message),
+        })
     }
 }
 

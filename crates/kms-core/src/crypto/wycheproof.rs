@@ -94,7 +94,8 @@ fn hmac() {
 /// Whether the service says that the signature is valid. Messages longer than it takes are asked for by their digest.
 fn verifies(key: Option<&PublicKey>, algorithm: SigningAlgorithm, message: &[u8], signature: &[u8]) -> bool {
     let Some(key) = key else { return false };
-    let input = Statement::new(algorithm, MessageType::Raw, message.to_vec()).map(|said| said.input(key));
+    let input =
+        Statement::new(algorithm, MessageType::Raw, message.to_vec()).map(|said| said.input(key).to_vec());
     verify(key, algorithm, &input.unwrap_or_else(|_| bare_input(algorithm, message)), signature)
 }
 

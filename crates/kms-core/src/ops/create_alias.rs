@@ -2,7 +2,7 @@
 
 use crate::{
     draft::Draft,
-    error::{Error, Quota},
+    error::{Counted, Error, Quota},
     key::{AliasTimes, KeyRecord},
     operation::OperationName,
     ops::{
@@ -49,7 +49,7 @@ pub(crate) fn add_alias(
 ) -> Result<(), Error> {
     let used = record.aliases.len() as u64;
     if used >= limit {
-        return Err(Error::QuotaExceeded(Quota { what: "aliases of the key", limit, used }));
+        return Err(Error::QuotaExceeded(Quota { what: Counted::AliasesOfKey, limit, used }));
     }
     record.aliases.insert(alias.to_owned(), times);
     Ok(())

@@ -3,7 +3,7 @@
 use crate::{
     directory::{TokenUse, digest, token_path},
     draft::Draft,
-    error::{Denial, Error, Quota},
+    error::{Counted, Denial, Error, Quota},
     grant::{Grant, GrantId, GrantName, GrantOperation, GrantOperations, MAX_GRANTS_HELD, Principal},
     identity::UserId,
     key::{KeyId, KeyRecord},
@@ -56,8 +56,8 @@ impl Operation for CreateGrant {
         if draft.is_admitted() {
             self.check_passed_on(scope, key).await?;
         }
-        check_quota("grants of the key", &of_key, scope.service.quotas_of(&key.account).grants_per_key)?;
-        check_quota("grants to this grantee", &held, MAX_GRANTS_HELD)?;
+        check_quota(Counted::GrantsOfKey, &of_key, scope.service.quotas_of(&key.account).grants_per_key)?;
+        check_quota(Counted::GrantsToGrantee, &held, MAX_GRANTS_HELD)?;
         let new = self.grant(scope, key)?;
         let GrantChange { mut conditions, mutations } = put_grant(directory, &new, (of_key, held))?;
         // The key is still enabled, and nobody destroys it.
@@ -137,7 +137,7 @@ impl CreateGrant {
     }
 }
 
-fn check_quota(what: &'static str, count: &Count, limit: u64) -> Result<(), Error> {
+fn check_quota(what: Counted, count: &Count, limit: u64) -> Result<(), Error> {
     if count.used < limit {
         return Ok(());
     }

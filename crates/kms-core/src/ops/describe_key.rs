@@ -21,7 +21,8 @@ impl Operation for DescribeKey {
     type Output = KeyRecord;
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
-        let key = scope.key(&self.key, draft).await?;
-        Ok(Prepared::Answer(KeyRecord::clone(&key)))
+        let mut key = KeyRecord::clone(&*scope.key(&self.key, draft).await?);
+        scope.directory().show_rotation(&mut key).await?;
+        Ok(Prepared::Answer(key))
     }
 }

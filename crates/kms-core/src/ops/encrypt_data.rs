@@ -41,16 +41,15 @@ impl EncryptionAlgorithm {
 }
 
 impl KeyRecord {
-    /// Refuses keys for other usages, and algorithms of other kinds of keys. DEW: KMS.0334, KMS.0332.
+    /// Refuses what cannot encrypt by its kind, keys for other usages, and algorithms of other kinds of keys.
+    // DEW: KMS.1114 (kind), KMS.0335 (usage), KMS.2105 and KMS.2106 (algorithm).
     pub(crate) fn check_encryption(&self, algorithm: EncryptionAlgorithm) -> Result<(), Error> {
-        if self.usage != KeyUsage::EncryptDecrypt {
-            return Err(Error::KeyUsageMismatch);
-        }
+        self.check_usage(KeyUsage::EncryptDecrypt)?;
         match (self.spec.class(), algorithm) {
             (KeyClass::Symmetric, EncryptionAlgorithm::SymmetricDefault)
             | (KeyClass::Rsa, EncryptionAlgorithm::RsaesOaepSha256 | EncryptionAlgorithm::RsaesOaepSha1)
             | (KeyClass::Sm2, EncryptionAlgorithm::Sm2Encrypt) => Ok(()),
-            _ => Err(Error::AlgorithmMismatch),
+            (class, _) => Err(Error::AlgorithmMismatch(class)),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use sm3::Sm3;
 use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
 
 use crate::{
     ciphertext::{MAX_DATA_KEY_BYTES, Purpose},
@@ -23,7 +24,7 @@ use crate::{
 pub struct EncryptDataKey {
     key: KeySelector,
     plaintext: Arc<SecretBytes>,
-    digest: Option<[u8; 32]>,
+    digest: Option<Arc<SecretBytes>>,
     encryption_context: EncryptionContext,
 }
 
@@ -43,19 +44,19 @@ impl EncryptDataKey {
     /// The same, refused unless this is the data key's digest: SHA-256, under an SM4 key SM3.
     // DEW: encrypt-datakey, KMS.2103
     #[must_use]
-    pub fn with_digest(self, digest: [u8; 32]) -> Self {
-        Self { digest: Some(digest), ..self }
+    pub fn with_digest(self, digest: SecretBytes) -> Self {
+        Self { digest: Some(Arc::new(digest)), ..self }
     }
 
     fn check_digest(&self, cipher: Cipher) -> Result<(), Error> {
-        let Some(digest) = self.digest else { return Ok(()) };
+        let Some(digest) = &self.digest else { return Ok(()) };
         let plaintext = self.plaintext.expose_secret();
-        let expected: [u8; 32] = match cipher {
+        let expected: Zeroizing<[u8; 32]> = Zeroizing::new(match cipher {
             Cipher::Aes256Gcm => Sha256::digest(plaintext).into(),
             Cipher::Sm4Gcm => Sm3::digest(plaintext).into(),
-        };
+        });
         // In constant time: what the digest tells of the data key, timing must not.
-        let fits = bool::from(digest.ct_eq(&expected));
+        let fits = bool::from(digest.expose_secret().ct_eq(&expected[..]));
         if fits { Ok(()) } else { Err(Error::DataKeyDigestMismatch) }
     }
 }

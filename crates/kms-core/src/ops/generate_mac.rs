@@ -1,5 +1,7 @@
 //! GenerateMac: the HMAC of a message.
 
+use std::sync::Arc;
+
 use crate::{
     crypto::{MacAlgorithm, check_message},
     draft::Draft,
@@ -11,6 +13,7 @@ use crate::{
         version_key::{Place, VersionKey},
     },
     ports::HsmSession,
+    secret::SecretBytes,
     service::Scope,
 };
 
@@ -19,7 +22,7 @@ use crate::{
 pub struct GenerateMac {
     pub(crate) key: KeySelector,
     pub(crate) algorithm: MacAlgorithm,
-    pub(crate) message: Vec<u8>,
+    pub(crate) message: Arc<SecretBytes>,
 }
 
 /// An HMAC.
@@ -36,8 +39,9 @@ pub struct MessageMac {
 impl GenerateMac {
     /// Takes a message of 1 to 4096 bytes.
     pub fn new(key: KeySelector, algorithm: MacAlgorithm, message: Vec<u8>) -> Result<Self, Error> {
-        check_message(&message)?;
-        Ok(Self { key, algorithm, message })
+        let message = SecretBytes::new(message);
+        check_message(message.expose_secret())?;
+        Ok(Self { key, algorithm, message: Arc::new(message) })
     }
 
     /// The key, ready to authenticate.
@@ -50,7 +54,7 @@ impl GenerateMac {
         let key = scope.key(&self.key, draft).await?;
         let version = key.check_use(operation, KeyUsage::GenerateVerifyMac)?;
         if !self.algorithm.is_for(key.spec) {
-            return Err(Error::AlgorithmMismatch);
+            return Err(Error::AlgorithmMismatch(key.spec.class()));
         }
         draft.key(key.id, Some(version.number));
         let own = VersionKey::of(&key, version);
@@ -82,7 +86,11 @@ impl Operation for GenerateMac {
         let (place, key) = self.checked(Self::NAME, scope, draft).await?;
         let (algorithm, message) = (self.algorithm, self.message.clone());
         Ok(Prepared::by_use(place, move |session, _| {
-            Ok(MessageMac { key_id: key.key_id, algorithm, bytes: key.mac(session, &message)? })
+            Ok(MessageMac {
+                key_id: key.key_id,
+                algorithm,
+                bytes: key.mac(session, message.expose_secret())?,
+            })
         }))
     }
 }

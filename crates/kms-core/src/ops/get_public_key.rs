@@ -42,7 +42,7 @@ impl Operation for GetPublicKey {
         let key = scope.key(&self.key, draft).await?;
         key.check(Self::NAME)?;
         let version = key.current_version().filter(|version| !version.public_key.is_empty());
-        let version = version.ok_or(Error::KeyKindUnsupported)?;
+        let version = version.ok_or(Error::KeyKindUnsupported(key.spec.class()))?;
         draft.key(key.id, Some(version.number));
         let signs =
             |algorithm: &SigningAlgorithm| key.usage == KeyUsage::SignVerify && algorithm.is_for(key.spec);

@@ -11,10 +11,10 @@ use crate::{
     service::Scope,
 };
 
-/// The two lists that make up the answer, in this order.
 /// How many keys are read at once for a list by positions.
 const BATCH: usize = 256;
 
+/// The two lists that make up the answer, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum List {
     Default,
@@ -124,6 +124,9 @@ async fn shown(
             && state.is_none_or(|state| state == key.state)
             && spec.is_none_or(|spec| spec == key.spec)
     });
+    for key in &mut keys {
+        scope.directory().show_rotation(key).await?;
+    }
     Ok(keys)
 }
 

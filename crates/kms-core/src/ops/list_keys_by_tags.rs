@@ -91,7 +91,10 @@ impl Operation for ListKeysByTags {
         let Some(window) = self.window else {
             return Ok(Prepared::Answer(TaggedKeys { total, keys: Vec::new() }));
         };
-        let keys = self.records(scope, &window.of(ids)).await?;
+        let mut keys = self.records(scope, &window.of(ids)).await?;
+        for key in &mut keys {
+            scope.directory().show_rotation(key).await?;
+        }
         Ok(Prepared::Answer(TaggedKeys { total, keys }))
     }
 }

@@ -2,10 +2,6 @@
 
 use crate::error::{Error, Field};
 
-/// The most entries of a part. DEW: limit.
-const MAX_LIMIT: u32 = 1000;
-const DEFAULT_LIMIT: u32 = 10;
-
 /// Which part of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListWindow {
@@ -14,12 +10,17 @@ pub struct ListWindow {
 }
 
 impl ListWindow {
+    /// The most entries of a part. DEW: limit.
+    pub const LONGEST: u32 = 1000;
+    /// How many it has where nothing is said. DEW: limit.
+    pub const DEFAULT: u32 = 10;
+
     /// Takes a limit of 1 to 1000, 0 standing for 10, and any offset.
     pub fn parse(limit: u32, offset: u32) -> Result<Self, Error> {
-        if limit > MAX_LIMIT {
+        if limit > Self::LONGEST {
             return Err(Error::invalid(Field::Limit, "must be at most 1000"));
         }
-        let limit = if limit == 0 { DEFAULT_LIMIT } else { limit };
+        let limit = if limit == 0 { Self::DEFAULT } else { limit };
         let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
         Ok(Self { limit: number(limit), offset: number(offset) })
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::{
     Timestamp,
     directory::Directory,
-    error::{Error, Quota},
+    error::{Counted, Error, Quota},
     key::{BackingKind, KeyClass, KeyOrigin, KeyRecord, KeyVersion, Scheme},
     ops::{
         Prepared,
@@ -53,7 +53,7 @@ impl KeyRecord {
         }
         let number = |count| u64::try_from(count).unwrap_or(u64::MAX);
         Err(Error::QuotaExceeded(Quota {
-            what: "versions of the key",
+            what: Counted::VersionsOfKey,
             limit: number(limit),
             used: number(self.versions.len()),
         }))
@@ -65,8 +65,9 @@ impl KeyRecord {
         if self.is_default() {
             return Err(Error::DefaultKeyImmutable);
         }
-        if self.spec.class() != KeyClass::Symmetric {
-            return Err(Error::KeyKindUnsupported);
+        let class = self.spec.class();
+        if class != KeyClass::Symmetric {
+            return Err(Error::KeyKindUnsupported(class));
         }
         if self.origin != KeyOrigin::Kms {
             return Err(Error::ExternalKeyUnsupported);

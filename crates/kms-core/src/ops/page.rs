@@ -35,7 +35,7 @@ pub struct PageSize(usize);
 
 impl PageSize {
     /// For lists that DEW answers in one piece, however long they are.
-    pub const WHOLE: Self = Self(100_000);
+    pub const WHOLE: Self = Self(usize::MAX);
 
     /// Takes 1 to 1000; 0 stands for 100.
     pub fn parse(size: u32) -> Result<Self, Error> {

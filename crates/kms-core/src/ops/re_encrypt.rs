@@ -7,11 +7,11 @@ use crate::{
     context::EncryptionContext,
     draft::Draft,
     error::Error,
-    key::{BackingKey, KeyId, KeyRecord, KeyUsage},
+    key::{BackingKey, KeyId, KeyRecord},
     operation::OperationName,
     ops::{
         KeySelector, Operation, Place, Prepared,
-        sealing::{open, opener, seal_as},
+        sealing::{note_moved, open, opener, seal_as},
     },
     ports::HsmSession,
     secret::SecretBytes,
@@ -19,7 +19,8 @@ use crate::{
 };
 
 /// What can be sealed anew: all that callers have.
-const PURPOSES: &[Purpose] = &[Purpose::DataKey, Purpose::DataKeyPair, Purpose::SmallData];
+const PURPOSES: &[Purpose] =
+    &[Purpose::DataKey, Purpose::DataKeyPair, Purpose::BucketKey, Purpose::SmallData];
 
 /// A ciphertext for the same purpose, under another key or context.
 #[derive(Debug)]
@@ -71,19 +72,24 @@ impl ReEncrypt {
     async fn source(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Source, Error> {
         // The source is decided by its own context.
         let scope = &scope.about(&self.source_context);
-        let key = match &self.source_key {
-            Some(selector) => scope.key(selector, draft).await?,
-            None => scope.key_of_material(self.header.material, draft).await?,
+        let found = match &self.source_key {
+            Some(selector) => scope.key(selector, draft).await,
+            None => scope.key_of_material(self.header.material, draft).await,
         };
+        let key = found.map_err(|error| scope.hide(draft, error))?;
         // Whoever may not open it may not move it under another key either.
         let small_data = self.header.purpose == Purpose::SmallData;
-        let opening = if small_data { OperationName::DecryptData } else { OperationName::DecryptDataKey };
+        let opening = match self.header.purpose {
+            Purpose::SmallData => OperationName::DecryptData,
+            Purpose::BucketKey => OperationName::DecryptBucketKey,
+            _ => OperationName::DecryptDataKey,
+        };
         let alias = self.source_key.as_ref().and_then(KeySelector::as_alias);
         scope.refuse_if_denied(opening, &key, alias, draft)?;
         if small_data && !scope.may_by(opening, &key, alias) {
-            return Err(Error::denied(opening.info().action));
+            return Err(Error::denied_on_key(opening.info().action));
         }
-        check(&key)?;
+        key.check_cipher(OperationName::ReEncrypt)?;
         draft.key_opens();
         let backing_key = opener(&key, &self.header, PURPOSES)?;
         draft.version_opens(self.header.version);
@@ -102,10 +108,13 @@ impl ReEncrypt {
         scope: &Scope<'_>,
         draft: &mut Draft,
     ) -> Result<Option<Arc<KeyRecord>>, Error> {
-        let small_data = self.header.purpose == Purpose::SmallData;
-        let sealing = if small_data { OperationName::EncryptData } else { OperationName::EncryptDataKey };
+        let sealing = match self.header.purpose {
+            Purpose::SmallData => OperationName::EncryptData,
+            Purpose::BucketKey => OperationName::GenerateBucketKey,
+            _ => OperationName::EncryptDataKey,
+        };
         let key = scope.key_or_default(&self.destination_key, Some(sealing), draft).await?;
-        check(&key)?;
+        key.check_cipher(OperationName::ReEncrypt)?;
         scope.counted(key, draft).await
     }
 }
@@ -135,14 +144,10 @@ impl Source {
     ) -> Result<ReEncrypted, Error> {
         let (key_version, ciphertext) =
             seal_as(self.header.purpose, session, draft, key, context, plaintext)?;
+        note_moved(self.header.purpose, plaintext, draft);
         let (source_key_id, source_key_version) = (self.key_id, self.header.version);
         Ok(ReEncrypted { source_key_id, source_key_version, key_id: key.id, key_version, ciphertext })
     }
-}
-
-fn check(key: &KeyRecord) -> Result<(), Error> {
-    key.check_cipher(OperationName::ReEncrypt)?;
-    if key.usage == KeyUsage::EncryptDecrypt { Ok(()) } else { Err(Error::KeyUsageMismatch) }
 }
 
 impl Operation for ReEncrypt {

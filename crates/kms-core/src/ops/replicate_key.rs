@@ -6,7 +6,7 @@ use crate::{
     access::KeyFacts,
     directory::{PutKey, TokenUse, absent, key_path},
     draft::Draft,
-    error::{Error, Field, Quota},
+    error::{Counted, Error, Field, Quota},
     identity::{Caller, ProjectId, Region},
     key::{KeyId, KeyOrigin, KeyRecord, KeyScope, Replica, Replication},
     operation::OperationName,
@@ -175,7 +175,7 @@ impl KeyRecord {
             return Ok(());
         }
         let limit = u64::try_from(MAX_MEMBERS).unwrap_or(u64::MAX);
-        Err(Error::QuotaExceeded(Quota { what: "regions of the key", limit, used: limit }))
+        Err(Error::QuotaExceeded(Quota { what: Counted::RegionsOfKey, limit, used: limit }))
     }
 
     /// Who shares the material of this primary when `replica` does, too.

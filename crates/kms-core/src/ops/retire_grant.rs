@@ -51,7 +51,7 @@ impl Operation for RetireGrant {
         }
         key.check(Self::NAME)?;
         match found {
-            Some(_) => Err(Error::denied(Action::GrantRetire)),
+            Some(_) => Err(Error::denied_on_key(Action::GrantRetire)),
             None => Err(absence(scope, self.grant_id).await?),
         }
     }

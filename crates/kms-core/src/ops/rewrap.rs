@@ -9,14 +9,14 @@ use crate::{
     operation::OperationName,
     ops::{
         KeySelector, Operation, Prepared,
-        sealing::{open, seal},
+        sealing::{note_moved, open, seal},
     },
     ports::StoreError,
     record::Moved,
     service::Scope,
 };
 
-/// Moves a ciphertext under the current version of its key. Data keys, key pairs and small data alike.
+/// Moves a ciphertext under the current version of its key. Data keys, key pairs, bucket keys and small data alike.
 #[derive(Debug, Clone)]
 pub struct Rewrap {
     header: Header,
@@ -76,6 +76,7 @@ impl Operation for Rewrap {
         let alias = self.key.as_ref().and_then(KeySelector::as_alias);
         let [opening, sealing] = match self.header.purpose {
             Purpose::SmallData => [OperationName::DecryptData, OperationName::EncryptData],
+            Purpose::BucketKey => [OperationName::DecryptBucketKey, OperationName::GenerateBucketKey],
             _ => [OperationName::DecryptDataKey, OperationName::EncryptDataKey],
         };
         scope.refuse_if_denied(opening, &key, alias, draft)?;
@@ -108,6 +109,7 @@ impl Operation for Rewrap {
             let mut item = [0; 8];
             item.copy_from_slice(&old.derivation_nonce[..8]);
             draft.moved(Moved { from_version: old.version, item });
+            note_moved(old.purpose, &plaintext, draft);
             let (from_version, to_version) = (old.version, to.number);
             Ok(Rewrapped { key_id: key.id, from_version, to_version, ciphertext })
         }))

@@ -3,12 +3,14 @@
 use zeroize::Zeroizing;
 
 use crate::{
+    bucket_key::BucketKeyContent,
     ciphertext::{Header, Purpose},
     context::EncryptionContext,
     draft::Draft,
     error::Error,
     key::{BackingKey, KeyRecord, Scheme},
     ports::HsmSession,
+    record::BucketKeyNote,
     secret::SecretBytes,
 };
 
@@ -83,5 +85,14 @@ pub(crate) fn open(
         }
         Scheme::InHsm => Ok(session.open(key, &header.iv, &header.associated_data(context), sealed)?),
         Scheme::Opened => Err(Error::CannotDecrypt),
+    }
+}
+
+/// Says in the record which bucket key was sealed anew, if `content` is one. One of a newer service's form is moved, too.
+pub(crate) fn note_moved(purpose: Purpose, content: &SecretBytes, draft: &mut Draft) {
+    if purpose == Purpose::BucketKey
+        && let Ok(BucketKeyContent { id, .. }) = BucketKeyContent::decode(content)
+    {
+        draft.bucket_key(BucketKeyNote { id, valid_until: None, uses: None });
     }
 }

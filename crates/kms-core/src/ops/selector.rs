@@ -342,7 +342,7 @@ impl KeyRecord {
 
     /// What the key seals with. DEW: KMS.0325, KMS.0341.
     pub(crate) fn cipher(&self) -> Result<Cipher, Error> {
-        self.spec.cipher().ok_or(Error::KeyKindUnsupported)
+        self.spec.cipher().ok_or(Error::KeyKindUnsupported(self.spec.class()))
     }
 }
 

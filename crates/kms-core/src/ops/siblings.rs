@@ -1,4 +1,5 @@
-//! Changes of all keys that share one material: what one seals, each of them opens, so they have the same versions.
+//! Keys that share one material: what one seals, each of them opens, so they have the same versions and are rotated
+//! together.
 
 use crate::{
     directory::{Directory, key_path, tampered},
@@ -7,6 +8,16 @@ use crate::{
     ops::manage::KeyChange,
     ports::Condition,
 };
+
+impl Directory {
+    /// Gives a replica, as it is shown, the rotation of its primary: it is rotated with that, and has none of its own.
+    pub(crate) async fn show_rotation(&self, key: &mut KeyRecord) -> Result<(), Error> {
+        let Some(shared) = key.replication.as_ref().filter(|_| key.is_replica()) else { return Ok(()) };
+        let primary = self.key_in_passing(shared.primary).await?;
+        key.rotation = primary.and_then(|primary| primary.value.rotation);
+        Ok(())
+    }
+}
 
 /// The other keys that share a key's material, as they are while a change of that key is planned.
 pub(crate) struct Siblings(Vec<KeyRecord>);

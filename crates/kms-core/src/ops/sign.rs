@@ -53,7 +53,7 @@ impl Operation for Sign {
         let version = key.check_use(Self::NAME, KeyUsage::SignVerify)?;
         let algorithm = self.statement.algorithm;
         if !algorithm.is_for(key.spec) {
-            return Err(Error::AlgorithmMismatch);
+            return Err(Error::AlgorithmMismatch(key.spec.class()));
         }
         draft.key(key.id, Some(version.number));
         let input = self.statement.input(&key.public_key(version)?);

@@ -3,15 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    error::{Error, Field, Quota},
+    error::{Counted, Error, Field, Quota},
     key::KeyRecord,
 };
 
-/// The longest key and the longest value of a tag, in characters. DEW: the user guide; the API's model says less.
-const MAX_KEY_CHARACTERS: usize = 128;
-const MAX_VALUE_CHARACTERS: usize = 255;
-/// How many tags a call may bring. DEW: KMS.0407.
-const MAX_TAGS: usize = 20;
 /// What only the provider's own tags begin with.
 const RESERVED_PREFIX: &str = "_sys_";
 
@@ -20,9 +15,12 @@ const RESERVED_PREFIX: &str = "_sys_";
 pub struct TagKey(String);
 
 impl TagKey {
+    /// The longest, in characters. DEW: the user guide; the API's model says less.
+    pub const LONGEST: usize = 128;
+
     /// DEW: tag.key; KMS.0406, KMS.0411.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        if !(1..=MAX_KEY_CHARACTERS).contains(&text.chars().count()) || !is_plain(text) {
+        if !(1..=Self::LONGEST).contains(&text.chars().count()) || !is_plain(text) {
             return Err(Error::invalid(
                 Field::Tag,
                 "a key must be 1 to 128 characters, none of them ASCII 0 to 31 nor one of * < > \\ = ,",
@@ -45,9 +43,12 @@ impl TagKey {
 pub struct TagValue(String);
 
 impl TagValue {
+    /// The longest, in characters. DEW: the user guide; the API's model says less.
+    pub const LONGEST: usize = 255;
+
     /// DEW: tag.value; KMS.0405, KMS.0410.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        if text.chars().count() > MAX_VALUE_CHARACTERS || !is_plain(text) {
+        if text.chars().count() > Self::LONGEST || !is_plain(text) {
             return Err(Error::invalid(
                 Field::Tag,
                 "a value must be at most 255 characters, none of them ASCII 0 to 31 nor one of * < > \\ = ,",
@@ -71,6 +72,9 @@ fn is_plain(text: &str) -> bool {
 pub struct Tags(BTreeMap<String, String>);
 
 impl Tags {
+    /// How many a call may bring. DEW: KMS.0407.
+    pub const MOST: usize = 20;
+
     /// Takes at most 20 pairs, each key once. DEW: KMS.0407, KMS.0412.
     pub fn parse<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Error> {
         let mut tags = BTreeMap::new();
@@ -80,7 +84,7 @@ impl Tags {
                 return Err(Error::invalid(Field::Tags, "must have each key once"));
             }
         }
-        if tags.len() > MAX_TAGS {
+        if tags.len() > Self::MOST {
             return Err(Error::invalid(Field::Tags, "must be at most 20"));
         }
         Ok(Self(tags))
@@ -91,7 +95,7 @@ impl Tags {
         if self.0.len() as u64 <= limit {
             return Ok(());
         }
-        Err(Error::QuotaExceeded(Quota { what: "tags of the key", limit, used: 0 }))
+        Err(Error::QuotaExceeded(Quota { what: Counted::TagsOfKey, limit, used: 0 }))
     }
 
     pub(crate) const fn pairs(&self) -> &BTreeMap<String, String> {
@@ -111,7 +115,7 @@ impl Tags {
         if record.tags.len() == used || record.tags.len() as u64 <= limit {
             return Ok(());
         }
-        Err(Error::QuotaExceeded(Quota { what: "tags of the key", limit, used: used as u64 }))
+        Err(Error::QuotaExceeded(Quota { what: Counted::TagsOfKey, limit, used: used as u64 }))
     }
 }
 

@@ -56,7 +56,7 @@ impl Operation for Verify {
         let version = key.check_use(Self::NAME, KeyUsage::SignVerify)?;
         let algorithm = self.statement.algorithm;
         if !algorithm.is_for(key.spec) {
-            return Err(Error::AlgorithmMismatch);
+            return Err(Error::AlgorithmMismatch(key.spec.class()));
         }
         draft.key(key.id, Some(version.number));
         let public_key = key.public_key(version)?;

@@ -42,7 +42,7 @@ impl Operation for VerifyMac {
         let (place, key) = self.generate.checked(Self::NAME, scope, draft).await?;
         let (message, given) = (self.generate.message.clone(), self.mac.clone());
         Ok(Prepared::by_use(place, move |session, _| {
-            let valid = key.mac(session, &message)?.ct_eq(&given).into();
+            let valid = key.mac(session, message.expose_secret())?.ct_eq(&given).into();
             Ok(Validity { key_id: key.key_id, valid })
         }))
     }

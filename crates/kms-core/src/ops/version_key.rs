@@ -171,16 +171,19 @@ impl VersionKey {
 
 impl KeyRecord {
     /// The version that works now, for an operation that needs keys of this usage.
-    // DEW: KMS.0331 (kind) before KMS.0334 and KMS.0335 (usage)
     pub(crate) fn check_use(&self, operation: OperationName, usage: KeyUsage) -> Result<&KeyVersion, Error> {
         self.check(operation)?;
-        if !self.spec.usages().contains(&usage) {
-            return Err(Error::KeyKindUnsupported);
-        }
-        if self.usage != usage {
-            return Err(Error::KeyUsageMismatch);
-        }
+        self.check_usage(usage)?;
         self.current_version().ok_or(NO_VERSION)
+    }
+
+    /// Refuses keys whose kind cannot have this usage, and those that have another.
+    // DEW: KMS.0331 (kind) before KMS.0334 and KMS.0335 (usage)
+    pub(crate) fn check_usage(&self, usage: KeyUsage) -> Result<(), Error> {
+        if !self.spec.usages().contains(&usage) {
+            return Err(Error::KeyKindUnsupported(self.spec.class()));
+        }
+        if self.usage == usage { Ok(()) } else { Err(Error::KeyUsageMismatch(self.usage)) }
     }
 
     /// The public key of a version of a key pair.

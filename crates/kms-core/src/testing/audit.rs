@@ -150,6 +150,7 @@ pub fn sample_record(request: u128, phase: Phase) -> Record {
         key_id: None,
         key_version: None,
         moved: None,
+        bucket_key: None,
         reason: None,
         missing_action: None,
         grant_id: None,

@@ -1,14 +1,18 @@
 //! What grants allow, to whom, and what whoever is refused learns.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use kms_core::{
     Error, SecretBytes, Settings,
     access::{Policies, Policy},
+    context::EncryptionContext,
     error::{Denial, Field},
     grant::{GrantId, GrantName, GrantOperation, GrantOperations, Principal},
     identity::{Caller, UserId},
@@ -325,15 +329,62 @@ fn a_policy_for_one_key_is_none_for_another_and_shows_no_other() {
         policies(&[&allow("kms:cmk:list", ""), &allow(r#"kms:cmk:get","kms:dek:*"#, &only(key))]);
     let caller = Caller { permissions, ..owner() };
     assert!(open(&world, &caller, &data_key).is_ok() && seal(&world, &caller, key).is_ok());
-    assert_eq!(seal(&world, &caller, other), Err(denied(Action::DekCreate)));
+    let not_on_it = Error::denied_on_key(Action::DekCreate);
+    assert_eq!(seal(&world, &caller, other), Err(not_on_it.clone()));
     let unknown = KeyId::from_uuid(uuid::Uuid::from_u128(1));
-    assert_eq!(seal(&world, &caller, unknown), Err(denied(Action::DekCreate)));
+    assert_eq!(seal(&world, &caller, unknown), Err(not_on_it));
     let list = ListKeys { size: PageSize::parse(0).expect("a size"), token: None, state: None, spec: None };
     let seen: Vec<_> = world.run(&caller, list).expect("it may list").keys.iter().map(|key| key.id).collect();
     assert_eq!(seen, [key]);
     // What is about no key is not covered by a statement for some.
     let creating = Caller { permissions: policies(&[&allow("kms:cmk:*", &only(key))]), ..owner() };
     assert_eq!(world.run(&creating, create("new")).err(), Some(denied(Action::CmkCreate)));
+}
+
+#[test]
+fn whoever_may_use_some_keys_only_is_told_the_same_of_every_other_and_of_none() {
+    let (world, key, _) = world();
+    let (other, foreign) = (world.key(&owner(), "other").id, world.key(&foreign_owner(), "theirs").id);
+    let unknown = KeyId::from_uuid(uuid::Uuid::from_u128(1));
+    let actions = r#"kms:dek:*","kms:cmk:get"#;
+    let of = |id: KeyId| format!(r#","Resource":["KMS:*:*:KeyId:{id}"]"#);
+    let of_context = r#","Condition":{"StringEquals":{"kms:EncryptionContext/bucket":["photos"]}}"#;
+    let allowed = allow(actions, &of(key));
+    let refused = |missing, denial| Some(Error::PermissionDenied { missing, denial });
+    for (documents, denial) in [
+        (vec![allowed.clone()], Denial::KeyNotAllowed),
+        (vec![allowed.clone(), statement("Deny", actions, &of(other))], Denial::KeyNotAllowed),
+        (vec![allowed.clone(), statement("Deny", actions, of_context)], Denial::PolicyDenies),
+    ] {
+        let documents: Vec<_> = documents.iter().map(String::as_str).collect();
+        let caller = Caller { permissions: policies(&documents), ..owner() };
+        let ids = [other, foreign, unknown].map(KeySelector::Id);
+        let names = ["other", "theirs", "unknown"].map(|name| KeySelector::alias(name).expect("a name"));
+        for selector in ids.into_iter().chain(names) {
+            let sealed = world.run(&caller, generate(selector.clone())).err();
+            assert_eq!(sealed, refused(Action::DekCreate, denial), "{selector:?}");
+            assert_eq!(Some(world.try_out(&caller, generate(selector.clone()))), sealed, "{selector:?}");
+            let described = world.run(&caller, DescribeKey { key: selector.clone() }).err();
+            assert_eq!(described, refused(Action::CmkGet, Denial::KeyNotAllowed), "{selector:?}");
+        }
+    }
+}
+
+#[test]
+fn a_source_that_the_context_forbids_is_not_told_from_one_that_does_not_exist() {
+    let (world, key, (data_key, _)) = world();
+    let films = r#","Condition":{"StringEquals":{"kms:EncryptionContext/bucket":["films"]}}"#;
+    let caller = Caller { permissions: policies(&[&allow("kms:dek:*", films)]), ..owner() };
+    let films = BTreeMap::from([("bucket".to_owned(), "films".to_owned())]);
+    let films = EncryptionContext::new(films).expect("short enough");
+    for source in [key, KeyId::from_uuid(uuid::Uuid::from_u128(1))] {
+        let moved = |context| {
+            let request = ReEncrypt::new(&data_key, Some(source.into()), context, key.into(), films.clone());
+            world.run(&caller, request.expect("a ciphertext")).err()
+        };
+        assert_eq!(moved(context()), Some(Error::denied_on_key(Action::DekCrypto)), "{source:?}");
+        assert_ne!(moved(films.clone()), Some(Error::denied_on_key(Action::DekCrypto)), "{source:?}");
+    }
 }
 
 #[test]
@@ -350,16 +401,16 @@ fn a_deny_wins_over_permissions_and_grants_and_the_log_names_it() {
     let (world, key, (data_key, _)) = world();
     let everything = allow("*", "");
     let deny = |more: &str| statement("Deny", "kms:dek:crypto", more);
-    let denied = Error::PermissionDenied { missing: Action::DekCrypto, denial: Denial::PolicyDenies };
     let context = r#","Condition":{"StringEquals":{"kms:EncryptionContext/bucket":["photos"]}}"#;
     for deny in [deny(""), deny(context)] {
         let own = Caller { permissions: policies(&[&everything, &deny]), ..owner() };
         let (refused, records) = world.records_of(|| open(&world, &own, &data_key));
-        assert_eq!(refused, Err(denied.clone()));
+        assert_eq!(refused, Err(policy_denies(Action::DekCrypto)));
         assert_eq!(records[0].ruling.as_deref(), Some("denied by statement 1 of test"));
         let foreign = Caller { permissions: policies(&[&deny]), ..caller("zeta", REGION) };
         let id = give(&world, &owner(), key, to_user(&foreign), &[GrantOperation::DecryptDatakey]);
-        assert_eq!(open(&world, &foreign, &data_key), Err(denied.clone()));
+        let refused = open(&world, &foreign, &data_key).expect_err("denied");
+        assert!(is_denied_by_policy(&refused), "{refused:?}");
         let revoke = RevokeGrant { key: key.into(), grant_id: id.expect("its owner") };
         world.run(&owner(), revoke).expect("its owner");
     }
@@ -372,7 +423,7 @@ fn a_deny_wins_over_permissions_and_grants_and_the_log_names_it() {
         statement("Deny", "kms:dek:*", r#","Condition":{"StringEquals":{"kms:KeySpec":["AES_256"]}}"#);
     let caller = Caller { permissions: policies(&[&everything, &by_kind]), ..owner() };
     let (refused, records) = world.records_of(|| open(&world, &caller, &data_key));
-    assert_eq!(refused, Err(denied));
+    assert_eq!(refused, Err(policy_denies_key(Action::DekCrypto)));
     assert_eq!(records[0].ruling.as_deref(), Some("denied by statement 1 of test"));
 }
 
@@ -394,7 +445,7 @@ fn what_is_denied_by_one_name_is_not_to_be_had_by_another() {
         let documents = [allow("*", ""), statement("Deny", action, "")];
         Caller { permissions: policies(&[&documents[0], &documents[1]]), ..owner() }
     };
-    let refused = |missing| Some(Error::PermissionDenied { missing, denial: Denial::PolicyDenies });
+    let refused = |missing| Some(policy_denies_key(missing));
     let moved = |caller: &Caller| {
         let request = ReEncrypt::new(&data_key, None, context(), other.into(), context());
         world.run(caller, request.expect("a ciphertext")).err()
@@ -419,6 +470,15 @@ fn all_but(actions: &str, more: &str) -> Caller {
 
 fn policy_denies(missing: Action) -> Error {
     Error::PermissionDenied { missing, denial: Denial::PolicyDenies }
+}
+
+fn policy_denies_key(missing: Action) -> Error {
+    Error::PermissionDenied { missing, denial: Denial::PolicyDeniesKey }
+}
+
+fn is_denied_by_policy(error: &Error) -> bool {
+    let Error::PermissionDenied { denial, .. } = error else { return false };
+    matches!(denial, Denial::PolicyDenies | Denial::PolicyDeniesKey)
 }
 
 #[test]
@@ -450,7 +510,7 @@ fn a_default_key_is_not_made_for_a_call_that_is_denied() {
         count: BatchSize::parse(2).expect("a size"),
         with_plaintext: false,
     };
-    assert_eq!(world.run(&part, batch).err(), Some(policy_denies(Action::DekCreate)));
+    assert_eq!(world.run(&part, batch).err(), Some(policy_denies_key(Action::DekCreate)));
     assert_eq!((world.store.dump(), world.hsm.calls()), (before, calls), "nothing was made");
 }
 
@@ -472,13 +532,13 @@ fn a_default_key_is_not_made_for_a_call_that_a_denial_by_id_covers() {
         let caller = all_but(action, resource);
         let refused = world.run(&caller, generate(obs())).expect_err("denied");
         assert!(
-            matches!(refused, Error::PermissionDenied { denial: Denial::PolicyDenies, .. }),
+            matches!(refused, Error::PermissionDenied { denial: Denial::PolicyDeniesKey, .. }),
             "{resource}"
         );
         assert_eq!(world.try_out(&caller, generate(obs())), refused);
     }
     let part = all_but("kms:cmk:createDataKeyWithoutPlaintext", r#","Resource":["KMS:*:*:KeyId:*"]"#);
-    assert_eq!(world.run(&part, batch()).err(), Some(policy_denies(Action::DekCreate)));
+    assert_eq!(world.run(&part, batch()).err(), Some(policy_denies_key(Action::DekCreate)));
     assert_eq!((world.store.dump(), world.hsm.calls()), (before, calls), "nothing was made");
     // Denials of other keys, accounts and regions are none of this one.
     let id = "0193a000-0000-7000-8000-00000000000a";
@@ -512,12 +572,12 @@ fn a_default_key_has_its_alias_in_conditions() {
     let caller = Caller { permissions: policies(&only_obs.each_ref().map(String::as_str)), ..owner() };
     for _ in 0..2 {
         world.run(&caller, generate(obs())).expect("it is named so"); // made, and found
-        assert_eq!(world.run(&caller, generate(evs())).err(), Some(denied(Action::DekCreate)));
+        assert_eq!(world.run(&caller, generate(evs())).err(), Some(Error::denied_on_key(Action::DekCreate)));
     }
     world.run(&owner(), generate(evs())).expect("its owner");
-    assert_eq!(world.run(&caller, generate(evs())).err(), Some(denied(Action::DekCreate)));
+    assert_eq!(world.run(&caller, generate(evs())).err(), Some(Error::denied_on_key(Action::DekCreate)));
     let denied = all_but("kms:dek:create", &named("evs/default"));
-    assert_eq!(world.run(&denied, generate(evs())).err(), Some(policy_denies(Action::DekCreate)));
+    assert_eq!(world.run(&denied, generate(evs())).err(), Some(policy_denies_key(Action::DekCreate)));
     world.run(&denied, generate(obs())).expect("of another name");
 }
 
@@ -640,7 +700,7 @@ fn a_grant_is_not_given_up_against_a_denial() {
     let denied = all_but("kms:grant:retire", &resource);
     let id = give(&world, &denied, key, to_user(&stranger()), &[GrantOperation::DescribeKey]);
     let retire = RetireGrant { key: key.into(), grant_id: id.expect("it may grant") };
-    assert_eq!(world.run(&denied, retire.clone()), Err(policy_denies(Action::GrantRetire)));
+    assert_eq!(world.run(&denied, retire.clone()), Err(policy_denies_key(Action::GrantRetire)));
     assert_eq!(world.run(&owner(), retire), Ok(()));
 }
 
@@ -655,7 +715,7 @@ fn a_key_of_another_region_is_not_made_or_changed_against_a_denial() {
     world.run(&owner(), replicate(key, "cn-east-3", "r")).expect("its owner");
     let promote = UpdatePrimaryRegion { key: key.into(), region: region_named("cn-east-3") };
     let refused = world.run(&all_but("*", there), promote);
-    assert_eq!(refused.err(), Some(policy_denies(Action::CmkUpdatePrimaryRegion)));
+    assert_eq!(refused.err(), Some(policy_denies_key(Action::CmkUpdatePrimaryRegion)));
 }
 
 #[test]

@@ -4,8 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use kms_core::{
     Error, Phase, Verdict,
-    error::Denial,
-    error::Quota,
+    error::{Counted, Denial, Quota},
     grant::{Grant, GrantId, GrantName, GrantOperation, GrantOperations, Principal},
     identity::{Caller, UserId},
     key::KeyId,
@@ -141,7 +140,7 @@ fn a_grant_is_retired_by_whom_it_names_and_by_nobody_else() {
                 assert_eq!(retirable(&world, &stranger, 10), []);
             }
             let colleague = retire(&world, &user("acme", "dave"), &grant);
-            assert_eq!(colleague, Err(Error::denied(Action::GrantRetire)));
+            assert_eq!(colleague, Err(Error::denied_on_key(Action::GrantRetire)));
             assert_eq!(retirable(&world, &retirer, 10), [grant.id], "once, whatever it may retire it as");
             assert_eq!(retire(&world, &retirer, &grant), Ok(()));
             assert_eq!(world.audit.records().pop().expect("a record").key_id, Some(key));
@@ -234,15 +233,15 @@ fn a_key_has_a_hundred_grants_and_a_grantee_holds_a_hundred() {
         last = made(&world, to_user(key, if number < 50 { "bob" } else { "eve" }));
     }
     let full = |what| Err(Error::QuotaExceeded(Quota { what, limit: 100, used: 100 }));
-    assert_eq!(world.run(&owner(), to_user(key, "dave")), full("grants of the key"));
+    assert_eq!(world.run(&owner(), to_user(key, "dave")), full(Counted::GrantsOfKey));
     for _ in 0..50 {
         made(&world, to_user(other, "bob"));
     }
-    assert_eq!(world.run(&owner(), to_user(other, "bob")), full("grants to this grantee"));
+    assert_eq!(world.run(&owner(), to_user(other, "bob")), full(Counted::GrantsToGrantee));
     made(&world, CreateGrant { grantee: Principal::account("bob").expect("a name"), ..grant(other) });
     retire(&world, &owner(), &last).expect("its creator");
     made(&world, to_user(key, "dave"));
-    assert_eq!(world.run(&owner(), to_user(key, "dave")), full("grants of the key"));
+    assert_eq!(world.run(&owner(), to_user(key, "dave")), full(Counted::GrantsOfKey));
 }
 
 #[test]
@@ -255,7 +254,7 @@ fn what_one_account_grants_takes_no_place_from_another() {
     for number in 0..100 {
         last = world.run(&foreign, to_user(keys[number % 2], "bob")).ok();
     }
-    let full = || Err(Error::QuotaExceeded(Quota { what: "grants to this grantee", limit: 100, used: 100 }));
+    let full = || Err(Error::QuotaExceeded(Quota { what: Counted::GrantsToGrantee, limit: 100, used: 100 }));
     assert_eq!(world.run(&foreign, to_user(keys[0], "bob")), full());
     for _ in 0..100 {
         made(&world, to_user(keys[2], "bob"));

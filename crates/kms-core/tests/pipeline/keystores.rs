@@ -9,8 +9,8 @@ use kms_core::{
     key::{KeyId, KeyOrigin, KeyRecord, Scheme},
     keystore::KeystoreState,
     ops::{
-        CreateKey, DecryptDataKey, DeleteKeystore, DescribeKeystore, DisableKeystore, EnableKeystore,
-        KeySelector, ListKeystores, ListWindow, PendingDays, RotateRoot, ScheduleKeyDeletion,
+        Alias, CreateKey, CreateKeystore, DecryptDataKey, DeleteKeystore, DescribeKeystore, DisableKeystore,
+        EnableKeystore, KeySelector, ListKeystores, ListWindow, PendingDays, RotateRoot, ScheduleKeyDeletion,
     },
     ports::{HsmError, KeyStore as _},
     testing::hsm::FakeHsm,
@@ -85,6 +85,22 @@ fn a_keystore_is_disabled_at_first_and_refuses_all_while_it_is() {
     assert_eq!(world.tokens[0].calls(), before, "the token is not asked");
     enable(&world, VAULT);
     open(&world, &sealed).expect("enabled again");
+}
+
+#[test]
+fn a_name_is_one_keystores_of_an_account() {
+    let world = World::new();
+    let named =
+        |name: &str| CreateKeystore { alias: Alias::parse("same").expect("a name"), ..create_keystore(name) };
+    let rival = world.sibling();
+    world.store.instead_of_commit(move |store, transaction| {
+        let rival = thread::spawn(move || rival.run(&owner(), named(SPARE)).map(drop));
+        rival.join().expect("no panic").expect("nobody is faster");
+        now(store.transact(transaction))
+    });
+    assert_eq!(world.run(&owner(), named(VAULT)).err(), Some(Error::KeystoreExists), "taken meanwhile");
+    assert_eq!(world.run(&owner(), named(VAULT)).err(), Some(Error::KeystoreExists));
+    world.run(&caller("zeta", "cn-north-4"), named(VAULT)).expect("names are an account's own");
 }
 
 #[test]

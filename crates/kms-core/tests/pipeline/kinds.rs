@@ -15,8 +15,8 @@ use kms_core::{
 use crate::{
     states::as_if_sealed_by,
     support::{
-        Attempt, NO_CALLS_OF_USERS, Sealed, VAULT, World, attempts, create, create_keystore, encrypt_data,
-        generate, import_attempts, import_of, keystore, obs, other_attempts, owner,
+        Attempt, NO_CALLS_OF_USERS, Sealed, VAULT, World, attempts, bucket_key, create, create_keystore,
+        encrypt_data, generate, import_attempts, import_of, keystore, obs, other_attempts, owner,
     },
 };
 
@@ -106,7 +106,8 @@ fn all_attempts(world: &World, key_id: KeyId, waits: bool) -> Vec<Attempt> {
     let sealed = match world.run(&owner(), generate(key.clone())) {
         Ok(data_key) => Sealed {
             data_key: data_key.sealed.ciphertext,
-            small_data: world.run(&owner(), encrypt_data(key)).expect("it seals").ciphertext,
+            small_data: world.run(&owner(), encrypt_data(key.clone())).expect("it seals").ciphertext,
+            bucket_key: world.run(&owner(), bucket_key(key)).expect("it seals").sealed.ciphertext,
         },
         Err(_) => Sealed::forged(as_if_sealed_by(world, key_id)),
     };

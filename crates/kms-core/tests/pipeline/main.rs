@@ -3,6 +3,7 @@
 mod access;
 mod aliases;
 mod batches;
+mod bucket_keys;
 mod budgets;
 mod changes;
 mod clock;

@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use futures_executor::block_on;
 use kms_core::{
     AccountQuotas, Error, QuotaTable, Settings,
-    error::Quota,
+    error::{Counted, Quota},
     ops::{
         CountKeys, CreateAlias, CreateKey, CreateTag, DescribeQuotas, FurtherAlias, IdempotencyToken,
         PendingDays, ScheduleKeyDeletion, Tags,
@@ -23,7 +23,7 @@ fn limited(custom_keys: u64) -> World {
 }
 
 fn used_up(limit: u64) -> Error {
-    Error::QuotaExceeded(Quota { what: "custom keys", limit, used: limit })
+    Error::QuotaExceeded(Quota { what: Counted::CustomKeys, limit, used: limit })
 }
 
 #[test]
@@ -68,8 +68,9 @@ fn quotas_are_replaced_while_calls_come_and_an_account_may_have_its_own() {
         ]
     };
     let full = |what, limit| Some(Error::QuotaExceeded(Quota { what, limit, used: limit }));
-    let all_full =
-        |limit| ["tags of the key", "aliases of the key", "grants of the key"].map(|what| full(what, limit));
+    let all_full = |limit| {
+        [Counted::TagsOfKey, Counted::AliasesOfKey, Counted::GrantsOfKey].map(|what| full(what, limit))
+    };
     replace(None);
     assert_eq!(add(1), [None, None, None]);
     assert_eq!(add(2), all_full(1));
@@ -78,7 +79,7 @@ fn quotas_are_replaced_while_calls_come_and_an_account_may_have_its_own() {
     let tagged = CreateKey { tags, ..create("b") };
     replace(Some(AccountQuotas { custom_keys: 3, ..few }));
     let refused = world.run(&owner(), tagged.clone()).expect_err("two tags are too many for a new key, too");
-    assert_eq!(refused, Error::QuotaExceeded(Quota { what: "tags of the key", limit: 1, used: 0 }));
+    assert_eq!(refused, Error::QuotaExceeded(Quota { what: Counted::TagsOfKey, limit: 1, used: 0 }));
 
     let own = AccountQuotas { custom_keys: 3, grants_per_key: 2, aliases_per_key: 2, tags_per_key: 2 };
     replace(Some(own));
@@ -94,7 +95,7 @@ fn quotas_are_replaced_while_calls_come_and_an_account_may_have_its_own() {
     replace(None);
     assert_eq!(
         add(3),
-        ["tags of the key", "aliases of the key", "grants of the key"]
+        [Counted::TagsOfKey, Counted::AliasesOfKey, Counted::GrantsOfKey]
             .map(|what| { Some(Error::QuotaExceeded(Quota { what, limit: 1, used: 2 })) })
     );
     let changed = CreateTag::new(key.into(), "t1", "other").expect("a tag");

@@ -10,9 +10,9 @@ use kms_core::{
     key::{KeyId, KeyOrigin, KeyRecord, KeyState, Scheme},
     ops::{
         CreateKey, DecryptDataKey, DescribeKey, DisableKey, EnableKeyRotation, GetCampaign,
-        GetRotationStatus, IdempotencyToken, KeySelector, ListDestroyedKeys, ListSupportedRegions, PageSize,
-        PendingDays, ReplicateKey, Rewrap, RotateKeyOnDemand, RotationInterval, ScheduleKeyDeletion,
-        StartCampaign, UpdatePrimaryRegion,
+        GetRotationStatus, IdempotencyToken, KeySelector, ListDestroyedKeys, ListKeys, ListKeysByTags,
+        ListKeysInWindow, ListSupportedRegions, ListWindow, PageSize, PendingDays, ReplicateKey, Rewrap,
+        RotateKeyOnDemand, RotationInterval, ScheduleKeyDeletion, StartCampaign, UpdatePrimaryRegion,
     },
 };
 
@@ -172,6 +172,33 @@ fn the_primary_moves_in_one_step_and_takes_its_rotation_along() {
     assert_eq!(rotate(&world, &there(), first.id), Ok(2));
     let again = world.run(&owner(), replicate(primary.id, FAR, "another")).err();
     assert_eq!(again, Some(Error::ReplicaReadOnly));
+}
+
+#[test]
+fn a_replica_is_rotated_as_its_primary_wherever_it_is_shown() {
+    let world = World::new();
+    let primary = key(&world);
+    let replica = replica(&world, primary.id, THERE);
+    let interval = RotationInterval::parse(30).expect("allowed");
+    let (window, size) =
+        (ListWindow::parse(0, 0).expect("a window"), PageSize::parse(0).expect("the default"));
+    let shown = || {
+        let by_tags = ListKeysByTags::new(Vec::new(), String::new(), Some(window)).expect("well-formed");
+        let pages = ListKeys { size, token: None, state: None, spec: None };
+        let lists = [
+            vec![describe(&world, &there(), replica.id).expect("there")],
+            world.run(&there(), pages).expect("a page").keys,
+            world.run(&there(), ListKeysInWindow { window, state: None, spec: None }).expect("a part").keys,
+            world.run(&there(), by_tags).expect("a part").keys,
+        ];
+        lists.map(|keys| {
+            let days = keys.iter().map(|key| key.rotation.as_ref().map(|policy| policy.interval_days));
+            days.collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(shown(), [const { [None] }; 4]);
+    world.run(&owner(), EnableKeyRotation { key: primary.id.into(), interval }).expect("a primary");
+    assert_eq!(shown(), [const { [Some(30)] }; 4]);
 }
 
 #[test]

@@ -14,8 +14,9 @@ use kms_core::{
 };
 
 use crate::support::{
-    Attempt, NO_CALLS_OF_USERS, OTHER_KINDS, Sealed, VAULT, World, alias, attempts, caller, context, create,
-    create_keystore, encrypt_data, external_attempts, generate, obs, other_attempts, other_key, owner,
+    Attempt, NO_CALLS_OF_USERS, OTHER_KINDS, Sealed, VAULT, World, alias, attempts, bucket_key, caller,
+    context, create, create_keystore, encrypt_data, external_attempts, generate, obs, other_attempts,
+    other_key, owner,
 };
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -184,8 +185,9 @@ fn default_keys_serve_and_cannot_be_managed() {
     let sealed = world.run(&owner(), generate(obs())).expect("made on first use").sealed;
     world.run(&owner(), create_keystore(VAULT)).expect("the token is free");
     let small_data = world.run(&owner(), encrypt_data(obs())).expect("it is enabled").ciphertext;
-    let both = Sealed { data_key: sealed.ciphertext, small_data };
-    for attempt in attempts(sealed.key_id, &both) {
+    let bucket_key = world.run(&owner(), bucket_key(obs())).expect("it is enabled").sealed.ciphertext;
+    let all = Sealed { data_key: sealed.ciphertext, small_data, bucket_key };
+    for attempt in attempts(sealed.key_id, &all) {
         use OperationName as Name;
         let managed = matches!(
             attempt.name,

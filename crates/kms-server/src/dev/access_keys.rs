@@ -102,7 +102,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::dew::iam::{Login, ProjectChoice};
+    use crate::{dew::iam::Login, identity::ProjectChoice};
 
     #[test]
     fn every_user_has_one_and_keeps_it() {
@@ -150,7 +150,7 @@ mod tests {
         let key = keys.of(&admin.user_id).expect("every user has one");
         let id = kms_core::identity::AccessKeyId::parse(&key.access_key_id).expect("a name");
         let (now, source) = (kms_core::Timestamp::from_micros(0), ([127, 0, 0, 1], 1).into());
-        let caller = identities.caller_by_access_key(&id, None, source, now).expect("known");
+        let caller = identities.caller_by_access_key(&id, ProjectChoice::First, source, now).expect("known");
         assert_eq!(caller.user.as_str(), admin.user_id);
         let secrets = identities.secrets_of(&id, now).expect("known");
         assert_eq!(secrets.secret, key.secret_access_key.as_bytes());

@@ -23,8 +23,8 @@ use serde_json::json;
 
 use crate::{
     config::{
-        AdminConfig, AuditConfig, CipherConfig, CipherPlace, ClockKind, Config, DewConfig, GrpcConfig,
-        HsmConfig, StoreConfig,
+        AdminConfig, AuditConfig, BucketKeyConfig, CipherConfig, CipherPlace, ClockKind, Config, DewConfig,
+        GrpcConfig, HsmConfig, StoreConfig,
     },
     listeners::Inherited,
     manual_clock::ManualClock,
@@ -272,6 +272,7 @@ fn configuration(
             profile: options.profile.clone(),
             custom_keys: Some(DEV_CUSTOM_KEYS),
         },
+        bucket_keys: BucketKeyConfig::default(),
         clock: options.clock,
     })
 }

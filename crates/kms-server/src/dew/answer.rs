@@ -96,6 +96,11 @@ impl Fault {
         }
     }
 
+    /// What DEW calls it.
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+
     /// Its answer. DEW: §1.4, the forms of KMS and of the gateway in front of it; IAM's API, status codes.
     pub(crate) fn answer(&self, form: Form, request_id: RequestId) -> Answer {
         let status = StatusCode::from_u16(self.code.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

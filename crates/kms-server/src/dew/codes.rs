@@ -5,7 +5,8 @@ mod tests;
 
 use kms_core::{
     Error,
-    error::{Denial, Field, Unauthenticated},
+    error::{Counted, Denial, Field, Unauthenticated},
+    key::{KeyClass, KeyUsage},
     operation::OperationName,
 };
 
@@ -67,6 +68,7 @@ codes! {
     KEYSTORE_DISABLED = "KMS.0317", 400;
     KEYSTORE_EXISTS = "KMS.0318", 400;
     PROJECT_MISMATCH = "KMS.0321", 403;
+    RSA_WITHOUT_ROTATION = "KMS.0324", 400;
     ASYMMETRIC_UNSUPPORTED = "KMS.0325", 400;
     DIGEST_LENGTH = "KMS.0329", 400;
     SYMMETRIC_UNSUPPORTED = "KMS.0331", 400;
@@ -76,7 +78,9 @@ codes! {
     KEYSTORE_WITHOUT_ROTATION = "KMS.0338", 400;
     KEYSTORE_WITHOUT_IMPORT = "KMS.0339", 400;
     KEYSTORE_UNSUPPORTED = "KMS.0340", 400;
+    HMAC_UNSUPPORTED = "KMS.0341", 400;
     TAGS_EMPTY = "KMS.0401", 400;
+    MATCH_VALUE_INVALID = "KMS.0402", 400;
     MATCH_KEY_INVALID = "KMS.0403", 400;
     TAG_ACTION_INVALID = "KMS.0404", 400;
     TAG_VALUE_INVALID = "KMS.0405", 400;
@@ -86,6 +90,7 @@ codes! {
     TAG_VALUE_TOO_LONG = "KMS.0410", 400;
     TAG_KEY_TOO_LONG = "KMS.0411", 400;
     TAG_LIST_INVALID = "KMS.0412", 400;
+    MATCHES_INVALID = "KMS.0415", 400;
     TAG_NOT_FOUND = "KMS.0416", 404;
     TAG_OFFSET_INVALID = "KMS.0417", 400;
     TAG_OFFSET_NOT_REQUIRED = "KMS.0418", 400;
@@ -94,6 +99,7 @@ codes! {
     ALIAS_EXISTS = "KMS.1104", 400;
     KEYS_TOO_MANY = "KMS.1105", 400;
     KEY_SPEC_INVALID = "KMS.1110", 400;
+    CURVE_ENCRYPTS_NOT = "KMS.1114", 400;
     SYMMETRIC_KEY_SIGNS_NOT = "KMS.1115", 400;
     NOT_DISABLED = "KMS.1201", 400;
     NOT_ENABLED = "KMS.1301", 400;
@@ -112,7 +118,8 @@ codes! {
     PLAINTEXT_LENGTH = "KMS.2102", 400;
     PLAINTEXT_DIGEST = "KMS.2103", 400;
     PLAINTEXT_LENGTH_MISMATCH = "KMS.2104", 400;
-    ENCRYPTION_ALGORITHM = "KMS.2105", 400;
+    SYMMETRIC_ENCRYPTION_ALGORITHM = "KMS.2105", 400;
+    RSA_ENCRYPTION_ALGORITHM = "KMS.2106", 400;
     PLAINTEXT_TOO_LONG_FOR_RSA = "KMS.2108", 400;
     CIPHERTEXT_INVALID = "KMS.2201", 400;
     CIPHERTEXT_LENGTH = "KMS.2202", 400;
@@ -134,7 +141,7 @@ codes! {
     PAIR_MATERIAL_STAYS = "KMS.2702", 400;
     ROTATION_ENABLED = "KMS.2901", 400;
     ROTATION_INTERVAL = "KMS.3001", 400;
-    REPLICA_EXISTS = "KMS.3801", 400;
+    NOT_REPLICATED = "KMS.3801", 400;
     KEYSTORE_NOT_FOUND = "KMS.8003", 400;
     API_NOT_FOUND = "APIGW.0101", 404;
     NOT_AUTHENTICATED = "APIGW.0301", 401;
@@ -183,7 +190,10 @@ impl Code {
             Error::Unauthenticated(why) => Self::of_stranger(*why),
             // DEW: §6, meanings of 2023: 0306 is about the key, 0307 about the call.
             Error::PermissionDenied { denial, .. } => match denial {
-                Denial::NotGranted | Denial::GrantExceeded => Self::KEY_NOT_PERMITTED,
+                Denial::KeyNotAllowed
+                | Denial::PolicyDeniesKey
+                | Denial::NotGranted
+                | Denial::GrantExceeded => Self::KEY_NOT_PERMITTED,
                 Denial::NothingAllows | Denial::PolicyDenies => Self::CALL_NOT_PERMITTED,
             },
             Error::Throttled(_) => Self::THROTTLED,
@@ -204,16 +214,14 @@ impl Code {
             Error::KeyNotPendingDeletion => Self::NOT_PENDING_DELETION,
             Error::DefaultKeyImmutable => Self::DEFAULT_KEY,
             Error::KeyNotPendingImport => Self::NOT_PENDING_IMPORT,
-            Error::KeyUsageMismatch if encrypts(operation) => Self::KEY_IS_TO_SIGN,
-            // What could agree on a secret by its kind, and is for something else, signs.
-            Error::KeyUsageMismatch if operation == OperationName::DeriveSharedSecret => Self::KEY_IS_TO_SIGN,
-            Error::KeyUsageMismatch => Self::KEY_IS_TO_ENCRYPT,
-            Error::KeyKindUnsupported => Self::of_kind(operation),
-            Error::AlgorithmMismatch if encrypts(operation) => Self::ENCRYPTION_ALGORITHM,
-            Error::AlgorithmMismatch => Self::SIGNING_ALGORITHM,
+            Error::KeyUsageMismatch(usage) => Self::of_usage(*usage),
+            Error::KeyKindUnsupported(class) => Self::of_kind(*class, operation),
+            Error::AlgorithmMismatch(class) => Self::of_algorithm(*class, operation),
             Error::RotationNotEnabled => Self::ROTATION_NOT_ENABLED,
             Error::RotationAlreadyEnabled => Self::ROTATION_ENABLED,
             Error::ExternalKeyRequired => Self::EXTERNAL_KEY_REQUIRED,
+            // DEW: KMS.0312 is about rotation.
+            Error::ExternalKeyUnsupported if operation == OperationName::ReplicateKey => Self::NOT_REPLICATED,
             Error::ExternalKeyUnsupported => Self::EXTERNAL_KEY_UNSUPPORTED,
             Error::ImportTokenExpired => Self::IMPORT_TOKEN_EXPIRED,
             Error::ImportTokenInvalid => Self::IMPORT_TOKEN_INVALID,
@@ -241,15 +249,18 @@ impl Code {
                 _ => Self::KEYSTORE_UNSUPPORTED,
             },
             Error::ReplicaReadOnly => Self::REPLICA_READ_ONLY,
-            Error::ReplicaExists => Self::REPLICA_EXISTS,
+            Error::ReplicaExists => Self::NOT_REPLICATED,
             Error::QuotaExceeded(quota) => match quota.what {
-                "custom keys" => Self::KEYS_TOO_MANY,
-                "grants of the key" => Self::KEY_GRANTS_TOO_MANY,
-                "grants to this grantee" => Self::GRANTS_TOO_MANY,
-                "tags of the key" => Self::TAGS_TOO_MANY,
-                _ => Self::PARAMETER_INVALID,
+                Counted::CustomKeys => Self::KEYS_TOO_MANY,
+                Counted::GrantsOfKey => Self::KEY_GRANTS_TOO_MANY,
+                Counted::GrantsToGrantee => Self::GRANTS_TOO_MANY,
+                Counted::TagsOfKey => Self::TAGS_TOO_MANY,
+                // DEW names no codes for these.
+                Counted::AliasesOfKey | Counted::RegionsOfKey | Counted::VersionsOfKey => {
+                    Self::PARAMETER_INVALID
+                }
             },
-            Error::NotOffered { .. } => Self::API_NOT_FOUND,
+            Error::NotOffered { .. } => Self::of_missing_feature(operation),
             // DEW names no codes for these.
             Error::KeystoreNotDisabled | Error::KeystoreNotEmpty | Error::ReplicasRemain => {
                 Self::PARAMETER_INVALID
@@ -317,29 +328,63 @@ impl Code {
         }
     }
 
-    fn of_kind(operation: OperationName) -> Self {
-        match operation {
-            OperationName::Sign | OperationName::Verify => Self::SYMMETRIC_KEY_SIGNS_NOT,
-            OperationName::GetPublicKey
-            | OperationName::DeriveSharedSecret
-            | OperationName::GenerateMac
-            | OperationName::VerifyMac => Self::SYMMETRIC_UNSUPPORTED,
-            _ => Self::ASYMMETRIC_UNSUPPORTED,
+    /// What a key is for that was to do something else.
+    fn of_usage(usage: KeyUsage) -> Self {
+        match usage {
+            KeyUsage::EncryptDecrypt => Self::KEY_IS_TO_ENCRYPT,
+            KeyUsage::SignVerify => Self::KEY_IS_TO_SIGN,
+            KeyUsage::GenerateVerifyMac => Self::HMAC_UNSUPPORTED,
+            // DEW names no code for a key pair that only agrees on secrets.
+            KeyUsage::KeyAgreement => Self::ASYMMETRIC_UNSUPPORTED,
         }
     }
-}
 
-/// Whether the operation needs a key that encrypts and decrypts.
-fn encrypts(operation: OperationName) -> bool {
-    matches!(
-        operation,
-        OperationName::EncryptData
-            | OperationName::DecryptData
-            | OperationName::EncryptDataKey
-            | OperationName::DecryptDataKey
-            | OperationName::GenerateDataKey
-            | OperationName::GenerateDataKeyWithoutPlaintext
-            | OperationName::GenerateDataKeyPair
-            | OperationName::ReEncrypt
-    )
+    /// Of what kind a key is that cannot do this: the most exact of the codes that are true.
+    // DEW: §4, "wrong kind" and enable-key-rotation.
+    fn of_kind(class: KeyClass, operation: OperationName) -> Self {
+        use OperationName::{
+            DecryptData, DisableKeyRotation, EnableKeyRotation, EncryptData, RotateKeyOnDemand, Sign,
+            UpdateRotationInterval, Verify,
+        };
+        match (class, operation) {
+            (KeyClass::Mac, _) => Self::HMAC_UNSUPPORTED,
+            (KeyClass::Symmetric, Sign | Verify) => Self::SYMMETRIC_KEY_SIGNS_NOT,
+            (KeyClass::Symmetric, _) => Self::SYMMETRIC_UNSUPPORTED,
+            (KeyClass::EllipticCurve | KeyClass::Edwards, EncryptData | DecryptData) => {
+                Self::CURVE_ENCRYPTS_NOT
+            }
+            (
+                KeyClass::Rsa,
+                EnableKeyRotation | DisableKeyRotation | UpdateRotationInterval | RotateKeyOnDemand,
+            ) => Self::RSA_WITHOUT_ROTATION,
+            (KeyClass::Rsa | KeyClass::EllipticCurve | KeyClass::Sm2 | KeyClass::Edwards, _) => {
+                Self::ASYMMETRIC_UNSUPPORTED
+            }
+        }
+    }
+
+    /// Of what kind a key is that does this, but with other algorithms.
+    fn of_algorithm(class: KeyClass, operation: OperationName) -> Self {
+        match operation {
+            OperationName::EncryptData | OperationName::DecryptData => match class {
+                KeyClass::Symmetric => Self::SYMMETRIC_ENCRYPTION_ALGORITHM,
+                KeyClass::Rsa => Self::RSA_ENCRYPTION_ALGORITHM,
+                // DEW names no code for SM2. Keys of the others encrypt with no algorithm.
+                KeyClass::Sm2 | KeyClass::EllipticCurve | KeyClass::Edwards | KeyClass::Mac => {
+                    Self::PARAMETER_INVALID
+                }
+            },
+            _ => Self::SIGNING_ALGORITHM,
+        }
+    }
+
+    /// What the token lacks for an operation that is offered, or an operation that is not.
+    fn of_missing_feature(operation: OperationName) -> Self {
+        match operation {
+            OperationName::Sign => Self::SIGNING_ALGORITHM,
+            OperationName::CreateKey | OperationName::ImportKeyMaterial => Self::KEY_SPEC_INVALID,
+            OperationName::GenerateDataKeyPair => Self::DATA_KEY_SPEC,
+            _ => Self::API_NOT_FOUND,
+        }
+    }
 }

@@ -6,21 +6,21 @@ use http::{HeaderMap, header::AUTHORIZATION};
 use kms_core::{
     Timestamp,
     error::Unauthenticated,
-    identity::{Caller, Credential, Stranger},
+    identity::{Caller, Credential, Region, Stranger},
 };
 
 use super::{
     answer::Fault,
     codes::Code,
-    signature::{self, Refusal, Request},
+    signature::{self, PROJECT, Refusal, Request},
     token::TokenKey,
 };
-use crate::identity::{Credentials, Identities};
+use crate::identity::{Credentials, Identities, ProjectChoice};
 
 /// The header of a token.
 const TOKEN: &str = "x-auth-token";
-/// The header that names a project.
-const PROJECT: &str = "x-project-id";
+/// What paths of IAM begin with, which is of no region.
+const IAM: &str = "/v3/";
 
 /// The credentials of one request.
 pub(crate) struct HttpCredentials<'a> {
@@ -31,6 +31,8 @@ pub(crate) struct HttpCredentials<'a> {
     tokens: &'a TokenKey,
     source: SocketAddr,
     caller: OnceLock<Caller>,
+    /// What was proven, also of who is not let in for another reason.
+    proven: OnceLock<Credential>,
     refusal: OnceLock<Refusal>,
 }
 
@@ -42,7 +44,8 @@ impl<'a> HttpCredentials<'a> {
         tokens: &'a TokenKey,
         source: SocketAddr,
     ) -> Self {
-        Self { request, project, tokens, source, caller: OnceLock::new(), refusal: OnceLock::new() }
+        let (caller, proven, refusal) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { request, project, tokens, source, caller, proven, refusal }
     }
 
     /// Who was let in.
@@ -89,12 +92,21 @@ impl<'a> HttpCredentials<'a> {
         }
     }
 
+    /// The region that the endpoint names, if it names one that a project is of, and the call is not IAM's.
+    fn region<'i>(&self, identities: &'i Identities) -> Option<&'i Region> {
+        let label = region_label(self.request.headers).filter(|_| !self.request.path.starts_with(IAM))?;
+        identities.region_named(label)
+    }
+
     fn identified(&self, identities: &Identities, now: Timestamp) -> Result<Caller, Unauthenticated> {
+        let region = self.region(identities);
         // A signature counts for more than a token: it covers the whole request.
         let caller = match self.token() {
             Some(token) if !self.request.headers.contains_key(AUTHORIZATION) => {
                 let token = self.tokens.open(token, now)?;
-                identities.caller_by_token(&token, self.source)?
+                let caller = identities.caller_by_token(&token, self.source)?;
+                drop(self.proven.set(caller.credential.clone()));
+                caller
             }
             _ => {
                 let id = signature::verify(self.request, now, |id| identities.secrets_of(id, now));
@@ -103,11 +115,17 @@ impl<'a> HttpCredentials<'a> {
                     drop(self.refusal.set(refusal));
                     why
                 })?;
-                identities.caller_by_access_key(&id, self.project()?, self.source, now)?
+                drop(self.proven.set(Credential::AccessKey(id.clone())));
+                let project = match (self.project()?, region) {
+                    (Some(id), _) => ProjectChoice::Id(id),
+                    (None, Some(region)) => ProjectChoice::Name(region.as_str()),
+                    (None, None) => ProjectChoice::First,
+                };
+                identities.caller_by_access_key(&id, project, self.source, now)?
             }
         };
         let is_named = self.project()?.is_none_or(|project| project == caller.project.as_str());
-        let is_here = region(self.request.headers).is_none_or(|region| region == caller.region.as_str());
+        let is_here = region.is_none_or(|region| *region == caller.region);
         if is_named && is_here { Ok(caller) } else { Err(Unauthenticated::UnknownProject) }
     }
 }
@@ -120,18 +138,21 @@ impl Credentials for HttpCredentials<'_> {
     }
 
     fn stranger(&self) -> Stranger {
-        let claimed = self.refusal.get().and_then(|refusal| refusal.access_key_id.clone());
-        Stranger { source: self.source, credential: claimed.map(Credential::AccessKey) }
+        let claimed = || self.refusal.get().and_then(|refusal| refusal.access_key_id.clone());
+        let credential = self.proven.get().cloned().or_else(|| claimed().map(Credential::AccessKey));
+        Stranger { source: self.source, credential }
     }
 }
 
-/// The region that the endpoint names, as `kms.cn-north-4.example.com` does. An address or any other name names none.
+/// What stands where an endpoint names its region, as `kms.cn-north-4.example.com` does; in whatever case.
 // DEW: §1.3, real endpoints.
-fn region(headers: &HeaderMap) -> Option<&str> {
+fn region_label(headers: &HeaderMap) -> Option<&str> {
     let host = headers.get(http::header::HOST)?.to_str().ok()?;
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-    let (region, rest) = host.strip_prefix("kms.")?.split_once('.')?;
-    rest.contains('.').then_some(region)
+    let mut labels = host.split('.');
+    let is_of_kms = labels.next().is_some_and(|label| label.eq_ignore_ascii_case("kms"));
+    let region = labels.next().filter(|_| is_of_kms)?;
+    (labels.count() > 1).then_some(region)
 }
 
 #[cfg(test)]
@@ -143,13 +164,14 @@ mod tests {
         for (host, expected) in [
             ("kms.cn-north-4.myhuaweicloud.com", Some("cn-north-4")),
             ("kms.cn-north-4.example.org:7444", Some("cn-north-4")),
+            ("KMS.CN-North-4.Example.org", Some("CN-North-4")),
             ("127.0.0.1:7444", None),
             ("kms.example.org", None),
             ("dewpoint.cn-north-4.example.org", None),
             ("[::1]:7444", None),
         ] {
             let headers = HeaderMap::from_iter([(http::header::HOST, host.parse().expect("a header"))]);
-            assert_eq!(region(&headers), expected, "{host}");
+            assert_eq!(region_label(&headers), expected, "{host}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Nearly all scalars are strings; bits and bytes, hexadecimal digits and base64 change from field to field; times are
 //! milliseconds. Each is read and written here, with its source.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, mem};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use kms_core::{
@@ -17,11 +17,14 @@ use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{self, Visitor},
 };
-use serde_json::Value;
+use serde_json::value::RawValue;
+use uuid::{Uuid, fmt::Hyphenated};
 use zeroize::Zeroizing;
 
-use super::codes::{Code, Unfit};
-use crate::secret_text::SecretText;
+use super::{
+    codes::{Code, Unfit},
+    json::JsonSecret,
+};
 
 /// A scalar of a request: DEW's are strings; a number or a truth value stands for its text.
 // DEW: §1.6.
@@ -97,24 +100,60 @@ pub(crate) fn alias(value: Option<Scalar>) -> Result<Alias, Unfit> {
     Ok(Alias::parse(required(value, Field::Alias)?.as_str())?)
 }
 
+/// The pairs of an encryption context. What is sent in their place is `None`: it has a code of its own.
+pub(crate) struct Pairs(Option<BTreeMap<String, String>>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Ok(Self(serde_json::from_str(raw.get()).ok()))
+    }
+}
+
 /// What a ciphertext is bound to: DEW's one text, or the pairs that its European twin takes.
 // DEW: §3, additional_authenticated_data and encryption_context; KMS.0208.
 #[allow(clippy::needless_pass_by_value, reason = "the fields of a request are handed over as they are")]
-pub(crate) fn context(data: Option<Scalar>, pairs: Option<Value>) -> Result<EncryptionContext, Unfit> {
-    let pairs = match pairs {
-        None => BTreeMap::new(),
-        Some(pairs) => serde_json::from_value(pairs).map_err(|_| {
-            Error::invalid(Field::EncryptionContext, "must be an object whose values are strings")
-        })?,
-    };
+pub(crate) fn context(data: Option<Scalar>, pairs: Option<Pairs>) -> Result<EncryptionContext, Unfit> {
+    let pairs = pairs.map_or(Some(BTreeMap::new()), |Pairs(pairs)| pairs).ok_or_else(|| {
+        Error::invalid(Field::EncryptionContext, "must be an object whose values are strings")
+    })?;
     Ok(EncryptionContext::of_either(pairs, text(data.as_ref()).as_bytes())?)
 }
 
 /// What a HSM of a security level that this service does not have asks for. DEW: pin, pin_type.
-pub(crate) fn no_pin(pin: Option<&SecretText>) -> Result<(), Unfit> {
+pub(crate) fn no_pin(pin: Option<&JsonSecret>) -> Result<(), Unfit> {
     match pin {
         None => Ok(()),
         Some(_) => Err(Unfit::new(Code::PARAMETER_INVALID, Field::Key, "keys of this service have no PIN")),
+    }
+}
+
+/// What asks for something that this service does not have: it is refused rather than left out. An empty text is none.
+pub(crate) fn not_offered(value: Option<&Scalar>, problem: &'static str) -> Result<(), Unfit> {
+    if text(value).is_empty() {
+        return Ok(());
+    }
+    Err(Unfit::new(Code::PARAMETER_INVALID, Field::Body, problem))
+}
+
+/// The only enterprise project that there is here, which every key belongs to. DEW: sys_enterprise_project_id.
+pub(crate) const ENTERPRISE_PROJECT: &str = "0";
+
+/// Refuses the enterprise project of a new key that would not be in it. DEW: enterprise_project_id.
+pub(crate) fn own_enterprise_project(project: Option<&Scalar>) -> Result<(), Unfit> {
+    let other = project.filter(|project| project.as_str() != ENTERPRISE_PROJECT);
+    not_offered(other, "must have no enterprise_project_id but 0")
+}
+
+/// Whether keys of this service are in what a list is asked for. DEW: enterprise_project_id of list-keys.
+pub(crate) fn lists_enterprise_project(project: Option<&Scalar>) -> Result<bool, Unfit> {
+    match text(project) {
+        "" | "all" | ENTERPRISE_PROJECT => Ok(true),
+        id if id.len() == Hyphenated::LENGTH && Uuid::try_parse(id).is_ok() => Ok(false),
+        _ => {
+            let problem = "must have an enterprise_project_id that is all, 0 or a UUID";
+            Err(Unfit::new(Code::PARAMETER_INVALID, Field::Body, problem))
+        }
     }
 }
 
@@ -135,7 +174,7 @@ pub(crate) fn hexadecimal(text: &str, field: Field) -> Result<Vec<u8>, Unfit> {
 }
 
 /// The same of a secret.
-pub(crate) fn secret_hexadecimal(text: &SecretText, field: Field) -> Result<SecretBytes, Unfit> {
+pub(crate) fn secret_hexadecimal(text: &JsonSecret, field: Field) -> Result<SecretBytes, Unfit> {
     let text = text.expose_secret();
     let mut bytes = SecretBytes::zeroed(text.len() / 2);
     let decoded = hex::decode_to_slice(text, bytes.expose_secret_mut());
@@ -153,6 +192,14 @@ pub(crate) fn required_base64(value: Option<Scalar>, field: Field) -> Result<Vec
     base64(required(value, field)?.as_str(), field)
 }
 
+/// The same of a secret, which whoever takes the bytes has to wipe.
+pub(crate) fn required_secret_base64(value: Option<&JsonSecret>, field: Field) -> Result<Vec<u8>, Unfit> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let decoded = STANDARD.decode_vec(required(value, field)?.expose_secret(), &mut bytes);
+    decoded.map_err(|_| Error::invalid(field, "must be base64 with its padding"))?;
+    Ok(mem::take(&mut *bytes))
+}
+
 /// Bytes as base64.
 pub(crate) fn to_base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
@@ -162,12 +209,8 @@ pub(crate) fn to_base64(bytes: &[u8]) -> String {
 // DEW: §3, limits of lists: a marker is a number in decimal digits; KMS.1601, KMS.1602.
 pub(crate) fn window(limit: Option<&Scalar>, marker: Option<&Scalar>) -> Result<Window, Unfit> {
     let limit = match text(limit) {
-        "" => Window::LONGEST,
-        text => number(text).filter(|limit| (1..=Window::LONGEST).contains(limit)).ok_or(Unfit::new(
-            Code::LIMIT_INVALID,
-            Field::Limit,
-            "must be a number from 1 to 1000",
-        ))?,
+        "" => ListWindow::LONGEST,
+        text => limit_of(text)?,
     };
     let marker = match text(marker) {
         "" => 0,
@@ -180,6 +223,12 @@ pub(crate) fn window(limit: Option<&Scalar>, marker: Option<&Scalar>) -> Result<
     Ok(Window { limit, marker })
 }
 
+/// How many entries a part of a list may have. DEW: KMS.1601.
+fn limit_of(text: &str) -> Result<u32, Unfit> {
+    let limit = number(text).filter(|limit| (1..=ListWindow::LONGEST).contains(limit));
+    limit.ok_or(Unfit::new(Code::LIMIT_INVALID, Field::Limit, "must be a number from 1 to 1000"))
+}
+
 /// A part of a list by positions.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window {
@@ -188,8 +237,6 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    const LONGEST: u32 = 1000;
-
     /// For the domain.
     pub(crate) fn part(self) -> Result<ListWindow, Unfit> {
         Ok(ListWindow::parse(self.limit, self.marker)?)
@@ -211,14 +258,9 @@ impl Window {
 
 /// A part of a list by positions that are counted, of at most 1000. DEW: limits of keystores, regions and tags.
 pub(crate) fn counted_window(limit: &str, offset: &str, bad_offset: Code) -> Result<ListWindow, Unfit> {
-    const DEFAULT_LIMIT: u32 = 10;
     let limit = match limit {
-        "" => DEFAULT_LIMIT,
-        text => number(text).filter(|limit| (1..=Window::LONGEST).contains(limit)).ok_or(Unfit::new(
-            Code::LIMIT_INVALID,
-            Field::Limit,
-            "must be a number from 1 to 1000",
-        ))?,
+        "" => ListWindow::DEFAULT,
+        text => limit_of(text)?,
     };
     let bad_offset = Unfit::new(bad_offset, Field::Offset, "must be a number of at least 0");
     let offset = if offset.is_empty() { 0 } else { number(offset).ok_or(bad_offset)? };
@@ -267,7 +309,8 @@ pub(crate) fn truth_of(text: &str, field: Field) -> Result<bool, Unfit> {
     }
 }
 
-/// Key states by DEW's numbers. DEW: §4; 1, 6 and 7 are states that keys of this service never have.
+/// Key states by DEW's numbers. DEW: §4; 1, 6 and 7 are states that keys of this service never have, of which lists can
+/// be asked for the first.
 const STATES: [(&str, KeyState); 4] = [
     ("2", KeyState::Enabled),
     ("3", KeyState::Disabled),
@@ -280,10 +323,14 @@ pub(crate) fn state(state: KeyState) -> &'static str {
     STATES.iter().find(|(_, one)| *one == state).map_or("", |(number, _)| number)
 }
 
-/// The state with a number.
-pub(crate) fn state_of(text: &str) -> Result<KeyState, Unfit> {
+/// The state with a number; `None` of the one that no key has. DEW: key_state of list-keys.
+pub(crate) fn state_of(text: &str) -> Result<Option<KeyState>, Unfit> {
+    const TO_BE_ACTIVATED: &str = "1";
     let found = STATES.iter().find(|(number, _)| *number == text).map(|(_, state)| *state);
-    Ok(found.ok_or(Error::invalid(Field::State, "must be 2, 3, 4 or 5"))?)
+    if found.is_none() && text != TO_BE_ACTIVATED {
+        return Err(Error::invalid(Field::State, "must be 1, 2, 3, 4 or 5").into());
+    }
+    Ok(found)
 }
 
 /// The kind of a key by its name.

@@ -11,6 +11,7 @@ mod credentials;
 mod exchange;
 mod forms;
 pub(crate) mod iam;
+mod json;
 mod listener;
 mod operations;
 mod routes;

@@ -13,6 +13,7 @@ use super::{
     codes::{Code, Unfit},
     exchange::{Arrived, Rest},
     forms::Scalar,
+    json::Object,
     signature,
 };
 
@@ -73,11 +74,16 @@ impl<B> Asked<B> {
 #[cfg(test)]
 impl<B: DeserializeOwned> Asked<B> {
     /// What this body asks for.
+    #[allow(clippy::needless_pass_by_value, reason = "bodies are written where they are handed over")]
     pub(crate) fn of(body: serde_json::Value) -> Self {
-        Self {
-            body: serde_json::from_value(body).expect("it is of the operation's form"),
-            parameters: Vec::new(),
-        }
+        let Object(body) = serde_json::from_str(&body.to_string()).expect("it is of the operation's form");
+        Self { body, parameters: Vec::new() }
+    }
+
+    /// The same with this parameter.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.parameters.push((name.to_owned(), value.to_owned()));
+        self
     }
 }
 
@@ -124,9 +130,9 @@ where
     R: Reply + 'static,
 {
     Row::running(method, path, move |rest, arrived| async move {
-        let parsed = arrived.asked::<B>().and_then(parse);
+        let read = || arrived.asked::<B>().and_then(parse);
         let render = |caller: &Caller, kept, output| render(kept, caller, output).answer();
-        rest.pass(&arrived, parsed, render).await
+        rest.pass(&arrived, read, render).await
     })
 }
 
@@ -152,17 +158,17 @@ impl Table {
 
     /// The operation at this path, and the parameters that the path holds, decoded.
     pub(super) fn find(&self, method: &Method, path: &str) -> Result<(&Row, Parameters), Fault> {
-        let unknown = Fault::new(Code::API_NOT_FOUND, "The API does not exist or has not been published");
-        let Ok(found) = self.0.at(path) else { return Err(unknown) };
-        let row = found.value.iter().find(|row| row.method == *method);
-        let row =
-            row.ok_or(Fault::new(Code::METHOD_NOT_SUPPORTED, "the URL is not called by this method"))?;
+        let unknown = |_| Fault::new(Code::API_NOT_FOUND, "The API does not exist or has not been published");
+        let other_method = || Fault::new(Code::METHOD_NOT_SUPPORTED, "the URL is not called by this method");
+        let no_text = || Fault::new(Code::URL_INVALID, "the URL is no UTF-8");
+        let found = self.0.at(path).map_err(unknown)?;
+        let row = found.value.iter().find(|row| row.method == *method).ok_or_else(other_method)?;
         let decoded = found.params.iter().map(|(name, value)| {
             let value = percent_decode_str(value).decode_utf8().ok()?;
             Some((name.to_owned(), value.into_owned()))
         });
         let decoded: Option<_> = decoded.collect();
-        Ok((row, decoded.ok_or(Fault::new(Code::URL_INVALID, "the URL is no UTF-8"))?))
+        Ok((row, decoded.ok_or_else(no_text)?))
     }
 }
 
@@ -176,7 +182,8 @@ impl Arrived {
         let body = if self.body.is_empty() { b"{}" } else { &self.body[..] };
         let malformed =
             |_| Error::invalid(Field::Body, "must be a JSON object with the fields of the operation");
-        if let Some(sequence) = serde_json::from_slice::<Serial>(body).map_err(malformed)?.sequence
+        let Object(Serial { sequence }) = serde_json::from_slice(body).map_err(malformed)?;
+        if let Some(sequence) = sequence
             && sequence.as_str().chars().count() != SEQUENCE_CHARACTERS
         {
             return Err(Unfit::new(
@@ -185,7 +192,7 @@ impl Arrived {
                 "must have a sequence of 36 characters",
             ));
         }
-        let body = serde_json::from_slice(body).map_err(malformed)?;
+        let Object(body) = serde_json::from_slice(body).map_err(malformed)?;
         let mut parameters = self.parameters.clone();
         for (name, value) in signature::parameters(self.parts.uri.query().unwrap_or_default()) {
             let text = |bytes| String::from_utf8(bytes).ok();

@@ -26,6 +26,8 @@ const ALGORITHM: &str = "SDK-HMAC-SHA256";
 const DATE: &str = "x-sdk-date";
 const BODY_HASH: &str = "x-sdk-content-sha256";
 const SECURITY_TOKEN: &str = "x-security-token";
+/// The header that names a project.
+pub(super) const PROJECT: &str = "x-project-id";
 /// What [`BODY_HASH`] says of a body that is not signed.
 const UNSIGNED_BODY: &str = "UNSIGNED-PAYLOAD";
 
@@ -201,6 +203,10 @@ impl<'a> Claim<'a> {
     ) -> Result<(), Fault> {
         for name in ["host", DATE] {
             self.demand(name)?;
+        }
+        // It chooses the project where the path names none. Every SDK signs it.
+        if request.headers.contains_key(PROJECT) {
+            self.demand(PROJECT)?;
         }
         let date = required(request.headers, DATE)?;
         let signed = moment(date).ok_or(Fault::DateMalformed)?;

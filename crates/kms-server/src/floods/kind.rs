@@ -77,6 +77,7 @@ impl Details {
             key_id,
             key_version,
             moved,
+            bucket_key,
             missing_action,
             grant_id,
             ruling,
@@ -88,7 +89,8 @@ impl Details {
             archived_lines,
             made,
         } = record;
-        if moved.is_some() || state_digest.is_some() || archived_lines.is_some() || made.is_some() {
+        let of_success = moved.is_some() || bucket_key.is_some() || made.is_some();
+        if of_success || state_digest.is_some() || archived_lines.is_some() {
             return None;
         }
         let (source, credential) = match (caller, stranger) {

@@ -24,10 +24,10 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use uuid::Uuid;
 
-use super::{Grpc, convert, credentials, status};
+use super::{Grpc, convert, credentials, status, tell};
 use crate::{
     gate::HSM_PATIENCE, identity::Identities, metering::Metering, peer::Peer, reading::ReadableLog,
-    server::stopped,
+    server::stopped, traffic::Remaining,
 };
 
 /// The most records of one message of a stream.
@@ -231,7 +231,8 @@ impl AuditService for AuditGrpc {
         };
         let filter = convert::audit::filter(request.filter);
         let asker = Asker { grpc: self.grpc.clone(), metadata, peer: peer.clone(), filter };
-        let admission = asker.admit().await?;
+        let mut remaining = None;
+        let admission = asker.admit(&mut remaining).await?;
         let request_id = admission.request_id;
         // The record of this call is behind it, and whatever is done when the client has the answer is not.
         let end = *self.log.durable().borrow();
@@ -243,6 +244,7 @@ impl AuditService for AuditGrpc {
         let mut response: Response<Self::StreamRecordsStream> =
             Response::new(Box::pin(ReceiverStream::new(messages)));
         status::name_request(response.metadata_mut(), request_id);
+        tell(response.metadata_mut(), remaining.as_ref());
         Ok(response)
     }
 }
@@ -263,15 +265,20 @@ struct Admission {
 }
 
 impl Asker {
-    /// Passes the gate and is recorded.
-    async fn admit(&self) -> Result<Admission, Status> {
+    /// Passes the gate and is recorded. `remaining` becomes what is left of the caller's budgets.
+    async fn admit(&self, remaining: &mut Option<Remaining>) -> Result<Admission, Status> {
         let (request_id, gate) = (Uuid::new_v4(), &self.grpc.gate);
         // Before they are asked: if they change meanwhile, they are asked again.
         let identities = gate.identities.now();
         let operation = self.filter.clone().map(|filter| StreamRecords { filter });
         let credentials = credentials(&self.peer, &self.metadata);
-        let passed = gate.pass(request_id, HSM_PATIENCE, &credentials, operation, &mut None).await;
-        let selection = passed.map_err(|refused| status::of(&refused, request_id))?.into_inner();
+        let passed = gate.pass(request_id, HSM_PATIENCE, &credentials, operation, remaining).await;
+        let selection = passed.map_err(|refused| {
+            let mut status = status::of(&refused, request_id);
+            tell(status.metadata_mut(), remaining.as_ref());
+            status
+        });
+        let selection = selection?.into_inner();
         Ok(Admission { request_id, selection: Arc::new(selection), identities })
     }
 
@@ -343,7 +350,7 @@ impl Reading {
     /// Reads on, as far as one search goes.
     async fn read(&mut self) -> Result<v1::StreamRecordsResponse, Status> {
         if !self.asker.is_admitted(&self.admission) {
-            self.admission = self.asker.admit().await?;
+            self.admission = self.asker.admit(&mut None).await?;
         }
         let search = Search { places: self.next..self.end, order: Order::OldestFirst, limit: MOST_STREAMED };
         let found = self.log.search(search, self.admission.selection.clone()).await;

@@ -3,6 +3,7 @@
 mod account;
 pub(crate) mod aliases;
 mod audit;
+pub(crate) mod bucket_keys;
 mod campaigns;
 pub(crate) mod convert;
 mod data_keys;
@@ -26,14 +27,14 @@ use std::{sync::Arc, time::Duration};
 use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
 use kms_proto::v1::{
     self, account_service_server::AccountServiceServer, alias_service_server::AliasServiceServer,
-    audit_service_server::AuditServiceServer, campaign_service_server::CampaignServiceServer,
-    data_key_service_server::DataKeyServiceServer, dev_service_server::DevServiceServer,
-    encryption_service_server::EncryptionServiceServer, grant_service_server::GrantServiceServer,
-    import_service_server::ImportServiceServer, key_service_server::KeyServiceServer,
-    keystore_service_server::KeystoreServiceServer, operator_service_server::OperatorServiceServer,
-    replication_service_server::ReplicationServiceServer, rotation_service_server::RotationServiceServer,
-    signing_service_server::SigningServiceServer, tag_service_server::TagServiceServer,
-    trusted_execution_service_server::TrustedExecutionServiceServer,
+    audit_service_server::AuditServiceServer, bucket_key_service_server::BucketKeyServiceServer,
+    campaign_service_server::CampaignServiceServer, data_key_service_server::DataKeyServiceServer,
+    dev_service_server::DevServiceServer, encryption_service_server::EncryptionServiceServer,
+    grant_service_server::GrantServiceServer, import_service_server::ImportServiceServer,
+    key_service_server::KeyServiceServer, keystore_service_server::KeystoreServiceServer,
+    operator_service_server::OperatorServiceServer, replication_service_server::ReplicationServiceServer,
+    rotation_service_server::RotationServiceServer, signing_service_server::SigningServiceServer,
+    tag_service_server::TagServiceServer, trusted_execution_service_server::TrustedExecutionServiceServer,
     witness_service_server::WitnessServiceServer,
 };
 use tokio::sync::watch;
@@ -47,7 +48,7 @@ use crate::{
     metering::Metering,
     peer::Peer,
     reading::ReadableLog,
-    traffic::told,
+    traffic::{Remaining, told},
 };
 pub(crate) use audit::AuditGrpc;
 use dev::DevGrpc;
@@ -76,6 +77,7 @@ pub(crate) fn routes(gate: Arc<Gate>) -> Routes {
         AliasServiceServer,
         TagServiceServer,
         DataKeyServiceServer,
+        BucketKeyServiceServer,
         EncryptionServiceServer,
         GrantServiceServer,
         ImportServiceServer,
@@ -131,24 +133,26 @@ impl Grpc {
         let credentials = credentials(peer, &metadata);
         let mut remaining = None;
         let passed = self.gate.pass(request_id, patience, &credentials, operation, &mut remaining).await;
-        let tell = |metadata: &mut MetadataMap| {
-            if let Some(remaining) = &remaining {
-                told::remaining(metadata.as_mut(), remaining);
-            }
-        };
         match passed {
             Ok(recorded) => {
                 let mut response = Response::new(render(recorded.into_inner()));
                 status::name_request(response.metadata_mut(), request_id);
-                tell(response.metadata_mut());
+                tell(response.metadata_mut(), remaining.as_ref());
                 Ok(response)
             }
             Err(refused) => {
                 let mut status = status::of(&refused, request_id);
-                tell(status.metadata_mut());
+                tell(status.metadata_mut(), remaining.as_ref());
                 Err(status)
             }
         }
+    }
+}
+
+/// Tells the caller what is left of his budgets, if that is known.
+fn tell(metadata: &mut MetadataMap, remaining: Option<&Remaining>) {
+    if let Some(remaining) = remaining {
+        told::remaining(metadata.as_mut(), remaining);
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) fn of_error(error: &Error, request_id: RequestId) -> Status {
         }
         // No RetryInfo: waiting does not help.
         Error::QuotaExceeded(quota) => {
-            details.add_quota_failure_violation(quota.what, error.to_string());
+            details.add_quota_failure_violation(quota.what.to_string(), error.to_string());
         }
         Error::AuditUnavailable(_) | Error::HsmUnavailable(_) | Error::StoreUnavailable(_) => {
             details.set_retry_info(Some(RETRY_AFTER_FAULT));
@@ -86,7 +86,7 @@ fn code(error: &Error) -> Code {
         | Error::CannotDecrypt
         | Error::DataKeyDigestMismatch
         | Error::IdempotencyTokenReused
-        | Error::AlgorithmMismatch
+        | Error::AlgorithmMismatch(_)
         | Error::ImportTokenExpired
         | Error::ImportTokenInvalid
         | Error::ImportTokenMismatch
@@ -115,8 +115,8 @@ fn code(error: &Error) -> Code {
         | Error::KeyNotPendingDeletion
         | Error::DefaultKeyImmutable
         | Error::KeyNotPendingImport
-        | Error::KeyUsageMismatch
-        | Error::KeyKindUnsupported
+        | Error::KeyUsageMismatch(_)
+        | Error::KeyKindUnsupported(_)
         | Error::RotationNotEnabled
         | Error::RotationAlreadyEnabled
         | Error::ExternalKeyRequired

@@ -8,7 +8,7 @@ use kms_core::{
     identity::{AccessKeyId, Caller, Credential, UserId},
 };
 
-use super::Identities;
+use super::{Identities, ProjectChoice};
 use crate::dew::signature::Secrets;
 
 /// An access key of a user.
@@ -42,11 +42,11 @@ impl Identities {
         Ok(Secrets { secret: key.secret.expose_secret(), security_token: token })
     }
 
-    /// The caller who signed with this access key: its user, in the project that is named or the account's first.
+    /// The caller who signed with this access key: its user, in this project.
     pub(crate) fn caller_by_access_key(
         &self,
         id: &AccessKeyId,
-        project: Option<&str>,
+        project: ProjectChoice<'_>,
         source: SocketAddr,
         now: Timestamp,
     ) -> Result<Caller, Unauthenticated> {

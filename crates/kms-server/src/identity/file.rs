@@ -3,7 +3,7 @@
 mod access_keys;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     path::Path,
     sync::Arc,
 };
@@ -115,9 +115,10 @@ pub(super) fn read(text: &str, directory: &Path) -> Result<Identities, String> {
 fn identities(file: &File, text: &str, directory: &Path) -> Result<Identities, Problem> {
     let policies = policies(&file.policies, text)?;
     let (mut users, mut accounts, mut projects) = (HashMap::new(), HashSet::new(), HashSet::new());
-    let (mut access_keys, mut logins) = (HashMap::new(), Logins::new());
+    let (mut access_keys, mut logins, mut regions) = (HashMap::new(), Logins::new(), BTreeSet::new());
     for entry in &file.accounts {
         let account = Arc::new(account(entry, &mut projects)?);
+        regions.extend(account.projects.iter().map(|(_, region)| region.clone()));
         if !accounts.insert(account.id.clone()) {
             return Err(Problem::at(&entry.domain_id, format!("account {} stands twice", account.id)));
         }
@@ -147,7 +148,8 @@ fn identities(file: &File, text: &str, directory: &Path) -> Result<Identities, P
         }
     }
     let revoked = file.revoked_certificates.iter().map(fingerprint).collect::<Result<_, _>>()?;
-    Ok(Identities { users, access_keys, logins, services, operators, revoked })
+    let nobody = PasswordCheck::of_nobody(users.values().filter_map(|user| user.password.as_ref()));
+    Ok(Identities { users, access_keys, logins, nobody, regions, services, operators, revoked })
 }
 
 /// The policies of the file by their names.

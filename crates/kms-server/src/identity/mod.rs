@@ -6,7 +6,7 @@ pub(crate) mod passwords;
 pub(crate) mod reload;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -52,10 +52,35 @@ pub(crate) struct Identities {
     users: HashMap<UserId, User>,
     access_keys: HashMap<AccessKeyId, AccessKey>,
     logins: Logins,
+    /// What the passwords of all others are checked by.
+    nobody: PasswordCheck,
+    /// Each that a project is of.
+    regions: BTreeSet<Region>,
     services: HashMap<ServiceName, Agency>,
     operators: HashMap<UserId, Permissions>,
     /// SHA-256 of certificates that are not taken any more, whatever they name.
     revoked: HashSet<[u8; 32]>,
+}
+
+/// A project of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProjectChoice<'a> {
+    /// The account's first: none is named.
+    First,
+    /// By its id.
+    Id(&'a str),
+    /// By its name, which is its region's; the first of them.
+    Name(&'a str),
+}
+
+impl Account {
+    fn project(&self, choice: ProjectChoice<'_>) -> Option<&(ProjectId, Region)> {
+        match choice {
+            ProjectChoice::First => self.projects.first(),
+            ProjectChoice::Id(named) => self.projects.iter().find(|(id, _)| id.as_str() == named),
+            ProjectChoice::Name(named) => self.projects.iter().find(|(_, region)| region.as_str() == named),
+        }
+    }
 }
 
 /// For whom a service may act.
@@ -215,22 +240,24 @@ impl Identities {
         }
         let (id, user, acting_service) = self.user(subject, claims.acting_for)?;
         let credential = Credential::Certificate(certificate.fingerprint);
-        let caller = Self::caller_in_project((id, user), claims.project, credential, peer.source)?;
+        let project = claims.project.map_or(ProjectChoice::First, ProjectChoice::Id);
+        let caller = Self::caller_in_project((id, user), project, credential, peer.source)?;
         Ok(Caller { acting_service, ..caller })
     }
 
-    /// A user as a caller in the project that is named, or in the account's first.
+    /// The region of this name, in whatever case, if a project is of it.
+    pub(crate) fn region_named(&self, name: &str) -> Option<&Region> {
+        self.regions.iter().find(|region| region.as_str().eq_ignore_ascii_case(name))
+    }
+
+    /// A user as a caller in this project of its account.
     fn caller_in_project(
         (user_id, user): (&UserId, &User),
-        project: Option<&str>,
+        project: ProjectChoice<'_>,
         credential: Credential,
         source: SocketAddr,
     ) -> Result<Caller, Unauthenticated> {
-        let (project, region) = match project {
-            None => user.account.projects.first(),
-            Some(named) => user.account.projects.iter().find(|(project, _)| project.as_str() == named),
-        }
-        .ok_or(Unauthenticated::UnknownProject)?;
+        let (project, region) = user.account.project(project).ok_or(Unauthenticated::UnknownProject)?;
         Ok(Caller {
             account: user.account.id.clone(),
             user: user_id.clone(),

@@ -1,6 +1,6 @@
 //! Callers by password, and by the tokens that they get for one.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher as _, PasswordVerifier as _, Version};
 use kms_core::{
@@ -10,10 +10,10 @@ use kms_core::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::Identities;
+use super::{Identities, ProjectChoice};
 use crate::{
     dew::{
-        iam::{Login, ProjectChoice},
+        iam::Login,
         token::{LIFETIME, Token},
     },
     secret_text::SecretText,
@@ -22,16 +22,14 @@ use crate::{
 /// How long salts are. RFC 9106 §3.1.
 const SALT_BYTES: usize = 16;
 
-/// What the password of nobody is checked by, so that it takes as long: argon2id with the parameters that the
-/// documentation names.
-const NOBODY: &str =
-    "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5LW5vYm9keQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+/// Salt and hash of the password of nobody, as a PHC string has them. No password has this hash that anybody could find.
+const NOBODYS: &str = "bm9ib2R5LW5vYm9keQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// How much work it is to check a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
     /// For a password that a person chose: what OWASP's cheat sheet on storing passwords asks for at least (19 MiB,
-    /// two passes). Also what [`NOBODY`] takes.
+    /// two passes).
     Usual,
     /// As little as argon2 knows. For a random password alone, which nobody finds by trying.
     Least,
@@ -53,7 +51,30 @@ pub(crate) fn hash(password: &SecretText, work: Work) -> Option<String> {
 
 /// What a user's password is checked by: argon2id, in the form of a PHC string.
 #[derive(Debug)]
-pub(super) struct PasswordCheck(SecretText);
+pub(super) struct PasswordCheck {
+    text: SecretText,
+    costs: Costs,
+}
+
+/// What a check takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Costs {
+    /// In KiB.
+    memory: u32,
+    passes: u32,
+    lanes: u32,
+}
+
+impl Costs {
+    fn of(params: &Params) -> Self {
+        Self { memory: params.m_cost(), passes: params.t_cost(), lanes: params.p_cost() }
+    }
+
+    /// How much memory is written.
+    fn work(self) -> u64 {
+        u64::from(self.memory) * u64::from(self.passes)
+    }
+}
 
 impl PasswordCheck {
     /// Takes a PHC string of argon2id. `None`: it is none.
@@ -61,11 +82,26 @@ impl PasswordCheck {
         let parsed = PasswordHash::new(text).ok()?;
         let is_sound =
             parsed.algorithm.as_str() == "argon2id" && parsed.salt.is_some() && parsed.hash.is_some();
-        is_sound.then(|| Self(SecretText::new(text.to_owned())))
+        let costs = Costs::of(&Params::try_from(&parsed).ok()?);
+        is_sound.then(|| Self { text: SecretText::new(text.to_owned()), costs })
+    }
+
+    /// What the password of nobody is checked by, so that it takes as long as most of these; as [`Work::Usual`], if there
+    /// are none. Of parameters that equally many have, it is the costliest.
+    pub(super) fn of_nobody<'a>(checks: impl Iterator<Item = &'a Self>) -> Self {
+        let mut users = BTreeMap::<Costs, usize>::new();
+        for check in checks {
+            *users.entry(check.costs).or_default() += 1;
+        }
+        let most = users.into_iter().max_by_key(|(costs, count)| (*count, costs.work()));
+        let costs = most.map_or(Costs::of(&Params::DEFAULT), |(costs, _)| costs);
+        let Costs { memory, passes, lanes } = costs;
+        let text = format!("$argon2id$v=19$m={memory},t={passes},p={lanes}${NOBODYS}");
+        Self { text: SecretText::new(text), costs }
     }
 
     fn digest(&self) -> [u8; 32] {
-        Sha256::digest(self.0.expose_secret()).into()
+        Sha256::digest(self.text.expose_secret()).into()
     }
 }
 
@@ -85,18 +121,11 @@ impl Identities {
     ) -> Result<(Token, Caller), Unauthenticated> {
         let found = self.user_named(login).and_then(|id| self.users.get_key_value(id));
         let checked = found.and_then(|(id, user)| Some(((id, user), user.password.as_ref()?)));
-        let hash = checked.map_or(NOBODY, |(_, check)| check.0.expose_secret());
+        let hash = checked.map_or(&self.nobody, |(_, check)| check).text.expose_secret();
         let verified = Argon2::default().verify_password(login.password.expose_secret().as_bytes(), hash);
         let (user, check) = checked.filter(|_| verified.is_ok()).ok_or(Unauthenticated::PasswordWrong)?;
-        let projects = &user.1.account.projects;
-        let project = match login.project {
-            ProjectChoice::First => projects.first(),
-            ProjectChoice::Id(named) => projects.iter().find(|(id, _)| id.as_str() == named),
-            ProjectChoice::Name(named) => projects.iter().find(|(_, region)| region.as_str() == named),
-        };
-        let (project, _) = project.ok_or(Unauthenticated::UnknownProject)?;
         let credential = Credential::Token { issued: now };
-        let caller = Self::caller_in_project(user, Some(project.as_str()), credential, source)?;
+        let caller = Self::caller_in_project(user, login.project, credential, source)?;
         let token = Token {
             user: caller.user.clone(),
             project: caller.project.clone(),
@@ -119,7 +148,7 @@ impl Identities {
             return Err(Unauthenticated::TokenUnknown);
         }
         let credential = Credential::Token { issued: token.issued };
-        Self::caller_in_project(user, Some(token.project.as_str()), credential, source)
+        Self::caller_in_project(user, ProjectChoice::Id(token.project.as_str()), credential, source)
     }
 }
 
@@ -226,7 +255,29 @@ mod tests {
             };
             assert!(try_one(&right).is_ok() && try_one(&wrong).is_err());
         }
-        assert!(NOBODY.contains("m=19456,t=2,p=1"));
+    }
+
+    #[test]
+    fn a_password_of_nobody_takes_as_long_as_most() {
+        let check = |parameters| {
+            let text = HASH.replacen("m=8,t=1,p=1", parameters, 1);
+            PasswordCheck::parse(&text).expect("sound")
+        };
+        let (least, long, wide) = ("m=8,t=1,p=1", "m=64,t=3,p=1", "m=128,t=1,p=2");
+        for (users, expected) in [
+            (&[][..], "m=19456,t=2,p=1"),
+            (&[least], least),
+            (&[least, long, least], least),
+            (&[least, long, wide], long),
+        ] {
+            let users: Vec<_> = users.iter().map(|parameters| check(parameters)).collect();
+            let nobody = PasswordCheck::of_nobody(users.iter());
+            assert_eq!(nobody.costs, check(expected).costs);
+            assert!(nobody.text.expose_secret().contains(&format!("${expected}$")));
+            assert_eq!(PasswordCheck::parse(nobody.text.expose_secret()).expect("sound").costs, nobody.costs);
+        }
+        let identities = read(&text(HASH)).expect("sound");
+        assert_eq!(identities.nobody.costs, check(least).costs);
     }
 
     #[test]
@@ -240,6 +291,5 @@ mod tests {
             .replace("name = \"reader\"", &format!("name = \"downloader\"\npassword_hash = \"{HASH}\""));
         assert!(read(&twice).expect_err("ambiguous").contains("stands twice"));
         assert!(!format!("{:?}", read(&text(HASH)).expect("sound")).contains("argon2id"));
-        assert!(PasswordCheck::parse(NOBODY).is_some());
     }
 }

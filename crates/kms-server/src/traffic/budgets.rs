@@ -1,6 +1,7 @@
 //! Budgets of calls: what subjects have spent of their limits, by the generic cell rate algorithm of `governor`.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
     hash::{Hash, Hasher},
     num::{NonZeroU32, NonZeroU64},
@@ -147,9 +148,9 @@ pub(crate) struct Remaining {
 }
 
 impl Remaining {
-    /// Whether a caller may know: what is left for all would tell him of others.
+    /// Whether a caller may know.
     pub(crate) fn may_be_told(&self) -> bool {
-        self.per != Per::Global
+        self.per.may_be_told()
     }
 
     /// How long until it is full again, to the next whole call.
@@ -194,15 +195,23 @@ impl Budgets {
         })
     }
 
-    /// Takes so many calls from one budget, or none; answers what is left.
-    pub(super) fn take(&self, place: usize, calls: NonZeroU32) -> Result<Remaining, Exhausted> {
-        let limiter = &self.limits.list[place].limiter;
+    /// Takes so many calls from one budget, or none; answers how many are left.
+    pub(super) fn take(&self, place: usize, calls: NonZeroU32) -> Result<u32, Exhausted> {
+        let (limiter, spent) = (&self.limits.list[place].limiter, &self.spent[place]);
         let exhausted = |wait| Exhausted { budget: self.told(place, 0), wait };
-        match limiter.check_key_n(&self.draw(place, true), calls) {
-            Ok(Ok(snapshot)) => Ok(self.told(place, snapshot.remaining_burst_capacity())),
-            Ok(Err(not_until)) => Err(exhausted(not_until.wait_time_from(limiter.clock().now()))),
-            // A profile whose budgets cannot hold what one call stands for is refused; no waiting would help.
-            Err(_) => Err(exhausted(Duration::MAX)),
+        loop {
+            let draw = Draw::new(spent);
+            let left = match limiter.check_key_n(&draw, calls) {
+                Ok(Ok(snapshot)) => snapshot.remaining_burst_capacity(),
+                Ok(Err(not_until)) => {
+                    return Err(exhausted(not_until.wait_time_from(limiter.clock().now())));
+                }
+                // A profile whose budgets cannot hold what one call stands for is refused; no waiting would help.
+                Err(_) => return Err(exhausted(Duration::MAX)),
+            };
+            if draw.note(spent) {
+                return Ok(left);
+            }
         }
     }
 
@@ -216,7 +225,7 @@ impl Budgets {
 
     /// What is left of one budget.
     pub(super) fn remaining(&self, place: usize) -> Remaining {
-        let answer = self.limits.list[place].limiter.check_key(&self.draw(place, false));
+        let answer = self.limits.list[place].limiter.check_key(&Draw::new(&self.spent[place]));
         self.told(place, answer.map_or(0, |snapshot| snapshot.remaining_burst_capacity() + 1))
     }
 
@@ -225,35 +234,42 @@ impl Budgets {
         (0..self.spent.len()).map(|place| self.remaining(place))
     }
 
-    fn draw(&self, place: usize, takes: bool) -> Draw {
-        Draw { spent: self.spent.clone(), place, takes }
+    /// Whether a caller may know what is left of one of them.
+    pub(super) fn may_be_told(&self, place: usize) -> bool {
+        self.limits.list[place].limit.per.may_be_told()
     }
 
-    fn told(&self, place: usize, left: u32) -> Remaining {
+    /// One of them, of which so much is left.
+    pub(super) fn told(&self, place: usize, left: u32) -> Remaining {
         let PoolLimit { pool, limit, .. } = &self.limits.list[place];
         let Limit { per, figure, documented } = *limit;
         Remaining { group: pool.clone(), per, figure, documented, left }
     }
 }
 
-/// One budget of one subject, to be asked about. It is the key that limiters know, and leads to where the state lies.
+/// A question about one budget: what is spent of it, and what would be spent once the answer is taken. It stands in the
+/// place of the key that limiters know.
 #[derive(Clone)]
 struct Draw {
-    spent: Arc<[AtomicU64]>,
-    place: usize,
-    /// Whether what is asked for is taken.
-    takes: bool,
+    before: u64,
+    after: Cell<u64>,
 }
 
 impl Draw {
-    fn identity(&self) -> (*const AtomicU64, usize) {
-        (self.spent.as_ptr(), self.place)
+    fn new(spent: &AtomicU64) -> Self {
+        let before = spent.load(Ordering::Acquire);
+        Self { before, after: Cell::new(before) }
+    }
+
+    /// Notes what is spent now; `false` if something else was spent meanwhile.
+    fn note(&self, spent: &AtomicU64) -> bool {
+        spent.compare_exchange(self.before, self.after.get(), Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
 impl PartialEq for Draw {
     fn eq(&self, other: &Self) -> bool {
-        self.identity() == other.identity()
+        self.before == other.before
     }
 }
 
@@ -261,12 +277,12 @@ impl Eq for Draw {}
 
 impl Hash for Draw {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.identity().hash(state);
+        self.before.hash(state);
     }
 }
 
-/// Where limiters find what is spent: with whom it belongs to. So a call looks its subjects up once, whatever the number
-/// of their limits.
+/// Where limiters find what is spent: in the question itself. Where it lies is known to who asks, who looks a subject up
+/// once, whatever the number of its limits.
 struct Ledger;
 
 impl StateStore for Ledger {
@@ -276,17 +292,8 @@ impl StateStore for Ledger {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let spent = &draw.spent[draw.place];
-        let mut before = spent.load(Ordering::Acquire);
-        loop {
-            let (answer, after) = decide(NonZeroU64::new(before).map(|nanos| nanos.get().into()))?;
-            if !draw.takes {
-                return Ok(answer);
-            }
-            match spent.compare_exchange_weak(before, after.into(), Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Ok(answer),
-                Err(changed) => before = changed,
-            }
-        }
+        let (answer, after) = decide(NonZeroU64::new(draw.before).map(|nanos| nanos.get().into()))?;
+        draw.after.set(after.into());
+        Ok(answer)
     }
 }

@@ -76,6 +76,11 @@ pub(crate) struct Figure {
 }
 
 impl Per {
+    /// Whether a caller may know what is left of such a budget: what is left for all would tell him of others.
+    pub(super) fn may_be_told(self) -> bool {
+        self != Self::Global
+    }
+
     /// Its name, as in files.
     pub(crate) const fn name(self) -> &'static str {
         match self {

@@ -16,12 +16,14 @@ use crate::model::{
 };
 
 /// The newer names of actions, by the operations that have them.
-const FINE_NAMES: [(OperationName, &str); 10] = [
+const FINE_NAMES: [(OperationName, &str); 12] = [
     (OperationName::GenerateDataKey, "kms:cmk:createDataKey"),
     (OperationName::GenerateDataKeys, "kms:cmk:createDataKey"),
+    (OperationName::GenerateBucketKey, "kms:cmk:createDataKey"),
     (OperationName::GenerateDataKeyWithoutPlaintext, "kms:cmk:createDataKeyWithoutPlaintext"),
     (OperationName::EncryptDataKey, "kms:cmk:encryptDataKey"),
     (OperationName::DecryptDataKey, "kms:cmk:decryptDataKey"),
+    (OperationName::DecryptBucketKey, "kms:cmk:decryptDataKey"),
     (OperationName::EncryptData, "kms:cmk:encryptData"),
     (OperationName::DecryptData, "kms:cmk:decryptData"),
     (OperationName::RetireGrant, "kms:cmk:retireGrant"),
@@ -30,12 +32,14 @@ const FINE_NAMES: [(OperationName, &str); 10] = [
 ];
 
 /// The operations that have each operation of grants; the operation of grants is a name of theirs.
-const GRANTED: [(OperationName, GrantOperation); 10] = [
+const GRANTED: [(OperationName, GrantOperation); 12] = [
     (OperationName::GenerateDataKey, GrantOperation::CreateDatakey),
     (OperationName::GenerateDataKeys, GrantOperation::CreateDatakey),
+    (OperationName::GenerateBucketKey, GrantOperation::CreateDatakey),
     (OperationName::GenerateDataKeyWithoutPlaintext, GrantOperation::CreateDatakeyWithoutPlaintext),
     (OperationName::EncryptDataKey, GrantOperation::EncryptDatakey),
     (OperationName::DecryptDataKey, GrantOperation::DecryptDatakey),
+    (OperationName::DecryptBucketKey, GrantOperation::DecryptDatakey),
     (OperationName::DescribeKey, GrantOperation::DescribeKey),
     (OperationName::CreateGrant, GrantOperation::CreateGrant),
     (OperationName::RetireGrant, GrantOperation::RetireGrant),

@@ -39,12 +39,14 @@ const ACTIONS: [&str; 22] = [
     "kms::generateRandom",
 ];
 /// What is mostly asked for.
-const OPERATIONS: [OperationName; 16] = [
+const OPERATIONS: [OperationName; 18] = [
     OperationName::CreateKey,
     OperationName::DescribeKey,
     OperationName::ListKeys,
     OperationName::GenerateDataKey,
     OperationName::GenerateDataKeys,
+    OperationName::GenerateBucketKey,
+    OperationName::DecryptBucketKey,
     OperationName::GenerateDataKeyWithoutPlaintext,
     OperationName::EncryptDataKey,
     OperationName::DecryptDataKey,
@@ -58,10 +60,12 @@ const OPERATIONS: [OperationName; 16] = [
     OperationName::ReEncrypt,
 ];
 /// What is asked for of keys that have grants.
-const GRANTED: [OperationName; 4] = [
+const GRANTED: [OperationName; 6] = [
     OperationName::GenerateDataKey,
     OperationName::GenerateDataKeys,
+    OperationName::GenerateBucketKey,
     OperationName::DecryptDataKey,
+    OperationName::DecryptBucketKey,
     OperationName::DescribeKey,
 ];
 const TESTS: [Test; 5] = [Test::Equals, Test::EqualsIgnoreCase, Test::Like, Test::StartWith, Test::EndWith];

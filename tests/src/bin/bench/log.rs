@@ -220,6 +220,7 @@ fn record(number: u128) -> Record {
         key_id: Some(KeyId::from_uuid(numbered(account << 64 | key))),
         key_version: Some(1),
         moved: None,
+        bucket_key: None,
         reason: None,
         missing_action: None,
         grant_id: None,

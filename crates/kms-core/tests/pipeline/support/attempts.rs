@@ -9,18 +9,18 @@ use kms_core::{
     operation::OperationName,
     ops::{
         Alias, AssociateAlias, BatchCreateTags, BatchDeleteTags, BatchSize, CancelKeyDeletion, CountKeys,
-        CreateAlias, CreateGrant, CreateTag, DataKeyPairSpec, DecryptData, DecryptDataKey, DeleteAlias,
-        DeleteKeystore, DeleteTag, DescribeKey, DescribeKeyUsage, DescribeKeystore, DescribeQuotas,
-        DescribeTraffic, Description, DisableKey, DisableKeyRotation, DisableKeystore, EnableKey,
-        EnableKeyRotation, EnableKeystore, EncryptData, EncryptDataKey, EncryptionAlgorithm, FurtherAlias,
-        GenerateDataKeyPair, GenerateDataKeyWithoutPlaintext, GenerateDataKeys, GenerateRandom, GetCampaign,
-        GetMetering, GetRotationStatus, GetVersion, KeySelector, ListAliases, ListCampaigns, ListGrants,
-        ListKeys, ListKeysByTags, ListKeystores, ListProjectTags, ListRetirableGrants, ListSupportedRegions,
-        ListTags, ListVersions, ListWindow, MeteredAccounts, MeteringSource, Operation, PageSize,
-        PendingDays, ProofSource, Prove, QueryRecords, ReEncrypt, RecordSource, ReplicateKey, RetireGrant,
-        RevokeGrant, Rewrap, RotateKeyOnDemand, RotationInterval, ScheduleKeyDeletion, StartCampaign,
-        StreamRecords, TagKey, Tags, UpdateKeyAlias, UpdateKeyDescription, UpdatePrimaryRegion,
-        UpdateRotationInterval,
+        CreateAlias, CreateGrant, CreateTag, DataKeyPairSpec, DecryptBucketKey, DecryptData, DecryptDataKey,
+        DeleteAlias, DeleteKeystore, DeleteTag, DescribeKey, DescribeKeyUsage, DescribeKeystore,
+        DescribeQuotas, DescribeTraffic, Description, DisableKey, DisableKeyRotation, DisableKeystore,
+        EnableKey, EnableKeyRotation, EnableKeystore, EncryptData, EncryptDataKey, EncryptionAlgorithm,
+        FurtherAlias, GenerateBucketKey, GenerateDataKeyPair, GenerateDataKeyWithoutPlaintext,
+        GenerateDataKeys, GenerateRandom, GetCampaign, GetMetering, GetRotationStatus, GetVersion,
+        KeySelector, ListAliases, ListCampaigns, ListGrants, ListKeys, ListKeysByTags, ListKeystores,
+        ListProjectTags, ListRetirableGrants, ListSupportedRegions, ListTags, ListVersions, ListWindow,
+        MeteredAccounts, MeteringSource, Operation, PageSize, PendingDays, ProofSource, Prove, QueryRecords,
+        ReEncrypt, RecordSource, ReplicateKey, RetireGrant, RevokeGrant, Rewrap, RotateKeyOnDemand,
+        RotationInterval, ScheduleKeyDeletion, StartCampaign, StreamRecords, TagKey, Tags, UpdateKeyAlias,
+        UpdateKeyDescription, UpdatePrimaryRegion, UpdateRotationInterval,
     },
     ports::{AuditError, BoxFuture},
     reading::{RecordFilter, Selection},
@@ -55,7 +55,12 @@ pub(crate) const NO_CALLS_OF_USERS: &[OperationName] = &[
     OperationName::RestoreBackup,
 ];
 /// Operations that nobody is refused: `offers.rs` tries them.
-pub(crate) const FOR_ANYONE: &[OperationName] = &[OperationName::IssueToken, OperationName::ListProjects];
+pub(crate) const FOR_ANYONE: &[OperationName] = &[
+    OperationName::IssueToken,
+    OperationName::ListProjects,
+    // `bucket_keys.rs` has it.
+    OperationName::ReportBucketKeyUse,
+];
 
 /// Operations that everyone is refused: `offers.rs` tries them.
 pub(crate) const NOT_OFFERED: &[OperationName] = &[
@@ -242,8 +247,9 @@ impl Attempt {
     /// Whether it seals or opens with the key.
     pub(crate) fn uses_key(&self) -> bool {
         use OperationName::{
-            DecryptData, DecryptDataKey, EncryptData, EncryptDataKey, GenerateDataKey, GenerateDataKeyPair,
-            GenerateDataKeyWithoutPlaintext, GenerateDataKeys, ReEncrypt, Rewrap,
+            DecryptBucketKey, DecryptData, DecryptDataKey, EncryptData, EncryptDataKey, GenerateBucketKey,
+            GenerateDataKey, GenerateDataKeyPair, GenerateDataKeyWithoutPlaintext, GenerateDataKeys,
+            ReEncrypt, Rewrap,
         };
         matches!(
             self.name,
@@ -251,6 +257,8 @@ impl Attempt {
                 | GenerateDataKeyWithoutPlaintext
                 | GenerateDataKeys
                 | GenerateDataKeyPair
+                | GenerateBucketKey
+                | DecryptBucketKey
                 | EncryptDataKey
                 | DecryptDataKey
                 | ReEncrypt
@@ -261,19 +269,24 @@ impl Attempt {
     }
 }
 
-/// A data key and small data that the same key sealed, with the context of the tests.
+/// A data key, small data and a bucket key that the same key sealed, with the context of the tests.
 pub(crate) struct Sealed {
     pub(crate) data_key: Vec<u8>,
     pub(crate) small_data: Vec<u8>,
+    pub(crate) bucket_key: Vec<u8>,
 }
 
 impl Sealed {
     /// Ciphertexts that look like it and were sealed by no key.
     pub(crate) fn forged(data_key: Vec<u8>) -> Self {
-        let mut small_data = data_key.clone();
-        small_data[3] = 2; // the purpose
-        Self { data_key, small_data }
+        let (mut small_data, mut bucket_key) = (data_key.clone(), data_key.clone());
+        (small_data[3], bucket_key[3]) = (2, 5); // the purposes
+        Self { data_key, small_data, bucket_key }
     }
+}
+
+pub(crate) fn bucket_key(key: KeySelector) -> GenerateBucketKey {
+    GenerateBucketKey { key, algorithm: None, validity: None, encryption_context: context() }
 }
 
 pub(crate) fn encrypt_data(key: KeySelector) -> EncryptData {
@@ -362,6 +375,8 @@ pub(crate) fn attempts(key_id: KeyId, sealed: &Sealed) -> Vec<Attempt> {
         Attempt::of(
             ReEncrypt::new(ciphertext, None, context(), key.clone(), context()).expect("a ciphertext"),
         ),
+        Attempt::of(bucket_key(key.clone())),
+        Attempt::of(DecryptBucketKey::new(&sealed.bucket_key, None, context()).expect("a ciphertext")),
         Attempt::of(encrypt_data(key.clone())),
         Attempt::of(decrypt_data(&sealed.small_data, context()).expect("a ciphertext")),
         Attempt::of(encrypt),
@@ -433,6 +448,8 @@ impl World {
         self.run(caller, create_keystore(VAULT)).expect("the token is free");
         let sealed = self.run(caller, generate(KeySelector::Id(key))).expect("the key is enabled").sealed;
         let small_data = self.run(caller, encrypt_data(KeySelector::Id(key))).expect("enabled").ciphertext;
-        (key, attempts(key, &Sealed { data_key: sealed.ciphertext, small_data }))
+        let bucket_key =
+            self.run(caller, bucket_key(KeySelector::Id(key))).expect("enabled").sealed.ciphertext;
+        (key, attempts(key, &Sealed { data_key: sealed.ciphertext, small_data, bucket_key }))
     }
 }

@@ -29,8 +29,8 @@ use kms_core::{
 use uuid::Uuid;
 
 pub(crate) use attempts::{
-    Attempt, FOR_ANYONE, NO_CALLS_OF_USERS, NOT_OFFERED, Sealed, attempts, decrypt_data, encrypt_data,
-    further, grant, replicate,
+    Attempt, FOR_ANYONE, NO_CALLS_OF_USERS, NOT_OFFERED, Sealed, attempts, bucket_key, decrypt_data,
+    encrypt_data, further, grant, replicate,
 };
 pub(crate) use other_keys::{
     OTHER_KINDS, external_attempts, import_attempts, import_of, other_attempts, other_key, wrapped_material,
@@ -233,7 +233,7 @@ pub(crate) fn keystore(name: &str) -> KeystoreId {
 }
 
 pub(crate) fn create_keystore(name: &str) -> CreateKeystore {
-    CreateKeystore { keystore_id: keystore(name), alias: Alias::parse("a-keystore").expect("an alias") }
+    CreateKeystore { keystore_id: keystore(name), alias: Alias::parse(name).expect("an alias") }
 }
 
 pub(crate) fn obs() -> KeySelector {

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use kms_core::{
     error::{CheckpointRefusal, Quota, Throttled, Window},
+    key::KeySpec,
     operation::Action,
     ports::{AuditError, HsmError, StoreError},
 };
@@ -62,12 +63,8 @@ const NEVER: &[(&str, &[&str])] = &[
         &["0315", "0316", "0319", "0323", "1108", "1109", "2406"],
     ),
     (
-        "which kind the key is of is not told apart: KMS.0325, KMS.0331, KMS.0335 and KMS.2105 are answered",
-        &["0324", "0341", "1114", "2106"],
-    ),
-    (
-        "tags and what they match: KMS.0405, KMS.0406, KMS.0407, KMS.0409, KMS.0412 and KMS.0212 are answered",
-        &["0402", "0408", "0413", "0414", "0415"],
+        "tags: KMS.0405, KMS.0406, KMS.0407, KMS.0409, KMS.0412 and KMS.0212 are answered",
+        &["0408", "0413", "0414"],
     ),
     ("the region is that of the project, and no field", &["1102"]),
     ("no such limit: older forms of calls that take 8 to 8192 bits here", &["1904", "2001"]),
@@ -76,7 +73,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("a grant that cannot be made is refused with its reason", &["2403"]),
     ("no call asks for a span of time", &["2801"]),
     (
-        "what only the primary may is KMS.0106 at a replica; imported keys have no replicas",
+        "what only the primary may is KMS.0106 at a replica; what cannot be replicated is KMS.3801",
         &["1404", "3802", "3803"],
     ),
     ("no enclaves", &["3804", "3805", "3806"]),
@@ -100,7 +97,9 @@ const OF_REQUESTS: &[Code] = &[
     Code::TOKEN_NULL,
     Code::DIGEST_LENGTH,
     Code::TAGS_EMPTY,
+    Code::MATCH_VALUE_INVALID,
     Code::MATCH_KEY_INVALID,
+    Code::MATCHES_INVALID,
     Code::TAG_ACTION_INVALID,
     Code::TAG_VALUE_INVALID,
     Code::TAG_LIST_TOO_LONG,
@@ -116,6 +115,11 @@ const OF_REQUESTS: &[Code] = &[
     Code::CIPHERTEXT_LENGTH_MISMATCH,
     Code::PRIVATE_KEY_INVALID,
 ];
+
+/// Why a role may not make a call, and why a user may not use a key.
+const OF_CALL: [Denial; 2] = [Denial::NothingAllows, Denial::PolicyDenies];
+const OF_KEY: [Denial; 4] =
+    [Denial::KeyNotAllowed, Denial::PolicyDeniesKey, Denial::NotGranted, Denial::GrantExceeded];
 
 /// Fields that DEW has codes for, and one of those that it has none for.
 const FIELDS: [Field; 31] = [
@@ -161,15 +165,7 @@ fn errors() -> Vec<Error> {
         window: Window::Second,
         retry_after: Duration::ZERO,
     };
-    let denials =
-        [Denial::NotGranted, Denial::GrantExceeded, Denial::NothingAllows, Denial::PolicyDenies].into_iter();
-    let quotas = [
-        "custom keys",
-        "grants of the key",
-        "grants to this grantee",
-        "tags of the key",
-        "aliases of the key",
-    ];
+    let denials = OF_CALL.into_iter().chain(OF_KEY);
     let strangers = [
         Unauthenticated::NoCertificate,
         Unauthenticated::SignatureMismatch,
@@ -194,14 +190,18 @@ fn errors() -> Vec<Error> {
     ];
     errors.extend(FIELDS.map(|field| Error::invalid(field, "of a test")));
     errors.extend(denials.map(|denial| Error::PermissionDenied { missing: Action::ALL[0], denial }));
-    errors.extend(quotas.map(|what| Error::QuotaExceeded(Quota { what, limit: 1, used: 1 })));
+    errors.extend(Counted::ALL.map(|what| Error::QuotaExceeded(Quota { what, limit: 1, used: 1 })));
     errors.extend(strangers.map(Error::Unauthenticated));
+    errors.extend(KeyUsage::ALL.map(Error::KeyUsageMismatch));
+    let classes = KeySpec::ALL.map(KeySpec::class);
+    errors.extend(classes.map(Error::KeyKindUnsupported));
+    errors.extend(classes.map(Error::AlgorithmMismatch));
     errors.extend(plain());
     errors
 }
 
 /// Those without anything to tell.
-fn plain() -> [Error; 44] {
+fn plain() -> [Error; 41] {
     [
         Error::DataKeyDigestMismatch,
         Error::CannotDecrypt,
@@ -216,9 +216,6 @@ fn plain() -> [Error; 44] {
         Error::KeyNotPendingDeletion,
         Error::DefaultKeyImmutable,
         Error::KeyNotPendingImport,
-        Error::KeyUsageMismatch,
-        Error::KeyKindUnsupported,
-        Error::AlgorithmMismatch,
         Error::RotationNotEnabled,
         Error::RotationAlreadyEnabled,
         Error::ExternalKeyRequired,
@@ -292,4 +289,120 @@ fn codes_come_with_the_statuses_that_dew_documents() {
             None => assert!(OTHERS.contains(&code.number), "{code:?}"),
         }
     }
+}
+
+#[test]
+fn an_imported_key_is_not_replicated_as_it_is_not_rotated() {
+    let code = |operation| Code::of(&Error::ExternalKeyUnsupported, operation).number;
+    assert_eq!(code(OperationName::ReplicateKey), "KMS.3801");
+    assert_eq!(code(OperationName::RotateKeyOnDemand), "KMS.0312");
+}
+
+/// Operations on a key that need others than those of some kind.
+const ROTATION: [OperationName; 4] = [
+    OperationName::EnableKeyRotation,
+    OperationName::DisableKeyRotation,
+    OperationName::UpdateRotationInterval,
+    OperationName::RotateKeyOnDemand,
+];
+const DATA_KEYS: [OperationName; 6] = [
+    OperationName::GenerateDataKey,
+    OperationName::GenerateDataKeyWithoutPlaintext,
+    OperationName::GenerateDataKeyPair,
+    OperationName::EncryptDataKey,
+    OperationName::DecryptDataKey,
+    OperationName::ReEncrypt,
+];
+const SMALL_DATA: [OperationName; 2] = [OperationName::EncryptData, OperationName::DecryptData];
+const SIGNATURES: [OperationName; 2] = [OperationName::Sign, OperationName::Verify];
+const MACS: [OperationName; 2] = [OperationName::GenerateMac, OperationName::VerifyMac];
+const AGREEMENT: [OperationName; 1] = [OperationName::DeriveSharedSecret];
+const PUBLIC_KEY: [OperationName; 1] = [OperationName::GetPublicKey];
+const PAIRS: [KeyClass; 4] = [KeyClass::Rsa, KeyClass::EllipticCurve, KeyClass::Sm2, KeyClass::Edwards];
+
+/// That the error is called so, whichever of these operations it ends.
+fn assert_called(error: &Error, operations: &[OperationName], number: &str) {
+    for operation in operations {
+        assert_eq!(Code::of(error, *operation).number, number, "{error:?}, {operation:?}");
+    }
+}
+
+#[test]
+fn a_key_of_the_wrong_kind_is_called_what_it_is() {
+    let refused = |class, operations: &[OperationName], number| {
+        assert_called(&Error::KeyKindUnsupported(class), operations, number);
+    };
+    for operations in [&ROTATION[..], &DATA_KEYS, &SMALL_DATA, &SIGNATURES, &AGREEMENT, &PUBLIC_KEY] {
+        refused(KeyClass::Mac, operations, "KMS.0341");
+    }
+    refused(KeyClass::Symmetric, &SIGNATURES, "KMS.1115");
+    for operations in [&MACS[..], &AGREEMENT, &PUBLIC_KEY] {
+        refused(KeyClass::Symmetric, operations, "KMS.0331");
+    }
+    for class in PAIRS {
+        let rotated = if class == KeyClass::Rsa { "KMS.0324" } else { "KMS.0325" };
+        refused(class, &ROTATION, rotated);
+        refused(class, &DATA_KEYS, "KMS.0325");
+        refused(class, &MACS, "KMS.0325");
+        refused(class, &AGREEMENT, "KMS.0325");
+    }
+    refused(KeyClass::EllipticCurve, &SMALL_DATA, "KMS.1114");
+    refused(KeyClass::Edwards, &SMALL_DATA, "KMS.1114");
+}
+
+#[test]
+fn a_key_of_another_usage_is_called_by_what_it_is_for() {
+    for operations in [&SMALL_DATA[..], &SIGNATURES, &AGREEMENT] {
+        for (usage, number) in [
+            (KeyUsage::EncryptDecrypt, "KMS.0334"),
+            (KeyUsage::SignVerify, "KMS.0335"),
+            (KeyUsage::GenerateVerifyMac, "KMS.0341"),
+            (KeyUsage::KeyAgreement, "KMS.0325"),
+        ] {
+            assert_called(&Error::KeyUsageMismatch(usage), operations, number);
+        }
+    }
+}
+
+#[test]
+fn an_algorithm_of_other_keys_is_called_by_the_kind_of_the_key() {
+    for (class, number) in
+        [(KeyClass::Symmetric, "KMS.2105"), (KeyClass::Rsa, "KMS.2106"), (KeyClass::Sm2, "KMS.0308")]
+    {
+        assert_called(&Error::AlgorithmMismatch(class), &SMALL_DATA, number);
+    }
+    for class in PAIRS {
+        assert_called(&Error::AlgorithmMismatch(class), &SIGNATURES, "KMS.0332");
+    }
+    assert_called(&Error::AlgorithmMismatch(KeyClass::Mac), &MACS, "KMS.0332");
+}
+
+#[test]
+fn a_key_that_a_user_may_not_use_is_told_from_a_call_that_its_role_may_not_make() {
+    let denied = |denial| Error::PermissionDenied { missing: Action::ALL[0], denial };
+    for denial in OF_CALL {
+        assert_called(&denied(denial), OperationName::ALL, "KMS.0307");
+    }
+    for denial in OF_KEY {
+        assert_called(&denied(denial), OperationName::ALL, "KMS.0306");
+    }
+}
+
+#[test]
+fn what_the_token_lacks_is_no_missing_operation() {
+    let lacking = Error::NotOffered { feature: "a test" };
+    assert_called(&lacking, &[OperationName::Sign], "KMS.0332");
+    assert_called(&lacking, &[OperationName::CreateKey, OperationName::ImportKeyMaterial], "KMS.1110");
+    assert_called(&lacking, &[OperationName::GenerateDataKeyPair], "KMS.1902");
+    assert_called(&lacking, &[OperationName::CreateKeyPolicy, OperationName::CreatePin], "APIGW.0101");
+}
+
+#[test]
+fn every_quota_has_its_own_code_or_a_general_one() {
+    let numbers = Counted::ALL.map(|what| {
+        let error = Error::QuotaExceeded(Quota { what, limit: 1, used: 1 });
+        Code::of(&error, OperationName::CreateKey).number
+    });
+    let expected = ["KMS.1105", "KMS.2404", "KMS.2405", "KMS.0409", "KMS.0308", "KMS.0308", "KMS.0308"];
+    assert_eq!(numbers, expected);
 }

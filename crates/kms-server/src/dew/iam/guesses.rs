@@ -27,6 +27,7 @@ pub(crate) struct Guesses {
 
 /// A guess that was taken: it is given back if it was right.
 #[must_use]
+#[derive(Debug)]
 pub(crate) struct Guess(usize);
 
 impl Default for Guesses {
@@ -77,16 +78,16 @@ mod tests {
         for _ in 0..GUESSES {
             let _wrong = take(START).expect("one of the first");
         }
-        let refused = take(START).err().expect("no more");
+        let refused = take(START).expect_err("no more");
         assert_eq!((refused.limit, refused.window, refused.retry_after), (5, Window::Minute, INTERVAL));
         let later = START + INTERVAL / 4;
-        assert_eq!(take(later).err().expect("not yet").retry_after, INTERVAL * 3 / 4);
+        assert_eq!(take(later).expect_err("not yet").retry_after, INTERVAL * 3 / 4);
         let _wrong = take(START + INTERVAL).expect("one came back");
-        take(START + INTERVAL).err().expect("only one");
+        take(START + INTERVAL).expect_err("only one");
         for _ in 0..GUESSES {
             let _wrong = take(START + INTERVAL * 100).expect("all came back, and no more than that");
         }
-        take(START + INTERVAL * 100).err().expect("spent");
+        take(START + INTERVAL * 100).expect_err("spent");
     }
 
     #[test]
@@ -98,7 +99,7 @@ mod tests {
         for _ in 0..GUESSES {
             let _wrong = guesses.take("acme", "ada", START).expect("one of the first");
         }
-        guesses.take("acme", "ada", START).err().expect("no more");
+        guesses.take("acme", "ada", START).expect_err("no more");
         // Of ten names at least one has another budget.
         let others = (0..10).filter(|number| guesses.take("acme", &format!("ada{number}"), START).is_ok());
         assert!(others.count() > 0);

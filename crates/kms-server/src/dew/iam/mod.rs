@@ -3,6 +3,7 @@
 //!
 //! What IAM answers besides (catalog, roles, password policies) is empty here: no SDK reads it.
 
+mod door;
 mod guesses;
 mod routes;
 
@@ -12,38 +13,40 @@ use kms_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::secret_text::SecretText;
+use super::json::{JsonSecret, Object};
+use crate::{identity::ProjectChoice, secret_text::SecretText};
 
-pub(super) use routes::{Door, rows};
+pub(super) use door::Door;
+pub(super) use routes::rows;
 
 /// The body of `POST /v3/auth/tokens`. Unknown fields are ignored, as IAM does.
 #[derive(Debug, Deserialize)]
 pub(crate) struct TokenRequest {
-    auth: Auth,
+    auth: Object<Auth>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Auth {
-    identity: Identity,
-    scope: Option<Scope>,
+    identity: Object<Identity>,
+    scope: Option<Object<Scope>>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Identity {
     methods: Vec<String>,
-    password: Option<Password>,
+    password: Option<Object<Password>>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Password {
-    user: User,
+    user: Object<User>,
 }
 
 #[derive(Debug, Deserialize)]
 struct User {
     name: String,
-    password: SecretText,
-    domain: Named,
+    password: JsonSecret,
+    domain: Object<Named>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,7 +56,7 @@ struct Named {
 
 #[derive(Debug, Default, Deserialize)]
 struct Scope {
-    project: Option<ProjectScope>,
+    project: Option<Object<ProjectScope>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -75,29 +78,18 @@ pub(crate) struct Login<'a> {
     pub project: ProjectChoice<'a>,
 }
 
-/// A project of the account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ProjectChoice<'a> {
-    /// The account's first: the request has no scope, or the whole account for one.
-    First,
-    /// By its id.
-    Id(&'a str),
-    /// By its name, which is its region's.
-    Name(&'a str),
-}
-
 impl TokenRequest {
     /// What the request asks for. `None`: it is of a method other than `password`.
     pub(crate) fn login(&self) -> Option<Login<'_>> {
-        let Identity { methods, password } = &self.auth.identity;
+        let Identity { methods, password } = &*self.auth.identity;
         let is_by_password = matches!(&methods[..], [method] if method == "password");
-        let User { name, password, domain } = &password.as_ref().filter(|_| is_by_password)?.user;
-        let project = match self.auth.scope.as_ref().and_then(|scope| scope.project.as_ref()) {
+        let User { name, password, domain } = &*password.as_ref().filter(|_| is_by_password)?.user;
+        let project = match self.auth.scope.as_ref().and_then(|scope| scope.project.as_deref()) {
             Some(ProjectScope { id: Some(id), .. }) => ProjectChoice::Id(id),
             Some(ProjectScope { name: Some(name), .. }) => ProjectChoice::Name(name),
             _ => ProjectChoice::First,
         };
-        Some(Login { domain: &domain.name, user: name, password, project })
+        Some(Login { domain: &domain.name, user: name, password: &password.0, project })
     }
 }
 
@@ -216,8 +208,8 @@ mod tests {
     fn request(methods: &[&str], scope: &Value) -> TokenRequest {
         let user = json!({"name": "ada", "password": "a secret", "domain": {"name": "acme"}});
         let identity = json!({"methods": methods, "password": {"user": user}});
-        let body = json!({"auth": {"identity": identity, "scope": scope}});
-        serde_json::from_value(body).expect("a request")
+        let body = json!({"auth": {"identity": identity, "scope": scope}}).to_string();
+        serde_json::from_str(&body).expect("a request")
     }
 
     fn caller() -> Caller {

@@ -9,9 +9,9 @@ use kms_core::{
     identity::{Caller, Credential, Stranger},
     ops::{IssueToken, ListProjects, Operation as _},
 };
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 
-use super::{ProjectList, TokenAnswer, TokenRequest, guesses::Guesses};
+use super::{ProjectList, TokenAnswer, TokenRequest};
 use crate::dew::{
     answer::{Answer, Fault, Form, Json, Reply as _},
     codes::Code,
@@ -22,20 +22,6 @@ use crate::dew::{
 
 /// The header of the answer that holds a token.
 const SUBJECT_TOKEN: &str = "x-subject-token";
-/// How many passwords are checked at a time: each takes a processor and 19 MiB.
-const CHECKED_AT_ONCE: usize = 2;
-
-/// What stands between strangers and passwords.
-pub(crate) struct Door {
-    checks: Arc<Semaphore>,
-    guesses: Guesses,
-}
-
-impl Default for Door {
-    fn default() -> Self {
-        Self { checks: Arc::new(Semaphore::new(CHECKED_AT_ONCE)), guesses: Guesses::default() }
-    }
-}
 
 /// The operations of IAM that are offered. DEW: IAM's API, §1.3.
 pub(in crate::dew) fn rows() -> Vec<Row> {
@@ -72,22 +58,21 @@ impl Rest {
     /// The token of a user who gives the right password. Only so many passwords are checked at a time, so that logging
     /// in takes no processor from the other calls; the check goes to its end also when its client has gone.
     async fn log_in(&self, request: Arc<TokenRequest>, arrived: &Arrived) -> Result<(Token, Caller), Error> {
-        let closed = |_| Error::Internal { detail: "no password is checked any more" };
-        let permit = self.door.checks.clone().acquire_owned().await.map_err(closed)?;
         let malformed = Error::Unauthenticated(Unauthenticated::CredentialMalformed);
         let login = request.login().ok_or(malformed.clone())?;
-        let guess = self.door.guesses.take(login.domain, login.user, self.gate.clock.monotonic());
-        let guess = guess.map_err(Error::Throttled)?;
+        let waiting = self.door.enter(login, self.gate.clock.monotonic()).map_err(Error::Throttled)?;
+        let closed = Error::Internal { detail: "no password is checked any more" };
+        let (guess, turn) = self.door.turn(waiting).await.ok_or(closed)?;
         let (identities, now, source) = (self.gate.identities.now(), self.gate.clock.now(), arrived.source);
         let check = spawn_blocking(move || {
-            let _permit = permit;
+            let _turn = turn;
             request.login().map(|login| identities.log_in(login, source, now))
         });
         let died = |_| Error::Internal { detail: "the check of a password died" };
         let checked = check.await.map_err(died)?.ok_or(malformed)?;
         // A wrong project is told to who gave the right password.
         if checked.as_ref().err() != Some(&Unauthenticated::PasswordWrong) {
-            self.door.guesses.give_back(guess);
+            self.door.give_back(guess);
         }
         checked.map_err(Error::Unauthenticated)
     }
@@ -102,7 +87,7 @@ impl Rest {
                     projects: <ListProjects as kms_core::ops::Operation>::Output| {
             Json(ProjectList::of(&caller.account, &projects, name.as_deref(), &endpoint)).answer()
         };
-        self.pass(arrived, parsed, list).await
+        self.pass(arrived, || parsed, list).await
     }
 }
 

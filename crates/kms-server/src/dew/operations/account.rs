@@ -94,7 +94,7 @@ struct Link {
 
 impl Version {
     fn of(id: &'static str) -> Self {
-        let links = [Link { href: format!("/{id}/"), rel: "self" }];
+        let links = [Link { href: format!("/{id}"), rel: "self" }];
         Self { id, links, version: "", status: "CURRENT", updated: "", min_version: "" }
     }
 }
@@ -116,4 +116,20 @@ fn versions(_: &Caller, _: &'static [ApiVersion]) -> Json<Versions> {
 
 fn shown(id: &'static str, _: &Caller, _: ApiVersion) -> Json<OneVersion> {
     Json(OneVersion { version: Version::of(id) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dew::routes::Table;
+
+    #[test]
+    fn every_version_is_found_by_its_link() {
+        let table = Table::of(rows()).expect("no path is there twice");
+        for id in VERSIONS {
+            let [link] = Version::of(id).links;
+            let (_, parameters) = table.find(&Method::GET, &link.href).expect("it can be followed");
+            assert_eq!(parameters, [("version_id".to_owned(), id.to_owned())]);
+        }
+    }
 }

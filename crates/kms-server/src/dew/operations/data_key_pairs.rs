@@ -14,17 +14,14 @@ use kms_core::{
     },
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::{data_keys, encryption};
-use crate::{
-    dew::{
-        answer::{Json, Nothing},
-        codes::{Code, Unfit},
-        forms::{self, Scalar, SecretBase64},
-        routes::{Asked, Bodiless, Row, keeping, row},
-    },
-    secret_text::SecretText,
+use crate::dew::{
+    answer::{Json, Nothing},
+    codes::{Code, Unfit},
+    forms::{self, Pairs, Scalar, SecretBase64},
+    json::JsonSecret,
+    routes::{Asked, Bodiless, Row, keeping, row},
 };
 
 /// The kinds of RSA pairs. DEW: key_spec of create-rsa-datakey-pair.
@@ -64,8 +61,8 @@ struct CreateBody {
     key_spec: Option<Scalar>,
     with_plain_text: Option<Scalar>,
     additional_authenticated_data: Option<Scalar>,
-    encryption_context: Option<Value>,
-    pin: Option<SecretText>,
+    encryption_context: Option<Pairs>,
+    pin: Option<JsonSecret>,
 }
 
 #[derive(Deserialize)]
@@ -200,7 +197,7 @@ mod tests {
         ciphertext::{HEADER_BYTES, TAG_BYTES},
         operation::OperationName,
     };
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::dew::operations::anybody;

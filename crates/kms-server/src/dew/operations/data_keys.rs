@@ -3,7 +3,7 @@
 use http::Method;
 use kms_core::{
     SecretBytes,
-    ciphertext::MAX_SEALED_BYTES,
+    ciphertext::{MAX_DATA_KEY_BYTES, MAX_SEALED_BYTES},
     error::Field,
     identity::Caller,
     ops::{
@@ -12,25 +12,20 @@ use kms_core::{
     },
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{
-    dew::{
-        answer::Json,
-        codes::{Code, Unfit},
-        forms::{self, Scalar, SecretHexadecimal},
-        routes::{Asked, Row, keeping, row},
-    },
-    secret_text::SecretText,
+use crate::dew::{
+    answer::Json,
+    codes::{Code, Unfit},
+    forms::{self, Pairs, Scalar, SecretHexadecimal},
+    json::JsonSecret,
+    routes::{Asked, Row, keeping, row},
 };
 
 /// The length of a data key when neither length nor kind is given, in bytes. DEW: datakey_length.
 const DEFAULT_BYTES: usize = 32;
 /// SHA-256 and SM3 alike.
 const DIGEST_BYTES: usize = 32;
-/// The longest data key, in bytes. DEW: datakey_plain_length.
-const LONGEST_BYTES: usize = 1024;
 
 pub(super) fn rows() -> Vec<Row> {
     let post = Method::POST;
@@ -54,18 +49,19 @@ struct CreateBody {
     key_spec: Option<Scalar>,
     datakey_length: Option<Scalar>,
     additional_authenticated_data: Option<Scalar>,
-    encryption_context: Option<Value>,
-    pin: Option<SecretText>,
+    encryption_context: Option<Pairs>,
+    pin: Option<JsonSecret>,
 }
 
 #[derive(Deserialize)]
 struct EncryptBody {
     key_id: Option<Scalar>,
-    plain_text: Option<SecretText>,
+    plain_text: Option<JsonSecret>,
     datakey_plain_length: Option<Scalar>,
+    key_spec: Option<Scalar>,
     additional_authenticated_data: Option<Scalar>,
-    encryption_context: Option<Value>,
-    pin: Option<SecretText>,
+    encryption_context: Option<Pairs>,
+    pin: Option<JsonSecret>,
 }
 
 #[derive(Deserialize)]
@@ -74,7 +70,7 @@ struct DecryptBody {
     cipher_text: Option<Scalar>,
     datakey_cipher_length: Option<Scalar>,
     additional_authenticated_data: Option<Scalar>,
-    encryption_context: Option<Value>,
+    encryption_context: Option<Pairs>,
 }
 
 #[derive(Deserialize)]
@@ -141,11 +137,12 @@ pub(super) fn check_sealed_length(length: usize, named: usize) -> Result<(), Unf
 fn encrypt(asked: Asked<EncryptBody>) -> Result<(EncryptDataKey, usize), Unfit> {
     let body = asked.body;
     forms::no_pin(body.pin.as_ref())?;
+    forms::not_offered(body.key_spec.as_ref(), "must have no key_spec: the data key is the caller's own")?;
     let key = forms::key(body.key_id)?;
     let plaintext = forms::required(body.plain_text, Field::Plaintext)?;
     let problem = "must be 1 to 1024 bytes";
     let unfit = Unfit::new(Code::PLAINTEXT_LENGTH, Field::Length, problem);
-    let length = bytes(body.datakey_plain_length, LONGEST_BYTES, unfit)?;
+    let length = bytes(body.datakey_plain_length, MAX_DATA_KEY_BYTES, unfit)?;
     let both = forms::secret_hexadecimal(&plaintext, Field::Plaintext)?;
     let parts =
         both.expose_secret().split_at_checked(length).filter(|(_, digest)| digest.len() == DIGEST_BYTES);
@@ -156,9 +153,7 @@ fn encrypt(asked: Asked<EncryptBody>) -> Result<(EncryptDataKey, usize), Unfit> 
     ))?;
     let context = forms::context(body.additional_authenticated_data, body.encryption_context)?;
     let operation = EncryptDataKey::new(key, SecretBytes::new(data_key.to_vec()), context)?;
-    let mut named = [0; DIGEST_BYTES];
-    named.copy_from_slice(digest);
-    Ok((operation.with_digest(named), length))
+    Ok((operation.with_digest(SecretBytes::new(digest.to_vec())), length))
 }
 
 fn decrypt(asked: Asked<DecryptBody>) -> Result<DecryptDataKey, Unfit> {

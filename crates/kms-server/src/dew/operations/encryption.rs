@@ -3,25 +3,20 @@
 use http::Method;
 use kms_core::{
     Error, SecretBytes,
+    ciphertext::MAX_SEALED_BYTES,
     error::Field,
     identity::Caller,
     ops::{DecryptData, DecryptedData, EncryptData, EncryptedData, EncryptionAlgorithm},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use crate::{
-    dew::{
-        answer::Json,
-        codes::{Code, Unfit},
-        forms::{self, Scalar, SecretBase64, SecretLossyText},
-        routes::{Asked, Row, row},
-    },
-    secret_text::SecretText,
+use crate::dew::{
+    answer::Json,
+    codes::{Code, Unfit},
+    forms::{self, Pairs, Scalar, SecretBase64, SecretLossyText},
+    json::JsonSecret,
+    routes::{Asked, Row, row},
 };
-
-/// The longest text, in bytes and so in characters, too. DEW: plain_text of encrypt-data.
-const LONGEST_BYTES: usize = 4096;
 
 pub(super) fn rows() -> Vec<Row> {
     let post = Method::POST;
@@ -34,10 +29,10 @@ pub(super) fn rows() -> Vec<Row> {
 #[derive(Deserialize)]
 struct EncryptBody {
     key_id: Option<Scalar>,
-    plain_text: Option<SecretText>,
+    plain_text: Option<JsonSecret>,
     encryption_algorithm: Option<Scalar>,
     additional_authenticated_data: Option<Scalar>,
-    encryption_context: Option<Value>,
+    encryption_context: Option<Pairs>,
 }
 
 #[derive(Deserialize)]
@@ -46,7 +41,7 @@ struct DecryptBody {
     cipher_text: Option<Scalar>,
     encryption_algorithm: Option<Scalar>,
     additional_authenticated_data: Option<Scalar>,
-    encryption_context: Option<Value>,
+    encryption_context: Option<Pairs>,
 }
 
 fn encrypt(asked: Asked<EncryptBody>) -> Result<EncryptData, Unfit> {
@@ -54,7 +49,8 @@ fn encrypt(asked: Asked<EncryptBody>) -> Result<EncryptData, Unfit> {
     let key = forms::key(body.key_id)?;
     let text = forms::required(body.plain_text, Field::Plaintext)?;
     let bytes = text.expose_secret().as_bytes();
-    if !(1..=LONGEST_BYTES).contains(&bytes.len()) {
+    // DEW: plain_text, 4096 characters, which have no fewer bytes.
+    if !(1..=MAX_SEALED_BYTES).contains(&bytes.len()) {
         return Err(Unfit::new(Code::PLAINTEXT_INVALID, Field::Plaintext, "must be 1 to 4096 bytes"));
     }
     let algorithm = algorithm(body.encryption_algorithm.as_ref())?;
@@ -137,6 +133,22 @@ mod tests {
         assert!(encrypting(&"\u{e9}".repeat(2048), Some("RSAES_OAEP_SHA_256")).is_ok());
         for wrong in [String::new(), "x".repeat(4097), "\u{e9}".repeat(2049)] {
             assert_eq!(encrypting(&wrong, None).err(), Some(Code::PLAINTEXT_INVALID));
+        }
+    }
+
+    #[test]
+    fn a_context_is_pairs_of_texts() {
+        let refused = |context| {
+            let body = json!({"key_id": KEY, "plain_text": "x", "encryption_context": context});
+            encrypt(Asked::of(body)).err().map(|unfit| unfit.code(OperationName::EncryptData))
+        };
+        for context in [json!(null), json!({}), json!({"a": "b", "c": "\u{e9}"})] {
+            assert_eq!(refused(context), None);
+        }
+        for wrong in
+            [json!([]), json!([["a", "b"]]), json!("a"), json!({"a": 1}), json!({"a": "x".repeat(8192)})]
+        {
+            assert_eq!(refused(wrong), Some(Code::CONTEXT_INVALID));
         }
     }
 

@@ -28,8 +28,6 @@ const LISTED_ALL: &str = "ALL";
 const OWN_TOKEN: &str = "0";
 /// The kind of all keys. DEW: key_type, of which no other is documented.
 const KEY_TYPE: &str = "1";
-/// The only enterprise project that there is here. DEW: sys_enterprise_project_id.
-const ENTERPRISE_PROJECT: &str = "0";
 
 pub(super) fn rows() -> Vec<Row> {
     let post = Method::POST;
@@ -53,7 +51,9 @@ struct CreateKeyBody {
     key_usage: Option<Scalar>,
     key_description: Option<Scalar>,
     origin: Option<Scalar>,
+    enterprise_project_id: Option<Scalar>,
     keystore_id: Option<Scalar>,
+    vm_id: Option<Scalar>,
 }
 
 /// The body of all calls that name a key and nothing else.
@@ -74,6 +74,7 @@ struct ListBody {
     marker: Option<Scalar>,
     key_state: Option<Scalar>,
     key_spec: Option<Scalar>,
+    enterprise_project_id: Option<Scalar>,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +91,11 @@ struct DescriptionBody {
 
 fn create_key(asked: Asked<CreateKeyBody>) -> Result<CreateKey, Unfit> {
     let body = asked.body;
+    forms::own_enterprise_project(body.enterprise_project_id.as_ref())?;
+    forms::not_offered(
+        body.vm_id.as_ref(),
+        "must have no vm_id: keys of this service are bound to no machine",
+    )?;
     let spec = body.key_spec.map_or(Ok(KeySpec::Aes256), |spec| forms::spec(spec.as_str()))?;
     Ok(CreateKey {
         description: Description::parse(forms::text(body.key_description.as_ref()))?,
@@ -130,7 +136,14 @@ fn cancel_key_deletion(asked: Asked<KeyBody>) -> Result<CancelKeyDeletion, Unfit
     Ok(CancelKeyDeletion { key: forms::key_id(asked.body.key_id)? })
 }
 
-fn list_keys(asked: Asked<ListBody>) -> Result<(ListKeysInWindow, Window), Unfit> {
+/// Which part of the list is shown, unless it is one that no key is on.
+#[derive(Debug, Clone, Copy)]
+struct Listing {
+    window: Window,
+    is_empty: bool,
+}
+
+fn list_keys(asked: Asked<ListBody>) -> Result<(ListKeysInWindow, Listing), Unfit> {
     let body = asked.body;
     let window = forms::window(body.limit.as_ref(), body.marker.as_ref())?;
     let spec = match forms::text(body.key_spec.as_ref()) {
@@ -138,11 +151,16 @@ fn list_keys(asked: Asked<ListBody>) -> Result<(ListKeysInWindow, Window), Unfit
         "" => Some(forms::spec(LISTED_BY_DEFAULT)?),
         spec => Some(forms::spec(spec)?),
     };
-    let state = match forms::text(body.key_state.as_ref()) {
-        "" => None,
-        state => Some(forms::state_of(state)?),
+    let (state, has_state) = match forms::text(body.key_state.as_ref()) {
+        "" => (None, true),
+        state => {
+            let state = forms::state_of(state)?;
+            (state, state.is_some())
+        }
     };
-    Ok((ListKeysInWindow { window: window.part()?, state, spec }, window))
+    let has_project = forms::lists_enterprise_project(body.enterprise_project_id.as_ref())?;
+    let listing = Listing { window, is_empty: !(has_state && has_project) };
+    Ok((ListKeysInWindow { window: window.part()?, state, spec }, listing))
 }
 
 fn describe_key(asked: Asked<KeyBody>) -> Result<DescribeKey, Unfit> {
@@ -247,7 +265,7 @@ impl KeyDetails {
             expiration_time: forms::optional_milliseconds(expires),
             origin: forms::origin_name(key.origin),
             key_rotation_enabled: forms::truth(rotates),
-            sys_enterprise_project_id: ENTERPRISE_PROJECT,
+            sys_enterprise_project_id: forms::ENTERPRISE_PROJECT,
             keystore_id: key.keystore.map_or_else(|| OWN_TOKEN.to_owned(), |keystore| keystore.to_string()),
         }
     }
@@ -279,7 +297,9 @@ fn state(_: &Caller, key: KeyRecord) -> Json<StatedKey> {
     Json(stated(&key))
 }
 
-fn listed(window: Window, caller: &Caller, list: KeyWindow) -> Json<ListedKeys> {
+fn listed(listing: Listing, caller: &Caller, list: KeyWindow) -> Json<ListedKeys> {
+    let Listing { window, is_empty } = listing;
+    let list = if is_empty { KeyWindow { keys: Vec::new(), total: 0 } } else { list };
     let (next_marker, truncated, total) = window.end(list.total);
     let keys = list.keys.iter().map(|key| key.id.to_string()).collect();
     let key_details = list.keys.into_iter().map(|key| KeyDetails::of(key, caller)).collect();

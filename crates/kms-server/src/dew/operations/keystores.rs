@@ -41,15 +41,31 @@ struct CreateBody {
     keystore_alias: Option<Scalar>,
     hsm_cluster_id: Option<Scalar>,
     cluster_id: Option<Scalar>,
+    keystore_type: Option<Scalar>,
 }
 
 /// The cluster is a token that the configuration names.
 fn create(asked: Asked<CreateBody>) -> Result<CreateKeystore, Unfit> {
     let body = asked.body;
-    let cluster = forms::required(body.hsm_cluster_id.or(body.cluster_id), Field::KeystoreId)?;
+    let other_kind = body.keystore_type.filter(|kind| kind.as_str() != KIND);
+    forms::not_offered(other_kind.as_ref(), "must have the keystore_type DHSM, or none")?;
+    let cluster = cluster(body.hsm_cluster_id, body.cluster_id)?;
     let unknown = Error::invalid(Field::KeystoreId, "must be the name of a token of the configuration");
     let keystore_id = KeystoreId::parse(cluster.as_str()).ok_or(unknown)?;
     Ok(CreateKeystore { keystore_id, alias: forms::alias(body.keystore_alias)? })
+}
+
+/// DEW: cluster_id is hsm_cluster_id for keystores of this kind. An empty text is none.
+fn cluster(of_hsm: Option<Scalar>, of_kind: Option<Scalar>) -> Result<Scalar, Unfit> {
+    let given = |cluster: Option<Scalar>| cluster.filter(|id| !id.as_str().is_empty());
+    match (given(of_hsm), given(of_kind)) {
+        (Some(one), Some(other)) if one != other => Err(Unfit::new(
+            Code::PARAMETER_INVALID,
+            Field::KeystoreId,
+            "must be the same in hsm_cluster_id and cluster_id",
+        )),
+        (one, other) => forms::required(one.or(other), Field::KeystoreId),
+    }
 }
 
 fn id<B>(asked: &Asked<B>) -> Result<KeystoreId, Unfit> {

@@ -1,13 +1,11 @@
 //! The rotation of keys, and keys in several regions.
 
-use std::sync::Arc;
-
 use http::Method;
 use kms_core::{
     Error,
     error::Field,
     identity::{Caller, ProjectId, Region},
-    key::KeyRecord,
+    key::{KeyId, KeyRecord},
     ops::{
         Description, DisableKeyRotation, EnableKeyRotation, GetRotationStatus, KeySelector,
         ListSupportedRegions, ListWindow, ReplicateKey, RotateKeyOnDemand, RotationInterval,
@@ -24,6 +22,7 @@ use crate::dew::{
     answer::{Json, Nothing},
     codes::{Code, Unfit},
     forms::{self, Scalar},
+    json::Object,
     routes::{Asked, Bodiless, Row, keeping, row},
 };
 
@@ -52,15 +51,18 @@ struct IntervalBody {
 
 #[derive(Deserialize)]
 struct ReplicateBody {
+    key_id: Option<Scalar>,
     replica_region: Option<Scalar>,
     key_alias: Option<Scalar>,
     key_description: Option<Scalar>,
+    enterprise_project_id: Option<Scalar>,
     replica_project_id: Option<Scalar>,
-    tags: Option<Vec<Tag>>,
+    tags: Option<Vec<Object<Tag>>>,
 }
 
 #[derive(Deserialize)]
 struct PrimaryBody {
+    key_id: Option<Scalar>,
     primary_region: Option<Scalar>,
 }
 
@@ -87,8 +89,14 @@ fn rotate(asked: Asked<KeyBody>) -> Result<RotateKeyOnDemand, Unfit> {
     Ok(RotateKeyOnDemand { key: forms::key_id(asked.body.key_id)?, from_version: None })
 }
 
-fn key<B>(asked: &Asked<B>) -> Result<KeySelector, Unfit> {
-    Ok(KeySelector::Id(asked.parameter("key_id").unwrap_or_default().parse()?))
+/// The key of the path, which the body names, too. DEW: key_id of both.
+fn key<B>(asked: &Asked<B>, again: fn(&B) -> Option<&Scalar>) -> Result<KeySelector, Unfit> {
+    let key: KeyId = asked.parameter("key_id").unwrap_or_default().parse()?;
+    let again = forms::text(again(&asked.body));
+    if again.is_empty() || again.parse() == Ok(key) {
+        return Ok(KeySelector::Id(key));
+    }
+    Err(Error::invalid(Field::KeyId, "must be the same in the path and in the body").into())
 }
 
 fn region(value: Option<Scalar>, field: Field) -> Result<Region, Unfit> {
@@ -97,7 +105,9 @@ fn region(value: Option<Scalar>, field: Field) -> Result<Region, Unfit> {
 }
 
 fn replicate(asked: Asked<ReplicateBody>) -> Result<ReplicateKey, Unfit> {
-    let (key, body) = (key(&asked)?, asked.body);
+    let key = key(&asked, |body| body.key_id.as_ref())?;
+    let body = asked.body;
+    forms::own_enterprise_project(body.enterprise_project_id.as_ref())?;
     let project = forms::required(body.replica_project_id, Field::ReplicaProject)?;
     let project = ProjectId::parse(project.as_str());
     Ok(ReplicateKey {
@@ -113,7 +123,7 @@ fn replicate(asked: Asked<ReplicateBody>) -> Result<ReplicateKey, Unfit> {
 
 fn move_primary(asked: Asked<PrimaryBody>) -> Result<UpdatePrimaryRegion, Unfit> {
     Ok(UpdatePrimaryRegion {
-        key: key(&asked)?,
+        key: key(&asked, |body| body.key_id.as_ref())?,
         region: region(asked.body.primary_region, Field::PrimaryRegion)?,
     })
 }
@@ -170,7 +180,7 @@ fn done(_: &Caller, _: KeyRecord) -> Nothing {
     Nothing
 }
 
-fn told(_: &Caller, key: Arc<KeyRecord>) -> Json<RotationStatus> {
+fn told(_: &Caller, key: KeyRecord) -> Json<RotationStatus> {
     let expires = forms::optional_milliseconds(key.import.as_ref().and_then(|import| import.expires));
     let materials = key.versions.iter().map(|version| Material {
         material_id: version.number.to_string(),
@@ -209,4 +219,35 @@ fn moved(_: &Caller, key: KeyRecord) -> Json<Moved> {
 
 fn listed(window: ListWindow, _: &Caller, regions: Vec<Region>) -> Json<Regions> {
     Json(Regions { regions: window.of(regions).iter().map(ToString::to_string).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use kms_core::operation::OperationName;
+    use serde_json::json;
+
+    use super::*;
+
+    const KEY: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
+    const OTHER: &str = "1d0466b0-e727-4d9c-b35d-f84bb474a37f";
+
+    #[test]
+    fn a_key_is_the_same_in_the_path_and_in_the_body() {
+        for (named, refused) in [
+            (json!(null), None),
+            (json!(""), None),
+            (json!(KEY), None),
+            (json!(OTHER), Some(Code::KEY_ID_INVALID)),
+            (json!("an-alias"), Some(Code::KEY_ID_INVALID)),
+        ] {
+            let body = json!({
+                "key_id": named, "replica_region": "r", "replica_project_id": "p", "key_alias": "a",
+                "primary_region": "r",
+            });
+            let unfit = replicate(Asked::of(body.clone()).with("key_id", KEY)).err();
+            assert_eq!(unfit.map(|unfit| unfit.code(OperationName::ReplicateKey)), refused, "{named}");
+            let unfit = move_primary(Asked::of(body).with("key_id", KEY)).err();
+            assert_eq!(unfit.map(|unfit| unfit.code(OperationName::UpdatePrimaryRegion)), refused, "{named}");
+        }
+    }
 }

@@ -19,6 +19,7 @@ use crate::dew::{
     answer::Json,
     codes::{Code, Unfit},
     forms::{self, Scalar, SecretBase64},
+    json::JsonSecret,
     routes::{Asked, Row, keeping, row},
 };
 
@@ -40,7 +41,7 @@ pub(super) fn rows() -> Vec<Row> {
 #[derive(Deserialize)]
 struct SignBody {
     key_id: Option<Scalar>,
-    message: Option<Scalar>,
+    message: Option<JsonSecret>,
     signing_algorithm: Option<Scalar>,
     message_type: Option<Scalar>,
 }
@@ -48,7 +49,7 @@ struct SignBody {
 #[derive(Deserialize)]
 struct VerifyBody {
     key_id: Option<Scalar>,
-    message: Option<Scalar>,
+    message: Option<JsonSecret>,
     signature: Option<Scalar>,
     signing_algorithm: Option<Scalar>,
     message_type: Option<Scalar>,
@@ -66,21 +67,21 @@ struct DeriveBody {
 struct GenerateMacBody {
     key_id: Option<Scalar>,
     mac_algorithm: Option<Scalar>,
-    message: Option<Scalar>,
+    message: Option<JsonSecret>,
 }
 
 #[derive(Deserialize)]
 struct VerifyMacBody {
     key_id: Option<Scalar>,
     mac_algorithm: Option<Scalar>,
-    message: Option<Scalar>,
+    message: Option<JsonSecret>,
     mac: Option<Scalar>,
 }
 
 fn sign(asked: Asked<SignBody>) -> Result<Sign, Unfit> {
     let body = asked.body;
     let key = forms::key(body.key_id)?;
-    let message = forms::required_base64(body.message, Field::Message)?;
+    let message = forms::required_secret_base64(body.message.as_ref(), Field::Message)?;
     let algorithm = signing_algorithm(body.signing_algorithm)?;
     let message_type = message_type(body.message_type.as_ref())?;
     Sign::new(key, algorithm, message_type, message).map_err(|error| of_message(error, message_type))
@@ -89,7 +90,7 @@ fn sign(asked: Asked<SignBody>) -> Result<Sign, Unfit> {
 fn verify(asked: Asked<VerifyBody>) -> Result<Verify, Unfit> {
     let body = asked.body;
     let key = forms::key(body.key_id)?;
-    let message = forms::required_base64(body.message, Field::Message)?;
+    let message = forms::required_secret_base64(body.message.as_ref(), Field::Message)?;
     let signature = forms::required_base64(body.signature, Field::Signature)?;
     let algorithm = signing_algorithm(body.signing_algorithm)?;
     let message_type = message_type(body.message_type.as_ref())?;
@@ -141,13 +142,17 @@ fn derive_shared_secret(asked: Asked<DeriveBody>) -> Result<DeriveSharedSecret, 
 fn generate_mac(asked: Asked<GenerateMacBody>) -> Result<GenerateMac, Unfit> {
     let body = asked.body;
     let (key, algorithm) = (forms::key(body.key_id)?, mac_algorithm(body.mac_algorithm)?);
-    Ok(GenerateMac::new(key, algorithm, forms::required_base64(body.message, Field::Message)?)?)
+    Ok(GenerateMac::new(
+        key,
+        algorithm,
+        forms::required_secret_base64(body.message.as_ref(), Field::Message)?,
+    )?)
 }
 
 fn verify_mac(asked: Asked<VerifyMacBody>) -> Result<(VerifyMac, MacAlgorithm), Unfit> {
     let body = asked.body;
     let (key, algorithm) = (forms::key(body.key_id)?, mac_algorithm(body.mac_algorithm)?);
-    let message = forms::required_base64(body.message, Field::Message)?;
+    let message = forms::required_secret_base64(body.message.as_ref(), Field::Message)?;
     let mac = forms::hexadecimal(forms::required(body.mac, Field::Mac)?.as_str(), Field::Mac)?;
     Ok((VerifyMac::new(key, algorithm, message, mac)?, algorithm))
 }

@@ -6,7 +6,7 @@ use http::Method;
 use kms_core::{
     error::Field,
     identity::Caller,
-    key::KeyRecord,
+    key::{KeyRecord, MAX_TEXT_CHARACTERS},
     ops::{
         BatchCreateTags, BatchDeleteTags, CreateTag, DeleteTag, KeySelector, ListKeysByTags, ListProjectTags,
         ListTags, PageSize, TagFilter, TagKey, TagPage, TagValue, TaggedKeys, Tags,
@@ -20,6 +20,7 @@ use crate::dew::{
     codes::{Code, Unfit},
     exchange::{Arrived, Rest},
     forms::{self, Scalar},
+    json::Object,
     routes::{Asked, Bodiless, Row, keeping, row},
 };
 
@@ -27,19 +28,17 @@ use crate::dew::{
 const RESOURCE: &str = "resource_instances";
 /// The one field that keys are matched by: their alias. DEW: matches.
 const MATCHED_FIELD: &str = "resource_name";
-/// The longest key and the longest value, in characters.
-const LONGEST_KEY: usize = 128;
-const LONGEST_VALUE: usize = 255;
-/// How many tags a call may bring. DEW: KMS.0407.
-const MOST_TAGS: usize = 20;
 
 pub(super) fn rows() -> Vec<Row> {
     const OF_KEY: &str = "/v1.0/{project_id}/kms/{key_id}/tags";
+    const ACTION: &str = "/v1.0/{project_id}/kms/{key_id}/tags/action";
     vec![
         row(Method::POST, OF_KEY, create, done),
         row(Method::GET, OF_KEY, list, listed),
         row(Method::DELETE, "/v1.0/{project_id}/kms/{key_id}/tags/{key}", delete, done),
-        Row::running(Method::POST, "/v1.0/{project_id}/kms/{key_id}/tags/action", act),
+        // The path is one of its own: it hides that of the tag of this name.
+        row(Method::DELETE, ACTION, |asked| delete_named(&asked, "action"), done),
+        Row::running(Method::POST, ACTION, act),
         row(Method::GET, "/v1.0/{project_id}/kms/tags", list_all, listed_all),
         keeping(Method::POST, "/v1.0/{project_id}/kms/{resource_instances}/action", search, found),
     ]
@@ -47,12 +46,12 @@ pub(super) fn rows() -> Vec<Row> {
 
 #[derive(Deserialize)]
 struct CreateBody {
-    tag: Option<Tag>,
+    tag: Option<Object<Tag>>,
 }
 
 #[derive(Deserialize)]
 struct BatchBody {
-    tags: Option<Vec<Tag>>,
+    tags: Option<Vec<Object<Tag>>>,
     action: Option<Scalar>,
 }
 
@@ -67,8 +66,8 @@ struct SearchBody {
     limit: Option<Scalar>,
     offset: Option<Scalar>,
     action: Option<Scalar>,
-    tags: Option<Vec<Filter>>,
-    matches: Option<Vec<Tag>>,
+    tags: Option<Vec<Object<Filter>>>,
+    matches: Option<Vec<Object<Tag>>>,
 }
 
 #[derive(Deserialize)]
@@ -83,14 +82,14 @@ fn key<B>(asked: &Asked<B>) -> Result<KeySelector, Unfit> {
 
 /// DEW: KMS.0406, KMS.0411
 fn tag_key(text: &str) -> Result<TagKey, Unfit> {
-    let too_long = text.chars().count() > LONGEST_KEY;
+    let too_long = text.chars().count() > TagKey::LONGEST;
     let code = if too_long { Code::TAG_KEY_TOO_LONG } else { Code::TAG_KEY_INVALID };
     TagKey::parse(text).map_err(|error| Unfit { code: Some(code), error })
 }
 
 /// DEW: KMS.0405, KMS.0410
 fn tag_value(text: &str) -> Result<TagValue, Unfit> {
-    let too_long = text.chars().count() > LONGEST_VALUE;
+    let too_long = text.chars().count() > TagValue::LONGEST;
     let code = if too_long { Code::TAG_VALUE_TOO_LONG } else { Code::TAG_VALUE_INVALID };
     TagValue::parse(text).map_err(|error| Unfit { code: Some(code), error })
 }
@@ -103,11 +102,11 @@ fn sound(tag: &Tag) -> Result<(&str, &str), Unfit> {
 }
 
 /// Tags of a request that names them as a list.
-pub(super) fn tags(tags: &[Tag]) -> Result<Tags, Unfit> {
-    if tags.len() > MOST_TAGS {
+pub(super) fn tags(tags: &[Object<Tag>]) -> Result<Tags, Unfit> {
+    if tags.len() > Tags::MOST {
         return Err(Unfit::new(Code::TAG_LIST_TOO_LONG, Field::Tags, "must be at most 20"));
     }
-    let pairs = tags.iter().map(sound).collect::<Result<Vec<_>, _>>()?;
+    let pairs = tags.iter().map(|tag| sound(tag)).collect::<Result<Vec<_>, _>>()?;
     Ok(Tags::parse(pairs)?)
 }
 
@@ -119,26 +118,32 @@ fn create(asked: Asked<CreateBody>) -> Result<CreateTag, Unfit> {
 }
 
 fn delete(asked: Asked<Bodiless>) -> Result<DeleteTag, Unfit> {
-    let tag_key = tag_key(asked.parameter("key").unwrap_or_default())?;
-    Ok(DeleteTag { key: key(&asked)?, tag_key })
+    delete_named(&asked, asked.parameter("key").unwrap_or_default())
+}
+
+fn delete_named(asked: &Asked<Bodiless>, name: &str) -> Result<DeleteTag, Unfit> {
+    let tag_key = tag_key(name)?;
+    Ok(DeleteTag { key: key(asked)?, tag_key })
 }
 
 /// One path for two operations, told apart by the body.
 async fn act(rest: Arc<Rest>, arrived: Arrived) -> Answer {
-    let asked = arrived.asked::<BatchBody>();
-    let deletes = asked.as_ref().is_ok_and(|asked| forms::text(asked.body.action.as_ref()) == "delete");
+    #[derive(Deserialize)]
+    struct Action {
+        action: Option<Scalar>,
+    }
+    let asked = arrived.asked::<Action>();
+    let deletes = asked.is_ok_and(|asked| forms::text(asked.body.action.as_ref()) == "delete");
     let render = |_: &Caller, (), _: KeyRecord| NoContent.answer();
     if deletes {
-        let parsed = asked.and_then(|asked| Ok((batch_delete(asked)?, ())));
-        rest.pass(&arrived, parsed, render).await
+        rest.pass(&arrived, || Ok((batch_delete(arrived.asked()?)?, ())), render).await
     } else {
-        let parsed = asked.and_then(|asked| Ok((batch_create(asked)?, ())));
-        rest.pass(&arrived, parsed, render).await
+        rest.pass(&arrived, || Ok((batch_create(arrived.asked()?)?, ())), render).await
     }
 }
 
 /// DEW: KMS.0401
-fn named(tags: Option<&Vec<Tag>>) -> Result<&[Tag], Unfit> {
+fn named(tags: Option<&Vec<Object<Tag>>>) -> Result<&[Object<Tag>], Unfit> {
     let tags = forms::required(tags, Field::Tags)?;
     let none = Unfit::new(Code::TAGS_EMPTY, Field::Tags, "must be at least one");
     if tags.is_empty() { Err(none) } else { Ok(tags) }
@@ -155,7 +160,7 @@ fn batch_create(asked: Asked<BatchBody>) -> Result<BatchCreateTags, Unfit> {
 fn batch_delete(asked: Asked<BatchBody>) -> Result<BatchDeleteTags, Unfit> {
     let key = key(&asked)?;
     let named = named(asked.body.tags.as_ref())?;
-    if named.len() > MOST_TAGS {
+    if named.len() > Tags::MOST {
         return Err(Unfit::new(Code::TAG_LIST_TOO_LONG, Field::Tags, "must be at most 20"));
     }
     let keys = named.iter().map(|tag| tag_key(forms::text(tag.key.as_ref())));
@@ -190,25 +195,33 @@ fn search(asked: Asked<SearchBody>) -> Result<(ListKeysByTags, bool), Unfit> {
         }
         _ => return Err(Unfit::new(Code::TAG_ACTION_INVALID, Field::Action, "must be filter or count")),
     };
-    let filter = |filter: &Filter| {
+    let filter = |filter: &Object<Filter>| {
         let values = filter.values.iter().flatten().map(|value| tag_value(value.as_str()));
         let key = tag_key(forms::text(filter.key.as_ref()))?;
         Ok::<_, Unfit>(TagFilter { key, values: values.collect::<Result<_, _>>()? })
     };
     let filters = body.tags.iter().flatten().map(filter).collect::<Result<_, _>>()?;
-    let mut alias_part = String::new();
-    for wanted in body.matches.iter().flatten() {
-        if forms::text(wanted.key.as_ref()) != MATCHED_FIELD {
-            return Err(Unfit::new(
-                Code::MATCH_KEY_INVALID,
-                Field::Tags,
-                "keys are matched by resource_name only",
-            ));
-        }
-        forms::text(wanted.value.as_ref()).clone_into(&mut alias_part);
-    }
+    let alias_part = alias_part(body.matches.as_deref().unwrap_or_default())?;
     let shows = window.is_some();
     Ok((ListKeysByTags::new(filters, alias_part, window)?, shows))
+}
+
+/// What the aliases of keys that are sought have in them. DEW: matches, whose value is 1 to 255 characters; KMS.0402,
+/// KMS.0403, KMS.0415.
+fn alias_part(matches: &[Object<Tag>]) -> Result<String, Unfit> {
+    let unfit = |code, problem| Unfit::new(code, Field::Body, problem);
+    if matches.iter().any(|wanted| forms::text(wanted.key.as_ref()) != MATCHED_FIELD) {
+        return Err(unfit(Code::MATCH_KEY_INVALID, "must match by resource_name only"));
+    }
+    let wanted = match matches {
+        [] => return Ok(String::new()),
+        [wanted] => forms::text(wanted.value.as_ref()),
+        _ => return Err(unfit(Code::MATCHES_INVALID, "must match by one value only")),
+    };
+    if !(1..=MAX_TEXT_CHARACTERS).contains(&wanted.chars().count()) {
+        return Err(unfit(Code::MATCH_VALUE_INVALID, "must match by a value of 1 to 255 characters"));
+    }
+    Ok(wanted.to_owned())
 }
 
 #[derive(Serialize)]

@@ -203,8 +203,8 @@ fn a_signature_holds_for_a_quarter_of_an_hour_before_and_after() {
 }
 
 #[test]
-fn host_and_date_have_to_be_signed() {
-    for (cut, name) in [(";host", "host"), (";x-sdk-date", DATE)] {
+fn host_date_and_project_have_to_be_signed() {
+    for (cut, name) in [(";host", "host"), (";x-project-id", PROJECT), (";x-sdk-date", DATE)] {
         let mut sent = named("no body");
         *sent.header("Authorization") = sent.header("Authorization").replace(cut, "");
         assert_eq!(sent.refused(), Fault::NotSigned(name));

@@ -134,6 +134,9 @@ fn record(line: RecordLine<'_>, bytes: Vec<u8>) -> v1::AuditRecord {
         access_key_id: text(line.access_key_id),
         token_issued: line.token_issued.map(time),
         password_of: text(line.password_of),
+        bucket_key: line.bucket_key.map(|id| id.to_string()).unwrap_or_default(),
+        valid_until: line.valid_until.map(time),
+        uses: line.uses,
     }
 }
 

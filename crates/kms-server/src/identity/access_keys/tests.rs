@@ -37,15 +37,19 @@ fn source() -> SocketAddr {
 #[test]
 fn an_access_key_stands_for_its_user() {
     let identities = read(&with_keys()).expect("sound");
-    let caller = identities.caller_by_access_key(&id(PERMANENT), None, source(), NOW).expect("known");
+    let caller =
+        identities.caller_by_access_key(&id(PERMANENT), ProjectChoice::First, source(), NOW).expect("known");
     assert_eq!(caller.user.as_str(), "u0000000000000000000000000000002");
     assert_eq!((caller.project.as_str(), caller.region.as_str()), (PROJECTS[0], "cn-north-4"));
     assert_eq!((caller.source, &caller.credential), (source(), &Credential::AccessKey(id(PERMANENT))));
-    let second =
-        identities.caller_by_access_key(&id(PERMANENT), Some(PROJECTS[1]), source(), NOW).expect("its");
-    assert_eq!(second.region.as_str(), "cn-east-3");
-    let foreign = identities.caller_by_access_key(&id(PERMANENT), Some("p9"), source(), NOW);
-    assert_eq!(foreign.expect_err("another's"), Unauthenticated::UnknownProject);
+    for choice in [ProjectChoice::Id(PROJECTS[1]), ProjectChoice::Name("cn-east-3")] {
+        let second = identities.caller_by_access_key(&id(PERMANENT), choice, source(), NOW).expect("its");
+        assert_eq!((second.project.as_str(), second.region.as_str()), (PROJECTS[1], "cn-east-3"));
+    }
+    for choice in [ProjectChoice::Id("p9"), ProjectChoice::Name("eu-west-0")] {
+        let foreign = identities.caller_by_access_key(&id(PERMANENT), choice, source(), NOW);
+        assert_eq!(foreign.expect_err("another's"), Unauthenticated::UnknownProject);
+    }
 }
 
 #[test]
@@ -72,7 +76,7 @@ fn a_key_that_is_unknown_inactive_or_expired_stands_for_nobody() {
     ] {
         let identities = read(text).expect("sound");
         assert_eq!(identities.secrets_of(&id(key), now).err(), expected, "{key}");
-        let caller = identities.caller_by_access_key(&id(key), None, source(), now);
+        let caller = identities.caller_by_access_key(&id(key), ProjectChoice::First, source(), now);
         assert_eq!(caller.err(), expected, "{key}");
     }
 }

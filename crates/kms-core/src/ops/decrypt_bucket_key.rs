@@ -1,0 +1,92 @@
+//! DecryptBucketKey: opens a sealed bucket key, for the objects that hang on it.
+
+use crate::{
+    Timestamp,
+    bucket_key::{BucketKeyContent, BucketKeyId},
+    ciphertext::{Header, Purpose},
+    context::EncryptionContext,
+    draft::Draft,
+    error::Error,
+    key::{Cipher, KeyId},
+    operation::OperationName,
+    ops::{
+        KeySelector, Operation, Prepared,
+        sealing::{open, opener},
+    },
+    record::BucketKeyNote,
+    secret::SecretBytes,
+    service::Scope,
+};
+
+/// An opened bucket key.
+#[derive(Debug)]
+pub struct DecryptedBucketKey {
+    /// Which one it is.
+    pub id: BucketKeyId,
+    /// The key that sealed it.
+    pub key_id: KeyId,
+    /// The version that sealed it.
+    pub key_version: u32,
+    /// The bucket key itself: 32 bytes.
+    pub plaintext: SecretBytes,
+    /// What the data keys are for that are derived from it.
+    pub algorithm: Cipher,
+    /// When it was made.
+    pub issued: Timestamp,
+    /// The end of its validity for new objects. Those that hang on it can be read after that, too.
+    pub expires: Timestamp,
+}
+
+/// Opens a sealed bucket key.
+#[derive(Debug, Clone)]
+pub struct DecryptBucketKey {
+    header: Header,
+    sealed: Vec<u8>,
+    key: Option<KeySelector>,
+    encryption_context: EncryptionContext,
+}
+
+impl DecryptBucketKey {
+    /// Takes a whole ciphertext; `key` is the key that must have sealed it, if the caller says so.
+    pub fn new(
+        ciphertext: &[u8],
+        key: Option<KeySelector>,
+        encryption_context: EncryptionContext,
+    ) -> Result<Self, Error> {
+        let (header, sealed) = Header::parse(ciphertext)?;
+        Ok(Self { header, sealed: sealed.to_vec(), key, encryption_context })
+    }
+}
+
+impl Operation for DecryptBucketKey {
+    const NAME: OperationName = OperationName::DecryptBucketKey;
+    type Output = DecryptedBucketKey;
+
+    fn context(&self) -> Option<&EncryptionContext> {
+        Some(&self.encryption_context)
+    }
+
+    async fn prepare(
+        &self,
+        scope: &Scope<'_>,
+        draft: &mut Draft,
+    ) -> Result<Prepared<DecryptedBucketKey>, Error> {
+        let key = match &self.key {
+            Some(selector) => scope.key(selector, draft).await?,
+            None => scope.key_of_material(self.header.material, draft).await?,
+        };
+        key.check_cipher(Self::NAME)?;
+        let header = self.header;
+        let backing_key = opener(&key, &header, &[Purpose::BucketKey])?;
+        draft.key(key.id, Some(header.version));
+        let (sealed, context, key_id) = (self.sealed.clone(), self.encryption_context.clone(), key.id);
+        Ok(Prepared::by_use(key.keystore.clone(), move |session, draft| {
+            let content = open(session, &header, &backing_key, &context, &sealed)?;
+            let BucketKeyContent { id, algorithm, issued, expires, key } =
+                BucketKeyContent::decode(&content)?;
+            draft.bucket_key(BucketKeyNote { id, valid_until: None, uses: None });
+            let key_version = header.version;
+            Ok(DecryptedBucketKey { id, key_id, key_version, plaintext: key, algorithm, issued, expires })
+        }))
+    }
+}
