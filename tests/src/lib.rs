@@ -17,6 +17,7 @@ mod rpc;
 mod serve;
 mod spy;
 mod steps;
+mod store;
 mod supervised;
 mod wait;
 
@@ -32,5 +33,6 @@ pub use rest::{Rest, RestAnswer, RestConnection, RestRequest, Signer};
 pub use rpc::{Rpc, Subject};
 pub use serve::{ACCOUNT, ADMIN, Serve};
 pub use steps::{Context, context, malformed_field, refusal, request_id};
+pub use store::ObjectStore;
 pub use supervised::{Supervised, has_ended, send};
 pub use wait::eventually;

@@ -17,11 +17,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ("kms-server", &["kms-core", "kms-hsm", "kms-store", "kms-audit", "kms-proto"]),
     ("kms-client", &["kms-proto"]),
     ("kms-cli", &["kms-audit", "kms-client", "kms-hsm"]),
+    ("obs-gateway", &["kms-client"]),
 ];
 
 /// Heavy dependencies that one crate fences off from all others.
-const FENCES: &[(&str, &str)] =
-    &[("cryptoki", "kms-hsm"), ("redb", "kms-store"), ("sled", "kms-store"), ("governor", "kms-server")];
+const FENCES: &[(&str, &str)] = &[
+    ("cryptoki", "kms-hsm"),
+    ("redb", "kms-store"),
+    ("sled", "kms-store"),
+    ("governor", "kms-server"),
+    ("s3s", "obs-gateway"),
+];
 
 /// What the domain must not know: runtimes, wire types, tokens, stores and the operating system.
 const FORBIDDEN_IN_CORE: &[&str] =

@@ -25,6 +25,7 @@ mod dewctl_more;
 mod encryption;
 mod faults;
 mod floods;
+mod gateway;
 mod grants;
 mod hang_ups;
 mod import;

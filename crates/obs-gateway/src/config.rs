@@ -1,0 +1,96 @@
+//! The configuration: one TOML file, in which unknown fields are errors.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+/// The configuration of a gateway. Relative paths count from the file's directory.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The region of all buckets.
+    pub region: String,
+    /// Where buckets and objects lie.
+    pub data_dir: PathBuf,
+    /// Accounts, users and access keys.
+    pub credentials_file: PathBuf,
+    /// Where clients connect.
+    pub listen: Listen,
+    /// The key service.
+    pub kms: Kms,
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// The address for HTTPS; port 0: any.
+    pub https: SocketAddr,
+    /// An address for plain HTTP, on which nothing that concerns SSE-KMS is answered; none by default.
+    pub http: Option<SocketAddr>,
+    /// The certificate chain that is shown, in PEM.
+    pub certificate: PathBuf,
+    /// Its private key, in PEM.
+    pub private_key: PathBuf,
+    /// The names under which buckets are also reached as `BUCKET.NAME`; empty: by paths only.
+    #[serde(default)]
+    pub domains: Vec<String>,
+    /// A file that is written when all addresses are bound, with what they are; for whoever asked for any port.
+    pub addresses_file: Option<PathBuf>,
+}
+
+/// The key service, and as whom the gateway calls it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kms {
+    /// `https://HOST:PORT`.
+    pub endpoint: String,
+    /// The authority of its certificate, in PEM.
+    pub ca_certificate: PathBuf,
+    /// The gateway's certificate, that of a service, in PEM.
+    pub client_certificate: PathBuf,
+    /// Its private key, in PEM.
+    pub client_key: PathBuf,
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration {path} cannot be used: {reason}")]
+pub struct ConfigError {
+    path: PathBuf,
+    reason: String,
+}
+
+impl Config {
+    /// Reads the file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let failed = |reason: String| ConfigError { path: path.to_owned(), reason };
+        let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        let mut config: Self = toml::from_str(&text).map_err(|error| failed(error.to_string()))?;
+        let directory = path.parent().unwrap_or(Path::new("."));
+        config.resolve(directory);
+        Ok(config)
+    }
+
+    fn resolve(&mut self, directory: &Path) {
+        let Self { data_dir, credentials_file, listen, kms, .. } = self;
+        let Listen { certificate, private_key, addresses_file, .. } = listen;
+        let Kms { ca_certificate, client_certificate, client_key, .. } = kms;
+        let paths = [
+            data_dir,
+            credentials_file,
+            certificate,
+            private_key,
+            ca_certificate,
+            client_certificate,
+            client_key,
+        ];
+        for path in paths.into_iter().chain(addresses_file) {
+            *path = directory.join(&*path);
+        }
+    }
+}

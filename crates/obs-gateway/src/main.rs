@@ -1,0 +1,90 @@
+//! The `obs-gateway` command.
+
+use std::{env, io, path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use obs_gateway::{config::Config, server::Server};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+/// The protocol's library, as logs name it.
+const LIBRARY: &str = "s3s";
+
+/// A small object store whose objects are encrypted with data keys of Dewpoint.
+#[derive(Debug, Parser)]
+#[command(name = "obs-gateway", version, arg_required_else_help = true)]
+#[command(
+    after_help = "Logs go to stderr; the environment variable OBS_GATEWAY_LOG (error, warn, info, debug) sets how much. \
+                  Logs `ready` when it answers requests; ends in order on SIGTERM or SIGINT."
+)]
+struct Arguments {
+    /// The configuration; docs/obs-gateway.md explains every field
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = filter(&env::var("OBS_GATEWAY_LOG").unwrap_or_default());
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    tracing_subscriber::registry().with(filter).with(layer).init();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the gateway ended");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is logged: as asked, but never a word of the protocol's library. It logs every refusal as an error, and for
+/// debugging the headers of requests and the signatures that would have been right.
+fn filter(asked: &str) -> Targets {
+    // No text would be read as `error`.
+    let asked = if asked.is_empty() { "info" } else { asked };
+    let asked = asked.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
+    let default = asked.default_level().unwrap_or(LevelFilter::INFO);
+    let others = asked.into_iter().filter(|(target, _)| !target.starts_with(LIBRARY));
+    Targets::new().with_default(default).with_targets(others).with_target(LIBRARY, LevelFilter::OFF)
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let config = Config::read(&arguments.config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let server = Server::bind(config).await?;
+        tracing::info!(address = %server.https()?, "ready");
+        let end = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        server.run(end).await;
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn the_protocols_library_is_never_heard() {
+        for asked in ["", "debug", "trace", "s3s=debug", "info,s3s=trace,s3s::ops=trace", "none of these!"] {
+            let filter = filter(asked);
+            for level in [Level::ERROR, Level::DEBUG, Level::TRACE] {
+                assert!(!filter.would_enable("s3s::ops::signature", &level), "{asked}");
+            }
+            assert!(filter.would_enable("obs_gateway::server", &Level::INFO), "{asked}");
+        }
+        assert!(filter("debug").would_enable("obs_gateway", &Level::DEBUG));
+        assert!(!filter("").would_enable("obs_gateway", &Level::DEBUG));
+        assert!(filter("warn,obs_gateway=debug").would_enable("obs_gateway", &Level::DEBUG));
+    }
+}

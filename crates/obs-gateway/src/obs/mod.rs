@@ -1,0 +1,165 @@
+//! The OBS face: requests in the words of OBS, and S3's older signatures, are checked here and go on in the words of
+//! the S3 face, and the answers back.
+
+mod signature;
+mod words;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header::CONTENT_LENGTH, request::Parts};
+use http_body_util::{BodyExt as _, Limited};
+use s3s::{Body, HttpResponse, S3Error, S3Result, s3_error};
+use time::{
+    OffsetDateTime, PrimitiveDateTime, format_description::well_known::Rfc2822, macros::format_description,
+};
+
+use self::signature::{Claim, pairs};
+pub(crate) use self::signature::{Dialect, query};
+use crate::{
+    chunks::{self, Chunks},
+    clock,
+    credentials::User,
+    gateway::Gateway,
+    lingering::Lingering,
+    s3::Hosts,
+};
+
+/// How far a request's date may be from now, in milliseconds.
+// OBS: 15 minutes.
+const MOST_SKEW: i64 = 15 * 60 * 1000;
+
+/// The longest body of a request that makes a bucket, in bytes.
+const LONGEST_CONFIGURATION: usize = 64 * 1024;
+
+/// The user whose signature was found good before the S3 face. Only this module makes one, so no header can.
+#[derive(Clone, Debug)]
+pub(crate) struct Principal(pub(crate) Arc<User>);
+
+/// Whether a request asks for the version of the protocol: before any signature.
+// OBS: SDKs look for x-obs-api of at least 3.0, or else speak S3's version 2.
+pub(crate) fn is_version_question(method: &Method, uri: &Uri) -> bool {
+    method == Method::HEAD && pairs(uri).any(|(name, value)| name == "apiversion" && value.is_none())
+}
+
+/// What is answered to that.
+pub(crate) fn version() -> HttpResponse {
+    let mut answer = HttpResponse::new(Body::empty());
+    answer.headers_mut().insert("x-obs-api", HeaderValue::from_static("3.0"));
+    answer
+}
+
+/// Checks a request that bears a signature of OBS or of S3's version 2, and puts it into the words of the S3 face;
+/// `None`: it bears none of them.
+pub(crate) fn accept(gateway: &Gateway, hosts: &Hosts, head: &mut Parts) -> S3Result<Option<Dialect>> {
+    let Some(claim) = Claim::of(&head.uri, &head.headers) else {
+        words::add_date(head);
+        return Ok(None);
+    };
+    let dialect = claim.dialect;
+    let user = authenticate(gateway, hosts, head, &claim)?;
+    words::refuse_foreign(&head.headers, dialect)?;
+    words::to_s3(head, dialect)?;
+    head.extensions.insert(Principal(user));
+    Ok(Some(dialect))
+}
+
+/// The body of a request, in the words of the S3 face. Only what makes a bucket has other words in OBS; of all other
+/// bodies, no more than the chunks are touched.
+pub(crate) async fn body(
+    dialect: Option<Dialect>,
+    head: &mut Parts,
+    hosts: &Hosts,
+    body: Lingering,
+) -> S3Result<Body> {
+    let is_obs = dialect == Some(Dialect::Obs);
+    if !is_obs || head.method != Method::PUT || head.uri.query().is_some() || !is_bucket(head, hosts) {
+        // Only signatures of version 4 know chunks.
+        let is_chunked = dialect.is_none() && chunks::are_in(&head.headers);
+        return Ok(if is_chunked { Body::http_body(Chunks::new(body)) } else { Body::http_body(body) });
+    }
+    let read = Limited::new(body, LONGEST_CONFIGURATION).collect().await;
+    let read = read.map_err(|_| s3_error!(MalformedXML, "the body broke off or is too long"))?.to_bytes();
+    let text = std::str::from_utf8(&read).map_err(|_| s3_error!(MalformedXML))?;
+    let text = words::location_to_s3(text);
+    head.headers.remove("content-md5");
+    head.headers.insert(CONTENT_LENGTH, text.len().into());
+    Ok(Body::from(Bytes::from(text)))
+}
+
+/// Whether a request is about a bucket itself.
+fn is_bucket(head: &Parts, hosts: &Hosts) -> bool {
+    match hosts.bucket(host(head)) {
+        Some(_) => head.uri.path() == "/",
+        None => signature::is_bucket(head.uri.path()),
+    }
+}
+
+fn host(head: &Parts) -> &str {
+    head.headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default()
+}
+
+/// Puts an answer into the words of the request.
+pub(crate) fn answer(dialect: Option<Dialect>, mut answer: HttpResponse) -> HttpResponse {
+    if dialect == Some(Dialect::Obs) {
+        words::to_obs(answer.headers_mut());
+    }
+    answer
+}
+
+fn authenticate(gateway: &Gateway, hosts: &Hosts, head: &Parts, claim: &Claim) -> S3Result<Arc<User>> {
+    let now = clock::now();
+    check_time(claim, head, now)?;
+    let key = gateway.credentials().usable(&claim.access_key, now);
+    let key = key.ok_or_else(|| s3_error!(InvalidAccessKeyId, "the access key cannot be used"))?;
+    let bucket = hosts.bucket(host(head));
+    let (secret, bucket) = (key.expose_secret(), bucket.as_deref());
+    if !claim.holds(secret, &head.method, &head.uri, &head.headers, bucket) {
+        return Err(s3_error!(SignatureDoesNotMatch, "the signature is not the request's"));
+    }
+    let name = claim.dialect.token();
+    let token = head.headers.get(name).and_then(|token| token.to_str().ok()).map(str::to_owned);
+    let token = token.or_else(|| query(&head.uri, name));
+    if !key.has_token(token.as_deref()) {
+        return Err(s3_error!(InvalidToken, "the security token is not the access key's"));
+    }
+    Ok(key.user.clone())
+}
+
+fn check_time(claim: &Claim, head: &Parts, now: i64) -> S3Result<()> {
+    if let Some(expires) = &claim.expires {
+        let expires: i64 =
+            expires.parse().map_err(|_| s3_error!(AccessDenied, "the URL does not say when it expires"))?;
+        let has_expired = expires.saturating_mul(1000) <= now;
+        return if has_expired { Err(s3_error!(AccessDenied, "Request has expired")) } else { Ok(()) };
+    }
+    let date = claim.date(&head.headers).and_then(parse_date);
+    let date = date.ok_or_else(|| s3_error!(AccessDenied, "the request has no date"))?;
+    let skew = date.unix_timestamp().saturating_mul(1000).saturating_sub(now);
+    if skew.saturating_abs() > MOST_SKEW { Err(s3_error!(RequestTimeTooSkewed)) } else { Ok(()) }
+}
+
+/// A date as HTTP writes it, or as S3 does.
+fn parse_date(text: &str) -> Option<OffsetDateTime> {
+    let short = format_description!("[year][month][day]T[hour][minute][second]Z");
+    let http = OffsetDateTime::parse(&text.replace("GMT", "+0000"), &Rfc2822);
+    http.ok().or_else(|| PrimitiveDateTime::parse(text, short).ok().map(PrimitiveDateTime::assume_utc))
+}
+
+/// A refusal before the S3 face.
+pub(crate) fn refusal(error: S3Error) -> HttpResponse {
+    error.to_http_response().unwrap_or_else(|_| {
+        let mut answer = HttpResponse::new(Body::empty());
+        *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        answer
+    })
+}
+
+/// The head of a request with another address.
+fn with_query(uri: &Uri, query: &str) -> S3Result<Uri> {
+    let path = uri.path();
+    let address = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+    let request = Request::builder().uri(address).body(());
+    let request = request.map_err(|_| s3_error!(InvalidURI))?;
+    Ok(request.into_parts().0.uri)
+}

@@ -1,0 +1,258 @@
+//! What requests and answers have in common: headers of objects, encryption, times.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use http::HeaderMap;
+use s3s::{
+    S3Response, S3Result,
+    dto::{ETag, ETagCondition, ServerSideEncryption, Timestamp, TimestampFormat},
+    s3_error,
+};
+
+use super::errors::not_offered;
+use crate::{
+    format::Suite,
+    gateway::Gateway,
+    sse::Asked,
+    store::{Encryption, ObjectRecord},
+};
+
+/// Names the algorithm of an object's encryption; S3 has no header for that.
+const DATA_ENCRYPTION: &str = "x-obs-server-side-data-encryption";
+
+/// What is kept of an object's headers, user's metadata and encryption context at most, names and values together, in
+/// bytes: twice what the metadata may have.
+const LONGEST_KEPT: usize = 16 * 1024;
+
+/// Moves fields of an input that requests have in common out of it.
+macro_rules! headers_of {
+    ($input:expr) => {
+        $crate::s3::answers::headers([
+            ("cache-control", $input.cache_control.clone()),
+            ("content-disposition", $input.content_disposition.clone()),
+            ("content-encoding", $input.content_encoding.clone()),
+            ("content-language", $input.content_language.clone()),
+            ("content-type", $input.content_type.clone()),
+        ])
+    };
+}
+
+/// What an input and the request's headers say of encryption.
+macro_rules! asked_of {
+    ($request:expr) => {
+        $crate::s3::answers::asked(
+            &$request.headers,
+            $request.input.server_side_encryption.as_ref(),
+            $request.input.ssekms_key_id.as_ref(),
+            $request.input.sse_customer_key.is_some() || $request.input.sse_customer_algorithm.is_some(),
+        )
+    };
+}
+
+/// Refuses what an upload asks for and this gateway does not keep.
+macro_rules! kept_only {
+    ($input:expr) => {
+        $crate::s3::answers::refuse_unkept(&[
+            ("an ACL", $input.acl.as_ref().is_some_and(|acl| acl.as_str() != "private")),
+            ("an ACL", $input.grant_full_control.is_some() || $input.grant_read.is_some()),
+            ("an ACL", $input.grant_read_acp.is_some() || $input.grant_write_acp.is_some()),
+            (
+                "another storage class than STANDARD",
+                $input.storage_class.as_ref().is_some_and(|class| class.as_str() != "STANDARD"),
+            ),
+            ("tagging", $input.tagging.is_some()),
+            (
+                "object lock",
+                $input.object_lock_mode.is_some() || $input.object_lock_legal_hold_status.is_some(),
+            ),
+            ("website redirection", $input.website_redirect_location.is_some()),
+            ("Expires", $input.expires.is_some()),
+            ("a bucket key", $input.bucket_key_enabled == Some(true)),
+        ])
+    };
+}
+
+/// The conditions of an input that reads an object.
+macro_rules! conditions_of {
+    ($input:expr) => {
+        $crate::s3::answers::Conditions {
+            if_match: $input.if_match.clone(),
+            if_none_match: $input.if_none_match.clone(),
+            if_modified_since: $input.if_modified_since.clone(),
+            if_unmodified_since: $input.if_unmodified_since.clone(),
+        }
+    };
+}
+
+/// The conditions of an input that copies, on the source.
+macro_rules! source_conditions_of {
+    ($input:expr) => {
+        $crate::s3::answers::Conditions {
+            if_match: $input.copy_source_if_match.clone(),
+            if_none_match: $input.copy_source_if_none_match.clone(),
+            if_modified_since: $input.copy_source_if_modified_since.clone(),
+            if_unmodified_since: $input.copy_source_if_unmodified_since.clone(),
+        }
+    };
+}
+
+pub(super) use {asked_of, conditions_of, headers_of, kept_only, source_conditions_of};
+
+pub(super) fn refuse_unkept(unkept: &[(&str, bool)]) -> S3Result<()> {
+    match unkept.iter().find(|(_, is_asked)| *is_asked) {
+        Some((what, _)) => Err(not_offered(what)),
+        None => Ok(()),
+    }
+}
+
+/// Those headers that are there.
+pub(super) fn headers(given: [(&str, Option<String>); 5]) -> BTreeMap<String, String> {
+    let given = given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    given.collect()
+}
+
+/// Refuses an object's headers, metadata and encryption context that are too long to be kept in memory.
+pub(super) fn must_be_short(kept: [&BTreeMap<String, String>; 3]) -> S3Result<()> {
+    let length: usize = kept.into_iter().flatten().map(|(name, value)| name.len() + value.len()).sum();
+    if length > LONGEST_KEPT { Err(s3_error!(MetadataTooLarge)) } else { Ok(()) }
+}
+
+pub(super) fn asked(
+    headers: &HeaderMap,
+    mode: Option<&ServerSideEncryption>,
+    key: Option<&String>,
+    has_customer_key: bool,
+) -> Asked {
+    let algorithm = headers.get(DATA_ENCRYPTION).or_else(|| headers.get("x-amz-server-side-data-encryption"));
+    Asked {
+        mode: mode.map(|mode| mode.as_str().to_owned()),
+        key: key.cloned(),
+        // What is no text is no algorithm either.
+        algorithm: algorithm.map(|algorithm| algorithm.to_str().unwrap_or("?").to_owned()),
+        has_customer_key,
+    }
+}
+
+/// What the headers alone say of encryption, where the protocol's library knows no fields for it.
+pub(super) fn asked_by_headers(headers: &HeaderMap) -> Asked {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?").to_owned());
+    Asked {
+        mode: text("x-amz-server-side-encryption"),
+        key: text("x-amz-server-side-encryption-aws-kms-key-id"),
+        ..asked(headers, None, None, false)
+    }
+}
+
+/// What a client adds to the encryption context: a JSON object of texts in Base64.
+pub(super) fn added_context(given: Option<&String>) -> S3Result<BTreeMap<String, String>> {
+    let Some(given) = given else { return Ok(BTreeMap::new()) };
+    let decoded = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, given).ok();
+    let context: Option<BTreeMap<String, String>> =
+        decoded.and_then(|json| serde_json::from_slice(&json).ok());
+    let context = context.ok_or_else(|| s3_error!(InvalidArgument, "the encryption context is none"))?;
+    // The gateway's own entries say where the object is.
+    if context.contains_key("bucket") || context.contains_key("object") {
+        return Err(s3_error!(InvalidArgument, "`bucket` and `object` of the context are the gateway's"));
+    }
+    Ok(context)
+}
+
+/// What an answer says of an object's encryption.
+#[derive(Default)]
+pub(super) struct Shown {
+    pub(super) mode: Option<ServerSideEncryption>,
+    pub(super) key: Option<String>,
+    suite: Option<Suite>,
+}
+
+impl Shown {
+    pub(super) fn of(gateway: &Gateway, encryption: Option<&Encryption>) -> Self {
+        let Some(Encryption { suite, key_id, key_owner, .. }) = encryption else { return Self::default() };
+        Self {
+            mode: Some(ServerSideEncryption::from_static(ServerSideEncryption::AWS_KMS)),
+            key: Some(format!("arn:aws:kms:{}:{key_owner}:key/{key_id}", gateway.region())),
+            suite: Some(*suite),
+        }
+    }
+
+    /// An answer with the header that names the algorithm.
+    pub(super) fn answer<Output>(&self, output: Output) -> S3Response<Output> {
+        let mut response = S3Response::new(output);
+        if let Some(suite) = self.suite {
+            let name = http::HeaderName::from_static(DATA_ENCRYPTION);
+            response.headers.insert(name, http::HeaderValue::from_static(suite.name()));
+        }
+        response
+    }
+}
+
+/// A moment in milliseconds since 1970.
+pub(super) fn timestamp(milliseconds: i64) -> Timestamp {
+    let since_1970 = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
+    Timestamp::from(std::time::UNIX_EPOCH + since_1970)
+}
+
+pub(super) fn etag(record: &ObjectRecord) -> ETag {
+    ETag::Strong(record.etag.clone())
+}
+
+/// The conditions of a request on an object that is read.
+#[expect(clippy::struct_field_names, reason = "the names of the headers")]
+pub(super) struct Conditions {
+    pub(super) if_match: Option<ETagCondition>,
+    pub(super) if_none_match: Option<ETagCondition>,
+    pub(super) if_modified_since: Option<Timestamp>,
+    pub(super) if_unmodified_since: Option<Timestamp>,
+}
+
+impl Conditions {
+    /// As [`check`](Self::check), for the source of a copy: a copy has no other answer to what does not hold.
+    pub(super) fn check_source(&self, record: &ObjectRecord) -> S3Result<()> {
+        let met = self.check(record);
+        met.map_err(|_| s3_error!(PreconditionFailed, "the source is not as the request wants it"))
+    }
+
+    /// Refuses if the object is not as the conditions want it.
+    // RFC 9110, section 13.2.2: the order; times count in whole seconds, and only without the ETag's condition.
+    pub(super) fn check(&self, record: &ObjectRecord) -> S3Result<()> {
+        let is_same = |condition: &ETagCondition| match condition {
+            ETagCondition::Any => true,
+            ETagCondition::ETag(etag) => etag.value() == record.etag,
+        };
+        let seconds = |time: &Timestamp| {
+            let mut text = Vec::new();
+            let formatted = time.format(TimestampFormat::EpochSeconds, &mut text);
+            let text = formatted.ok().and_then(|()| String::from_utf8(text).ok());
+            text.and_then(|text| text.split('.').next()?.parse::<i64>().ok()).unwrap_or(0)
+        };
+        let modified = record.modified.div_euclid(1000);
+        let failed = || s3_error!(PreconditionFailed, "the object is not as the request wants it");
+        match (&self.if_match, &self.if_unmodified_since) {
+            (Some(condition), _) if !is_same(condition) => return Err(failed()),
+            (None, Some(time)) if modified > seconds(time) => return Err(failed()),
+            _ => {}
+        }
+        match (&self.if_none_match, &self.if_modified_since) {
+            (Some(condition), _) if is_same(condition) => Err(s3_error!(NotModified)),
+            (None, Some(time)) if modified <= seconds(time) => Err(s3_error!(NotModified)),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_an_object_is_short_together() {
+        let of = |length: usize| BTreeMap::from([("n".to_owned(), "v".repeat(length - 1))]);
+        let (none, half, whole) = (BTreeMap::new(), of(LONGEST_KEPT / 2), of(LONGEST_KEPT));
+        assert!(
+            must_be_short([&half, &none, &half]).is_ok() && must_be_short([&none, &none, &whole]).is_ok()
+        );
+        for kept in [[&half, &of(1), &half], [&none, &of(1), &whole], [&of(LONGEST_KEPT + 1), &none, &none]] {
+            assert_eq!(must_be_short(kept).unwrap_err().code().as_str(), "MetadataTooLarge");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Streams between the wire and the store: some hundred kilobytes of a body are in memory at a time, whatever its
+//! length, and no thread waits for a slow client.
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use http::HeaderMap;
+use s3s::{
+    S3Error, S3Result,
+    checksum::ChecksumHasher,
+    crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256},
+    dto::{Checksum, StreamingBlob},
+    s3_error,
+};
+use tokio::task::{JoinError, spawn_blocking};
+
+use super::errors::{internal, not_offered, s3};
+use crate::{
+    chunks,
+    store::{self, ObjectReader, Stored, StreamWriter},
+};
+
+/// How many bytes go to a blocking thread at once.
+const BATCH: usize = 256 * 1024;
+
+/// The checksums that are computed, as headers name them.
+const CHECKSUMS: [&str; 5] = [
+    "x-amz-checksum-crc32",
+    "x-amz-checksum-crc32c",
+    "x-amz-checksum-sha1",
+    "x-amz-checksum-sha256",
+    "x-amz-checksum-crc64nvme",
+];
+
+/// What a client says of a body that it sends.
+#[derive(Debug, Default)]
+pub(super) struct Promised {
+    pub(super) content_md5: Option<String>,
+    pub(super) length: Option<i64>,
+    /// The checksums of the headers.
+    pub(super) checksum: Checksum,
+    /// The names of those that come behind the body.
+    pub(super) trailer: Vec<String>,
+}
+
+/// How long a body is said to be: without its frame, where it comes in one of S3's chunks.
+pub(super) fn length(headers: &HeaderMap, content_length: Option<i64>) -> S3Result<Option<i64>> {
+    if !chunks::are_in(headers) {
+        return Ok(content_length);
+    }
+    let length =
+        headers.get("x-amz-decoded-content-length").and_then(|length| length.to_str().ok()?.parse().ok());
+    length
+        .map(Some)
+        .ok_or_else(|| s3_error!(MissingContentLength, "x-amz-decoded-content-length is no length"))
+}
+
+/// The names of what comes behind a body, in small letters.
+pub(super) fn trailer_names(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all("x-amz-trailer").iter().filter_map(|names| names.to_str().ok());
+    let names = values.flat_map(|names| names.split(',')).map(|name| name.trim().to_ascii_lowercase());
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+/// Writes a body and answers it when it is on the disk and as promised.
+pub(super) async fn receive(
+    writer: StreamWriter,
+    body: Option<StreamingBlob>,
+    promised: Promised,
+    trailers: Option<s3s::TrailingHeaders>,
+) -> S3Result<Stored> {
+    if let Some(unknown) = promised.trailer.iter().find(|name| !CHECKSUMS.contains(&name.as_str())) {
+        return Err(not_offered(unknown));
+    }
+    let mut writer = (writer, hasher(&promised));
+    let mut length = 0_i64;
+    if let Some(mut body) = body {
+        let mut batch: Vec<Bytes> = Vec::new();
+        loop {
+            let chunk = body.next().await;
+            let is_end = chunk.is_none();
+            if let Some(chunk) = chunk {
+                let chunk =
+                    chunk.map_err(|error| s3_error!(IncompleteBody, "the body broke off: {error}"))?;
+                length += i64::try_from(chunk.len()).unwrap_or(i64::MAX);
+                batch.push(chunk);
+            }
+            if is_end || batch.iter().map(Bytes::len).sum::<usize>() >= BATCH {
+                writer = write(writer, std::mem::take(&mut batch)).await?;
+            }
+            if is_end {
+                break;
+            }
+        }
+    }
+    if promised.length.is_some_and(|promised| promised != length) {
+        return Err(s3_error!(IncompleteBody, "the body has another length than it was said to have"));
+    }
+    let (writer, hasher) = writer;
+    let stored = blocking(move || writer.finish()).await?.map_err(s3)?;
+    check(&promised, &stored, hasher.finalize(), trailers.as_ref())?;
+    Ok(stored)
+}
+
+async fn write(
+    (mut writer, mut hasher): (StreamWriter, ChecksumHasher),
+    batch: Vec<Bytes>,
+) -> S3Result<(StreamWriter, ChecksumHasher)> {
+    let written = blocking(move || {
+        for chunk in batch {
+            hasher.update(&chunk);
+            writer.write(&chunk)?;
+        }
+        Ok::<_, store::Error>((writer, hasher))
+    });
+    written.await?.map_err(s3)
+}
+
+/// Computes the checksums that are promised, by header or behind the body.
+fn hasher(promised: &Promised) -> ChecksumHasher {
+    let Checksum {
+        checksum_crc32, checksum_crc32c, checksum_sha1, checksum_sha256, checksum_crc64nvme, ..
+    } = &promised.checksum;
+    let wanted = |header: &Option<String>, name: &str| {
+        header.is_some() || promised.trailer.iter().any(|trailer| trailer == name)
+    };
+    ChecksumHasher {
+        crc32: wanted(checksum_crc32, "x-amz-checksum-crc32").then(Crc32::new),
+        crc32c: wanted(checksum_crc32c, "x-amz-checksum-crc32c").then(Crc32c::new),
+        sha1: wanted(checksum_sha1, "x-amz-checksum-sha1").then(Sha1::new),
+        sha256: wanted(checksum_sha256, "x-amz-checksum-sha256").then(Sha256::new),
+        crc64nvme: wanted(checksum_crc64nvme, "x-amz-checksum-crc64nvme").then(Crc64Nvme::new),
+    }
+}
+
+// OBS: Content-MD5 is about the plaintext, with SSE or without.
+fn check(
+    promised: &Promised,
+    stored: &Stored,
+    found: Checksum,
+    trailers: Option<&s3s::TrailingHeaders>,
+) -> S3Result<()> {
+    if let Some(md5) = &promised.content_md5 {
+        let decoded = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, md5);
+        let decoded = decoded.ok().filter(|md5| md5.len() == 16);
+        let decoded = decoded.ok_or_else(|| s3_error!(InvalidDigest, "Content-MD5 is no MD5"))?;
+        if decoded != stored.plaintext_md5 {
+            return Err(s3_error!(BadDigest, "the body has another MD5 than Content-MD5 says"));
+        }
+    }
+    let trailing = |name: &str| {
+        trailers.and_then(|trailers| trailers.read(|headers| headers.get(name).cloned()).flatten())
+    };
+    if let Some(missing) = promised.trailer.iter().find(|name| trailing(name).is_none()) {
+        return Err(s3_error!(InvalidRequest, "{missing} was to come behind the body, and did not"));
+    }
+    let headers = &promised.checksum;
+    for (name, header, found) in [
+        ("x-amz-checksum-crc32", &headers.checksum_crc32, found.checksum_crc32),
+        ("x-amz-checksum-crc32c", &headers.checksum_crc32c, found.checksum_crc32c),
+        ("x-amz-checksum-sha1", &headers.checksum_sha1, found.checksum_sha1),
+        ("x-amz-checksum-sha256", &headers.checksum_sha256, found.checksum_sha256),
+        ("x-amz-checksum-crc64nvme", &headers.checksum_crc64nvme, found.checksum_crc64nvme),
+    ] {
+        let Some(found) = found else { continue };
+        let is_header = header.as_ref().is_none_or(|header| *header == found);
+        let is_trailer = trailing(name).is_none_or(|trailer| trailer.as_bytes() == found.as_bytes());
+        if !is_header || !is_trailer {
+            return Err(s3_error!(BadDigest, "the body has another checksum than {name} says"));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a range as a body. The first bytes are read before this returns, so that damage found by then is a refusal;
+/// later damage ends the body too early, and the connection with it.
+pub(super) async fn send(reader: ObjectReader) -> S3Result<StreamingBlob> {
+    let (first, reader) = read(reader).await.map_err(s3)?;
+    let rest = stream::try_unfold(reader, |reader| async move {
+        let (bytes, reader) = read(reader).await.map_err(|error| {
+            tracing::error!(%error, "an object broke off");
+            std::io::Error::other(error)
+        })?;
+        Ok::<_, std::io::Error>(bytes.map(|bytes| (bytes, reader)))
+    });
+    let first = stream::iter(first.map(Ok));
+    Ok(StreamingBlob::wrap(first.chain(rest)))
+}
+
+/// The next bytes, as many as are worth a thread's while.
+pub(super) async fn read(mut reader: ObjectReader) -> Result<(Option<Bytes>, ObjectReader), store::Error> {
+    let read = spawn_blocking(move || {
+        let mut batch = Vec::new();
+        while batch.len() < BATCH {
+            let Some(bytes) = reader.next_bytes()? else { break };
+            if batch.is_empty() {
+                batch = bytes;
+            } else {
+                batch.extend_from_slice(&bytes);
+            }
+        }
+        Ok((Some(Bytes::from(batch)).filter(|batch| !batch.is_empty()), reader))
+    });
+    read.await.map_err(|error| store::Error::Io(std::io::Error::other(error)))?
+}
+
+/// Copies what a reader reads.
+pub(super) async fn copy(mut reader: ObjectReader, writer: StreamWriter) -> S3Result<Stored> {
+    let mut writer = (writer, ChecksumHasher::default());
+    loop {
+        let (bytes, rest) = read(reader).await.map_err(s3)?;
+        let Some(bytes) = bytes else { break };
+        writer = write(writer, vec![bytes]).await?;
+        reader = rest;
+    }
+    let (writer, _) = writer;
+    blocking(move || writer.finish()).await?.map_err(s3)
+}
+
+/// Runs what blocks where it may.
+pub(super) async fn blocking<Output: Send + 'static>(
+    work: impl FnOnce() -> Output + Send + 'static,
+) -> S3Result<Output> {
+    spawn_blocking(work).await.map_err(|error: JoinError| -> S3Error { internal(&error) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs = pairs.iter();
+        pairs.map(|(name, value)| ((*name).parse().unwrap(), value.parse().unwrap())).collect::<HeaderMap>()
+    }
+
+    #[test]
+    fn the_length_of_a_body_in_chunks_is_that_of_its_content() {
+        let chunks = ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER");
+        let decoded = |length| headers(&[chunks, ("x-amz-decoded-content-length", length)]);
+        // No length of the body itself is known where it comes in HTTP's own chunks.
+        for content_length in [None, Some(70)] {
+            assert_eq!(length(&decoded("5"), content_length).unwrap(), Some(5));
+        }
+        for unreadable in [decoded("5x"), decoded(""), headers(&[chunks])] {
+            assert!(length(&unreadable, Some(70)).is_err());
+        }
+        assert_eq!(length(&headers(&[]), Some(7)).unwrap(), Some(7));
+    }
+
+    /// A body that was stored in whole, whose client named `trailer` and sent none.
+    fn received(trailer: &'static str) -> S3Result<()> {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store::Store::open(directory.path()).unwrap();
+        let settings = store::BucketSettings {
+            name: "bucket".to_owned(),
+            owner: "d1".to_owned(),
+            created: 1,
+            encryption: None,
+            policy: None,
+        };
+        store.create_bucket(&settings).unwrap();
+        let place = store::StreamPlace {
+            bucket: "bucket".to_owned(),
+            object: "o".to_owned(),
+            upload_id: String::new(),
+            part_number: 0,
+        };
+        let writer = store.bucket("bucket").unwrap().begin(&place, None).unwrap();
+        let trailer = trailer_names(&headers(&[("x-amz-trailer", trailer)]));
+        let promised = Promised { trailer, ..Promised::default() };
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        runtime.block_on(receive(writer, None, promised, None)).map(drop)
+    }
+
+    #[test]
+    fn a_checksum_that_is_named_has_to_come() {
+        received("").unwrap();
+        for (trailer, code) in [
+            ("x-amz-checksum-crc32", "InvalidRequest"),
+            (" X-Amz-Checksum-SHA256 ,x-amz-checksum-crc32", "InvalidRequest"),
+            ("x-amz-checksum-md4", "NotImplemented"),
+        ] {
+            assert_eq!(received(trailer).unwrap_err().code().as_str(), code, "{trailer}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What the face answers when the gateway refuses: one mapping for all operations.
+
+use http::StatusCode;
+use s3s::{S3Error, S3ErrorCode, s3_error};
+
+use crate::{
+    gateway::Error,
+    sse::{KeyError, Rejection},
+    store,
+};
+
+/// A refusal in the words of S3.
+pub(super) fn s3(error: impl Into<Error>) -> S3Error {
+    match error.into() {
+        Error::Store(error) => of_store(&error),
+        Error::Key(error) => of_key(&error),
+        Error::Denied => s3_error!(AccessDenied, "Access Denied"),
+        error @ Error::Policy => internal(&error),
+    }
+}
+
+fn of_store(error: &store::Error) -> S3Error {
+    use store::Error as Of;
+    match error {
+        Of::NoSuchBucket => s3_error!(NoSuchBucket, "{error}"),
+        Of::BucketExists => s3_error!(BucketAlreadyExists, "{error}"),
+        Of::BucketNotEmpty => s3_error!(BucketNotEmpty, "{error}"),
+        Of::BucketName => s3_error!(InvalidBucketName, "{error}"),
+        Of::NoSuchObject => s3_error!(NoSuchKey, "{error}"),
+        Of::ObjectName => s3_error!(KeyTooLongError, "{error}"),
+        Of::NoSuchUpload => s3_error!(NoSuchUpload, "{error}"),
+        Of::PartNumber => s3_error!(InvalidArgument, "{error}"),
+        Of::InvalidPart(_) => s3_error!(InvalidPart, "{error}"),
+        Of::PartOrder => s3_error!(InvalidPartOrder, "{error}"),
+        Of::PartTooSmall(_) => s3_error!(EntityTooSmall, "{error}"),
+        Of::TooLarge => s3_error!(EntityTooLarge, "{error}"),
+        Of::Damaged(_) | Of::DamagedRecord { .. } | Of::InUse | Of::Randomness | Of::Io(_) => internal(error),
+    }
+}
+
+// S3: the codes that AWS answers for keys that cannot be used; OBS publishes none of its own.
+fn of_key(error: &KeyError) -> S3Error {
+    match error {
+        KeyError::Rejected(rejection) => of_rule(rejection),
+        KeyError::Denied(_) => s3_error!(AccessDenied, "{error}"),
+        KeyError::NotFound => of_kms("KMS.NotFoundException", error),
+        KeyError::Disabled => of_kms("KMS.DisabledException", error),
+        KeyError::State => of_kms("KMS.KMSInvalidStateException", error),
+        KeyError::NotAuthentic => internal(error),
+        KeyError::Throttled => s3_error!(SlowDown, "{error}"),
+        KeyError::Unavailable(_) => {
+            tracing::warn!(%error, "a data key was not to be had");
+            s3_error!(ServiceUnavailable, "the key service is not available")
+        }
+    }
+}
+
+fn of_rule(rejection: &Rejection) -> S3Error {
+    match rejection {
+        Rejection::Value(_) | Rejection::NeedsMode(_) | Rejection::KeyId | Rejection::KeySpec => {
+            s3_error!(InvalidArgument, "{rejection}")
+        }
+        Rejection::NotOffered(_) => s3_error!(NotImplemented, "{rejection}"),
+        Rejection::NotHere => of_kms("KMS.NotFoundException", rejection),
+        Rejection::DefaultAcrossAccounts | Rejection::NeedsHttps => s3_error!(AccessDenied, "{rejection}"),
+    }
+}
+
+fn of_kms(code: &str, error: &impl std::fmt::Display) -> S3Error {
+    let code = S3ErrorCode::from_bytes(code.as_bytes()).unwrap_or(S3ErrorCode::InvalidRequest);
+    let mut answer = S3Error::with_message(code, error.to_string());
+    answer.set_status_code(StatusCode::BAD_REQUEST);
+    answer
+}
+
+/// What only the operator is told.
+pub(super) fn internal(error: &impl std::fmt::Display) -> S3Error {
+    tracing::error!(%error, "a request failed");
+    s3_error!(InternalError, "what was stored cannot be answered")
+}
+
+/// What this gateway does not offer.
+pub(super) fn not_offered(what: &str) -> S3Error {
+    s3_error!(NotImplemented, "{what} is not offered")
+}

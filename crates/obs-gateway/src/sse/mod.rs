@@ -1,0 +1,16 @@
+//! Server-side encryption with keys of the KMS: the rules as pure functions, and the calls for data keys.
+
+mod cache;
+mod keys;
+mod kms;
+mod policy;
+mod rules;
+
+pub use keys::{KeyError, Keys, NewKey, Requester};
+pub use kms::KmsKeys;
+pub(crate) use policy::is_like;
+pub use policy::{Facts, Policy, PolicyError, Verdict};
+pub use rules::{
+    Asked, Direction, KeyChoice, KeyFacts, KeyId, Method, Rejection, allowed_key, bucket_method, method,
+    replica_method, required_permissions,
+};

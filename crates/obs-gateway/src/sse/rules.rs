@@ -1,0 +1,331 @@
+//! How an object is encrypted, and by which key: the rules of SSE-KMS as pure functions.
+
+use kms_client::{KeySpec, proto::KeyUsage};
+
+use crate::{format::Suite, store::BucketEncryption};
+
+/// What an upload says about its encryption, from either face's headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// `kms` or `aws:kms`; other modes are refused.
+    pub mode: Option<String>,
+    /// The key's id, in any of its forms.
+    pub key: Option<String>,
+    /// `AES256` or `SM4`.
+    pub algorithm: Option<String>,
+    /// Whether anything asks for a key of the customer's own (SSE-C).
+    pub has_customer_key: bool,
+}
+
+/// Encryption by KMS: what seals, and whose key seals the data key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Method {
+    /// What seals the object.
+    pub suite: Suite,
+    /// The customer master key.
+    pub key: KeyChoice,
+}
+
+/// Which customer master key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyChoice {
+    /// The requester's account's default key, made at its first use.
+    Default,
+    /// The key that is named.
+    Named(KeyId),
+}
+
+/// A key's id, with what its longer forms add.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyId {
+    /// The id itself.
+    pub id: String,
+    /// The region and the account of the longer forms.
+    pub place: Option<(String, String)>,
+}
+
+/// What the KMS says of a named key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFacts {
+    /// The account that owns it.
+    pub owner: String,
+    /// Its region; empty for a default key.
+    pub region: String,
+    /// Whether it is a service's default key.
+    pub is_default: bool,
+    /// Its algorithm.
+    pub spec: KeySpec,
+    /// What it is for.
+    pub usage: KeyUsage,
+}
+
+/// Which way data goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// To the gateway: data keys are made.
+    Upload,
+    /// From the gateway: data keys are opened.
+    Download,
+}
+
+/// Why an encryption is refused before the KMS is asked to seal anything.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// A header's value that is none of those allowed.
+    #[error("the value of {0} is not allowed")]
+    Value(&'static str),
+    /// Key or algorithm without the mode that they belong to.
+    #[error("{0} needs the encryption mode kms")]
+    NeedsMode(&'static str),
+    /// A mode that this gateway does not offer.
+    #[error("{0} is not offered")]
+    NotOffered(&'static str),
+    /// Not a key's id in any of its forms.
+    #[error("this is not a key's id")]
+    KeyId,
+    /// A key of another region or of another account than its id says.
+    #[error("the key does not exist in this region")]
+    NotHere,
+    /// A default key is used by its own account only.
+    #[error("only a custom key can be used across accounts")]
+    DefaultAcrossAccounts,
+    /// Neither AES-256 nor SM4.
+    #[error("only AES_256 and SM4 keys encrypt objects")]
+    KeySpec,
+    /// The request did not come over TLS.
+    #[error("SSE-KMS needs HTTPS")]
+    NeedsHttps,
+}
+
+/// How an upload is encrypted: as it says, or else as the bucket says; `None`: not at all.
+// OBS: an object's header goes before the bucket's configuration, as a whole.
+pub fn method(asked: &Asked, default: Option<&BucketEncryption>) -> Result<Option<Method>, Rejection> {
+    if asked.has_customer_key {
+        return Err(Rejection::NotOffered("SSE-C"));
+    }
+    match asked.mode.as_deref() {
+        Some("kms" | "aws:kms") => named_method(asked).map(Some),
+        Some("AES256") => Err(Rejection::NotOffered("SSE with keys of the store")),
+        Some("aws:kms:dsse") => Err(Rejection::NotOffered("dual-layer SSE")),
+        Some(_) => Err(Rejection::Value("server-side-encryption")),
+        None if asked.key.is_some() => Err(Rejection::NeedsMode("a key's id")),
+        // OBS: SM4 only with kms.
+        None if asked.algorithm.is_some() => Err(Rejection::NeedsMode("a data encryption algorithm")),
+        None => default.map(bucket_method).transpose(),
+    }
+}
+
+/// How a bucket's configuration encrypts.
+pub fn bucket_method(encryption: &BucketEncryption) -> Result<Method, Rejection> {
+    Ok(Method { suite: encryption.suite, key: KeyChoice::parse(encryption.key.as_deref())? })
+}
+
+fn named_method(asked: &Asked) -> Result<Method, Rejection> {
+    let suite = match asked.algorithm.as_deref() {
+        None | Some("AES256") => Suite::Aes256Gcm,
+        Some("SM4") => Suite::Sm4Gcm,
+        Some(_) => return Err(Rejection::Value("server-side-data-encryption")),
+    };
+    Ok(Method { suite, key: KeyChoice::parse(asked.key.as_deref())? })
+}
+
+impl KeyChoice {
+    /// The key of this id; the default key if none is given.
+    // DEW: if no key is named, the account's default key is used, and made at the first use.
+    pub fn parse(id: Option<&str>) -> Result<Self, Rejection> {
+        match id {
+            None | Some("") => Ok(Self::Default),
+            Some(id) => KeyId::parse(id).map(Self::Named),
+        }
+    }
+}
+
+impl KeyId {
+    /// Reads an id in one of its forms: `ID`, `REGION:DOMAIN:key/ID`, `arn:aws:kms:REGION:DOMAIN:key/ID`.
+    pub fn parse(text: &str) -> Result<Self, Rejection> {
+        let text = text.strip_prefix("arn:aws:kms:").unwrap_or(text);
+        let Some((place, id)) = text.split_once(":key/") else { return Self::bare(text) };
+        let (region, domain) = place.split_once(':').ok_or(Rejection::KeyId)?;
+        let is_word = |word: &str| {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            !word.is_empty() && word.bytes().all(allowed)
+        };
+        if !is_word(region) || !is_word(domain) {
+            return Err(Rejection::KeyId);
+        }
+        Ok(Self { place: Some((region.to_owned(), domain.to_owned())), ..Self::bare(id)? })
+    }
+
+    // DEW: a key's id is a UUID of 36 characters.
+    fn bare(id: &str) -> Result<Self, Rejection> {
+        let is_id = id.len() == 36 && uuid::Uuid::try_parse(id).is_ok();
+        if is_id { Ok(Self { id: id.to_ascii_lowercase(), place: None }) } else { Err(Rejection::KeyId) }
+    }
+}
+
+/// Whether a bucket of this region may use a named key for a requester of this account.
+///
+/// That the requester may use the key at all, by permission or grant, is the KMS' to say.
+// OBS: bucket and custom key lie in one region; across accounts custom keys only; AES-256 and SM4 only.
+pub fn allowed_key(named: &KeyId, facts: &KeyFacts, region: &str, requester: &str) -> Result<(), Rejection> {
+    if let Some((named_region, named_owner)) = &named.place {
+        let is_region = facts.is_default || *named_region == facts.region;
+        if !is_region || *named_owner != facts.owner {
+            return Err(Rejection::NotHere);
+        }
+    }
+    if facts.is_default && facts.owner != requester {
+        return Err(Rejection::DefaultAcrossAccounts);
+    }
+    if !facts.is_default && facts.region != region {
+        return Err(Rejection::NotHere);
+    }
+    let encrypts = facts.usage == KeyUsage::EncryptDecrypt;
+    if encrypts && matches!(facts.spec, KeySpec::Aes256 | KeySpec::Sm4) {
+        Ok(())
+    } else {
+        Err(Rejection::KeySpec)
+    }
+}
+
+/// The permissions of KMS that a direction asks for.
+// DEW: upload needs four; download needs them and the one that opens data keys.
+pub fn required_permissions(direction: Direction) -> &'static [&'static str] {
+    const ALL: [&str; 5] =
+        ["kms:cmk:get", "kms:cmk:list", "kms:cmk:create", "kms:dek:create", "kms:dek:crypto"];
+    match direction {
+        Direction::Upload => &ALL[..4],
+        Direction::Download => &ALL,
+    }
+}
+
+/// How a replica is encrypted whose source and destination are encrypted like this.
+// OBS: the destination's method, also where both differ; the source's where the destination has none.
+pub fn replica_method(source: Option<&Method>, destination: Option<&Method>) -> Option<Method> {
+    destination.or(source).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
+
+    fn asked(mode: &str, key: &str, algorithm: &str) -> Asked {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Asked { mode: some(mode), key: some(key), algorithm: some(algorithm), has_customer_key: false }
+    }
+
+    fn facts() -> KeyFacts {
+        KeyFacts {
+            owner: "d1".to_owned(),
+            region: "r1".to_owned(),
+            is_default: false,
+            spec: KeySpec::Aes256,
+            usage: KeyUsage::EncryptDecrypt,
+        }
+    }
+
+    #[test]
+    fn an_upload_that_says_nothing_is_encrypted_as_the_bucket_says() {
+        assert_eq!(method(&Asked::default(), None), Ok(None));
+        let default = BucketEncryption { suite: Suite::Sm4Gcm, key: Some(ID.to_owned()) };
+        let named = KeyChoice::Named(KeyId { id: ID.to_owned(), place: None });
+        let expected = Method { suite: Suite::Sm4Gcm, key: named };
+        assert_eq!(method(&Asked::default(), Some(&default)), Ok(Some(expected)));
+    }
+
+    #[test]
+    fn an_upload_that_says_something_goes_before_the_bucket_as_a_whole() {
+        let default = BucketEncryption { suite: Suite::Sm4Gcm, key: Some(ID.to_owned()) };
+        let expected = Method { suite: Suite::Aes256Gcm, key: KeyChoice::Default };
+        for mode in ["kms", "aws:kms"] {
+            assert_eq!(method(&asked(mode, "", ""), Some(&default)), Ok(Some(expected.clone())));
+        }
+    }
+
+    #[test]
+    fn both_algorithms_are_offered_and_no_other() {
+        let suite =
+            |algorithm| method(&asked("kms", "", algorithm), None).map(|method| method.unwrap().suite);
+        assert_eq!(suite("AES256"), Ok(Suite::Aes256Gcm));
+        assert_eq!(suite("SM4"), Ok(Suite::Sm4Gcm));
+        assert_eq!(suite("DES"), Err(Rejection::Value("server-side-data-encryption")));
+    }
+
+    #[test]
+    fn halves_of_a_wish_and_other_modes_are_refused() {
+        let refused = |asked: Asked| method(&asked, None).unwrap_err();
+        assert_eq!(refused(asked("", ID, "")), Rejection::NeedsMode("a key's id"));
+        assert_eq!(refused(asked("", "", "SM4")), Rejection::NeedsMode("a data encryption algorithm"));
+        assert!(matches!(refused(asked("AES256", "", "")), Rejection::NotOffered(_)));
+        assert!(matches!(refused(asked("aws:kms:dsse", "", "")), Rejection::NotOffered(_)));
+        assert_eq!(refused(asked("rot13", "", "")), Rejection::Value("server-side-encryption"));
+        assert_eq!(refused(asked("kms", "nonsense", "")), Rejection::KeyId);
+        let customer = Asked { has_customer_key: true, ..Asked::default() };
+        assert!(matches!(refused(customer), Rejection::NotOffered(_)));
+    }
+
+    #[test]
+    fn the_three_forms_of_a_key_id_are_read() {
+        let place = Some(("r1".to_owned(), "d1".to_owned()));
+        for (text, place) in [
+            (ID.to_owned(), None),
+            (format!("r1:d1:key/{ID}"), place.clone()),
+            (format!("arn:aws:kms:r1:d1:key/{ID}"), place),
+        ] {
+            assert_eq!(KeyId::parse(&text), Ok(KeyId { id: ID.to_owned(), place }), "{text}");
+        }
+        for text in ["", "key/x", &ID[1..], &format!("r1:key/{ID}"), &format!("r 1:d1:key/{ID}"), "alias/x"] {
+            assert_eq!(KeyId::parse(text), Err(Rejection::KeyId), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_used_in_its_own_region_only() {
+        let named = KeyId::parse(ID).unwrap();
+        assert_eq!(allowed_key(&named, &facts(), "r1", "d1"), Ok(()));
+        assert_eq!(allowed_key(&named, &facts(), "r2", "d1"), Err(Rejection::NotHere));
+        for place in ["r2:d1", "r1:d2"] {
+            let named = KeyId::parse(&format!("{place}:key/{ID}")).unwrap();
+            assert_eq!(allowed_key(&named, &facts(), "r1", "d1"), Err(Rejection::NotHere));
+        }
+    }
+
+    #[test]
+    fn across_accounts_only_a_custom_key_is_used() {
+        let named = KeyId::parse(ID).unwrap();
+        assert_eq!(allowed_key(&named, &facts(), "r1", "d2"), Ok(()), "the KMS asks for a grant");
+        let default = KeyFacts { is_default: true, region: String::new(), ..facts() };
+        assert_eq!(allowed_key(&named, &default, "r1", "d1"), Ok(()));
+        assert_eq!(allowed_key(&named, &default, "r1", "d2"), Err(Rejection::DefaultAcrossAccounts));
+    }
+
+    #[test]
+    fn only_aes_256_and_sm4_keys_encrypt_objects() {
+        let named = KeyId::parse(ID).unwrap();
+        let of = |spec, usage| allowed_key(&named, &KeyFacts { spec, usage, ..facts() }, "r1", "d1");
+        assert_eq!(of(KeySpec::Sm4, KeyUsage::EncryptDecrypt), Ok(()));
+        assert_eq!(of(KeySpec::Rsa2048, KeyUsage::EncryptDecrypt), Err(Rejection::KeySpec));
+        assert_eq!(of(KeySpec::EcP256, KeyUsage::SignVerify), Err(Rejection::KeySpec));
+    }
+
+    #[test]
+    fn a_download_asks_for_one_permission_more() {
+        let upload = required_permissions(Direction::Upload);
+        assert_eq!(upload, ["kms:cmk:get", "kms:cmk:list", "kms:cmk:create", "kms:dek:create"]);
+        let download = required_permissions(Direction::Download);
+        assert_eq!((&download[..4], download[4]), (upload, "kms:dek:crypto"));
+    }
+
+    #[test]
+    fn a_replica_has_the_destinations_method_or_else_the_sources() {
+        let method = |suite| Some(Method { suite, key: KeyChoice::Default });
+        let (aes, sm4) = (method(Suite::Aes256Gcm), method(Suite::Sm4Gcm));
+        for (source, destination, expected) in
+            [(&None, &aes, &aes), (&aes, &sm4, &sm4), (&aes, &None, &aes), (&None, &None, &None)]
+        {
+            assert_eq!(replica_method(source.as_ref(), destination.as_ref()), *expected);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+"""Buckets and plain objects."""
+
+import base64
+import datetime
+import hashlib
+import json
+import zlib
+
+from botocore.exceptions import ClientError
+
+from .deployment import refused
+
+TEXT = bytes(range(256)) * 1000
+
+
+def shows_buckets_made_listed_and_removed(deployment):
+    s3 = deployment.s3()
+    location = {"LocationConstraint": deployment.region}
+    s3.create_bucket(Bucket="first", CreateBucketConfiguration=location)
+    with refused("BucketAlreadyOwnedByYou", 409):
+        s3.create_bucket(Bucket="first", CreateBucketConfiguration=location)
+    with refused("BucketAlreadyExists", 409):
+        deployment.s3(account=1).create_bucket(Bucket="first", CreateBucketConfiguration=location)
+    with refused("IllegalLocationConstraintException", 400):
+        s3.create_bucket(Bucket="other", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    listed = s3.list_buckets()
+    assert [bucket["Name"] for bucket in listed["Buckets"]] == ["first"]
+    age = datetime.datetime.now(datetime.timezone.utc) - listed["Buckets"][0]["CreationDate"]
+    assert abs(age) < datetime.timedelta(minutes=5)
+    assert deployment.s3(account=1).list_buckets()["Buckets"] == []
+    assert s3.head_bucket(Bucket="first")["BucketRegion"] == deployment.region
+    assert s3.get_bucket_location(Bucket="first")["LocationConstraint"] == deployment.region
+    with refused("404", 404):
+        s3.head_bucket(Bucket="none")
+    s3.put_object(Bucket="first", Key="o", Body=b"text")
+    with refused("BucketNotEmpty", 409):
+        s3.delete_bucket(Bucket="first")
+    s3.delete_object(Bucket="first", Key="o")
+    s3.delete_bucket(Bucket="first")
+    with refused("NoSuchBucket", 404):
+        s3.list_objects_v2(Bucket="first")
+
+
+def shows_plain_objects_with_all_that_belongs_to_them(deployment):
+    s3 = deployment.s3()
+    s3.create_bucket(Bucket="plain", CreateBucketConfiguration={"LocationConstraint": deployment.region})
+    told = {"ContentType": "text/x-test", "CacheControl": "no-store", "ContentDisposition": "inline", "Metadata": {"a": "b"}}
+    put = s3.put_object(Bucket="plain", Key="dir/ö a+b&c%.txt", Body=TEXT, **told)
+    assert put["ETag"] == f'"{hashlib.md5(TEXT).hexdigest()}"'
+    assert "ServerSideEncryption" not in put
+    got = s3.get_object(Bucket="plain", Key="dir/ö a+b&c%.txt")
+    assert got["Body"].read() == TEXT and got["ETag"] == put["ETag"]
+    head = s3.head_object(Bucket="plain", Key="dir/ö a+b&c%.txt")
+    for answer in (got, head):
+        assert {name: answer[name] for name in told} == told and answer["ContentLength"] == len(TEXT)
+    s3.put_object(Bucket="plain", Key="empty")
+    assert s3.get_object(Bucket="plain", Key="empty")["Body"].read() == b""
+    with refused("NoSuchKey", 404):
+        s3.get_object(Bucket="plain", Key="none")
+    with refused("404", 404):
+        s3.head_object(Bucket="plain", Key="none")
+
+
+def shows_ranges_and_conditions(deployment):
+    s3 = deployment.s3()
+    s3.put_object(Bucket="plain", Key="r", Body=TEXT)
+    for asked, expected in [
+        ("bytes=2-4", TEXT[2:5]),
+        ("bytes=65530-65545", TEXT[65530:65546]),
+        ("bytes=255990-", TEXT[255990:]),
+        ("bytes=-7", TEXT[-7:]),
+        ("bytes=255999-999999", TEXT[255999:]),
+    ]:
+        got = s3.get_object(Bucket="plain", Key="r", Range=asked)
+        assert got["Body"].read() == expected and got["ResponseMetadata"]["HTTPStatusCode"] == 206
+        assert got["ContentRange"].endswith(f"/{len(TEXT)}")
+    with refused("InvalidRange", 416):
+        s3.get_object(Bucket="plain", Key="r", Range="bytes=256000-")
+    with refused("InvalidRange", 416):
+        s3.get_object(Bucket="plain", Key="empty", Range="bytes=-5")
+    etag = s3.head_object(Bucket="plain", Key="r")["ETag"]
+    s3.get_object(Bucket="plain", Key="r", IfMatch=etag)
+    with refused("PreconditionFailed", 412):
+        s3.get_object(Bucket="plain", Key="r", IfMatch='"0"')
+    with refused("304", 304):
+        s3.get_object(Bucket="plain", Key="r", IfNoneMatch=etag)
+
+
+def shows_bodies_that_are_not_as_promised(deployment):
+    s3 = deployment.s3()
+    with refused("BadDigest", 400):
+        s3.put_object(Bucket="plain", Key="bad", Body=TEXT, ContentMD5=base64.b64encode(bytes(16)).decode())
+    with refused("BadDigest", 400):
+        s3.put_object(Bucket="plain", Key="bad", Body=TEXT, ChecksumSHA256=base64.b64encode(bytes(32)).decode())
+    # The others need a library that these tests do without.
+    for algorithm in ("CRC32", "SHA1", "SHA256"):
+        s3.put_object(Bucket="plain", Key="good", Body=TEXT, ChecksumAlgorithm=algorithm)
+    with refused("404", 404):
+        s3.head_object(Bucket="plain", Key="bad")
+    for unkept in ({"ACL": "public-read"}, {"StorageClass": "GLACIER"}, {"Tagging": "a=b"}, {"IfNoneMatch": "*"}):
+        with refused("NotImplemented", 501):
+            s3.put_object(Bucket="plain", Key="bad", Body=TEXT, **unkept)
+
+
+def shows_bodies_in_chunks(deployment):
+    big, crc = b"x" * (20 << 20), lambda body: base64.b64encode(zlib.crc32(body).to_bytes(4)).decode()
+    trailer = lambda body: f"x-amz-checksum-crc32:{crc(body)}\r\n"
+    # A client may send all of an object as one chunk.
+    assert deployment.put_in_chunks("plain/chunks", [big], len(big), trailer(big)).status_code == 200
+    assert deployment.s3().get_object(Bucket="plain", Key="chunks")["Body"].read() == big
+    assert deployment.put_in_chunks("plain/chunks", [b"a", b"bc"], 3, trailer(b"abc")).status_code == 200
+    for chunks, length, behind, code in [
+        ([b"abc"], 3, trailer(b"abd"), "BadDigest"),
+        ([b"abc"], 3, "", "InvalidRequest"),
+        ([b"abc"], 3, "x-amz-checksum-sha1:AAAA\r\n", "InvalidRequest"),
+        ([b"abc"], 4, trailer(b"abc"), "IncompleteBody"),
+        ([b"abc"], 2, trailer(b"abc"), "IncompleteBody"),
+    ]:
+        for with_length in (True, False):
+            answer = deployment.put_in_chunks("plain/chunks", chunks, length, behind, with_length)
+            assert answer.status_code == 400 and f"<Code>{code}</Code>" in answer.text, (code, answer.text)
+    assert deployment.s3().get_object(Bucket="plain", Key="chunks")["Body"].read() == b"abc"
+
+
+def shows_listings_of_both_versions(deployment):
+    s3 = deployment.s3()
+    s3.create_bucket(Bucket="many", CreateBucketConfiguration={"LocationConstraint": deployment.region})
+    keys = [f"d{group}/k {number}" for group in range(3) for number in range(4)] + ["z"]
+    for key in keys:
+        s3.put_object(Bucket="many", Key=key, Body=key.encode())
+    for version in ("list_objects", "list_objects_v2"):
+        pages = s3.get_paginator(version).paginate(Bucket="many", PaginationConfig={"PageSize": 5})
+        found = [entry for page in pages for entry in page.get("Contents", [])]
+        assert [entry["Key"] for entry in found] == keys, version
+        assert [entry["Size"] for entry in found] == [len(key) for key in keys]
+        pages = s3.get_paginator(version).paginate(Bucket="many", Delimiter="/", PaginationConfig={"PageSize": 2})
+        pages = list(pages)
+        assert [one["Prefix"] for page in pages for one in page.get("CommonPrefixes", [])] == ["d0/", "d1/", "d2/"]
+        assert [one["Key"] for page in pages for one in page.get("Contents", [])] == ["z"]
+        page = getattr(s3, version)(Bucket="many", Prefix="d1/", Delimiter="/", MaxKeys=2)
+        assert [one["Key"] for one in page["Contents"]] == keys[4:6] and page["IsTruncated"]
+    deleted = s3.delete_objects(Bucket="many", Delete={"Objects": [{"Key": key} for key in keys]})
+    assert len(deleted["Deleted"]) == len(keys) and "Errors" not in deleted
+    s3.delete_bucket(Bucket="many")
+
+
+def shows_copies_of_plain_objects(deployment):
+    s3 = deployment.s3()
+    source = {"Bucket": "plain", "Key": "dir/ö a+b&c%.txt"}
+    s3.copy_object(Bucket="plain", Key="copy", CopySource=source)
+    got = s3.get_object(Bucket="plain", Key="copy")
+    assert got["Body"].read() == TEXT and got["Metadata"] == {"a": "b"} and got["ContentType"] == "text/x-test"
+    s3.copy_object(Bucket="plain", Key="copy", CopySource=source, MetadataDirective="REPLACE", Metadata={"c": "d"})
+    assert s3.head_object(Bucket="plain", Key="copy")["Metadata"] == {"c": "d"}
+    with refused("PreconditionFailed", 412):
+        s3.copy_object(Bucket="plain", Key="copy", CopySource=source, CopySourceIfMatch='"0"')
+    with refused("NoSuchKey", 404):
+        s3.copy_object(Bucket="plain", Key="copy", CopySource={"Bucket": "plain", "Key": "none"})
+
+
+def shows_policies_kept_and_refused(deployment):
+    s3 = deployment.s3()
+    with refused("NoSuchBucketPolicy", 404):
+        s3.get_bucket_policy(Bucket="plain")
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::plain/locked/*"}],
+    }
+    s3.put_bucket_policy(Bucket="plain", Policy=json.dumps(policy))
+    assert json.loads(s3.get_bucket_policy(Bucket="plain")["Policy"]) == policy
+    with refused("AccessDenied", 403):
+        s3.put_object(Bucket="plain", Key="locked/o", Body=b"")
+    s3.put_object(Bucket="plain", Key="open", Body=b"")
+    s3.delete_bucket_policy(Bucket="plain")
+    s3.put_object(Bucket="plain", Key="locked/o", Body=b"")
+    policy["Statement"][0]["Action"] = "s3:PUTOBJECT"
+    s3.put_bucket_policy(Bucket="plain", Policy=json.dumps(policy))
+    with refused("AccessDenied", 403):
+        s3.put_object(Bucket="plain", Key="locked/o", Body=b"")
+    policy["Statement"][0]["Action"] = "s3:PutObjekt"
+    with refused("NotImplemented", 501):
+        s3.put_bucket_policy(Bucket="plain", Policy=json.dumps(policy))
+    s3.delete_bucket_policy(Bucket="plain")
+    policy["Statement"][0]["Action"] = "s3:PutObject"
+    policy["Statement"][0]["Condition"] = {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}
+    with refused("NotImplemented", 501):
+        s3.put_bucket_policy(Bucket="plain", Policy=json.dumps(policy))
+    with refused("MalformedPolicy", 400):
+        s3.put_bucket_policy(Bucket="plain", Policy="{}")
+
+
+def shows_what_is_not_offered(deployment):
+    s3 = deployment.s3()
+    for call in (s3.get_bucket_versioning, s3.get_bucket_cors, s3.get_bucket_acl, s3.get_bucket_tagging):
+        try:
+            call(Bucket="plain")
+        except ClientError as error:
+            assert error.response["Error"]["Code"] == "NotImplemented", error
+        else:
+            raise AssertionError(f"{call} is offered")

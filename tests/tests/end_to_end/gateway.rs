@@ -1,0 +1,60 @@
+//! The object gateway before the service: what the clients of S3 and of OBS show of it, and what a kill leaves of it.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use dewpoint_tests::{Dev, ObjectStore};
+
+/// How many objects are acknowledged before a kill.
+const ACKNOWLEDGED: usize = 25;
+/// How often the gateway is killed.
+const KILLS: usize = 4;
+
+fn python(script: &str) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut client = Command::new(root.join(".tools/venv/bin/python"));
+    client.arg("-B").arg(root.join("tests/clients").join(script)).env("PYTHONWARNINGS", "ignore");
+    client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn boto3_and_the_sdk_of_obs_use_everything_that_the_gateway_offers() {
+    let dev = Dev::start();
+    let mut store = ObjectStore::start(&dev).await;
+    let ended = python("gateway.py").arg(store.description()).output();
+    let ended = ended.expect("it is there, or scripts/setup.sh test was not run");
+    let (told, why) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert!(ended.status.success(), "{told}{why}");
+    store.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_object_that_was_acknowledged_before_a_kill_is_whole_after_it() {
+    let dev = Dev::start();
+    let mut store = ObjectStore::start(&dev).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let told: PathBuf = directory.path().join("told");
+    let mut acknowledged = Vec::new();
+    for _ in 0..KILLS {
+        let mut client = python("gateway_crash.py");
+        client.args(["load".as_ref(), store.description().as_os_str()]).stdout(Stdio::piped());
+        let mut client = client.spawn().expect("it starts");
+        let mut lines = BufReader::new(client.stdout.take().expect("a pipe")).lines();
+        acknowledged.extend(lines.by_ref().take(ACKNOWLEDGED).map(|line| line.expect("a line")));
+        store.kill();
+        acknowledged.extend(lines.map(|line| line.expect("a line")));
+        assert!(client.wait().expect("it ends").success());
+        store.start_again(&dev).await;
+    }
+    assert!(acknowledged.len() >= KILLS * ACKNOWLEDGED);
+    fs::write(&told, acknowledged.join("\n")).expect("a file");
+    let mut client = python("gateway_crash.py");
+    client
+        .args(["check".as_ref(), store.description().as_os_str()])
+        .stdin(File::open(&told).expect("a file"));
+    assert!(client.status().expect("it starts").success());
+}
