@@ -3,16 +3,13 @@
 use crate::{
     Timestamp,
     bucket_key::{BucketKeyContent, BucketKeyId},
-    ciphertext::{Header, Purpose},
+    ciphertext::Purpose,
     context::EncryptionContext,
     draft::Draft,
     error::Error,
     key::{Cipher, KeyId},
     operation::OperationName,
-    ops::{
-        KeySelector, Operation, Prepared,
-        sealing::{open, opener},
-    },
+    ops::{KeySelector, Operation, Prepared, sealed::Sealed},
     record::BucketKeyNote,
     secret::SecretBytes,
     service::Scope,
@@ -39,12 +36,7 @@ pub struct DecryptedBucketKey {
 
 /// Opens a sealed bucket key.
 #[derive(Debug, Clone)]
-pub struct DecryptBucketKey {
-    header: Header,
-    sealed: Vec<u8>,
-    key: Option<KeySelector>,
-    encryption_context: EncryptionContext,
-}
+pub struct DecryptBucketKey(Sealed);
 
 impl DecryptBucketKey {
     /// Takes a whole ciphertext; `key` is the key that must have sealed it, if the caller says so.
@@ -53,8 +45,7 @@ impl DecryptBucketKey {
         key: Option<KeySelector>,
         encryption_context: EncryptionContext,
     ) -> Result<Self, Error> {
-        let (header, sealed) = Header::parse(ciphertext)?;
-        Ok(Self { header, sealed: sealed.to_vec(), key, encryption_context })
+        Sealed::parse(ciphertext, key, encryption_context).map(Self)
     }
 }
 
@@ -63,7 +54,7 @@ impl Operation for DecryptBucketKey {
     type Output = DecryptedBucketKey;
 
     fn context(&self) -> Option<&EncryptionContext> {
-        Some(&self.encryption_context)
+        Some(&self.0.context)
     }
 
     async fn prepare(
@@ -71,21 +62,16 @@ impl Operation for DecryptBucketKey {
         scope: &Scope<'_>,
         draft: &mut Draft,
     ) -> Result<Prepared<DecryptedBucketKey>, Error> {
-        let key = match &self.key {
-            Some(selector) => scope.key(selector, draft).await?,
-            None => scope.key_of_material(self.header.material, draft).await?,
-        };
+        let key = self.0.key(scope, draft).await?;
         key.check_cipher(Self::NAME)?;
-        let header = self.header;
-        let backing_key = opener(&key, &header, &[Purpose::BucketKey])?;
-        draft.key(key.id, Some(header.version));
-        let (sealed, context, key_id) = (self.sealed.clone(), self.encryption_context.clone(), key.id);
+        let opener = self.0.opener(&key, &[Purpose::BucketKey])?;
+        let (key_id, key_version) = (key.id, opener.header.version);
+        draft.key(key_id, Some(key_version));
         Ok(Prepared::by_use(key.keystore.clone(), move |session, draft| {
-            let content = open(session, &header, &backing_key, &context, &sealed)?;
+            let content = opener.open(session)?;
             let BucketKeyContent { id, algorithm, issued, expires, key } =
                 BucketKeyContent::decode(&content)?;
             draft.bucket_key(BucketKeyNote { id, valid_until: None, uses: None });
-            let key_version = header.version;
             Ok(DecryptedBucketKey { id, key_id, key_version, plaintext: key, algorithm, issued, expires })
         }))
     }

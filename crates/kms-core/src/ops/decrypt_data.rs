@@ -4,7 +4,7 @@ use sha1::Sha1;
 use sha2::Sha256;
 
 use crate::{
-    ciphertext::{Header, Purpose},
+    ciphertext::Purpose,
     context::EncryptionContext,
     crypto::oaep_decode,
     draft::Draft,
@@ -13,7 +13,7 @@ use crate::{
     operation::OperationName,
     ops::{
         EncryptionAlgorithm, KeySelector, Operation, Prepared,
-        sealing::{open, opener},
+        sealed::Sealed,
         version_key::{Place, VersionKey},
     },
     ports::HsmSession,
@@ -40,15 +40,14 @@ pub struct DecryptedData {
 pub struct DecryptData {
     source: Source,
     algorithm: EncryptionAlgorithm,
-    encryption_context: EncryptionContext,
 }
 
 #[derive(Debug, Clone)]
 enum Source {
-    /// Of a symmetric key, which its header names; and the key that must have sealed it, if the caller says so.
-    Sealed { header: Header, sealed: Vec<u8>, key: Option<KeySelector> },
-    /// Of an asymmetric key: it says nothing about itself.
-    Bare { ciphertext: Vec<u8>, key: KeySelector },
+    /// Of a symmetric key, which its header names.
+    Sealed(Sealed),
+    /// Of an asymmetric key: it says nothing about itself, and has no context.
+    Bare { ciphertext: Vec<u8>, key: KeySelector, context: EncryptionContext },
 }
 
 impl DecryptData {
@@ -61,8 +60,7 @@ impl DecryptData {
         encryption_context: EncryptionContext,
     ) -> Result<Self, Error> {
         let source = if algorithm == EncryptionAlgorithm::SymmetricDefault {
-            let (header, sealed) = Header::parse(ciphertext)?;
-            Source::Sealed { header, sealed: sealed.to_vec(), key }
+            Source::Sealed(Sealed::parse(ciphertext, key, encryption_context)?)
         } else {
             algorithm.check_context(&encryption_context)?;
             if !(1..=MAX_BARE_BYTES).contains(&ciphertext.len()) {
@@ -70,9 +68,9 @@ impl DecryptData {
             }
             let key =
                 key.ok_or(Error::invalid(Field::Key, "must be given: the ciphertext does not name it"))?;
-            Source::Bare { ciphertext: ciphertext.to_vec(), key }
+            Source::Bare { ciphertext: ciphertext.to_vec(), key, context: encryption_context }
         };
-        Ok(Self { source, algorithm, encryption_context })
+        Ok(Self { source, algorithm })
     }
 }
 
@@ -81,40 +79,27 @@ impl Operation for DecryptData {
     type Output = DecryptedData;
 
     fn context(&self) -> Option<&EncryptionContext> {
-        Some(&self.encryption_context)
+        match &self.source {
+            Source::Sealed(sealed) => Some(&sealed.context),
+            Source::Bare { context, .. } => Some(context),
+        }
     }
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<DecryptedData>, Error> {
         let key = match &self.source {
-            Source::Sealed { key: Some(key), .. } | Source::Bare { key, .. } => scope.key(key, draft).await?,
-            Source::Sealed { header, .. } => scope.key_of_material(header.material, draft).await?,
+            Source::Sealed(sealed) => sealed.key(scope, draft).await?,
+            Source::Bare { key, .. } => scope.key(key, draft).await?,
         };
         key.check(Self::NAME)?;
         key.check_encryption(self.algorithm)?;
         match &self.source {
-            Source::Sealed { header, sealed, .. } => self.unseal(&key, *header, sealed.clone(), draft),
+            Source::Sealed(sealed) => unseal(&key, sealed, draft),
             Source::Bare { ciphertext, .. } => self.decrypt(&key, ciphertext.clone(), draft),
         }
     }
 }
 
 impl DecryptData {
-    fn unseal(
-        &self,
-        key: &KeyRecord,
-        header: Header,
-        sealed: Vec<u8>,
-        draft: &mut Draft,
-    ) -> Result<Prepared<DecryptedData>, Error> {
-        let backing_key = opener(key, &header, &[Purpose::SmallData])?;
-        draft.key(key.id, Some(header.version));
-        let (context, key_id) = (self.encryption_context.clone(), key.id);
-        Ok(Prepared::by_use(key.keystore.clone(), move |session, _| {
-            let plaintext = open(session, &header, &backing_key, &context, &sealed)?;
-            Ok(DecryptedData { key_id, key_version: header.version, plaintext })
-        }))
-    }
-
     fn decrypt(
         &self,
         key: &KeyRecord,
@@ -133,6 +118,15 @@ impl DecryptData {
             Ok(DecryptedData { key_id, key_version, plaintext })
         }))
     }
+}
+
+fn unseal(key: &KeyRecord, sealed: &Sealed, draft: &mut Draft) -> Result<Prepared<DecryptedData>, Error> {
+    let opener = sealed.opener(key, &[Purpose::SmallData])?;
+    let (key_id, key_version) = (key.id, opener.header.version);
+    draft.key(key_id, Some(key_version));
+    Ok(Prepared::by_use(key.keystore.clone(), move |session, _| {
+        Ok(DecryptedData { key_id, key_version, plaintext: opener.open(session)? })
+    }))
 }
 
 /// Whatever is wrong with the ciphertext is one error.

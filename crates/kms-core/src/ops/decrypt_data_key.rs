@@ -1,16 +1,13 @@
 //! DecryptDataKey: opens a sealed data key, or the sealed private half of a data key pair.
 
 use crate::{
-    ciphertext::{Header, Purpose, TAG_BYTES},
+    ciphertext::Purpose,
     context::EncryptionContext,
     draft::Draft,
     error::Error,
     key::KeyId,
     operation::OperationName,
-    ops::{
-        KeySelector, Operation, Prepared,
-        sealing::{open, opener},
-    },
+    ops::{KeySelector, Operation, Prepared, sealed::Sealed},
     secret::SecretBytes,
     service::Scope,
 };
@@ -28,12 +25,7 @@ pub struct DecryptedDataKey {
 
 /// Opens a sealed data key or the private half of a data key pair.
 #[derive(Debug, Clone)]
-pub struct DecryptDataKey {
-    header: Header,
-    sealed: Vec<u8>,
-    key: Option<KeySelector>,
-    encryption_context: EncryptionContext,
-}
+pub struct DecryptDataKey(Sealed);
 
 impl DecryptDataKey {
     /// Takes a whole ciphertext; `key` is the key that must have sealed it, if the caller says so.
@@ -42,13 +34,12 @@ impl DecryptDataKey {
         key: Option<KeySelector>,
         encryption_context: EncryptionContext,
     ) -> Result<Self, Error> {
-        let (header, sealed) = Header::parse(ciphertext)?;
-        Ok(Self { header, sealed: sealed.to_vec(), key, encryption_context })
+        Sealed::parse(ciphertext, key, encryption_context).map(Self)
     }
 
     /// How long the data key is, in bytes, if the ciphertext is sound: no secret.
     pub fn plaintext_length(&self) -> usize {
-        self.sealed.len().saturating_sub(TAG_BYTES)
+        self.0.plaintext_length()
     }
 }
 
@@ -57,7 +48,7 @@ impl Operation for DecryptDataKey {
     type Output = DecryptedDataKey;
 
     fn context(&self) -> Option<&EncryptionContext> {
-        Some(&self.encryption_context)
+        Some(&self.0.context)
     }
 
     async fn prepare(
@@ -65,18 +56,13 @@ impl Operation for DecryptDataKey {
         scope: &Scope<'_>,
         draft: &mut Draft,
     ) -> Result<Prepared<DecryptedDataKey>, Error> {
-        let key = match &self.key {
-            Some(selector) => scope.key(selector, draft).await?,
-            None => scope.key_of_material(self.header.material, draft).await?,
-        };
+        let key = self.0.key(scope, draft).await?;
         key.check_cipher(Self::NAME)?;
-        let header = self.header;
-        let backing_key = opener(&key, &header, &[Purpose::DataKey, Purpose::DataKeyPair])?;
-        draft.key(key.id, Some(header.version));
-        let (sealed, context, key_id) = (self.sealed.clone(), self.encryption_context.clone(), key.id);
+        let opener = self.0.opener(&key, &[Purpose::DataKey, Purpose::DataKeyPair])?;
+        let (key_id, key_version) = (key.id, opener.header.version);
+        draft.key(key_id, Some(key_version));
         Ok(Prepared::by_use(key.keystore.clone(), move |session, _| {
-            let plaintext = open(session, &header, &backing_key, &context, &sealed)?;
-            Ok(DecryptedDataKey { key_id, key_version: header.version, plaintext })
+            Ok(DecryptedDataKey { key_id, key_version, plaintext: opener.open(session)? })
         }))
     }
 }

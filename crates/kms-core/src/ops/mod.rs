@@ -95,6 +95,7 @@ mod rotate_key;
 mod rotate_key_on_demand;
 mod rotate_root;
 mod schedule_key_deletion;
+mod sealed;
 mod sealing;
 mod selector;
 mod siblings;

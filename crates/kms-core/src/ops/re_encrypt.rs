@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use crate::{
-    ciphertext::{Header, Purpose, TAG_BYTES},
+    ciphertext::Purpose,
     context::EncryptionContext,
     draft::Draft,
     error::Error,
-    key::{BackingKey, KeyId, KeyRecord},
+    key::{KeyId, KeyRecord},
     operation::OperationName,
     ops::{
-        KeySelector, Operation, Place, Prepared,
-        sealing::{note_moved, open, opener, seal_as},
+        KeySelector, Operation, Prepared,
+        sealed::{Opener, Sealed},
+        sealing::{note_moved, seal_as},
     },
     ports::HsmSession,
     secret::SecretBytes,
@@ -40,10 +41,7 @@ pub struct ReEncrypted {
 /// Opens a ciphertext and seals its content anew.
 #[derive(Debug, Clone)]
 pub struct ReEncrypt {
-    header: Header,
-    sealed: Vec<u8>,
-    source_key: Option<KeySelector>,
-    source_context: EncryptionContext,
+    source: Sealed,
     destination_key: KeySelector,
     destination_context: EncryptionContext,
 }
@@ -58,49 +56,32 @@ impl ReEncrypt {
         destination_key: KeySelector,
         destination_context: EncryptionContext,
     ) -> Result<Self, Error> {
-        let (header, sealed) = Header::parse(ciphertext)?;
-        let sealed = sealed.to_vec();
-        Ok(Self { header, sealed, source_key, source_context, destination_key, destination_context })
+        let source = Sealed::parse(ciphertext, source_key, source_context)?;
+        Ok(Self { source, destination_key, destination_context })
     }
 
     /// How long what is sealed is, in bytes, if the ciphertext is sound: no secret.
     pub fn plaintext_length(&self) -> usize {
-        self.sealed.len().saturating_sub(TAG_BYTES)
+        self.source.plaintext_length()
     }
 
     /// What opens the ciphertext, with everything that is needed for it.
-    async fn source(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Source, Error> {
+    async fn opener(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Opener, Error> {
+        let source = &self.source;
         // The source is decided by its own context.
-        let scope = &scope.about(&self.source_context);
-        let found = match &self.source_key {
-            Some(selector) => scope.key(selector, draft).await,
-            None => scope.key_of_material(self.header.material, draft).await,
-        };
-        let key = found.map_err(|error| scope.hide(draft, error))?;
+        let scope = &scope.about(&source.context);
+        let key = source.key(scope, draft).await.map_err(|error| scope.hide(draft, error))?;
         // Whoever may not open it may not move it under another key either.
-        let small_data = self.header.purpose == Purpose::SmallData;
-        let opening = match self.header.purpose {
-            Purpose::SmallData => OperationName::DecryptData,
-            Purpose::BucketKey => OperationName::DecryptBucketKey,
-            _ => OperationName::DecryptDataKey,
-        };
-        let alias = self.source_key.as_ref().and_then(KeySelector::as_alias);
+        let (opening, alias) = (source.opening(), source.alias());
         scope.refuse_if_denied(opening, &key, alias, draft)?;
-        if small_data && !scope.may_by(opening, &key, alias) {
+        if source.header.purpose == Purpose::SmallData && !scope.may_by(opening, &key, alias) {
             return Err(Error::denied_on_key(opening.info().action));
         }
         key.check_cipher(OperationName::ReEncrypt)?;
         draft.key_opens();
-        let backing_key = opener(&key, &self.header, PURPOSES)?;
-        draft.version_opens(self.header.version);
-        Ok(Source {
-            backing_key,
-            place: key.keystore.clone(),
-            key_id: key.id,
-            header: self.header,
-            context: self.source_context.clone(),
-            sealed: self.sealed.clone(),
-        })
+        let opener = source.opener(&key, PURPOSES)?;
+        draft.version_opens(source.header.version);
+        Ok(opener)
     }
 
     async fn destination(
@@ -108,46 +89,26 @@ impl ReEncrypt {
         scope: &Scope<'_>,
         draft: &mut Draft,
     ) -> Result<Option<Arc<KeyRecord>>, Error> {
-        let sealing = match self.header.purpose {
-            Purpose::SmallData => OperationName::EncryptData,
-            Purpose::BucketKey => OperationName::GenerateBucketKey,
-            _ => OperationName::EncryptDataKey,
-        };
-        let key = scope.key_or_default(&self.destination_key, Some(sealing), draft).await?;
+        let sealing = Some(self.source.sealing());
+        let key = scope.key_or_default(&self.destination_key, sealing, draft).await?;
         key.check_cipher(OperationName::ReEncrypt)?;
         scope.counted(key, draft).await
     }
 }
 
-/// A ciphertext that is to be opened.
-struct Source {
-    key_id: KeyId,
-    place: Place,
-    header: Header,
-    backing_key: BackingKey,
-    context: EncryptionContext,
-    sealed: Vec<u8>,
-}
-
-impl Source {
-    fn open(&self, session: &mut dyn HsmSession) -> Result<SecretBytes, Error> {
-        open(session, &self.header, &self.backing_key, &self.context, &self.sealed)
-    }
-
-    fn seal_anew(
-        &self,
-        session: &mut dyn HsmSession,
-        draft: &mut Draft,
-        key: &KeyRecord,
-        context: &EncryptionContext,
-        plaintext: &SecretBytes,
-    ) -> Result<ReEncrypted, Error> {
-        let (key_version, ciphertext) =
-            seal_as(self.header.purpose, session, draft, key, context, plaintext)?;
-        note_moved(self.header.purpose, plaintext, draft);
-        let (source_key_id, source_key_version) = (self.key_id, self.header.version);
-        Ok(ReEncrypted { source_key_id, source_key_version, key_id: key.id, key_version, ciphertext })
-    }
+fn seal_anew(
+    source: &Opener,
+    session: &mut dyn HsmSession,
+    draft: &mut Draft,
+    key: &KeyRecord,
+    context: &EncryptionContext,
+    plaintext: &SecretBytes,
+) -> Result<ReEncrypted, Error> {
+    let header = &source.header;
+    let (key_version, ciphertext) = seal_as(header.purpose, session, draft, key, context, plaintext)?;
+    note_moved(header.purpose, plaintext, draft);
+    let (source_key_id, source_key_version) = (source.key_id, header.version);
+    Ok(ReEncrypted { source_key_id, source_key_version, key_id: key.id, key_version, ciphertext })
 }
 
 impl Operation for ReEncrypt {
@@ -159,7 +120,7 @@ impl Operation for ReEncrypt {
     }
 
     fn source_context(&self) -> Option<&EncryptionContext> {
-        Some(&self.source_context)
+        Some(&self.source.context)
     }
 
     fn may_change(&self) -> bool {
@@ -167,14 +128,14 @@ impl Operation for ReEncrypt {
     }
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<ReEncrypted>, Error> {
-        let source = self.source(scope, draft).await?;
+        let source = self.opener(scope, draft).await?;
         let Some(key) = self.destination(scope, draft).await? else { return Ok(Prepared::ToBeDriven) };
         let context = self.destination_context.clone();
         let place = key.keystore.clone();
         if source.place == place {
             return Ok(Prepared::by_use(place, move |session, draft| {
                 let plaintext = source.open(session)?;
-                source.seal_anew(session, draft, &key, &context, &plaintext)
+                seal_anew(&source, session, draft, &key, &context, &plaintext)
             }));
         }
         if scope.call.dry_run {
@@ -185,7 +146,7 @@ impl Operation for ReEncrypt {
         let open = move |session: &mut dyn HsmSession| Ok((source.open(session)?, source));
         let (plaintext, source) = scope.service.on_hsm_at(&source_place, scope.call.patience, open).await?;
         Ok(Prepared::by_use(place, move |session, draft| {
-            source.seal_anew(session, draft, &key, &context, &plaintext)
+            seal_anew(&source, session, draft, &key, &context, &plaintext)
         }))
     }
 }

@@ -9,7 +9,8 @@ use crate::{
     operation::OperationName,
     ops::{
         KeySelector, Operation, Prepared,
-        sealing::{note_moved, open, seal},
+        sealed::Sealed,
+        sealing::{note_moved, seal},
     },
     ports::StoreError,
     record::Moved,
@@ -18,12 +19,7 @@ use crate::{
 
 /// Moves a ciphertext under the current version of its key. Data keys, key pairs, bucket keys and small data alike.
 #[derive(Debug, Clone)]
-pub struct Rewrap {
-    header: Header,
-    sealed: Vec<u8>,
-    key: Option<KeySelector>,
-    encryption_context: EncryptionContext,
-}
+pub struct Rewrap(Sealed);
 
 /// A ciphertext under the current version.
 #[derive(Debug)]
@@ -45,13 +41,12 @@ impl Rewrap {
         key: Option<KeySelector>,
         encryption_context: EncryptionContext,
     ) -> Result<Self, Error> {
-        let (header, sealed) = Header::parse(ciphertext)?;
-        Ok(Self { header, sealed: sealed.to_vec(), key, encryption_context })
+        Sealed::parse(ciphertext, key, encryption_context).map(Self)
     }
 
     /// Refuses what `key` cannot have sealed, with the one error of all failed openings.
     fn check_origin(&self, key: &KeyRecord) -> Result<(), Error> {
-        let header = &self.header;
+        let header = &self.0.header;
         let fits = header.purpose != Purpose::KeyMaterial
             && key.material == header.material
             && key.cipher()? == header.cipher
@@ -65,30 +60,21 @@ impl Operation for Rewrap {
     type Output = Rewrapped;
 
     fn context(&self) -> Option<&EncryptionContext> {
-        Some(&self.encryption_context)
+        Some(&self.0.context)
     }
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<Rewrapped>, Error> {
-        let key = match &self.key {
-            Some(selector) => scope.key(selector, draft).await?,
-            None => scope.key_of_material(self.header.material, draft).await?,
-        };
-        let alias = self.key.as_ref().and_then(KeySelector::as_alias);
-        let [opening, sealing] = match self.header.purpose {
-            Purpose::SmallData => [OperationName::DecryptData, OperationName::EncryptData],
-            Purpose::BucketKey => [OperationName::DecryptBucketKey, OperationName::GenerateBucketKey],
-            _ => [OperationName::DecryptDataKey, OperationName::EncryptDataKey],
-        };
-        scope.refuse_if_denied(opening, &key, alias, draft)?;
-        scope.refuse_if_denied(sealing, &key, alias, draft)?;
+        let sealed = &self.0;
+        let key = sealed.key(scope, draft).await?;
+        scope.refuse_if_denied(sealed.opening(), &key, sealed.alias(), draft)?;
+        scope.refuse_if_denied(sealed.sealing(), &key, sealed.alias(), draft)?;
         key.check_cipher(Self::NAME)?;
         self.check_origin(&key)?;
-        let old = self.header;
+        let old = sealed.header;
         if key.current_version().is_some_and(|version| version.number == old.version) {
             draft.key(key.id, Some(old.version));
             draft.existed();
-            let ciphertext = [&old.encode()[..], &self.sealed].concat();
-            let (from_version, to_version) = (old.version, old.version);
+            let (from_version, to_version, ciphertext) = (old.version, old.version, sealed.ciphertext());
             return Ok(Prepared::Answer(Rewrapped { key_id: key.id, from_version, to_version, ciphertext }));
         }
         if scope.service.usage().is_full() {
@@ -96,12 +82,13 @@ impl Operation for Rewrap {
             return Err(Error::StoreUnavailable(StoreError::Unavailable { detail }));
         }
         let Some(key) = scope.counted(key, draft).await? else { return Ok(Prepared::ToBeDriven) };
-        let (sealed, context) = (self.sealed.clone(), self.encryption_context.clone());
+        let from = key.version(old.version).ok_or(Error::CannotDecrypt)?;
+        let opener = sealed.opened_by(&key, key.backing_key(from));
+        let context = sealed.context.clone();
         Ok(Prepared::by_use(key.keystore.clone(), move |session, draft| {
-            let from = key.version(old.version).ok_or(Error::CannotDecrypt)?;
             let to = key.current_version().ok_or(Error::Internal { detail: "a key lost its versions" })?;
             draft.key(key.id, Some(to.number));
-            let plaintext = open(session, &old, &key.backing_key(from), &context, &sealed)?;
+            let plaintext = opener.open(session)?;
             let mut random = [0; 28];
             session.fill_random(&mut random)?;
             let new = Header::fresh(to.scheme, old.cipher, old.purpose, key.material, to.number, &random);
