@@ -4,8 +4,10 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     path::Path,
+    thread,
 };
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use kms_core::{OpenIntent, Verdict, operation::OperationName};
 
 use crate::{
@@ -102,26 +104,54 @@ pub fn verify_against(
     let covered = checkpoints.iter().map(|checkpoint| checkpoint.size).max().unwrap_or(0);
     let mut verifier = Verifier::begin(directory, &checkpoints, covered)?;
     let segments = verifier.segments.clone();
-    let mut bytes = Vec::new();
-    for (index, first) in segments.iter().copied().enumerate() {
-        bytes.clear();
-        File::open(directory.join(file_name(first)))?.read_to_end(&mut bytes)?;
-        if let Some(next) = segments.get(index + 1) {
-            read_ahead(&directory.join(file_name(*next)));
-        }
-        verifier.segment(first, &bytes, index + 1 == segments.len())?;
+    read_in_turn(directory, &segments, |index, bytes| {
+        verifier.segment(segments[index], bytes, index + 1 == segments.len())?;
         read(bytes.len() as u64);
-    }
+        Ok(())
+    })?;
     let mut summary = verifier.end(expected.archived)?;
     summary.checkpoints = checkpoints.len() as u64;
     Ok(summary)
 }
 
-/// Lets the system read a file from the disk while something else is done; whether it does, and why not, is of no
-/// consequence.
-fn read_ahead(path: &Path) {
-    if let Ok(file) = File::open(path) {
-        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed).ok();
+/// Shows `verify` the bytes of each segment, up to the first that it refuses. While it is at one, the next is read: two
+/// are in memory at once, and neither the disk nor a processor waits for the other.
+fn read_in_turn(
+    directory: &Path,
+    segments: &[u64],
+    mut verify: impl FnMut(usize, &[u8]) -> Result<(), VerifyError>,
+) -> Result<(), VerifyError> {
+    thread::scope(|scope| {
+        let (filled, to_verify) = bounded(0);
+        let (verified, to_fill) = bounded(2);
+        for buffer in [Vec::new(), Vec::new()] {
+            verified.send(buffer).ok();
+        }
+        scope.spawn(move || fill(directory, segments, &to_fill, &filled));
+        for index in 0..segments.len() {
+            // A reader that panics makes the scope panic, too.
+            let Ok(read) = to_verify.recv() else { break };
+            let bytes = read?;
+            verify(index, &bytes)?;
+            verified.send(bytes).ok();
+        }
+        Ok(())
+    })
+}
+
+/// Reads one segment after the other into the buffers that are free, until nobody wants more.
+fn fill(
+    directory: &Path,
+    segments: &[u64],
+    free: &Receiver<Vec<u8>>,
+    filled: &Sender<io::Result<Vec<u8>>>,
+) {
+    for (first, mut bytes) in segments.iter().zip(free) {
+        bytes.clear();
+        let read = File::open(directory.join(file_name(*first))).and_then(|mut file| file.read_to_end(&mut bytes));
+        if filled.send(read.map(|_| bytes)).is_err() {
+            return;
+        }
     }
 }
 
