@@ -118,8 +118,8 @@ impl Table {
         let usual = of(None);
         let own = profile.limited_accounts().map(|account| (account.clone(), of(Some(account)))).collect();
         let renewed = |old: Option<&Budgets>, limits: Arc<Limits>| match old {
-            Some(old) => old.renewed(limits),
-            None => Budgets::new(limits),
+            Some(old) => old.renewed(limits).all_opened(),
+            None => Budgets::new(limits).all_opened(),
         };
         let global = Limits::new(profile.pools(Per::Global, None), limiters);
         let door = Limits::single("before-authentication", profile.before_authentication, limiters);
@@ -293,7 +293,7 @@ fn budgets<'a, K: Eq + Hash + Clone>(
         return None;
     }
     let current = |budgets: &Budgets| Arc::ptr_eq(&budgets.limits, limits);
-    if let Some(found) = map.get(key).filter(|found| current(found.value())) {
+    if let Some(found) = map.get(key).filter(|found| current(found) && found.has_opened(operation)) {
         return Some(found);
     }
     let mut entry = map.entry(key.clone()).or_insert_with(|| Budgets::new(limits.clone()));
@@ -301,16 +301,13 @@ fn budgets<'a, K: Eq + Hash + Clone>(
         // The first call since the profile was replaced.
         *entry = entry.renewed(limits.clone());
     }
+    entry.open(operation);
     Some(entry.downgrade())
 }
 
 /// The same of whoever calls or not, to look at.
 fn kept<K: Eq + Hash>(map: &DashMap<K, Budgets>, key: &K, limits: &Arc<Limits>) -> Budgets {
-    match map.get(key) {
-        Some(found) if Arc::ptr_eq(&found.limits, limits) => found.clone(),
-        Some(found) => found.renewed(limits.clone()),
-        None => Budgets::new(limits.clone()),
-    }
+    map.get(key).map_or_else(|| Budgets::new(limits.clone()), |found| found.renewed(limits.clone()))
 }
 
 fn subject(per: Per, caller: &Caller) -> String {

@@ -21,6 +21,7 @@ use governor::{
     state::StateStore,
 };
 use kms_core::{operation::OperationName, ports::Clock};
+use smallvec::SmallVec;
 
 use super::profile::{Figure, Limit, Per, Pool};
 use crate::manual_clock::ManualClock;
@@ -123,13 +124,21 @@ impl Limits {
     }
 }
 
-/// What one subject has spent. A clone is a second handle to the same.
-#[derive(Clone)]
+/// What one subject has spent.
 pub(super) struct Budgets {
     pub(super) limits: Arc<Limits>,
-    /// For each limit the time until which it is spent, in its limiter's nanoseconds; 0: never used. Nothing else of a
-    /// subject is read by a check: with a million of them, each further place in memory is what costs.
-    spent: Arc<[AtomicU64]>,
+    /// By place, of the limits that were [opened](Self::open): most subjects call few operations. It lies here and not
+    /// elsewhere because a check reads nothing else of a subject: with a million of them, each further place in memory is
+    /// what costs.
+    spent: SmallVec<[Spent; 2]>,
+}
+
+/// What is spent of one limit.
+struct Spent {
+    /// The limit's place.
+    place: usize,
+    /// The time until which it is spent, in its limiter's nanoseconds; 0: never used.
+    until: AtomicU64,
 }
 
 /// What is left of a budget.
@@ -169,36 +178,69 @@ pub(super) struct Exhausted {
 }
 
 impl Budgets {
-    /// Full ones.
+    /// Full ones, none of which is opened.
     pub(super) fn new(limits: Arc<Limits>) -> Self {
-        let spent = limits.list.iter().map(|_| AtomicU64::new(0)).collect();
-        Self { limits, spent }
+        Self { limits, spent: SmallVec::new() }
     }
 
     /// The same under other limits: what was spent of a limit that stays as it is stays spent, the others are full.
     pub(super) fn renewed(&self, limits: Arc<Limits>) -> Self {
-        let old = &self.limits.list;
-        let same = |new: &PoolLimit| {
-            let is_same = |old: &PoolLimit| old.pool == new.pool && Arc::ptr_eq(&old.limiter, &new.limiter);
-            old.iter().position(is_same).map_or(0, |place| self.spent[place].load(Ordering::Acquire))
-        };
-        let spent = limits.list.iter().map(|new| AtomicU64::new(same(new))).collect();
-        Self { limits, spent }
+        let mut renewed = Self::new(limits);
+        for Spent { place, until } in &self.spent {
+            let old = &self.limits.list[*place];
+            let is_same = |new: &PoolLimit| new.pool == old.pool && Arc::ptr_eq(&new.limiter, &old.limiter);
+            if let Some(place) = renewed.limits.list.iter().position(is_same) {
+                renewed.insert(place, until.load(Ordering::Acquire));
+            }
+        }
+        renewed
+    }
+
+    /// Whether those that the operation draws on are opened.
+    pub(super) fn has_opened(&self, operation: OperationName) -> bool {
+        self.limits.of(operation).all(|place| self.spent(place).is_some())
+    }
+
+    /// Opens those that the operation draws on.
+    pub(super) fn open(&mut self, operation: OperationName) {
+        self.limits.of(operation).for_each(|place| self.insert(place, 0));
+    }
+
+    /// These, with all of them opened.
+    pub(super) fn all_opened(mut self) -> Self {
+        (0..self.limits.list.len()).for_each(|place| self.insert(place, 0));
+        self
+    }
+
+    /// Opens one, of which so much is spent, if it is not opened.
+    fn insert(&mut self, place: usize, until: u64) {
+        if let Err(at) = self.find(place) {
+            self.spent.insert(at, Spent { place, until: AtomicU64::new(until) });
+        }
+    }
+
+    fn find(&self, place: usize) -> Result<usize, usize> {
+        self.spent.binary_search_by_key(&place, |spent| spent.place)
+    }
+
+    fn spent(&self, place: usize) -> Option<&AtomicU64> {
+        self.find(place).ok().map(|at| &self.spent[at].until)
     }
 
     /// Whether nothing is spent any more.
     pub(super) fn are_full(&self) -> bool {
-        let used = (0..self.spent.len()).filter(|place| self.spent[*place].load(Ordering::Acquire) != 0);
-        used.into_iter().all(|place| {
-            let remaining = self.remaining(place);
+        let mut used = self.spent.iter().filter(|spent| spent.until.load(Ordering::Acquire) != 0);
+        used.all(|spent| {
+            let remaining = self.remaining(spent.place);
             remaining.left >= remaining.figure.burst.get()
         })
     }
 
-    /// Takes so many calls from one budget, or none; answers how many are left.
+    /// Takes so many calls from one budget, or none; answers how many are left. One that is not opened has none.
     pub(super) fn take(&self, place: usize, calls: NonZeroU32) -> Result<u32, Exhausted> {
-        let (limiter, spent) = (&self.limits.list[place].limiter, &self.spent[place]);
+        let limiter = &self.limits.list[place].limiter;
         let exhausted = |wait| Exhausted { budget: self.told(place, 0), wait };
+        let Some(spent) = self.spent(place) else { return Err(exhausted(Duration::MAX)) };
         loop {
             let draw = Draw::new(spent);
             let left = match limiter.check_key_n(&draw, calls) {
@@ -220,18 +262,22 @@ impl Budgets {
     pub(super) fn give_back(&self, place: usize, calls: NonZeroU32) {
         let interval = u64::try_from(self.limits.list[place].limit.figure.interval().as_nanos());
         let taken = interval.unwrap_or(0).saturating_mul(calls.get().into());
-        self.spent[place].fetch_sub(taken, Ordering::AcqRel);
+        if let Some(spent) = self.spent(place) {
+            spent.fetch_sub(taken, Ordering::AcqRel);
+        }
     }
 
     /// What is left of one budget.
     pub(super) fn remaining(&self, place: usize) -> Remaining {
-        let answer = self.limits.list[place].limiter.check_key(&Draw::new(&self.spent[place]));
+        let full = AtomicU64::new(0);
+        let draw = Draw::new(self.spent(place).unwrap_or(&full));
+        let answer = self.limits.list[place].limiter.check_key(&draw);
         self.told(place, answer.map_or(0, |snapshot| snapshot.remaining_burst_capacity() + 1))
     }
 
     /// What is left of all of them.
     pub(super) fn all_remaining(&self) -> impl Iterator<Item = Remaining> {
-        (0..self.spent.len()).map(|place| self.remaining(place))
+        (0..self.limits.list.len()).map(|place| self.remaining(place))
     }
 
     /// Whether a caller may know what is left of one of them.

@@ -109,6 +109,22 @@ fn with_basic_control_each_operation_has_a_budget_of_its_own() {
 }
 
 #[test]
+fn what_is_spent_stays_spent_whatever_else_is_called() {
+    let world = World::dew();
+    assert_eq!(world.burst(&user(1), GenerateDataKey), 800);
+    assert_eq!(world.burst(&user(1), CreateKey), 20);
+    for operation in OperationName::ALL.iter().rev() {
+        drop(world.call(&user(1), *operation));
+    }
+    for spent in [GenerateDataKey, CreateKey] {
+        assert!(world.call(&user(1), spent).is_err(), "{spent:?}");
+    }
+    let left = world.control.remaining(&user(1).account, &user(1).user);
+    let untouched: Vec<_> = left.iter().filter(|budget| budget.left == budget.figure.burst.get()).collect();
+    assert!(left.len() > 40 && untouched.is_empty(), "{untouched:?}");
+}
+
+#[test]
 fn all_together_meet_the_global_limit_and_a_refusal_by_it_costs_nothing() {
     let world = World::dew();
     let passed: usize = (0..6).map(|number| world.burst(&user(number), CreateKey)).sum();
