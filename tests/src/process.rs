@@ -14,7 +14,7 @@ use dewpoint_test_tokens::{Module, Token};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{Clients, Description, Identity};
+use crate::{Clients, Description, Identity, eventually};
 
 /// The file of the faults that the stand-in injects, in the data directory.
 const FAULTS: &str = "faults";
@@ -140,9 +140,12 @@ impl Dev {
     /// Waits until it ends by itself, and tells how it ended.
     ///
     /// # Panics
-    /// If it does not run.
-    pub fn ended(&mut self) -> ExitStatus {
-        self.child.take().expect("it runs").wait().expect("it ends")
+    /// If it does not run, or does not end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let child = self.child.as_mut().expect("it runs");
+        let status = eventually("its end", async || child.try_wait().expect("it can be asked")).await;
+        self.child = None;
+        status
     }
 
     /// Ends it orderly and tells how it ended.

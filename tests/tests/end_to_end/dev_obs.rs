@@ -66,11 +66,11 @@ async fn it_ends_with_a_service_that_is_killed() {
     clients(&dev, "again");
 }
 
-#[test]
-fn when_it_dies_the_deployment_ends_and_says_so() {
+#[tokio::test]
+async fn when_it_dies_the_deployment_ends_and_says_so() {
     let mut dev = with_obs();
     send(dev.gateway(), Signal::KILL);
-    let status = dev.ended();
+    let status = dev.ended().await;
     assert_eq!(status.code(), Some(1));
     assert!(dev.log().contains("the object gateway died (signal: 9 (SIGKILL))"), "{}", dev.log());
     dev.start_again();

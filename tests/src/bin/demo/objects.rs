@@ -1,9 +1,6 @@
 //! An object with SSE-KMS, put and got by OBS' own SDK through the object gateway.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use dewpoint_tests::Dev;
 use serde_json::Value;
@@ -45,30 +42,34 @@ async fn call_sdk(dev: &Dev, file: &Path, key_id: &str) -> Result<(), Failure> {
     if status.success() { Ok(()) } else { Err(Failure::new(format!("OBS' SDK ended with {status}"))) }
 }
 
-/// Of the two objects, the plain one shows that the plaintext would be found.
+/// What lies on disk of the two objects. The plain one shows that the plaintext would be found.
 fn on_disk(streams: &Path, file: &PlainFile, plain: &Path) -> Result<(), Failure> {
     let plaintext = fs::read(plain.join(&file.name)).during(&file.name)?;
     let pieces: Vec<_> = plaintext.chunks_exact(PIECE).collect();
     let mut found = Vec::new();
     for entry in fs::read_dir(streams).during(streams.display())? {
-        let path: PathBuf = entry.during(streams.display())?.path();
+        let path = entry.during(streams.display())?.path();
         let stored = fs::read(&path).during(path.display())?;
         let held =
             pieces.iter().filter(|piece| stored.windows(PIECE).any(|window| window == **piece)).count();
-        let begin = stored.get(..PIECE).map(hex::encode).unwrap_or_default();
-        say(format_args!(
-            "   on disk: {} bytes, {begin}…, {held} of the plaintext's {} pieces of {PIECE} bytes in it",
-            stored.len(),
-            pieces.len()
-        ));
-        found.push(held);
+        found.push((held, stored));
     }
     found.sort_unstable();
-    if found == [0, pieces.len()] {
-        Ok(())
-    } else {
-        Err(Failure::new(format!("the files of the two objects hold {found:?} pieces of the plaintext")))
+    let held: Vec<_> = found.iter().map(|(held, _)| *held).collect();
+    if held != [0, pieces.len()] {
+        return Err(Failure::new(format!(
+            "the files of the two objects hold {held:?} pieces of the plaintext"
+        )));
     }
+    for (what, (held, stored)) in ["of that with SSE-KMS", "of the other one"].iter().zip(&found) {
+        let begin = stored.get(..PIECE).map(hex::encode).unwrap_or_default();
+        say(format_args!(
+            "   {:<39} {begin}…, {held} of the {} pieces of {PIECE} bytes of the file",
+            format_args!("on disk, {what}"),
+            pieces.len()
+        ));
+    }
+    Ok(())
 }
 
 /// Both data-key records: the gateway called, for the user who had signed.
@@ -87,9 +88,13 @@ fn in_the_log(dev: &Dev, audit: &Path, since: u64, key_id: &str) -> Result<(), F
         let record =
             record.ok_or_else(|| Failure::new(format!("there is no record of {operation} for {user}")))?;
         say(format_args!(
-            "   in the log: {operation} for {user}, called by the service obs, request {}",
+            "   {:<39} by the service obs for {user}, request {}",
+            format_args!("in the log, {operation}"),
             record["request_id"].as_str().unwrap_or_default()
         ));
     }
+    say(
+        "   What else a user needs, the gateway tries out: those records are of failed calls, with the reason DRY_RUN.",
+    );
     Ok(())
 }
