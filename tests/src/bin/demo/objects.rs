@@ -61,11 +61,10 @@ fn on_disk(streams: &Path, file: &PlainFile, plain: &Path) -> Result<(), Failure
             "the files of the two objects hold {held:?} pieces of the plaintext"
         )));
     }
-    for (what, (held, stored)) in ["of that with SSE-KMS", "of the other one"].iter().zip(&found) {
+    for (what, (held, stored)) in ["on disk, with SSE-KMS", "on disk, without"].iter().zip(&found) {
         let begin = stored.get(..PIECE).map(hex::encode).unwrap_or_default();
         say(format_args!(
-            "   {:<39} {begin}…, {held} of the {} pieces of {PIECE} bytes of the file",
-            format_args!("on disk, {what}"),
+            "   {what:<39} begins with {begin}, has {held} of the file's {} pieces of {PIECE} bytes",
             pieces.len()
         ));
     }
@@ -89,7 +88,7 @@ fn in_the_log(dev: &Dev, audit: &Path, since: u64, key_id: &str) -> Result<(), F
             record.ok_or_else(|| Failure::new(format!("there is no record of {operation} for {user}")))?;
         say(format_args!(
             "   {:<39} by the service obs for {user}, request {}",
-            format_args!("in the log, {operation}"),
+            format!("in the log, {operation}"),
             record["request_id"].as_str().unwrap_or_default()
         ));
     }
