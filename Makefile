@@ -18,9 +18,9 @@ export RUST_TEST_THREADS ?= 4
 help: ## List the targets (the default)
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: ## Start the service on a new token, encrypt and decrypt real files through it, show the refusals and the log
+demo: ## Start the service on a new token, encrypt and decrypt real files through it, put an object by OBS' SDK, show the refusals and the log
 	scripts/setup.sh demo
-	cargo build --locked --release -p kms-server -p dewpoint-tests --bins
+	cargo build --locked --release -p kms-server -p obs-gateway -p dewpoint-tests --bins
 	$(RELEASE)/demo
 
 test: ## Run every test: units, contracts, documentation, end to end on real tokens, and the independent decryptions

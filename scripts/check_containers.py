@@ -8,14 +8,17 @@ import json
 import pathlib
 import re
 import sys
+import tomllib
 
 import yaml
 
 ROOT = pathlib.Path(".")
 SERVICE_KEYS = set(
     "image build environment volumes tmpfs read_only cap_drop security_opt ulimits network_mode restart entrypoint"
-    " command depends_on ports stop_grace_period".split()
+    " command depends_on ports stop_grace_period healthcheck profiles".split()
 )
+# What only the key service may have: who has both can open every key.
+SECRET_VOLUMES = {"token", "data"}
 INSTRUCTIONS = set("FROM WORKDIR COPY RUN ENV USER EXPOSE HEALTHCHECK ENTRYPOINT CMD".split())
 
 
@@ -89,6 +92,69 @@ def dockerfile_faults(text, ignore_text):
     yield from (f"the image has no {word}" for word in ("HEALTHCHECK", "ENTRYPOINT") if word not in last)
 
 
+def programs(text):
+    """The programs of the image, by their names."""
+    copied = [rest.split() for word, rest in stages(text)[-1][1] if word == "COPY"]
+    binaries = [words for words in copied if words[-1].startswith("/usr/local/bin/")]
+    sources = {pathlib.PurePath(source).name for words in binaries for source in words[:-1]}
+    return {name for name in sources if not name.startswith("--")}
+
+
+def build_faults(text):
+    """Programs that are built and do not come into the image, or the other way round."""
+    run = " ".join(rest for word, rest in stages(text)[0][1] if word == "RUN")
+    built = set(re.findall(r"--bin (\S+)", run))
+    kept = set(re.findall(r"target/release/(\S+)", run))
+    carried = {name for name in programs(text) if not name.endswith(".sh")}
+    for name in sorted(built | kept | carried):
+        missing = [what for what, names in (("built", built), ("kept", kept), ("copied", carried)) if name not in names]
+        yield from (f"{name}: is not {what}" for what in missing)
+
+
+def started(service):
+    """The programs that a service starts: by its lists, and in the scripts that it gives to a shell."""
+    lists = [service.get("entrypoint", []), service.get("healthcheck", {}).get("test", ["CMD"])[1:]]
+    words = {words[0] for words in lists if words and words[0] != "/bin/sh"}
+    if service.get("entrypoint", [""])[0] == "/bin/sh":
+        for line in "".join(service["command"]).splitlines():
+            words.add(line.removeprefix("exec ").split()[0])
+    return words
+
+
+def program_faults(name, service, carried):
+    for program in sorted(started(service) - carried):
+        yield f"{name}: starts {program}, which the image does not have"
+
+
+def values(table):
+    for value in table.values():
+        yield from values(value) if isinstance(value, dict) else [value]
+
+
+def configuration_faults(name, service):
+    """Files that a mounted configuration names, and that are nowhere in the container; what is written needs a volume."""
+    volumes = [volume.rsplit(":/", 1) for volume in service.get("volumes", [])]
+    mounts = [("/" + target.partition(":")[0], target.endswith(":ro")) for _, target in volumes]
+    for source, _ in volumes:
+        if not source.endswith(".toml"):
+            continue
+        configuration = tomllib.loads((ROOT / source).read_text())
+        for path in values(configuration):
+            if not isinstance(path, str) or not path.startswith("/") or path.startswith("/usr/lib/"):
+                continue
+            read_only = [ro for mount, ro in mounts if pathlib.PurePath(path).is_relative_to(mount)]
+            if not read_only:
+                yield f"{name}: {source} names {path}, which is on no volume"
+            elif path == configuration["data_dir"] and read_only[0]:
+                yield f"{name}: {source} keeps its data in {path}, which is read-only"
+
+
+def secrecy_faults(name, service):
+    mounted = {volume.partition(":")[0] for volume in service.get("volumes", [])}
+    if "dewpoint" not in started(service):
+        yield from (f"{name}: must not have the volume {volume}" for volume in sorted(mounted & SECRET_VOLUMES))
+
+
 def hardening_faults(name, service):
     expected = {
         "read_only": True,
@@ -119,7 +185,7 @@ def dependency_faults(name, service, services):
             yield f"{name}: waits for the end of {other}, which is restarted"
 
 
-def compose_faults(compose):
+def compose_faults(compose, carried):
     services = compose["services"]
     for name, service in services.items():
         for key in service.keys() - SERVICE_KEYS:
@@ -127,14 +193,18 @@ def compose_faults(compose):
         yield from hardening_faults(name, service)
         yield from volume_faults(name, service, compose.get("volumes", {}))
         yield from dependency_faults(name, service, services)
+        yield from program_faults(name, service, carried)
+        yield from configuration_faults(name, service)
+        yield from secrecy_faults(name, service)
 
 
 def main():
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     faults = [
-        *(f"Dockerfile: {fault}" for fault in dockerfile_faults(
-            (ROOT / "Dockerfile").read_text(), (ROOT / ".dockerignore").read_text())),
-        *(f"docker-compose.yml: {fault}" for fault in compose_faults(
-            yaml.safe_load((ROOT / "docker-compose.yml").read_text()))),
+        *(f"Dockerfile: {fault}" for fault in dockerfile_faults(dockerfile, (ROOT / ".dockerignore").read_text())),
+        *(f"Dockerfile: {fault}" for fault in build_faults(dockerfile)),
+        *(f"docker-compose.yml: {fault}" for fault in compose_faults(compose, programs(dockerfile))),
     ]
     print("\n".join(faults) or "container files: no faults")
     return bool(faults)

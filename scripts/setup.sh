@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 readonly CARGO_DENY=0.20.2
 readonly CARGO_FUZZ=0.13.2
-readonly MINIMUM_RUST=1.90
+readonly MINIMUM_RUST=1.92
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -25,7 +25,7 @@ has_header() { echo "#include <$1>" | cc -E -xc -; }
 has_go_notes() { [ -d /usr/share/gocode/src/golang.org/x/mod/sumdb/note ]; }
 has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang.so' || [ -e /usr/lib64/libclang.so ]; }
 
-# What the service and its demonstration need: a linker, and a token.
+# What the service needs: a linker, and a token.
 need_service() {
     need_package has cc gcc
     need_package has softhsm2-util softhsm2
@@ -107,7 +107,11 @@ need_kryoptic() {
 # Packages first, for all groups together; then what is built on them.
 note_packages() {
     case "$1" in
-    demo | bench | soak) need_service ;;
+    demo)
+        need_service
+        need_package has_venv python3-venv
+        ;;
+    bench | soak) need_service ;;
     test)
         need_service
         need_package has strace strace
@@ -139,6 +143,7 @@ note_packages() {
 
 install_tools() {
     case "$1" in
+    demo) need_python ;;
     test)
         need_python
         need_node

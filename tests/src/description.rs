@@ -59,6 +59,11 @@ impl Description {
         text(&self.json["dew"]["endpoint"])
     }
 
+    /// The endpoint of the object gateway; needs `--with-obs`.
+    pub fn obs_endpoint(&self) -> String {
+        text(&self.json["obs"]["endpoint"])
+    }
+
     /// The metrics and health endpoint.
     pub fn admin_endpoint(&self) -> String {
         text(&self.json["admin"]["endpoint"])

@@ -14,7 +14,7 @@ use dewpoint_test_tokens::{Module, Token};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{Clients, Description, Identity};
+use crate::{Clients, Description, Identity, eventually};
 
 /// The file of the faults that the stand-in injects, in the data directory.
 const FAULTS: &str = "faults";
@@ -125,6 +125,27 @@ impl Dev {
     /// If it does not run.
     pub fn id(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
+    }
+
+    /// The process id of the object gateway that it started.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub fn gateway(&self) -> Pid {
+        let is_gateway = |id: &u32| name_of(*id).as_deref() == Some("obs-gateway");
+        let found = children(self.id()).into_iter().find(is_gateway);
+        found.and_then(|id| Pid::from_raw(id.try_into().ok()?)).expect("a gateway")
+    }
+
+    /// Waits until it ends by itself, and tells how it ended.
+    ///
+    /// # Panics
+    /// If it does not run, or does not end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let child = self.child.as_mut().expect("it runs");
+        let status = eventually("its end", async || child.try_wait().expect("it can be asked")).await;
+        self.child = None;
+        status
     }
 
     /// Ends it orderly and tells how it ended.
@@ -306,11 +327,24 @@ fn spawn(directory: &Path, mut command: Command) -> Child {
     child
 }
 
-/// Signals the service itself, also if it was started through another program: that one ends with it.
+/// Signals the service itself, also if it was started through another program: that one ends with it. What the service
+/// started is not meant.
 pub(crate) fn signal(child: &Child, signal: Signal) {
     let id = child.id();
-    let started = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok();
-    let service = started.and_then(|ids| ids.split_whitespace().next()?.parse().ok());
-    let service = service.or(i32::try_from(id).ok()).and_then(Pid::from_raw).expect("a process id");
+    let is_service = name_of(id).is_some_and(|name| binary().ends_with(name));
+    let service = if is_service { Some(id) } else { children(id).first().copied() };
+    let service = i32::try_from(service.unwrap_or(id)).ok().and_then(Pid::from_raw).expect("a process id");
     let _ = kill_process(service, signal); // it may have ended by itself
+}
+
+/// The processes that this one has started and that still run.
+fn children(id: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let ids = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    ids.flat_map(|ids| ids.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>()).collect()
+}
+
+/// The name of the program that this process runs: 15 letters of it at most.
+fn name_of(id: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{id}/comm")).ok().map(|name| name.trim_end().to_owned())
 }

@@ -94,3 +94,17 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_compose_gives_to_the_gateway_is_valid() {
+        let compose = include_str!("../../../docs/examples/obs-gateway.compose.toml");
+        let config: Config = toml::from_str(compose).unwrap();
+        assert_eq!(config.listen.https.port(), 7445);
+        // Where docker-compose.yml has its health asked for; nobody else reaches it.
+        assert_eq!(config.listen.http, Some(([127, 0, 0, 1], 9445).into()));
+    }
+}

@@ -1,10 +1,19 @@
 //! The `obs-gateway` command.
 
-use std::{env, io, path::PathBuf, process::ExitCode};
+use std::{
+    env,
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    process::ExitCode,
+    thread,
+};
 
 use clap::Parser;
 use obs_gateway::{config::Config, server::Server};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -22,19 +31,34 @@ struct Arguments {
     /// The configuration; docs/obs-gateway.md explains every field
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// End at once when standard input ends: for a program that starts the gateway, and may be killed
+    ///
+    /// What was acknowledged is durable; what is under way is lost with whoever asked for it. Nothing is read of it.
+    #[arg(long)]
+    end_with_stdin: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = filter(&env::var("OBS_GATEWAY_LOG").unwrap_or_default());
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
-    tracing_subscriber::registry().with(filter).with(layer).init();
+    start_logging();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the gateway ended");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Human lines on a terminal, JSON elsewhere.
+fn start_logging() {
+    let registry =
+        tracing_subscriber::registry().with(filter(&env::var("OBS_GATEWAY_LOG").unwrap_or_default()));
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    if io::stderr().is_terminal() {
+        registry.with(layer).init();
+    } else {
+        registry.with(layer.json().flatten_event(true)).init();
     }
 }
 
@@ -52,20 +76,40 @@ fn filter(asked: &str) -> Targets {
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::read(&arguments.config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let server = Server::bind(config).await?;
-        tracing::info!(address = %server.https()?, "ready");
-        let end = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        server.run(end).await;
-        Ok(())
-    })
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = serve(config) => ended,
+            () = stdin_ends(), if arguments.end_with_stdin => Err("standard input has ended".into()),
+        }
+    });
+    runtime.shutdown_background(); // in order, everything has ended; else nobody waits for it
+    ended
+}
+
+/// Serves until SIGTERM or SIGINT, and then ends in order.
+async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let server = Server::bind(config).await?;
+    tracing::info!(address = %server.https()?, "ready");
+    let end = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    server.run(end).await;
+    Ok(())
+}
+
+/// Resolves when nobody holds the other end of standard input any more.
+async fn stdin_ends() {
+    let (ended, end) = oneshot::channel::<()>();
+    // A thread, for which nobody waits at the end: what blocks in it cannot be called off.
+    thread::spawn(move || {
+        let _ended = ended;
+        io::copy(&mut io::stdin().lock(), &mut io::sink())
+    });
+    let _ = end.await; // that it is dropped is the word
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod certificates;
 mod ciphertexts;
 mod crashes;
 mod default_keys;
+mod dev_obs;
 mod dew_authentication;
 mod dew_connections;
 mod dew_errors;

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use serde_json::json;
+
 use super::{
     DevError,
     access_keys::{AccessKeys, UserSecrets},
@@ -11,7 +13,30 @@ use super::{
 const UPLOAD: [&str; 4] = ["kms:cmk:get", "kms:cmk:list", "kms:cmk:create", "kms:dek:create"];
 const DOWNLOAD: [&str; 5] =
     ["kms:cmk:get", "kms:cmk:list", "kms:cmk:create", "kms:dek:create", "kms:dek:crypto"];
+/// What the same users may do with buckets and objects of the object gateway: who may have data keys opened may read. As
+/// in the key service, who may download may upload too: an upload in parts needs both.
+const STORE_UPLOAD: [&str; 6] = [
+    "PutObject",
+    "AbortMultipartUpload",
+    "List*",
+    "HeadBucket",
+    "GetBucketLocation",
+    "GetEncryptionConfiguration",
+];
+const STORE_DOWNLOAD: [&str; 7] = [
+    "GetObject",
+    "PutObject",
+    "AbortMultipartUpload",
+    "List*",
+    "HeadBucket",
+    "GetBucketLocation",
+    "GetEncryptionConfiguration",
+];
 const REGIONS: [&str; 2] = ["cn-north-4", "cn-east-3"];
+/// The region of the object gateway, which has one: all accounts have a project in it.
+pub(crate) const GATEWAY_REGION: &str = REGIONS[0];
+/// As whom the object gateway calls the key service.
+pub(crate) const GATEWAY: Service = Service { name: "obs" };
 
 /// All of it.
 pub(crate) struct Deployment {
@@ -37,6 +62,8 @@ pub(crate) struct User {
     pub(crate) user_id: String,
     pub(crate) name: &'static str,
     permissions: &'static [&'static str],
+    /// In the object gateway.
+    store_permissions: &'static [&'static str],
 }
 
 pub(crate) struct Service {
@@ -60,11 +87,7 @@ impl Deployment {
                 .collect(),
             users: (1..).zip(users()).map(|(n, user)| User { user_id: id('e', number, n), ..user }).collect(),
         });
-        Self {
-            accounts: accounts.into(),
-            services: vec![Service { name: "obs" }],
-            operators: vec![Operator { name: "dev" }],
-        }
+        Self { accounts: accounts.into(), services: vec![GATEWAY], operators: vec![Operator { name: "dev" }] }
     }
 
     /// The account with this name or `domain_id`.
@@ -88,7 +111,7 @@ impl Deployment {
                     "\n[[accounts]]\ndomain_id = \"{domain_id}\"\nname = \"{name}\"\nprojects = [{projects}]\n"
                 ),
             );
-            for User { user_id, name, permissions } in users {
+            for User { user_id, name, permissions, .. } in users {
                 let permissions = quoted(permissions);
                 add(
                     &mut text,
@@ -119,6 +142,31 @@ impl Deployment {
         }
         Ok(text)
     }
+
+    /// The same accounts and users as the object gateway knows them.
+    pub(crate) fn gateway_credentials(&self, access_keys: &AccessKeys) -> serde_json::Value {
+        let user = |user: &User| {
+            let keys = access_keys.of(&user.user_id).into_iter().map(
+                |key| json!({"access_key_id": key.access_key_id, "secret_access_key": key.secret_access_key}),
+            );
+            json!({
+                "user_id": user.user_id,
+                "permissions": user.store_permissions,
+                "access_keys": keys.collect::<Vec<_>>(),
+            })
+        };
+        let accounts = self.accounts.iter().flat_map(|account| {
+            let projects = account.projects.iter().filter(|project| project.region == GATEWAY_REGION);
+            projects.map(|Project { project_id, .. }| {
+                json!({
+                    "domain_id": account.domain_id,
+                    "project_id": project_id,
+                    "users": account.users.iter().map(user).collect::<Vec<_>>(),
+                })
+            })
+        });
+        json!({"accounts": accounts.collect::<Vec<_>>()})
+    }
 }
 
 impl User {
@@ -143,12 +191,17 @@ impl Operator {
 }
 
 fn users() -> [User; 4] {
-    let user = |name, permissions| User { user_id: String::new(), name, permissions };
+    let user = |name, permissions, store_permissions| User {
+        user_id: String::new(),
+        name,
+        permissions,
+        store_permissions,
+    };
     [
-        user("admin", &["kms:*:*"]),
-        user("uploader", &UPLOAD),
-        user("downloader", &DOWNLOAD),
-        user("nobody", &[]),
+        user("admin", &["kms:*:*"], &["*"]),
+        user("uploader", &UPLOAD, &STORE_UPLOAD),
+        user("downloader", &DOWNLOAD, &STORE_DOWNLOAD),
+        user("nobody", &[], &[]),
     ]
 }
 

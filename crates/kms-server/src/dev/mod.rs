@@ -3,6 +3,7 @@
 mod access_keys;
 mod certificates;
 mod deployment;
+mod gateway;
 mod keystores;
 mod seed;
 
@@ -33,6 +34,7 @@ use crate::{
 };
 
 use access_keys::AccessKeys;
+use gateway::{Gateway, GatewayError};
 use seed::{SeedError, Seeds};
 
 /// The one way a token is made; also used by compose and by tests.
@@ -63,6 +65,14 @@ pub struct DevOptions {
     /// Port of DEW's REST protocol on loopback; 0: any free one
     #[arg(long, value_name = "PORT", default_value_t = 7444)]
     dew_port: u16,
+    /// Start the object gateway too: the program `obs-gateway`, which lies beside this one
+    ///
+    /// Its buckets are of the region cn-north-4, and kept for the next start. Dev mode ends when the gateway does.
+    #[arg(long)]
+    with_obs: bool,
+    /// Port of the object gateway on loopback; 0: any free one
+    #[arg(long, value_name = "PORT", default_value_t = 7445, requires = "with_obs")]
+    obs_port: u16,
     /// Serve DEW's REST protocol over plain HTTP instead of TLS
     #[arg(long)]
     insecure_plain_http: bool,
@@ -151,6 +161,9 @@ pub enum DevError {
     /// The service.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The object gateway.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
 }
 
 /// The token of the directory, made if it does not exist; then this process again, with the token
@@ -187,6 +200,7 @@ pub fn enter_environment(options: &DevOptions) -> Result<(), DevError> {
 #[allow(missing_debug_implementations, reason = "holds the service, which has nothing to show")]
 pub struct DevServer {
     server: RunningServer,
+    gateway: Option<Gateway>,
     _lock: fs::File,
 }
 
@@ -197,6 +211,7 @@ pub async fn start(options: &DevOptions) -> Result<DevServer, DevError> {
     if options.clock == ClockKind::System && ManualClock::file(&directory).exists() {
         return Err(DevError::HasManualClock(directory));
     }
+    let program = options.with_obs.then(gateway::program).transpose()?;
     let seeds = options.seed_file.as_deref().map(Seeds::load).transpose()?.unwrap_or_default();
     let deployment = deployment::Deployment::standard();
     let identity_file = directory.join("identity.toml");
@@ -213,19 +228,53 @@ pub async fn start(options: &DevOptions) -> Result<DevServer, DevError> {
     let prepared = server::prepare(&config).await?;
     seeds.sow(prepared.service()).await?;
     let server = prepared.listen(&config, Inherited::default()).await?;
-    let described = describe(&server, options, &deployment, &tls, &access_keys);
+    let launch = program.map(|program| gateway::Launch {
+        program,
+        directory: directory.join("obs"),
+        port: options.obs_port,
+        service_port: server.grpc.port(),
+        certificates: &tls,
+        deployment: &deployment,
+        access_keys: &access_keys,
+    });
+    let (server, gateway) = start_gateway(server, launch).await?;
+    let mut described = describe(&server, options, &deployment, &tls, &access_keys);
+    if let Some(gateway) = &gateway {
+        described["obs"] = json!({"endpoint": format!("https://{}", gateway.address)});
+    }
     write_private(&directory.join("dev.json"), format!("{described:#}\n").as_bytes())?;
     let mut out = io::stdout().lock();
     let told =
         writeln!(out, "ready grpc=https://127.0.0.1:{} dir={}", server.grpc.port(), directory.display());
     told.and_then(|()| out.flush()).map_err(|error| DevError::File { path: "stdout".into(), error })?;
-    Ok(DevServer { server, _lock: lock })
+    Ok(DevServer { server, gateway, _lock: lock })
+}
+
+/// The service that runs, and the object gateway before it, if there is to be one. If that does not start, the service
+/// ends in order.
+async fn start_gateway(
+    server: RunningServer,
+    launch: Option<gateway::Launch<'_>>,
+) -> Result<(RunningServer, Option<Gateway>), DevError> {
+    let Some(launch) = launch else { return Ok((server, None)) };
+    match Gateway::start(launch).await {
+        Ok(gateway) => Ok((server, Some(gateway))),
+        Err(error) => {
+            server.run_until(std::future::ready(())).await?;
+            Err(error)
+        }
+    }
 }
 
 impl DevServer {
-    /// Serves until `told` resolves, then drains.
+    /// Serves until `told` resolves, then drains. An object gateway that ends by itself is the end, too, and an error: a
+    /// test that meets it shall not go on with another one.
     pub async fn run_until(self, told: impl Future<Output = ()>) -> Result<(), DevError> {
-        Ok(self.server.run_until(told).await?)
+        let Some(gateway) = self.gateway else { return Ok(self.server.run_until(told).await?) };
+        let mut ended = Ok(());
+        // The gateway first: its last requests need the service.
+        self.server.run_until(async { ended = gateway.run_until(told).await }).await?;
+        Ok(ended?)
     }
 }
 

@@ -17,6 +17,24 @@ pub(crate) fn end(directory: &Path) -> Result<u64, Failure> {
     Ok(kms_audit::verify(directory).during("checking the audit log")?.lines)
 }
 
+/// The first record from the place `since` on that `is_it`.
+pub(crate) fn find(
+    directory: &Path,
+    since: u64,
+    is_it: impl Fn(&Value) -> bool,
+) -> Result<Option<Value>, Failure> {
+    for (sequence, entry) in (0..).zip(kms_audit::read(directory).during("reading the audit log")?) {
+        let entry = entry.during("reading the audit log")?;
+        if sequence >= since && matches!(entry.line, Line::Record(_)) {
+            let record = serde_json::from_slice(&entry.bytes).during("reading a record")?;
+            if is_it(&record) {
+                return Ok(Some(record));
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// Shows the lines from the place `since` on, counts all, and checks the whole log.
 pub(crate) fn show(directory: &Path, since: u64) -> Result<(), Failure> {
     let mut count = Count::default();

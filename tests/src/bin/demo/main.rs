@@ -1,7 +1,9 @@
-//! `make demo`: real files encrypted and decrypted through a real service, its refusals, and its log.
+//! `make demo`: real files encrypted and decrypted through a real service, its refusals, an object in the gateway before
+//! it, and its log.
 
 mod failure;
 mod log;
+mod objects;
 mod refusals;
 mod report;
 mod stage;
@@ -24,8 +26,8 @@ use crate::{
 
 const USAGE: &str = "Usage: demo [--data-dir DIR]
 
-Encrypts real files of this machine through `dewpoint dev`, decrypts them after a restart, and shows what the service
-refuses and records. Needs no network. Everything is removed at the end, unless DIR is given: a new or empty directory.";
+Encrypts real files of this machine through `dewpoint dev`, decrypts them after a restart, puts an object into the
+gateway before it by OBS' own SDK, and shows what the service refuses and records. Needs no network. Everything is removed at the end, unless DIR is given: a new or empty directory.";
 
 fn main() -> ExitCode {
     let told = match std::env::args_os().skip(1).collect::<Vec<_>>().as_slice() {
@@ -66,7 +68,7 @@ fn in_kept_directory(directory: &Path) -> Result<(), Failure> {
     run(directory.clone())?;
     say(format_args!("\nAll files are in {}.", directory.display()));
     say(format_args!(
-        "Start the service again: dewpoint dev --data-dir {}",
+        "Start the service again: dewpoint dev --with-obs --data-dir {}",
         directory.join("service").display()
     ));
     Ok(())

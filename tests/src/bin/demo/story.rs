@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     failure::{During as _, Failure},
-    log, refusals,
+    log, objects, refusals,
     report::{Measured, Mebibytes, heading, say},
     stage::{self, IN_FLIGHT, Places, Vault},
     tree::Tree,
@@ -30,8 +30,12 @@ pub(crate) async fn tell(directory: PathBuf) -> Result<(), Failure> {
     let before = log::end(&places.service().join("audit"))?;
     refuse(&users, &places, &vaults[1], &tree, &aes_key.key_id).await?;
     drop(users);
+    heading(
+        "6. An object with SSE-KMS: OBS' own SDK, and the object gateway that dev mode started beside the service",
+    );
+    objects::show(&dev, &places, &tree, &aes_key.key_id).await?;
     stop(&mut dev)?;
-    heading("6. The audit log: the records of part 5, as they lie on disk");
+    heading("7. The audit log: the records of parts 5 and 6, as they lie on disk");
     log::show(&places.service().join("audit"), before)
 }
 
@@ -55,11 +59,14 @@ fn start(places: &Places) -> Dev {
         "2. The service: `dewpoint dev` in an empty directory makes a token, certificates, accounts and users",
     );
     let begin = Instant::now();
-    let dev = Dev::start_in(places.service(), DevOptions::default(), None);
+    let arguments = ["--with-obs", "--obs-port=0"].map(str::to_owned).into();
+    let options = DevOptions { arguments, ..DevOptions::default() };
+    let dev = Dev::start_in(places.service(), options, None);
     say(format_args!(
-        "   ready at {} after {:.1} s",
+        "   ready at {} after {:.1} s; the object gateway is at {}",
         dev.description.endpoint(),
-        begin.elapsed().as_secs_f64()
+        begin.elapsed().as_secs_f64(),
+        dev.description.obs_endpoint()
     ));
     dev
 }
