@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     path::Path,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -19,6 +19,7 @@ use rustls::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::{Semaphore, mpsc},
+    task::yield_now,
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -35,18 +36,13 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How many handshakes may be under way at once; further connections wait in the kernel's queue.
 const CONCURRENT_HANDSHAKES: usize = 256;
 
-/// How often a connection that could write lets the other tasks of its thread go first. Those have answers for it, and a
-/// write of many answers costs hardly more than one of a single answer, here and at the client. The second time is for
-/// those that another thread had taken over.
-const ROUNDS: u8 = 2;
-
 /// A TLS connection to a client.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TlsStream<Socket>,
     peer: Arc<Peer>,
-    /// How often the next write was put off.
-    put_off: u8,
+    /// Whether the next write was put off.
+    is_put_off: bool,
 }
 
 /// Reads certificates and keys: a client certificate is asked for, and verified if given.
@@ -129,19 +125,17 @@ async fn handshake(acceptor: &TlsAcceptor, stream: Socket, source: SocketAddr) -
     let stream = acceptor.accept(stream).await?;
     let end_entity = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let certificate = end_entity.map(|certificate| ClientCertificate::parse(certificate));
-    Ok(Connection { stream, peer: Arc::new(Peer { source, certificate }), put_off: 0 })
+    Ok(Connection { stream, peer: Arc::new(Peer { source, certificate }), is_put_off: false })
 }
 
 impl Connection {
-    /// Pending, with its task due again behind the others of its thread, until more answers may have come together.
-    fn gather(&mut self, context: &Context<'_>) -> Poll<()> {
-        if self.put_off == ROUNDS {
-            self.put_off = 0;
-            return Poll::Ready(());
-        }
-        self.put_off += 1;
-        context.waker().wake_by_ref();
-        Poll::Pending
+    /// Pending once, until the other tasks of this thread had their turn. Those have answers for this connection, and a
+    /// write of many answers costs hardly more than one of a single answer, here and at the client.
+    ///
+    /// It yields as the runtime's own tasks do: to wake the task would wake another thread for it.
+    fn gather(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.is_put_off = !self.is_put_off;
+        if self.is_put_off { pin!(yield_now()).poll(context) } else { Poll::Ready(()) }
     }
 }
 
