@@ -41,13 +41,20 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_logging();
-    match run(&arguments) {
+    match forbid_core_dumps().map_err(Into::into).and_then(|()| run(&arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the gateway ended");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Switches off core dumps, which would hold data keys and secret access keys.
+fn forbid_core_dumps() -> io::Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// Human lines on a terminal, JSON elsewhere.
