@@ -65,6 +65,8 @@ pub(super) struct State {
     settings: Arc<BucketSettings>,
     pub(super) objects: BTreeMap<String, Arc<Object>>,
     pub(super) uploads: BTreeMap<String, Upload>,
+    /// Uploads that became objects and whose directories are still there.
+    pub(super) completed: Vec<(Upload, Arc<Object>)>,
 }
 
 impl Bucket {
@@ -75,7 +77,8 @@ impl Bucket {
         }
         write_record(&made.join(SETTINGS), settings)?;
         let (objects, uploads) = (BTreeMap::new(), BTreeMap::new());
-        let state = RwLock::new(State { settings: Arc::new(settings.clone()), objects, uploads });
+        let (settings_now, completed) = (Arc::new(settings.clone()), Vec::new());
+        let state = RwLock::new(State { settings: settings_now, objects, uploads, completed });
         let (changes, name) = (Mutex::new(false), settings.name.clone());
         Ok(Self { path: path.to_owned(), name, changes, state })
     }
@@ -93,7 +96,8 @@ impl Bucket {
             objects.insert(record.key.clone(), Arc::new(Object::new(record, &data)));
         }
         let uploads = Upload::open_all(&path.join(UPLOADS), &data, &objects)?;
-        let state = State { settings: Arc::new(settings.clone()), objects, uploads };
+        let (settings_now, completed) = (Arc::new(settings.clone()), Vec::new());
+        let state = State { settings: settings_now, objects, uploads, completed };
         remove_strangers(&data, &state)?;
         let (changes, state) = (Mutex::new(false), RwLock::new(state));
         Ok(Self { path: path.to_owned(), name: settings.name, changes, state })
@@ -153,12 +157,14 @@ impl Bucket {
             record.seal(&self.name, key)?;
         }
         let _changing = self.changing()?;
+        self.settle(&record.key)?;
         self.replace(record, Some(stored))
     }
 
     /// Deletes the object of this key, if there is one.
     pub fn delete(&self, key: &str) -> Result<(), Error> {
         let _changing = self.changing()?;
+        self.settle(key)?;
         if self.object(key).is_err() {
             return Ok(());
         }

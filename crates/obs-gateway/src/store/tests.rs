@@ -433,6 +433,66 @@ fn an_upload_that_became_an_object_is_not_undone_though_the_directory_fails() {
     assert!(bucket.uploads("").is_empty());
 }
 
+/// An upload that became an object while the directory failed after `synchronized` times, and its directory.
+fn half_completed(fixture: &Fixture, synchronized: u32) -> (Arc<Bucket>, String, std::path::PathBuf) {
+    let bucket = fixture.store.bucket("bucket").unwrap();
+    let id = begun(&bucket, "o");
+    let (part, unused) = (stored_plain(&bucket, "o", 1), stored_plain(&bucket, "o", 2));
+    let named = [(1, part.part.etag.clone())];
+    bucket.put_part("o", &id, part, 1).unwrap();
+    bucket.put_part("o", &id, unused, 1).unwrap();
+    failure::after(synchronized);
+    let completed = bucket.complete_upload("o", &id, &named, None, 3);
+    assert_eq!(completed.is_err(), synchronized == 0, "what lasts is acknowledged");
+    let directory = fixture.directory.path().join("buckets/bucket/uploads").join(&id);
+    assert!(directory.exists());
+    (bucket, id, directory)
+}
+
+#[test]
+fn an_upload_that_became_an_object_does_not_come_back_when_the_object_is_another() {
+    type Change = fn(&Bucket, &str, Stored) -> Result<(), Error>;
+    let changes: [(&str, Change, &[u8]); 3] = [
+        ("put", |it, _, stored| it.put(record("o", None), stored, None).map(drop), b"text"),
+        ("delete", |it, _, _| it.delete("o"), b""),
+        ("again", |it, id, _| it.complete_upload("o", id, &[], None, 3).map(drop), b"text"),
+    ];
+    for synchronized in [0, 1] {
+        for (name, change, expected) in changes {
+            let fixture = fixture();
+            let (bucket, id, directory) = half_completed(&fixture, synchronized);
+            let before = bucket.object("o").unwrap();
+            let stored = stored_plain(&bucket, "o", 0);
+            failure::after(0);
+            assert!(matches!(change(&bucket, &id, stored), Err(Error::Io(_))), "{name}");
+            assert!(Arc::ptr_eq(&before, &bucket.object("o").unwrap()), "{name}: nothing changed");
+            drop(before);
+            change(&bucket, &id, stored_plain(&bucket, "o", 0)).unwrap();
+            assert!(!directory.exists(), "{name}");
+            let streams = usize::from(!expected.is_empty());
+            assert_eq!(data(&fixture).len(), streams, "{name}: the part that was not named is gone");
+            drop(bucket);
+            let fixture = reopened(fixture);
+            let bucket = fixture.store.bucket("bucket").unwrap();
+            assert!(bucket.uploads("").is_empty(), "{name}");
+            let object = bucket.object("o").ok();
+            assert_eq!(object.map_or(vec![], |object| all(&object).unwrap()), expected, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_upload_that_became_an_object_goes_at_the_next_start() {
+    for synchronized in [0, 1] {
+        let fixture = fixture();
+        let (bucket, _, directory) = half_completed(&fixture, synchronized);
+        drop(bucket);
+        let fixture = reopened(fixture);
+        assert!(!directory.exists() && fixture.store.bucket("bucket").unwrap().uploads("").is_empty());
+        assert_eq!(data(&fixture).len(), 1);
+    }
+}
+
 #[test]
 fn what_could_not_be_made_to_last_is_tried_again() {
     let fixture = fixture();

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, mem,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -195,6 +195,7 @@ impl Bucket {
         modified: i64,
     ) -> Result<Arc<Object>, Error> {
         let _changing = self.changing()?;
+        self.settle(object_key)?;
         if let Some(object) = self.became(object_key, upload_id) {
             self.synchronize(&object)?;
             return Ok(object);
@@ -216,13 +217,48 @@ impl Bucket {
             record.seal(self.name(), key)?;
         }
         let replaced = self.replace(record, None);
-        if let Ok(object) = &replaced {
-            self.forget(upload_id, &object.record.parts)?;
-        } else if self.became(object_key, upload_id).is_some() {
-            // The object has the parts now, and the next start looks whether it lasted.
-            self.state.write().uploads.remove(upload_id);
+        if let Some(object) = self.became(object_key, upload_id) {
+            // The object has the parts now, also if it is not known whether that lasts.
+            let mut state = self.state.write();
+            let upload = state.uploads.remove(upload_id);
+            state.completed.extend(upload.map(|upload| (upload, object)));
         }
-        replaced
+        let object = replaced?;
+        if let Err(error) = self.clear(object_key) {
+            // The object lasts: this is tried again before it changes, and at the next start.
+            tracing::warn!(%error, upload_id, "an upload that became an object cannot be removed");
+        }
+        Ok(object)
+    }
+
+    /// Removes what is left of uploads that became the object of this key; `changes` is held. Once the object is another
+    /// one, nothing tells such an upload from one under way: so this comes before every change of an object.
+    pub(super) fn settle(&self, object_key: &str) -> Result<(), Error> {
+        let state = self.state.read();
+        let completed = state.completed.iter().map(|(_, object)| object.clone());
+        let Some(object) = completed.into_iter().find(|object| object.record.key == object_key) else {
+            return Ok(());
+        };
+        drop(state);
+        self.synchronize(&object)?;
+        self.clear(object_key)
+    }
+
+    /// As [`settle`](Self::settle), of an object that lasts.
+    fn clear(&self, object_key: &str) -> Result<(), Error> {
+        let completed = mem::take(&mut self.state.write().completed);
+        let (own, mut left): (Vec<_>, Vec<_>) =
+            completed.into_iter().partition(|(_, object)| object.record.key == object_key);
+        let mut cleared = Ok(());
+        for (upload, object) in own {
+            let removed = self.remove(&upload, &object.record.parts);
+            if removed.is_err() {
+                left.push((upload, object));
+            }
+            cleared = cleared.and(removed);
+        }
+        self.state.write().completed = left;
+        cleared
     }
 
     /// The object that an upload became.
@@ -235,18 +271,21 @@ impl Bucket {
     pub fn abort_upload(&self, key: &str, upload_id: &str) -> Result<(), Error> {
         let _changing = self.changing()?;
         self.upload(key, upload_id)?;
-        self.forget(upload_id, &[])
+        // It goes from memory first, so that nothing is added to what is half gone.
+        let upload = self.state.write().uploads.remove(upload_id);
+        upload.map_or(Ok(()), |upload| self.remove(&upload, &[]))
     }
 
-    /// Removes an upload with those of its parts that are not kept. It goes from memory first, so that nothing is added
-    /// to what is half gone; then its record, without which nothing of it counts at the next start.
-    fn forget(&self, upload_id: &str, kept: &[Part]) -> Result<(), Error> {
-        let removed = self.state.write().uploads.remove(upload_id);
-        let path = self.upload_path(upload_id);
-        let parent = Parent::of(&path.join(RECORD))?;
-        remove_file(&path.join(RECORD))?;
-        parent.sync()?;
-        for finished in removed.iter().flat_map(Upload::parts) {
+    /// Removes an upload that is in memory no more, with those of its parts that are not kept: first its record, without
+    /// which nothing of it counts at the next start.
+    fn remove(&self, upload: &Upload, kept: &[Part]) -> Result<(), Error> {
+        let path = self.upload_path(&upload.record.id);
+        if path.exists() {
+            let parent = Parent::of(&path.join(RECORD))?;
+            remove_file(&path.join(RECORD))?;
+            parent.sync()?;
+        }
+        for finished in upload.parts() {
             if !kept.contains(&finished.part) {
                 self.discard(&finished.part);
             }
