@@ -29,6 +29,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
+use tracing::Instrument as _;
 
 use crate::{
     config::{Config, Kms, Listen},
@@ -36,7 +37,7 @@ use crate::{
     front,
     gateway::Gateway,
     lingering::Lingering,
-    obs::{self, Dialect},
+    obs::{self, Replies},
     patience::Taking,
     s3::{self, Hosts, Transport},
     sse::KmsKeys,
@@ -94,6 +95,7 @@ struct Faces {
     gateway: Arc<Gateway>,
     hosts: Hosts,
     s3: S3Service,
+    replies: Replies,
 }
 
 impl fmt::Debug for Server {
@@ -111,10 +113,11 @@ impl Server {
         let client = connect(&kms).await?;
         let store = spawn_blocking(move || Store::open(&data_dir)).await.map_err(io::Error::other)??;
         let keys = Arc::new(KmsKeys::new(client, region.clone()));
+        let replies = Replies::new(&region);
         let gateway = Arc::new(Gateway::new(store, keys, credentials, region));
         let hosts = Hosts::new(&listen.domains);
         let s3 = s3::service(gateway.clone(), hosts.clone());
-        let faces = Faces { gateway, hosts, s3 };
+        let faces = Faces { gateway, hosts, s3, replies };
         let https = TcpListener::bind(listen.https).await?;
         let http = match listen.http {
             Some(address) => Some(TcpListener::bind(address).await?),
@@ -216,32 +219,33 @@ async fn answer(
     transport: Transport,
     request: Request<Incoming>,
 ) -> Result<HttpResponse, HttpError> {
-    if obs::is_version_question(request.method(), request.uri()) {
-        return Ok(obs::version());
-    }
     let (mut head, body) = request.into_parts();
+    let reply = faces.replies.to(&head, &faces.hosts);
+    if obs::is_version_question(&head.method, &head.uri) {
+        return Ok(reply.version());
+    }
+    let span = tracing::error_span!("request", id = %reply.request_id());
     let body = Lingering::new(body, &head.headers);
     head.extensions.insert(transport);
-    let answered = match translate(&faces, &mut head, body.clone()).await {
-        Err(refusal) => obs::refusal(refusal),
-        Ok((dialect, body)) => obs::answer(dialect, faces.s3.call(Request::from_parts(head, body)).await?),
+    let answered = async {
+        Ok(match translate(&faces, &mut head, body.clone()).await {
+            Err(refusal) => obs::refusal(refusal),
+            Ok(body) => faces.s3.call(Request::from_parts(head, body)).await?,
+        })
     };
+    let answered = reply.put(answered.instrument(span).await?);
     if answered.status().is_client_error() || answered.status().is_server_error() {
         body.drain().await;
     }
     Ok(answered)
 }
 
-/// A request in the words of the S3 face, and those that it came in.
-async fn translate(
-    faces: &Faces,
-    head: &mut http::request::Parts,
-    body: Lingering,
-) -> S3Result<(Option<Dialect>, Body)> {
+/// Puts a request into the words of the S3 face; its body in them.
+async fn translate(faces: &Faces, head: &mut http::request::Parts, body: Lingering) -> S3Result<Body> {
     let Faces { gateway, hosts, .. } = faces;
     let dialect = obs::accept(gateway, hosts, head)?;
     front::check(&head.method, &head.uri, &head.headers)?;
-    Ok((dialect, obs::body(dialect, head, hosts, body).await?))
+    obs::body(dialect, head, hosts, body).await
 }
 
 async fn connect(kms: &Kms) -> Result<Client, kms_client::Error> {

@@ -98,6 +98,23 @@ const SIGNED_QUERIES: [&str; 67] = [
 ];
 
 impl Dialect {
+    /// Whose words a request uses, and its answer has to use, whether its signature can be read or not; `None`: those
+    /// of S3.
+    pub(crate) fn of(uri: &Uri, headers: &HeaderMap) -> Option<Self> {
+        if let Some(authorization) = text(headers, "authorization") {
+            return match authorization.split_once(' ')?.0 {
+                "OBS" => Some(Self::Obs),
+                "AWS" => Some(Self::V2),
+                _ => None,
+            };
+        }
+        match (query(uri, Self::Obs.access_key()), query(uri, Self::V2.access_key())) {
+            (Some(_), None) => Some(Self::Obs),
+            (None, Some(_)) => Some(Self::V2),
+            _ => None,
+        }
+    }
+
     /// What the dialect's own headers begin with.
     pub(crate) const fn prefix(self) -> &'static str {
         match self {
@@ -114,6 +131,14 @@ impl Dialect {
         }
     }
 
+    /// The query that names the access key of a URL's signature.
+    const fn access_key(self) -> &'static str {
+        match self {
+            Self::Obs => "AccessKeyId",
+            Self::V2 => "AWSAccessKeyId",
+        }
+    }
+
     const fn date(self) -> &'static str {
         match self {
             Self::Obs => "x-obs-date",
@@ -125,22 +150,14 @@ impl Dialect {
 impl Claim {
     /// The claim of a request, if it makes one of this kind.
     pub(crate) fn of(uri: &Uri, headers: &HeaderMap) -> Option<Self> {
+        let dialect = Dialect::of(uri, headers)?;
         if let Some(authorization) = text(headers, "authorization") {
-            let (scheme, rest) = authorization.split_once(' ')?;
-            let dialect = match scheme {
-                "OBS" => Dialect::Obs,
-                "AWS" => Dialect::V2,
-                _ => return None,
-            };
+            let (_, rest) = authorization.split_once(' ')?;
             let (access_key, signature) = rest.trim().split_once(':')?;
             let (access_key, signature) = (access_key.to_owned(), signature.to_owned());
             return Some(Self { dialect, access_key, signature, expires: None });
         }
-        let (dialect, access_key) = match (query(uri, "AccessKeyId"), query(uri, "AWSAccessKeyId")) {
-            (Some(access_key), None) => (Dialect::Obs, access_key),
-            (None, Some(access_key)) => (Dialect::V2, access_key),
-            _ => return None,
-        };
+        let access_key = query(uri, dialect.access_key())?;
         let (signature, expires) = (query(uri, "Signature")?, query(uri, "Expires")?);
         Some(Self { dialect, access_key, signature, expires: Some(expires) })
     }

@@ -8,8 +8,19 @@ use super::{Dialect, parse_date, with_query};
 
 const MODE: &str = "server-side-encryption";
 /// Names that differ by more than their beginnings: of OBS, and of S3.
-const RENAMED: [(&str, &str); 1] =
-    [("x-obs-server-side-encryption-kms-key-id", "x-amz-server-side-encryption-aws-kms-key-id")];
+const RENAMED: [(&str, &str); 2] = [
+    ("x-obs-server-side-encryption-kms-key-id", "x-amz-server-side-encryption-aws-kms-key-id"),
+    ("x-obs-bucket-location", "x-amz-bucket-region"),
+];
+/// What OBS has a word for, this gateway does not offer, and the S3 face would not see.
+const NOT_OFFERED: [&str; 6] = [
+    "x-obs-az-redundancy",
+    "x-obs-expires",
+    "x-obs-forbid-overwrite",
+    "x-obs-fs-file-interface",
+    "x-obs-grant-full-control-delivered",
+    "x-obs-grant-read-delivered",
+];
 /// What S3 has no word for: the S3 face reads OBS' own.
 const KEPT: [&str; 2] = ["x-obs-server-side-data-encryption", "x-obs-sse-kms-key-project-id"];
 /// What signs a URL, which the S3 face must not see.
@@ -39,6 +50,9 @@ pub(super) fn to_s3(head: &mut Parts, dialect: Dialect) -> S3Result<()> {
     let kept: Vec<&str> = kept.collect();
     head.uri = with_query(&head.uri, &kept.join("&"))?;
     if dialect == Dialect::Obs {
+        if let Some(name) = NOT_OFFERED.into_iter().find(|name| head.headers.contains_key(*name)) {
+            return Err(s3_error!(NotImplemented, "{name} is not offered"));
+        }
         rename(&mut head.headers, "x-obs-", "x-amz-", |[obs, s3]| (obs, s3));
         if let Some(mode) = head.headers.get_mut("x-amz-server-side-encryption")
             && mode == "kms"
@@ -49,21 +63,49 @@ pub(super) fn to_s3(head: &mut Parts, dialect: Dialect) -> S3Result<()> {
     Ok(())
 }
 
-/// An answer in the words of OBS.
+/// The headers of an answer in the words of OBS.
 pub(super) fn to_obs(headers: &mut HeaderMap) {
     rename(headers, "x-amz-", "x-obs-", |[obs, s3]| (s3, obs));
+    if headers.contains_key("x-obs-bucket-location") {
+        // OBS: what else is told of a bucket.
+        headers.insert("x-obs-storage-class", HeaderValue::from_static("STANDARD"));
+        headers.insert("x-obs-version", HeaderValue::from_static("3.0"));
+    }
     if let Some(mode) = headers.get_mut(format!("x-obs-{MODE}"))
         && mode == "aws:kms"
     {
         *mode = HeaderValue::from_static("kms");
     }
     if let Some(key) = headers.get_mut("x-obs-server-side-encryption-kms-key-id") {
-        // OBS: REGION:DOMAIN:key/ID.
-        let short = key.to_str().ok().and_then(|key| key.strip_prefix("arn:aws:kms:"));
-        if let Some(short) = short.and_then(|short| HeaderValue::from_str(short).ok()) {
+        let short = key.to_str().map(key_to_obs).ok().and_then(|short| HeaderValue::from_str(short).ok());
+        if let Some(short) = short {
             *key = short;
         }
     }
+}
+
+/// The name of an element of an answer's body.
+pub(super) fn element_to_obs(name: &str, is_root: bool) -> &str {
+    match name {
+        "LocationConstraint" if is_root => "Location",
+        "BucketRegion" => "Location",
+        name => name,
+    }
+}
+
+/// What stands in an element of an answer's body.
+pub(super) fn text_to_obs<'a>(element: &str, text: &'a str) -> &'a str {
+    match element {
+        "SSEAlgorithm" if text == "aws:kms" => "kms",
+        "KMSMasterKeyID" => key_to_obs(text),
+        _ => text,
+    }
+}
+
+/// A key's id.
+// OBS: REGION:DOMAIN:key/ID.
+fn key_to_obs(key: &str) -> &str {
+    key.strip_prefix("arn:aws:kms:").unwrap_or(key)
 }
 
 fn rename(
