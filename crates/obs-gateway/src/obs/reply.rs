@@ -85,11 +85,13 @@ impl Replies {
     /// What the answer to a request will say; before the request is put into other words.
     pub(crate) fn to(&self, head: &Parts, hosts: &Hosts) -> Reply {
         let path = head.uri.path();
+        let is_bucket = is_bucket(head, hosts);
         let resource = match hosts.bucket(host(head)) {
+            Some(bucket) if is_bucket => format!("/{bucket}"),
             Some(bucket) => format!("/{bucket}{path}"),
             None => path.to_owned(),
         };
-        let is_object = path != "/" && !is_bucket(head, hosts);
+        let is_object = path != "/" && !is_bucket;
         // The parts of an upload are listed by a GET of the object that they become.
         let reads_object = is_object && head.method == Method::GET && query(&head.uri, "uploadId").is_none();
         Reply {

@@ -80,7 +80,9 @@ fn is_secure(extensions: &Extensions) -> bool {
 
 fn security_token(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     let header = headers.get("x-amz-security-token").and_then(|value| value.to_str().ok());
-    header.map(str::to_owned).or_else(|| query(uri, "X-Amz-Security-Token"))
+    // OBS' libraries write the query as they write the header.
+    let queries = ["X-Amz-Security-Token", "x-amz-security-token"];
+    header.map(str::to_owned).or_else(|| queries.into_iter().find_map(|name| query(uri, name)))
 }
 
 /// Refuses pre-signed URLs that hold for longer than they may.
@@ -184,6 +186,8 @@ mod tests {
         let none = HeaderMap::new();
         let uri = "/b/o?a=b&X-Amz-Security-Token=to%2Fken".parse().unwrap();
         assert_eq!(security_token(&none, &uri).as_deref(), Some("to/ken"));
+        let small = "/b/o?x-amz-security-token=to%2Fken".parse().unwrap();
+        assert_eq!(security_token(&none, &small).as_deref(), Some("to/ken"));
         assert_eq!(security_token(&none, &"/".parse().unwrap()), None);
         let header = HeaderMap::from_iter([(
             http::HeaderName::from_static("x-amz-security-token"),
