@@ -23,7 +23,7 @@ fn python(script: &str) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn boto3_and_the_sdk_of_obs_use_everything_that_the_gateway_offers() {
+async fn boto3_and_the_sdks_of_obs_use_everything_that_the_gateway_offers() {
     let dev = Dev::start();
     let mut store = ObjectStore::start(&dev).await;
     succeeds(python("gateway.py").arg(store.description()));
