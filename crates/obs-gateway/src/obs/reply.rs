@@ -21,12 +21,6 @@ use crate::s3::Hosts;
 
 /// What begins a body.
 const DECLARATION: &str = r#"<?xml version="1.0" encoding="UTF-8"?>"#;
-/// Codes that OBS has another word for: of S3, and of OBS.
-// OBS: the API's table of error codes, and the page of a bucket's encryption.
-const CODES: [(&str, &str); 2] = [
-    ("ServerSideEncryptionConfigurationNotFoundError", "NoSuchEncryptionConfiguration"),
-    ("NotImplemented", "ServiceNotImplemented"),
-];
 
 /// What all answers of a gateway have in common.
 #[derive(Clone, Debug)]
@@ -155,11 +149,11 @@ impl Reply {
     fn put_error(&self, answer: &mut HttpResponse) {
         let body = answer.body().bytes().unwrap_or_default();
         let Ok(mut fault) = quick_xml::de::from_reader::<_, Fault>(&*body) else { return };
+        if fault.message.is_empty() {
+            fault.message.clone_from(&fault.code);
+        }
         if self.is_obs() {
-            let known = CODES.iter().find(|(s3, _)| *s3 == fault.code);
-            if let Some((_, obs)) = known {
-                (*obs).clone_into(&mut fault.code);
-            }
+            fault.code = words::code_to_obs(&fault.code).to_owned();
             for (name, value) in [("x-obs-error-code", &fault.code), ("x-obs-error-message", &fault.message)]
             {
                 if let Ok(value) = HeaderValue::from_str(value) {
@@ -300,6 +294,7 @@ mod tests {
         }
         let answer = reply(Method::HEAD, "/b/o", "OBS AK:s").put(refusal(s3_error!(NotImplemented)));
         assert_eq!(answer.headers()["x-obs-error-code"], "ServiceNotImplemented");
+        assert!(text(&answer).contains("<Message>NotImplemented</Message>"));
     }
 
     #[test]

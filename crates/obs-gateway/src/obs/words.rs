@@ -23,6 +23,12 @@ const NOT_OFFERED: [&str; 6] = [
 ];
 /// What S3 has no word for: the S3 face reads OBS' own.
 const KEPT: [&str; 2] = ["x-obs-server-side-data-encryption", "x-obs-sse-kms-key-project-id"];
+/// Codes of errors that OBS has another word for: of S3, and of OBS.
+// OBS: the API's table of error codes, and the page of a bucket's encryption.
+const CODES: [(&str, &str); 2] = [
+    ("ServerSideEncryptionConfigurationNotFoundError", "NoSuchEncryptionConfiguration"),
+    ("NotImplemented", "ServiceNotImplemented"),
+];
 /// What signs a URL, which the S3 face must not see.
 const SIGNING: [&str; 6] =
     ["Signature", "Expires", "AccessKeyId", "AWSAccessKeyId", "x-obs-security-token", "x-amz-security-token"];
@@ -98,8 +104,14 @@ pub(super) fn text_to_obs<'a>(element: &str, text: &'a str) -> &'a str {
     match element {
         "SSEAlgorithm" if text == "aws:kms" => "kms",
         "KMSMasterKeyID" => key_to_obs(text),
+        "Code" => code_to_obs(text),
         _ => text,
     }
+}
+
+/// The code of an error.
+pub(super) fn code_to_obs(code: &str) -> &str {
+    CODES.iter().find(|(s3, _)| *s3 == code).map_or(code, |(_, obs)| obs)
 }
 
 /// A key's id.
@@ -218,6 +230,23 @@ mod tests {
             ("x-obs-server-side-encryption-kms-key-id", "r1:d1:key/id"),
         ];
         assert_eq!(shown(&headers), expected);
+    }
+
+    #[test]
+    fn a_bucket_is_told_of_as_obs_does() {
+        let mut headers = head("/", &[("x-amz-bucket-region", "r1")]).headers;
+        to_obs(&mut headers);
+        let expected =
+            [("x-obs-bucket-location", "r1"), ("x-obs-storage-class", "STANDARD"), ("x-obs-version", "3.0")];
+        assert_eq!(shown(&headers), expected);
+    }
+
+    #[test]
+    fn what_only_obs_has_a_word_for_is_not_left_out_silently() {
+        for name in NOT_OFFERED {
+            let mut asked = head("/b/o", &[(name, "true")]);
+            assert_eq!(to_s3(&mut asked, Dialect::Obs).unwrap_err().code().as_str(), "NotImplemented");
+        }
     }
 
     #[test]
