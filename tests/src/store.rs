@@ -28,11 +28,20 @@ impl ObjectStore {
     /// # Panics
     /// If it does not become ready.
     pub async fn start(dev: &Dev) -> Self {
+        Self::start_with(dev, &dev.description.endpoint(), "").await
+    }
+
+    /// The same, whose key service is reached there, with more in its configuration.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub async fn start_with(dev: &Dev, endpoint: &str, more: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
         let accounts = [0, 1].map(|index| dev.description.account(index));
         fs::write(path.join("credentials.toml"), credentials(&accounts)).expect("a file");
-        fs::write(path.join("gateway.toml"), configuration(dev, &accounts[0])).expect("a file");
+        fs::write(path.join("gateway.toml"), configuration(dev, &accounts[0], endpoint) + more)
+            .expect("a file");
         let mut store = Self { child: None, directory };
         store.start_again(dev).await;
         store
@@ -60,6 +69,11 @@ impl ObjectStore {
     /// What tells clients where everything is.
     pub fn description(&self) -> PathBuf {
         self.directory.path().join("store.json")
+    }
+
+    /// What it logged since it was started last.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("stderr.log")).unwrap_or_default()
     }
 
     /// `kill -9`.
@@ -126,7 +140,7 @@ fn user_of(text: &mut String, user_id: &str, permission: &str, access_key: &str)
     .expect("a text");
 }
 
-fn configuration(dev: &Dev, account: &Account) -> String {
+fn configuration(dev: &Dev, account: &Account, endpoint: &str) -> String {
     let (_, region) = &account.projects[0];
     let (certificate, key) = dev.description.service("obs");
     let tls = dev.directory().join("tls");
@@ -138,7 +152,6 @@ fn configuration(dev: &Dev, account: &Account) -> String {
          client_key = {key:?}\n",
         server = tls.join("server.pem"),
         server_key = tls.join("server.key"),
-        endpoint = dev.description.endpoint(),
         ca = dev.description.ca(),
     )
 }

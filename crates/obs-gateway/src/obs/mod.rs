@@ -15,7 +15,7 @@ use time::{
 };
 
 use self::signature::{Claim, pairs};
-pub(crate) use self::signature::{Dialect, query};
+pub(crate) use self::signature::{Dialect, has_query, is_bucket as is_bucket_path, query};
 use crate::{
     chunks::{self, Chunks},
     clock,
