@@ -59,7 +59,7 @@ impl ObjectStore {
         let _ = fs::remove_file(&addresses); // there is none at the first start
         let log = File::create(path.join("stderr.log")).expect("a file");
         let mut command = Command::new(program);
-        command.arg("--config").arg(path.join("gateway.toml"));
+        command.arg("--config").arg(path.join("gateway.toml")).env("NO_COLOR", "1");
         self.child = Some(command.stdin(Stdio::null()).stderr(log).spawn().expect("it starts"));
         let written = eventually("the gateway listens", async || fs::read(&addresses).ok()).await;
         let addresses: Value = serde_json::from_slice(&written).expect("JSON");
