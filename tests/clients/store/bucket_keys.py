@@ -52,6 +52,10 @@ def shows_bucket_keys_told_in_every_answer(deployment):
     assert not told(s3.put_object(Bucket="keyed", Key="own", Body=TEXT, BucketKeyEnabled=False, **KMS))
     assert not told(s3.put_object(Bucket="keyed", Key="own", Body=TEXT, **KMS))
     assert kept(deployment, "keyed", "own") is None
+    # The header of OBS under a signature of S3.
+    words = {"x-obs-server-side-encryption-bucket-key-enabled": "true"}
+    s3.meta.events.register("before-call.s3.PutObject", lambda params, **_: params["headers"].update(words))
+    assert told(s3.put_object(Bucket="keyed", Key="words", Body=TEXT, **KMS))
 
 
 def shows_one_bucket_key_for_many_objects_of_one_requester(deployment):
