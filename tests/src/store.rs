@@ -34,12 +34,21 @@ impl ObjectStore {
     /// # Panics
     /// If it does not become ready.
     pub async fn start(dev: &Dev) -> Self {
+        Self::start_with(dev, &dev.description.endpoint(), "").await
+    }
+
+    /// The same, whose key service is reached there, with more in its configuration.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub async fn start_with(dev: &Dev, endpoint: &str, more: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
         let accounts = [0, 1].map(|index| dev.description.account(index));
         fs::write(path.join("credentials.toml"), credentials(&accounts)).expect("a file");
         let certificate = Authority::new(path, "gateway").server_of(&NAMES);
-        fs::write(path.join("gateway.toml"), configuration(dev, &accounts[0], &certificate)).expect("a file");
+        let configuration = configuration(dev, &accounts[0], endpoint, &certificate);
+        fs::write(path.join("gateway.toml"), configuration + more).expect("a file");
         let mut store = Self { child: None, directory };
         store.start_again(dev).await;
         store
@@ -57,7 +66,7 @@ impl ObjectStore {
         let _ = fs::remove_file(&addresses); // there is none at the first start
         let log = File::create(path.join("stderr.log")).expect("a file");
         let mut command = Command::new(program);
-        command.arg("--config").arg(path.join("gateway.toml"));
+        command.arg("--config").arg(path.join("gateway.toml")).env("NO_COLOR", "1");
         self.child = Some(command.stdin(Stdio::null()).stderr(log).spawn().expect("it starts"));
         let written = eventually("the gateway listens", async || fs::read(&addresses).ok()).await;
         let addresses: Value = serde_json::from_slice(&written).expect("JSON");
@@ -72,6 +81,11 @@ impl ObjectStore {
     /// What tells clients where everything is.
     pub fn description(&self) -> PathBuf {
         self.directory.path().join("store.json")
+    }
+
+    /// What it logged since it was started last.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("stderr.log")).unwrap_or_default()
     }
 
     /// `kill -9`.
@@ -138,7 +152,12 @@ fn user_of(text: &mut String, user_id: &str, permission: &str, access_key: &str)
     .expect("a text");
 }
 
-fn configuration(dev: &Dev, account: &Account, (server, server_key): &(PathBuf, PathBuf)) -> String {
+fn configuration(
+    dev: &Dev,
+    account: &Account,
+    endpoint: &str,
+    (server, server_key): &(PathBuf, PathBuf),
+) -> String {
     let (_, region) = &account.projects[0];
     let (certificate, key) = dev.description.service("obs");
     format!(
@@ -147,7 +166,6 @@ fn configuration(dev: &Dev, account: &Account, (server, server_key): &(PathBuf, 
          private_key = {server_key:?}\ndomains = {DOMAINS:?}\naddresses_file = \"addresses.json\"\n\
          [kms]\nendpoint = {endpoint:?}\nca_certificate = {ca:?}\nclient_certificate = {certificate:?}\n\
          client_key = {key:?}\n",
-        endpoint = dev.description.endpoint(),
         ca = dev.description.ca(),
     )
 }

@@ -65,6 +65,9 @@ pub enum ServeError {
     /// The store.
     #[error("the store cannot be opened: {0}")]
     Store(#[from] store::Error),
+    /// The bounds of bucket keys.
+    #[error("{0}")]
+    BucketKeys(String),
     /// The connection to the key service.
     #[error("the key service cannot be reached: {0}")]
     Kms(#[from] kms_client::Error),
@@ -87,6 +90,7 @@ pub struct Server {
     http: Option<TcpListener>,
     tls: TlsAcceptor,
     faces: Faces,
+    keys: Arc<KmsKeys>,
 }
 
 /// Both faces of a gateway.
@@ -107,14 +111,15 @@ impl fmt::Debug for Server {
 impl Server {
     /// Opens everything and binds the addresses; the addresses' file is written last.
     pub async fn bind(config: Config) -> Result<Self, ServeError> {
-        let Config { region, data_dir, credentials_file, listen, kms } = config;
+        let Config { region, data_dir, credentials_file, listen, kms, bucket_keys } = config;
+        let bucket_keys = bucket_keys.checked().map_err(ServeError::BucketKeys)?;
         let credentials = Credentials::read(&credentials_file)?;
         let tls = tls(&listen)?;
         let client = connect(&kms).await?;
         let store = spawn_blocking(move || Store::open(&data_dir)).await.map_err(io::Error::other)??;
-        let keys = Arc::new(KmsKeys::new(client, region.clone()));
+        let keys = Arc::new(KmsKeys::new(client, region.clone(), bucket_keys)?);
         let replies = Replies::new(&region);
-        let gateway = Arc::new(Gateway::new(store, keys, credentials, region));
+        let gateway = Arc::new(Gateway::new(store, keys.clone(), credentials, region));
         let hosts = Hosts::new(&listen.domains);
         let s3 = s3::service(gateway.clone(), hosts.clone());
         let faces = Faces { gateway, hosts, s3, replies };
@@ -123,7 +128,7 @@ impl Server {
             Some(address) => Some(TcpListener::bind(address).await?),
             None => None,
         };
-        let server = Self { https, http, tls, faces };
+        let server = Self { https, http, tls, faces, keys };
         if let Some(path) = &listen.addresses_file {
             server.write_addresses(path)?;
         }
@@ -135,11 +140,14 @@ impl Server {
         self.https.local_addr()
     }
 
-    /// Serves until `end`; requests under way then have ten seconds.
+    /// Serves until `end`; requests under way then have ten seconds, and then the key service half a minute to take what
+    /// there is to report of bucket keys.
     pub async fn run(self, end: impl Future<Output = ()>) {
         let graceful = GracefulShutdown::new();
         let files = getrlimit(Resource::Nofile).current;
         let connections = Arc::new(Semaphore::new(connections(files)));
+        let keys = self.keys.clone();
+        let telling = tokio::spawn(async move { keys.tell().await });
         tokio::pin!(end);
         loop {
             let Ok(permit) = connections.clone().acquire_owned().await else { break };
@@ -174,6 +182,8 @@ impl Server {
         if timeout(LAST_REQUESTS, graceful.shutdown()).await.is_err() {
             tracing::warn!("requests under way were broken off");
         }
+        telling.abort();
+        self.keys.close().await;
     }
 
     fn write_addresses(&self, path: &Path) -> io::Result<()> {
@@ -244,6 +254,9 @@ async fn answer(
 async fn translate(faces: &Faces, head: &mut http::request::Parts, body: Lingering) -> S3Result<Body> {
     let Faces { gateway, hosts, .. } = faces;
     let dialect = obs::accept(gateway, hosts, head)?;
+    if let Some(dialect) = dialect {
+        head.extensions.insert(dialect);
+    }
     front::check(&head.method, &head.uri, &head.headers)?;
     obs::body(dialect, head, hosts, body).await
 }

@@ -114,6 +114,30 @@ def shows_objects_sealed_as_their_headers_say(deployment):
         deployment.dew.admin.call("EnableKey", key_id=key)
 
 
+def shows_bucket_keys(deployment):
+    """What the answer says of them, the SDK does not hand on: S3's does."""
+    key, s3 = deployment.key("core-sdk/bucket-key"), deployment.s3()
+    sealed = {"x_obs_server_side_encryption": "kms", "x_obs_server_side_encryption_bucket_key_enabled": "true"}
+    with names_of_buckets():
+        client_ = client(deployment)
+        for algorithm, number in (("AES256", 1), ("SM4", 2)):
+            named = {"x_obs_server_side_encryption_kms_key_id": key, "x_obs_server_side_data_encryption": algorithm}
+            put(client_, "bucket-key", **sealed, **named)
+            assert deployment.streams(BUCKET)[-1].read_bytes()[5] == number
+            read, text = got(client_, "bucket-key")
+            assert text == TEXT and read.x_obs_server_side_encryption_kms_key_id.endswith(f":key/{key}")
+            assert s3.head_object(Bucket=BUCKET, Key="bucket-key")["BucketKeyEnabled"] is True
+        # OBS: it needs the header that names the key, too.
+        with refused("InvalidArgument", 400):
+            put(client_, "x", **sealed)
+        client_.delete_object(obs.DeleteObjectRequest(bucket_name=BUCKET, object_key="bucket-key"))
+        body = obs.CreateBucketRequestBody(location=deployment.region)
+        named = {"x_obs_server_side_encryption_kms_key_id": key}
+        client_.create_bucket(obs.CreateBucketRequest(bucket_name="core-sdk-keys", body=body, **sealed, **named))
+        put(client_, "default", bucket="core-sdk-keys")
+        assert s3.head_object(Bucket="core-sdk-keys", Key="default")["BucketKeyEnabled"] is True
+
+
 def shows_copies_and_lists(deployment):
     with names_of_buckets():
         client_ = client(deployment)

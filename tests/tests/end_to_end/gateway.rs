@@ -15,7 +15,7 @@ const ACKNOWLEDGED: usize = 25;
 /// How often the gateway is killed.
 const KILLS: usize = 4;
 
-fn python(script: &str) -> Command {
+pub(super) fn python(script: &str) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut client = Command::new(root.join(".tools/venv/bin/python"));
     client.arg("-B").arg(root.join("tests/clients").join(script)).env("PYTHONWARNINGS", "ignore");

@@ -18,7 +18,7 @@ use time::{
 use self::signature::{Claim, pairs};
 pub(crate) use self::{
     reply::{Replies, refusal},
-    signature::{Dialect, query},
+    signature::{Dialect, has_query, is_bucket as is_bucket_path, query},
 };
 use crate::{
     chunks::{self, Chunks},

@@ -227,7 +227,7 @@ fn resources(uri: &Uri, bucket: Option<&str>, dialect: Dialect) -> Option<Vec<St
 }
 
 /// Whether a path is a bucket's: `/bucket` or `/bucket/`. More slashes make an object's key.
-pub(super) fn is_bucket(path: &str) -> bool {
+pub(crate) fn is_bucket(path: &str) -> bool {
     let name = path.strip_prefix('/').map(|rest| rest.strip_suffix('/').unwrap_or(rest));
     name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }
@@ -269,6 +269,11 @@ pub(crate) fn pairs(uri: &Uri) -> impl Iterator<Item = (String, Option<String>)>
 
 pub(crate) fn query(uri: &Uri, wanted: &str) -> Option<String> {
     pairs(uri).find(|(name, _)| name == wanted)?.1
+}
+
+/// Whether a query has this name, whatever its value.
+pub(crate) fn has_query(uri: &Uri, wanted: &str) -> bool {
+    pairs(uri).any(|(name, _)| name == wanted)
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

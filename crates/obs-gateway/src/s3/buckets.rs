@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::{Extensions, HeaderMap};
 use s3s::{
     S3Request, S3Response, S3Result,
     dto::{
@@ -13,15 +14,16 @@ use s3s::{
 };
 
 use super::{
-    answers::{asked_by_headers, refuse_unkept, timestamp},
+    answers::{asked_by_headers, refuse_unkept, text, timestamp},
     auth::caller,
     body::blocking,
+    encryption,
     errors::s3,
 };
 use crate::{
     clock,
     gateway::{self, Caller, Gateway, must_be_secure},
-    sse::{Asked, method},
+    sse::{Asked, Method, Rejection, method},
     store::{self, BucketEncryption, BucketSettings},
 };
 
@@ -54,7 +56,7 @@ pub(super) async fn create(
 ) -> S3Result<S3Response<CreateBucketOutput>> {
     let caller = caller(&request)?;
     must(&caller, "CreateBucket")?;
-    let encryption = asked_encryption(&caller, &request.headers)?;
+    let encryption = asked_encryption(&caller, &request.headers, &request.extensions)?;
     let input = request.input;
     refuse_unkept(&[
         ("an ACL", input.acl.is_some_and(|acl| acl.as_str() != "private")),
@@ -90,16 +92,21 @@ pub(super) async fn create(
 
 /// The configuration that a bucket is made with.
 // OBS: the headers of an upload's encryption may stand in the request that makes a bucket.
-fn asked_encryption(caller: &Caller, headers: &http::HeaderMap) -> S3Result<Option<BucketEncryption>> {
-    refuse_unkept(&[
-        ("a bucket key", headers.contains_key("x-amz-server-side-encryption-bucket-key-enabled")),
-        ("a key's project", headers.contains_key("x-obs-sse-kms-key-project-id")),
-    ])?;
-    let asked = asked_by_headers(headers);
-    let Some(method) = method(&asked, None).map_err(s3)? else { return Ok(None) };
+fn asked_encryption(
+    caller: &Caller,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> S3Result<Option<BucketEncryption>> {
+    let asked = asked_by_headers(headers, extensions)?;
+    let project = text(headers, "x-obs-sse-kms-key-project-id");
+    let Some(method) = method(&asked, None, None).map_err(s3)? else {
+        return if project.is_some() { Err(s3(Rejection::NeedsMode("a key's project"))) } else { Ok(None) };
+    };
     must(caller, "PutEncryptionConfiguration")?;
     must_be_secure(caller).map_err(s3)?;
-    Ok(Some(BucketEncryption { suite: method.suite, key: asked.key }))
+    let project = project.map(|project| encryption::project(&project)).transpose()?;
+    let Method { suite, bucket_key, .. } = method;
+    Ok(Some(BucketEncryption { suite, key: asked.key, bucket_key, project }))
 }
 
 pub(super) async fn head(

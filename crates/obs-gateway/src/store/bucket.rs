@@ -16,6 +16,7 @@ use super::{
     files::{
         Parent, make_directory, must_belong, place_record, read_record, records, remove_file, write_record,
     },
+    object::is_not,
 };
 use crate::format::{ObjectKey, Suite};
 
@@ -48,6 +49,12 @@ pub struct BucketEncryption {
     pub suite: Suite,
     /// The key's id as it was given; `None`: the default key.
     pub key: Option<String>,
+    /// Whether the data keys of objects are derived from bucket keys.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub bucket_key: bool,
+    /// The key's project as it was given. Nothing depends on it: keys are found by their ids alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
 }
 
 /// A bucket. What is read comes from memory; changes go one after the other, to the disk first.

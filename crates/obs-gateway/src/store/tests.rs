@@ -40,6 +40,7 @@ fn encryption() -> Encryption {
         key_id: "k".to_owned(),
         key_owner: "d1".to_owned(),
         sealed_key: vec![1],
+        bucket_key: false,
         context: BTreeMap::new(),
         tag: None,
     }
@@ -655,7 +656,8 @@ fn settings(fixture: &Fixture) -> Arc<BucketSettings> {
 #[test]
 fn what_is_configured_lasts_and_a_bucket_that_is_gone_takes_nothing() {
     let fixture = fixture();
-    let encryption = BucketEncryption { suite: Suite::Sm4Gcm, key: Some("k".to_owned()) };
+    let encryption =
+        BucketEncryption { suite: Suite::Sm4Gcm, key: Some("k".to_owned()), ..BucketEncryption::default() };
     let bucket = fixture.store.bucket("bucket").unwrap();
     bucket.configure(|settings| settings.encryption = Some(encryption.clone())).unwrap();
     drop(bucket);
@@ -692,4 +694,18 @@ fn one_directory_is_not_opened_twice_and_a_damaged_record_is_named() {
 
 fn first(directory: &Path) -> std::path::PathBuf {
     fs::read_dir(directory).unwrap().next().unwrap().unwrap().path()
+}
+
+#[test]
+fn records_from_before_bucket_keys_are_read_and_written_as_they_were() {
+    let written = serde_json::to_string(&encryption()).unwrap();
+    assert!(!written.contains("bucket_key"), "{written}");
+    assert_eq!(serde_json::from_str::<Encryption>(&written).unwrap(), encryption());
+    let under_bucket_key = Encryption { bucket_key: true, ..encryption() };
+    let written = serde_json::to_string(&under_bucket_key).unwrap();
+    assert!(written.contains("\"bucket_key\":true"), "{written}");
+    assert_eq!(serde_json::from_str::<Encryption>(&written).unwrap(), under_bucket_key);
+    let before = r#"{"suite":"SM4","key":"k"}"#;
+    let configured = serde_json::from_str::<BucketEncryption>(before).unwrap();
+    assert_eq!(serde_json::to_string(&configured).unwrap(), before);
 }
