@@ -49,6 +49,7 @@ pub(crate) fn is_version_question(method: &Method, uri: &Uri) -> bool {
 /// `None`: it bears none of them.
 pub(crate) fn accept(gateway: &Gateway, hosts: &Hosts, head: &mut Parts) -> S3Result<Option<Dialect>> {
     let Some(claim) = Claim::of(&head.uri, &head.headers) else {
+        words::refuse_unread(&head.headers)?;
         words::add_date(head);
         return Ok(None);
     };

@@ -83,6 +83,7 @@ impl Replies {
         let resource = match hosts.bucket(host(head)) {
             Some(bucket) if is_bucket => format!("/{bucket}"),
             Some(bucket) => format!("/{bucket}{path}"),
+            None if is_bucket => path.trim_end_matches('/').to_owned(),
             None => path.to_owned(),
         };
         let is_object = path != "/" && !is_bucket;
@@ -295,6 +296,14 @@ mod tests {
         let answer = reply(Method::HEAD, "/b/o", "OBS AK:s").put(refusal(s3_error!(NotImplemented)));
         assert_eq!(answer.headers()["x-obs-error-code"], "ServiceNotImplemented");
         assert!(text(&answer).contains("<Message>NotImplemented</Message>"));
+    }
+
+    #[test]
+    fn what_an_error_is_about_is_named_alike_however_it_was_asked_for() {
+        for (uri, resource) in [("/b", "/b"), ("/b/", "/b"), ("/b/o/", "/b/o/"), ("/", "/")] {
+            let answer = reply(Method::GET, uri, "OBS AK:s").put(refusal(s3_error!(NoSuchBucket)));
+            assert!(text(&answer).contains(&format!("<Resource>{resource}</Resource>")), "{uri}");
+        }
     }
 
     #[test]

@@ -212,6 +212,11 @@ impl Claim {
 /// The forms of the resource that clients sign: `/bucket` ends with a slash or not. `None`: it would be signed as
 /// another one is.
 fn resources(uri: &Uri, bucket: Option<&str>, dialect: Dialect) -> Option<Vec<String>> {
+    let first = uri.path().split('/').nth(1).unwrap_or_default();
+    // Behind here the path is decoded before the bucket is taken from it.
+    if bucket.is_none() && has_slash(first) {
+        return None;
+    }
     let path = match bucket {
         Some(bucket) => format!("/{bucket}{}", uri.path()),
         None => uri.path().to_owned(),
@@ -226,10 +231,15 @@ fn resources(uri: &Uri, bucket: Option<&str>, dialect: Dialect) -> Option<Vec<St
     Some(paths.into_iter().map(|path| path + &queries).collect())
 }
 
-/// Whether a path is a bucket's: `/bucket` or `/bucket/`. More slashes make an object's key.
+/// Whether a path is a bucket's: `/bucket` or `/bucket/`. More slashes make an object's key, however they are written.
 pub(crate) fn is_bucket(path: &str) -> bool {
     let name = path.strip_prefix('/').map(|rest| rest.strip_suffix('/').unwrap_or(rest));
-    name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
+    name.is_some_and(|name| !name.is_empty() && !has_slash(name))
+}
+
+/// Whether a piece of a path has slashes once it is decoded.
+fn has_slash(text: &str) -> bool {
+    percent_decode_str(text).any(|byte| byte == b'/')
 }
 
 /// What is signed of the queries. `None` if one holds what separates them: they are signed as they are decoded, so it
@@ -347,6 +357,16 @@ mod tests {
         }
         assert!(holds("/", Some("b"), date, &text("/b/")) && holds("/", Some("b"), date, &text("/b")));
         assert!(!holds("//", Some("b"), date, &text("/b/")));
+        for object in ["/b%2Fo", "/b%2fo", "/b%2F", "/%2Fb", "/b%2Fo/p"] {
+            assert!(!is_bucket(object));
+            for signed in [object.to_owned(), format!("{object}/"), object.replace("%2F", "/")] {
+                assert!(!holds(object, None, date, &text(&signed)), "{object} by {signed}");
+            }
+        }
+        assert!(
+            holds("/b/o%2Fp", None, date, &text("/b/o%2Fp"))
+                && holds("/%2F", Some("b"), date, &text("/b/%2F"))
+        );
     }
 
     #[test]

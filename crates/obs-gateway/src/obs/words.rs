@@ -21,11 +21,16 @@ const NOT_OFFERED: [&str; 6] = [
     "x-obs-grant-full-control-delivered",
     "x-obs-grant-read-delivered",
 ];
-/// What S3 has no word for: the S3 face reads OBS' own.
-const KEPT: [&str; 2] = ["x-obs-server-side-data-encryption", "x-obs-sse-kms-key-project-id"];
+/// What the S3 face reads as OBS writes it, whoever signed: no other header of OBS'.
+const KEPT: [&str; 3] = [
+    "x-obs-server-side-data-encryption",
+    "x-obs-server-side-encryption-bucket-key-enabled",
+    "x-obs-sse-kms-key-project-id",
+];
 /// Codes of errors that OBS has another word for: of S3, and of OBS.
 // OBS: the API's table of error codes, and the page of a bucket's encryption.
-const CODES: [(&str, &str); 2] = [
+const CODES: [(&str, &str); 3] = [
+    ("IllegalLocationConstraintException", "InvalidLocationConstraint"),
     ("ServerSideEncryptionConfigurationNotFoundError", "NoSuchEncryptionConfiguration"),
     ("NotImplemented", "ServiceNotImplemented"),
 ];
@@ -41,6 +46,15 @@ pub(super) fn refuse_foreign(headers: &HeaderMap, dialect: Dialect) -> S3Result<
     };
     match headers.keys().find(|name| name.as_str().starts_with(foreign)) {
         Some(name) => Err(s3_error!(AccessDenied, "the header {name} is not signed")),
+        None => Ok(()),
+    }
+}
+
+/// Refuses OBS' headers in a request of S3's that nothing reads: what they ask for would be left out silently.
+pub(super) fn refuse_unread(headers: &HeaderMap) -> S3Result<()> {
+    let mut names = headers.keys().map(HeaderName::as_str);
+    match names.find(|name| name.starts_with(Dialect::Obs.prefix()) && !KEPT.contains(name)) {
+        Some(name) => Err(s3_error!(NotImplemented, "{name} is not offered in a request of S3's")),
         None => Ok(()),
     }
 }
@@ -246,6 +260,19 @@ mod tests {
         for name in NOT_OFFERED {
             let mut asked = head("/b/o", &[(name, "true")]);
             assert_eq!(to_s3(&mut asked, Dialect::Obs).unwrap_err().code().as_str(), "NotImplemented");
+        }
+    }
+
+    #[test]
+    fn headers_of_obs_that_the_s3_face_does_not_read_are_refused() {
+        for name in KEPT {
+            assert!(
+                refuse_unread(&head("/b/o", &[(name, "true"), ("x-amz-acl", "private")]).headers).is_ok()
+            );
+        }
+        for name in NOT_OFFERED.into_iter().chain(["x-obs-acl", "x-obs-server-side-encryption"]) {
+            let refused = refuse_unread(&head("/b/o", &[(KEPT[0], "SM4"), (name, "true")]).headers);
+            assert_eq!(refused.unwrap_err().code().as_str(), "NotImplemented", "{name}");
         }
     }
 

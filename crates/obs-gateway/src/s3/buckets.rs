@@ -64,6 +64,7 @@ pub(super) async fn create(
         ("an ACL", input.grant_read_acp.is_some() || input.grant_write.is_some()),
         ("an ACL", input.grant_write_acp.is_some()),
         ("object lock", input.object_lock_enabled_for_bucket == Some(true)),
+        ("another storage class than STANDARD", asks_for_another_class(&request.headers)),
     ])?;
     let constraint = input.create_bucket_configuration.and_then(|it| it.location_constraint);
     if constraint.is_some_and(|constraint| constraint.as_str() != gateway.region()) {
@@ -88,6 +89,13 @@ pub(super) async fn create(
             Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{}", input.bucket)) }))
         }
     }
+}
+
+/// Whether the objects of a new bucket are asked to have another storage class than all have here.
+// OBS: the second name is that of its API before it had words of its own.
+fn asks_for_another_class(headers: &HeaderMap) -> bool {
+    let classes = ["x-amz-storage-class", "x-default-storage-class"].map(|name| headers.get_all(name));
+    classes.iter().flatten().any(|class| class != "STANDARD")
 }
 
 /// The configuration that a bucket is made with.
@@ -153,4 +161,22 @@ pub(super) fn allowed(
 /// Refuses what the caller's own permissions do not allow, where no bucket is there to have a policy.
 fn must(caller: &Caller, action: &str) -> S3Result<()> {
     if caller.user.may(action) { Ok(()) } else { Err(s3(gateway::Error::Denied)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_have_the_standard_class() {
+        assert!(!asks_for_another_class(&HeaderMap::new()));
+        for name in ["x-amz-storage-class", "x-default-storage-class"] {
+            for (class, is_other) in [("STANDARD", false), ("WARM", true), ("STANDARD_IA", true), ("", true)]
+            {
+                let class = http::HeaderValue::from_static(class);
+                let headers = HeaderMap::from_iter([(http::HeaderName::from_static(name), class)]);
+                assert_eq!(asks_for_another_class(&headers), is_other, "{name}: {headers:?}");
+            }
+        }
+    }
 }
