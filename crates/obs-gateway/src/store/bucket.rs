@@ -72,8 +72,9 @@ pub(super) struct State {
     settings: Arc<BucketSettings>,
     pub(super) objects: BTreeMap<String, Arc<Object>>,
     pub(super) uploads: BTreeMap<String, Upload>,
-    /// Uploads that became objects and whose directories are still there.
-    pub(super) completed: Vec<(Upload, Arc<Object>)>,
+    /// Uploads that ended and whose directories are still there, each with the object that it became; `None`: it was
+    /// given up.
+    pub(super) ended: Vec<(Upload, Option<Arc<Object>>)>,
 }
 
 impl Bucket {
@@ -84,8 +85,8 @@ impl Bucket {
         }
         write_record(&made.join(SETTINGS), settings)?;
         let (objects, uploads) = (BTreeMap::new(), BTreeMap::new());
-        let (settings_now, completed) = (Arc::new(settings.clone()), Vec::new());
-        let state = RwLock::new(State { settings: settings_now, objects, uploads, completed });
+        let (settings_now, ended) = (Arc::new(settings.clone()), Vec::new());
+        let state = RwLock::new(State { settings: settings_now, objects, uploads, ended });
         let (changes, name) = (Mutex::new(false), settings.name.clone());
         Ok(Self { path: path.to_owned(), name, changes, state })
     }
@@ -103,8 +104,8 @@ impl Bucket {
             objects.insert(record.key.clone(), Arc::new(Object::new(record, &data)));
         }
         let uploads = Upload::open_all(&path.join(UPLOADS), &data, &objects)?;
-        let (settings_now, completed) = (Arc::new(settings.clone()), Vec::new());
-        let state = State { settings: settings_now, objects, uploads, completed };
+        let (settings_now, ended) = (Arc::new(settings.clone()), Vec::new());
+        let state = State { settings: settings_now, objects, uploads, ended };
         remove_strangers(&data, &state)?;
         let (changes, state) = (Mutex::new(false), RwLock::new(state));
         Ok(Self { path: path.to_owned(), name: settings.name, changes, state })
@@ -204,9 +205,11 @@ impl Bucket {
         Ok(object)
     }
 
-    /// Makes the record of an object last that may have been written without.
+    /// Makes the record of an object last that may have been written, or removed, without.
     pub(super) fn synchronize(&self, object: &Object) -> Result<(), Error> {
-        Parent::of(&self.record_path(&object.record.key))?.sync()
+        let path = self.record_path(&object.record.key);
+        // A deletion that failed left the object here, though perhaps not its record.
+        if path.try_exists()? { Parent::of(&path)?.sync() } else { write_record(&path, &object.record) }
     }
 
     /// The right to change something, unless the bucket is gone.

@@ -494,6 +494,71 @@ fn an_upload_that_became_an_object_goes_at_the_next_start() {
     }
 }
 
+/// An upload that was given up while a disk failed, and its directory.
+fn half_given_up(fixture: &Fixture) -> (Arc<Bucket>, String, std::path::PathBuf) {
+    let bucket = fixture.store.bucket("bucket").unwrap();
+    let id = begun(&bucket, "o");
+    bucket.put_part("o", &id, stored_plain(&bucket, "o", 1), 1).unwrap();
+    failure::after(0);
+    assert!(matches!(bucket.abort_upload("o", &id), Err(Error::Io(_))));
+    assert!(bucket.uploads("").is_empty());
+    let directory = fixture.directory.path().join("buckets/bucket/uploads").join(&id);
+    assert!(directory.exists());
+    (bucket, id, directory)
+}
+
+#[test]
+fn an_upload_that_was_given_up_goes_when_that_is_asked_again_or_its_key_changes() {
+    type Change = fn(&Bucket, &str, Stored) -> Result<(), Error>;
+    let changes: [(&str, Change, usize); 3] = [
+        ("again", |it, id, _| it.abort_upload("o", id), 0),
+        ("put", |it, _, stored| it.put(record("o", None), stored, None).map(drop), 1),
+        ("delete", |it, _, _| it.delete("o"), 0),
+    ];
+    for (name, change, streams) in changes {
+        let fixture = fixture();
+        let (bucket, id, directory) = half_given_up(&fixture);
+        let stored = stored_plain(&bucket, "o", 0);
+        failure::after(0);
+        assert!(matches!(change(&bucket, &id, stored), Err(Error::Io(_))), "{name}");
+        assert!(bucket.object("o").is_err(), "{name}: nothing changed");
+        change(&bucket, &id, stored_plain(&bucket, "o", 0)).unwrap();
+        assert!(!directory.exists(), "{name}");
+        assert_eq!(data(&fixture).len(), streams, "{name}: its part is gone");
+        assert!(matches!(bucket.abort_upload("o", &id), Err(Error::NoSuchUpload)), "{name}");
+        drop(bucket);
+        assert!(reopened(fixture).store.bucket("bucket").unwrap().uploads("").is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn an_upload_that_was_given_up_is_asked_for_by_its_own_key() {
+    let fixture = fixture();
+    let (bucket, id, directory) = half_given_up(&fixture);
+    assert!(matches!(bucket.abort_upload("another", &id), Err(Error::NoSuchUpload)));
+    assert!(matches!(bucket.complete_upload("o", &id, &[], None, 3), Err(Error::NoSuchUpload)));
+    assert!(!directory.exists(), "asking to complete it tried again first");
+}
+
+#[test]
+fn what_is_acknowledged_lasts_though_its_deletion_failed_before() {
+    let fixture = fixture();
+    let bucket = fixture.store.bucket("bucket").unwrap();
+    let id = begun(&bucket, "o");
+    let part = stored_plain(&bucket, "o", 1);
+    let named = [(1, part.part.etag.clone())];
+    bucket.put_part("o", &id, part, 1).unwrap();
+    let object = bucket.complete_upload("o", &id, &named, None, 3).unwrap();
+    let expected = all(&object).unwrap();
+    failure::after(0);
+    assert!(matches!(bucket.delete("o"), Err(Error::Io(_))));
+    let again = bucket.complete_upload("o", &id, &named, None, 3).unwrap();
+    assert!(Arc::ptr_eq(&object, &again));
+    drop((bucket, object, again));
+    let object = reopened(fixture).store.bucket("bucket").unwrap().object("o");
+    assert_eq!(object.unwrap().record.size, u64::try_from(expected.len()).unwrap());
+}
+
 #[test]
 fn what_could_not_be_made_to_last_is_tried_again() {
     let fixture = fixture();

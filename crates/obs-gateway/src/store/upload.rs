@@ -221,7 +221,7 @@ impl Bucket {
             // The object has the parts now, also if it is not known whether that lasts.
             let mut state = self.state.write();
             let upload = state.uploads.remove(upload_id);
-            state.completed.extend(upload.map(|upload| (upload, object)));
+            state.ended.extend(upload.map(|upload| (upload, Some(object))));
         }
         let object = replaced?;
         if let Err(error) = self.clear(object_key) {
@@ -231,33 +231,34 @@ impl Bucket {
         Ok(object)
     }
 
-    /// Removes what is left of uploads that became the object of this key; `changes` is held. Once the object is another
-    /// one, nothing tells such an upload from one under way: so this comes before every change of an object.
+    /// Removes what is left of uploads of this key that ended; `changes` is held. Once the object is another one, nothing
+    /// tells an upload that became the object from one under way: so this comes before every change of an object.
     pub(super) fn settle(&self, object_key: &str) -> Result<(), Error> {
         let state = self.state.read();
-        let completed = state.completed.iter().map(|(_, object)| object.clone());
-        let Some(object) = completed.into_iter().find(|object| object.record.key == object_key) else {
-            return Ok(());
-        };
+        let own = state.ended.iter().filter(|(upload, _)| upload.record.key == object_key);
+        let became: Vec<Arc<Object>> = own.filter_map(|(_, object)| object.clone()).collect();
         drop(state);
-        self.synchronize(&object)?;
+        for object in became {
+            self.synchronize(&object)?;
+        }
         self.clear(object_key)
     }
 
-    /// As [`settle`](Self::settle), of an object that lasts.
+    /// As [`settle`](Self::settle), where an object that an upload became lasts.
     fn clear(&self, object_key: &str) -> Result<(), Error> {
-        let completed = mem::take(&mut self.state.write().completed);
+        let ended = mem::take(&mut self.state.write().ended);
         let (own, mut left): (Vec<_>, Vec<_>) =
-            completed.into_iter().partition(|(_, object)| object.record.key == object_key);
+            ended.into_iter().partition(|(upload, _)| upload.record.key == object_key);
         let mut cleared = Ok(());
         for (upload, object) in own {
-            let removed = self.remove(&upload, &object.record.parts);
+            let kept = object.as_ref().map_or(&[][..], |object| &object.record.parts);
+            let removed = self.remove(&upload, kept);
             if removed.is_err() {
                 left.push((upload, object));
             }
             cleared = cleared.and(removed);
         }
-        self.state.write().completed = left;
+        self.state.write().ended = left;
         cleared
     }
 
@@ -267,16 +268,28 @@ impl Bucket {
         Some(object).filter(|object| !upload_id.is_empty() && object.record.upload_id == upload_id)
     }
 
-    /// Gives an upload up and removes its parts.
+    /// Gives an upload up and removes its parts. After a failure it is not known whether it comes back at the next start;
+    /// asking again tries again, and so does what changes the object.
     pub fn abort_upload(&self, key: &str, upload_id: &str) -> Result<(), Error> {
         let _changing = self.changing()?;
-        self.upload(key, upload_id)?;
-        // It goes from memory first, so that nothing is added to what is half gone.
-        let upload = self.state.write().uploads.remove(upload_id);
-        upload.map_or(Ok(()), |upload| self.remove(&upload, &[]))
+        if !self.is_given_up(key, upload_id) {
+            self.upload(key, upload_id)?;
+            // It is under way no more from here on, so that nothing is added to what is half gone.
+            let mut state = self.state.write();
+            let upload = state.uploads.remove(upload_id);
+            state.ended.extend(upload.map(|upload| (upload, None)));
+        }
+        self.settle(key)
     }
 
-    /// Removes an upload that is in memory no more, with those of its parts that are not kept: first its record, without
+    /// Whether an upload was given up of which something is left.
+    fn is_given_up(&self, key: &str, upload_id: &str) -> bool {
+        let state = self.state.read();
+        let mut given_up = state.ended.iter().filter(|(_, object)| object.is_none());
+        given_up.any(|(upload, _)| upload.record.key == key && upload.record.id == upload_id)
+    }
+
+    /// Removes an upload that is under way no more, with those of its parts that are not kept: first its record, without
     /// which nothing of it counts at the next start.
     fn remove(&self, upload: &Upload, kept: &[Part]) -> Result<(), Error> {
         let path = self.upload_path(&upload.record.id);
