@@ -238,12 +238,13 @@ async fn answer(
     let body = Lingering::new(body, &head.headers);
     head.extensions.insert(transport);
     let answered = async {
-        Ok(match translate(&faces, &mut head, body.clone()).await {
+        let answered = match translate(&faces, &mut head, body.clone()).await {
             Err(refusal) => obs::refusal(refusal),
             Ok(body) => faces.s3.call(Request::from_parts(head, body)).await?,
-        })
+        };
+        Ok::<_, HttpError>(reply.put(answered))
     };
-    let answered = reply.put(answered.instrument(span).await?);
+    let answered = answered.instrument(span).await?;
     if answered.status().is_client_error() || answered.status().is_server_error() {
         body.drain().await;
     }

@@ -76,7 +76,7 @@ def shows_buckets_made_with_their_encryption(deployment):
         assert own.location == deployment.region and listed.owner.id == domain
         with refused("BucketAlreadyOwnedByYou", 409):
             client_.create_bucket(obs.CreateBucketRequest(bucket_name=BUCKET, body=body))
-        with refused("IllegalLocationConstraintException", 400):
+        with refused("InvalidLocationConstraint", 400):
             elsewhere = obs.CreateBucketRequestBody(location="eu-west-1")
             client_.create_bucket(obs.CreateBucketRequest(bucket_name="elsewhere", body=elsewhere))
         with refused("ServiceNotImplemented", 501):

@@ -183,7 +183,8 @@ def shows_sm4_by_a_header_of_its_own(deployment):
         done(obs.createBucket("sdk-sm4", extensionHeaders=sealed))
         done(obs.putContent("sdk-sm4", "default", TEXT))
         assert deployment.streams("sdk-sm4")[-1].read_bytes()[5] == 2, "made with the bucket"
-        assert obs.createBucket("elsewhere", location="eu-west-1").status == 400
+        failed(obs.createBucket("elsewhere", location="eu-west-1"), 400, "InvalidLocationConstraint")
+        failed(obs.createBucket("warm", extensionHeaders={"x-obs-storage-class": "WARM"}), 501, "ServiceNotImplemented")
         sm4 = {"x-obs-server-side-data-encryption": "SM4"}
         put = obs.putContent("sdk-sm4", "o", TEXT, headers=PutObjectHeader(sseHeader=SseKmsHeader(encryption="kms")), extensionHeaders=sm4)
         done(put)
@@ -195,6 +196,9 @@ def shows_sm4_by_a_header_of_its_own(deployment):
         done(obs.putContent("sdk-sm4", "v4", TEXT, headers=sealed, extensionHeaders=sm4))
         assert deployment.streams("sdk-sm4")[-1].read_bytes()[5] == 2
         assert done(obs.getObject("sdk-sm4", "v4", loadStreamInMemory=True)).body.buffer == TEXT
+        for unread in ({"x-obs-forbid-overwrite": "true"}, {"x-obs-server-side-encryption": "kms"}):
+            failed(obs.putContent("sdk-sm4", "v4", TEXT, extensionHeaders=unread), 501, "NotImplemented")
+        failed(obs.createBucket("warm", extensionHeaders={"x-default-storage-class": "WARM"}), 501, "NotImplemented")
     with contextlib.closing(client(deployment, signature="v2")) as obs:
         failed(obs.putContent("sdk-sm4", "o", TEXT, extensionHeaders=sm4), 403, "AccessDenied")
 
