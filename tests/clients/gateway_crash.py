@@ -14,16 +14,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 from store.deployment import Deployment
 
 BUCKET = "crashed"
-KMS = {"ServerSideEncryption": "aws:kms"}
 TELLING = threading.Lock()
 
 
-def whole(s3, key, text):
-    s3.put_object(Bucket=BUCKET, Key=key, Body=text, **KMS)
+def whole(s3, key, text, asked):
+    s3.put_object(Bucket=BUCKET, Key=key, Body=text, **asked)
 
 
-def in_parts(s3, key, text):
-    begun = s3.create_multipart_upload(Bucket=BUCKET, Key=key, **KMS)
+def in_parts(s3, key, text, asked):
+    begun = s3.create_multipart_upload(Bucket=BUCKET, Key=key, **asked)
     upload = {"Bucket": BUCKET, "Key": key, "UploadId": begun["UploadId"]}
     half = max(len(text) // 2, 100 * 1024)
     etags = [s3.upload_part(PartNumber=number, Body=part, **upload)["ETag"] for number, part in ((1, text[:half]), (2, text[half:]))]
@@ -36,8 +35,9 @@ def load(deployment, worker):
     count = 0
     while True:
         key, text = f"{worker}/{count}", chance.randbytes(chance.choice([0, 100, 70_000, 300_000]))
+        asked = {"ServerSideEncryption": "aws:kms", "BucketKeyEnabled": chance.random() < 0.5}
         try:
-            (in_parts if len(text) > 200_000 else whole)(s3, key, text)
+            (in_parts if len(text) > 200_000 else whole)(s3, key, text, asked)
         except (BotoCoreError, ClientError):
             return
         with TELLING:

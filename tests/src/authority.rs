@@ -61,7 +61,16 @@ impl Authority {
     /// # Panics
     /// If a file cannot be written.
     pub fn server(&self) -> (PathBuf, PathBuf) {
-        let parameters = CertificateParams::new(["localhost".to_owned()]).expect("a DNS name");
+        self.server_of(&["localhost"])
+    }
+
+    /// A certificate for these names, and its key.
+    ///
+    /// # Panics
+    /// If a name is none or a file cannot be written.
+    pub fn server_of(&self, names: &[&str]) -> (PathBuf, PathBuf) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let parameters = CertificateParams::new(names).expect("DNS names");
         self.sign(parameters, "server", valid())
     }
 

@@ -11,9 +11,15 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    Account, Dev, binary, eventually,
+    Account, Authority, Dev, binary, eventually,
     process::{kill, show_log_of_failure, terminate},
 };
+
+/// The names under which buckets have names of their own. Some libraries look for a name that begins with `obs`, and
+/// refuse certificates for all names under one of a single word.
+const DOMAINS: [&str; 2] = ["localhost", "obs.localhost"];
+/// The names that the gateway has a certificate for.
+const NAMES: [&str; 4] = ["localhost", "*.localhost", "obs.localhost", "*.obs.localhost"];
 
 /// A running gateway; killed when dropped.
 #[derive(Debug)]
@@ -28,11 +34,21 @@ impl ObjectStore {
     /// # Panics
     /// If it does not become ready.
     pub async fn start(dev: &Dev) -> Self {
+        Self::start_with(dev, &dev.description.endpoint(), "").await
+    }
+
+    /// The same, whose key service is reached there, with more in its configuration.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub async fn start_with(dev: &Dev, endpoint: &str, more: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
         let accounts = [0, 1].map(|index| dev.description.account(index));
         fs::write(path.join("credentials.toml"), credentials(&accounts)).expect("a file");
-        fs::write(path.join("gateway.toml"), configuration(dev, &accounts[0])).expect("a file");
+        let certificate = Authority::new(path, "gateway").server_of(&NAMES);
+        let configuration = configuration(dev, &accounts[0], endpoint, &certificate);
+        fs::write(path.join("gateway.toml"), configuration + more).expect("a file");
         let mut store = Self { child: None, directory };
         store.start_again(dev).await;
         store
@@ -50,16 +66,26 @@ impl ObjectStore {
         let _ = fs::remove_file(&addresses); // there is none at the first start
         let log = File::create(path.join("stderr.log")).expect("a file");
         let mut command = Command::new(program);
-        command.arg("--config").arg(path.join("gateway.toml"));
+        command.arg("--config").arg(path.join("gateway.toml")).env("NO_COLOR", "1");
         self.child = Some(command.stdin(Stdio::null()).stderr(log).spawn().expect("it starts"));
         let written = eventually("the gateway listens", async || fs::read(&addresses).ok()).await;
         let addresses: Value = serde_json::from_slice(&written).expect("JSON");
         fs::write(self.description(), describe(dev, path, &addresses).to_string()).expect("a file");
     }
 
+    /// Where the buckets lie.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
     /// What tells clients where everything is.
     pub fn description(&self) -> PathBuf {
         self.directory.path().join("store.json")
+    }
+
+    /// What it logged since it was started last.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("stderr.log")).unwrap_or_default()
     }
 
     /// `kill -9`.
@@ -126,19 +152,20 @@ fn user_of(text: &mut String, user_id: &str, permission: &str, access_key: &str)
     .expect("a text");
 }
 
-fn configuration(dev: &Dev, account: &Account) -> String {
+fn configuration(
+    dev: &Dev,
+    account: &Account,
+    endpoint: &str,
+    (server, server_key): &(PathBuf, PathBuf),
+) -> String {
     let (_, region) = &account.projects[0];
     let (certificate, key) = dev.description.service("obs");
-    let tls = dev.directory().join("tls");
     format!(
         "region = {region:?}\ndata_dir = \"data\"\ncredentials_file = \"credentials.toml\"\n\
          [listen]\nhttps = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\ncertificate = {server:?}\n\
-         private_key = {server_key:?}\ndomains = [\"localhost\"]\naddresses_file = \"addresses.json\"\n\
+         private_key = {server_key:?}\ndomains = {DOMAINS:?}\naddresses_file = \"addresses.json\"\n\
          [kms]\nendpoint = {endpoint:?}\nca_certificate = {ca:?}\nclient_certificate = {certificate:?}\n\
          client_key = {key:?}\n",
-        server = tls.join("server.pem"),
-        server_key = tls.join("server.key"),
-        endpoint = dev.description.endpoint(),
         ca = dev.description.ca(),
     )
 }
@@ -157,8 +184,10 @@ fn describe(dev: &Dev, path: &Path, addresses: &Value) -> Value {
         "dev": dev.directory().join("dev.json"),
         "https": format!("https://localhost:{}", port("https")),
         "http": format!("http://localhost:{}", port("http")),
-        "ca_cert": dev.description.ca(),
+        "obs": format!("https://obs.localhost:{}", port("https")),
+        "ca_cert": path.join("gateway-ca.pem"),
         "region": account.projects[0].1,
+        "project": account.projects[0].0,
         "data_dir": path.join("data"),
         "credentials": {
             "reader": credential("reader", None),

@@ -8,16 +8,21 @@ use crate::{
 /// The actions that the owner's users keep whatever the policy says, or nobody could correct a policy.
 const OF_POLICIES: [&str; 3] = ["PutBucketPolicy", "GetBucketPolicy", "DeleteBucketPolicy"];
 
+/// Whether a user may do this with a bucket of `owner` whatever its policy says, also if nobody can read that any more.
+pub fn is_allowed_in_any_case(user: &User, owner: &str, action: &str) -> bool {
+    user.requester.account == owner && user.may(action) && OF_POLICIES.contains(&action)
+}
+
 /// Whether a user may do what `facts` say with a bucket of `owner`.
 ///
 /// A denial of the policy goes before all. In the owner's account either side may allow; a user of another account
 /// needs both: its own permission and the policy's.
 pub fn is_allowed(user: &User, owner: &str, policy: Option<&Policy>, facts: &Facts<'_>) -> bool {
-    let is_own = user.requester.account == owner;
-    let may = user.may(facts.action);
-    if is_own && may && OF_POLICIES.contains(&facts.action) {
+    if is_allowed_in_any_case(user, owner, facts.action) {
         return true;
     }
+    let is_own = user.requester.account == owner;
+    let may = user.may(facts.action);
     match policy.map_or(Verdict::Silent, |policy| policy.verdict(facts)) {
         Verdict::Denied => false,
         Verdict::Allowed => is_own || may,

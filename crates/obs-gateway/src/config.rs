@@ -3,9 +3,12 @@
 use std::{
     fs,
     net::SocketAddr,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use kms_client::bucket_keys::{BucketKeysConfig, MOST_CAPACITY, MOST_VALIDITY};
 use serde::Deserialize;
 
 /// The configuration of a gateway. Relative paths count from the file's directory.
@@ -22,6 +25,9 @@ pub struct Config {
     pub listen: Listen,
     /// The key service.
     pub kms: Kms,
+    /// Bucket keys.
+    #[serde(default)]
+    pub bucket_keys: BucketKeys,
 }
 
 /// Where clients connect.
@@ -57,6 +63,38 @@ pub struct Kms {
     pub client_key: PathBuf,
 }
 
+/// How many bucket keys are held, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BucketKeys {
+    /// How long one is used, in seconds: 1 to 900; the key service may allow less. So long, at the most, a key that was
+    /// disabled or a permission that was withdrawn is still used. Default 180.
+    // OBS: about 3 minutes.
+    pub validity_seconds: u64,
+    /// How many are held for writing, and how many for reading: 1 to 1,000,000. Default 10,000 each.
+    pub capacity: usize,
+}
+
+impl Default for BucketKeys {
+    fn default() -> Self {
+        let BucketKeysConfig { validity, capacity, .. } = BucketKeysConfig::default();
+        Self { validity_seconds: validity.as_secs(), capacity: capacity.get() }
+    }
+}
+
+impl BucketKeys {
+    /// The same as the client takes it. What is wrong, if it is out of its bounds.
+    pub fn checked(&self) -> Result<BucketKeysConfig, String> {
+        let validity = Duration::from_secs(self.validity_seconds);
+        if validity.is_zero() || validity > MOST_VALIDITY {
+            return Err(format!("bucket_keys.validity_seconds is 1 to {}", MOST_VALIDITY.as_secs()));
+        }
+        let capacity = NonZeroUsize::new(self.capacity).filter(|capacity| capacity.get() <= MOST_CAPACITY);
+        let capacity = capacity.ok_or_else(|| format!("bucket_keys.capacity is 1 to {MOST_CAPACITY}"))?;
+        Ok(BucketKeysConfig { validity, capacity, ..BucketKeysConfig::default() })
+    }
+}
+
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration {path} cannot be used: {reason}")]
@@ -71,6 +109,7 @@ impl Config {
         let failed = |reason: String| ConfigError { path: path.to_owned(), reason };
         let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
         let mut config: Self = toml::from_str(&text).map_err(|error| failed(error.to_string()))?;
+        config.bucket_keys.checked().map_err(failed)?;
         let directory = path.parent().unwrap_or(Path::new("."));
         config.resolve(directory);
         Ok(config)

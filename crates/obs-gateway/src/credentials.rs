@@ -4,6 +4,7 @@ use std::{collections::HashMap, fmt, fs, path::Path, sync::Arc};
 
 use kms_client::SecretBytes;
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use zeroize::Zeroizing;
@@ -97,14 +98,18 @@ impl Credentials {
             CredentialsError(format!("line {line}: {what}"))
         })?;
         let mut keys = HashMap::new();
-        for FileAccount { domain_id, project_id, users } in file.accounts {
+        for FileAccount { domain_id: account, project_id, users } in file.accounts {
             for FileUser { user_id, permissions, access_keys } in users {
-                let requester =
-                    Requester { user_id, account: domain_id.clone(), project_id: project_id.clone() };
-                let user = Arc::new(User { requester, permissions });
                 for file_key in access_keys {
                     let id = file_key.access_key_id.clone();
-                    if keys.insert(id.clone(), file_key.parse(user.clone())?).is_some() {
+                    let requester = Requester {
+                        user_id: user_id.clone(),
+                        account: account.clone(),
+                        project_id: project_id.clone(),
+                        permissions: fingerprint(&permissions, file_key.session()),
+                    };
+                    let user = Arc::new(User { requester, permissions: permissions.clone() });
+                    if keys.insert(id.clone(), file_key.parse(user)?).is_some() {
                         return Err(CredentialsError(format!("the access key {id} stands there twice")));
                     }
                 }
@@ -147,7 +152,27 @@ impl User {
     }
 }
 
+/// Stands for what a user may do: another for other permissions, and for each temporary access key.
+// OBS: one user with other permissions is another requester, with bucket keys of its own.
+fn fingerprint(permissions: &[String], session: Option<&str>) -> String {
+    let mut permissions: Vec<&str> = permissions.iter().map(String::as_str).collect();
+    permissions.sort_unstable();
+    permissions.dedup();
+    let mut hash = Sha256::new();
+    for text in session.into_iter().chain(permissions) {
+        hash.update(text.len().to_be_bytes());
+        hash.update(text);
+    }
+    let kind = if session.is_some() { "temporary" } else { "permanent" };
+    format!("{kind} {}", hex::encode(hash.finalize()))
+}
+
 impl FileKey {
+    /// The session that a temporary key stands for, by the key's id.
+    fn session(&self) -> Option<&str> {
+        self.security_token.as_ref().map(|_| &*self.access_key_id)
+    }
+
     fn parse(self, user: Arc<User>) -> Result<AccessKey, CredentialsError> {
         let id = &self.access_key_id;
         let wrong = |what: &str| CredentialsError(format!("the access key {id} {what}"));
@@ -205,6 +230,23 @@ access_keys = [
         assert!(!key.has_token(None) && !key.has_token(Some("tokem")) && !key.has_token(Some("")));
         assert!(credentials.usable("AK2", EXPIRY).is_none());
         assert!(credentials.usable("AK3", 0).is_none());
+    }
+
+    #[test]
+    fn a_user_with_other_permissions_is_another_requester() {
+        let requester = |file: &str, key: &str| {
+            Credentials::parse(file).unwrap().usable(key, 0).unwrap().user.requester.clone()
+        };
+        let permanent = requester(FILE, "AK1");
+        for (from, to) in
+            [("\"Get*\", \"PutObject\"", "\"PutObject\", \"Get*\""), ("secret one", "secret three")]
+        {
+            assert_eq!(requester(&FILE.replace(from, to), "AK1"), permanent, "{to}");
+        }
+        assert_ne!(requester(&FILE.replace("Get*", "Head*"), "AK1"), permanent);
+        let temporary = requester(FILE, "AK2");
+        assert_ne!(temporary, permanent);
+        assert_ne!(requester(&FILE.replace("AK2", "AK3"), "AK3"), temporary);
     }
 
     #[test]

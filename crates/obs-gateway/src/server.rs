@@ -29,6 +29,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
+use tracing::Instrument as _;
 
 use crate::{
     config::{Config, Kms, Listen},
@@ -36,7 +37,7 @@ use crate::{
     front,
     gateway::Gateway,
     lingering::Lingering,
-    obs::{self, Dialect},
+    obs::{self, Replies},
     patience::Taking,
     s3::{self, Hosts, Transport},
     sse::KmsKeys,
@@ -64,6 +65,9 @@ pub enum ServeError {
     /// The store.
     #[error("the store cannot be opened: {0}")]
     Store(#[from] store::Error),
+    /// The bounds of bucket keys.
+    #[error("{0}")]
+    BucketKeys(String),
     /// The connection to the key service.
     #[error("the key service cannot be reached: {0}")]
     Kms(#[from] kms_client::Error),
@@ -86,6 +90,7 @@ pub struct Server {
     http: Option<TcpListener>,
     tls: TlsAcceptor,
     faces: Faces,
+    keys: Arc<KmsKeys>,
 }
 
 /// Both faces of a gateway.
@@ -94,6 +99,7 @@ struct Faces {
     gateway: Arc<Gateway>,
     hosts: Hosts,
     s3: S3Service,
+    replies: Replies,
 }
 
 impl fmt::Debug for Server {
@@ -105,22 +111,24 @@ impl fmt::Debug for Server {
 impl Server {
     /// Opens everything and binds the addresses; the addresses' file is written last.
     pub async fn bind(config: Config) -> Result<Self, ServeError> {
-        let Config { region, data_dir, credentials_file, listen, kms } = config;
+        let Config { region, data_dir, credentials_file, listen, kms, bucket_keys } = config;
+        let bucket_keys = bucket_keys.checked().map_err(ServeError::BucketKeys)?;
         let credentials = Credentials::read(&credentials_file)?;
         let tls = tls(&listen)?;
         let client = connect(&kms).await?;
         let store = spawn_blocking(move || Store::open(&data_dir)).await.map_err(io::Error::other)??;
-        let keys = Arc::new(KmsKeys::new(client, region.clone()));
-        let gateway = Arc::new(Gateway::new(store, keys, credentials, region));
+        let keys = Arc::new(KmsKeys::new(client, region.clone(), bucket_keys)?);
+        let replies = Replies::new(&region);
+        let gateway = Arc::new(Gateway::new(store, keys.clone(), credentials, region));
         let hosts = Hosts::new(&listen.domains);
         let s3 = s3::service(gateway.clone(), hosts.clone());
-        let faces = Faces { gateway, hosts, s3 };
+        let faces = Faces { gateway, hosts, s3, replies };
         let https = TcpListener::bind(listen.https).await?;
         let http = match listen.http {
             Some(address) => Some(TcpListener::bind(address).await?),
             None => None,
         };
-        let server = Self { https, http, tls, faces };
+        let server = Self { https, http, tls, faces, keys };
         if let Some(path) = &listen.addresses_file {
             server.write_addresses(path)?;
         }
@@ -132,11 +140,14 @@ impl Server {
         self.https.local_addr()
     }
 
-    /// Serves until `end`; requests under way then have ten seconds.
+    /// Serves until `end`; requests under way then have ten seconds, and then the key service half a minute to take what
+    /// there is to report of bucket keys.
     pub async fn run(self, end: impl Future<Output = ()>) {
         let graceful = GracefulShutdown::new();
         let files = getrlimit(Resource::Nofile).current;
         let connections = Arc::new(Semaphore::new(connections(files)));
+        let keys = self.keys.clone();
+        let telling = tokio::spawn(async move { keys.tell().await });
         tokio::pin!(end);
         loop {
             let Ok(permit) = connections.clone().acquire_owned().await else { break };
@@ -171,6 +182,8 @@ impl Server {
         if timeout(LAST_REQUESTS, graceful.shutdown()).await.is_err() {
             tracing::warn!("requests under way were broken off");
         }
+        telling.abort();
+        self.keys.close().await;
     }
 
     fn write_addresses(&self, path: &Path) -> io::Result<()> {
@@ -216,32 +229,37 @@ async fn answer(
     transport: Transport,
     request: Request<Incoming>,
 ) -> Result<HttpResponse, HttpError> {
-    if obs::is_version_question(request.method(), request.uri()) {
-        return Ok(obs::version());
-    }
     let (mut head, body) = request.into_parts();
+    let reply = faces.replies.to(&head, &faces.hosts);
+    if obs::is_version_question(&head.method, &head.uri) {
+        return Ok(reply.version());
+    }
+    let span = tracing::error_span!("request", id = %reply.request_id());
     let body = Lingering::new(body, &head.headers);
     head.extensions.insert(transport);
-    let answered = match translate(&faces, &mut head, body.clone()).await {
-        Err(refusal) => obs::refusal(refusal),
-        Ok((dialect, body)) => obs::answer(dialect, faces.s3.call(Request::from_parts(head, body)).await?),
+    let answered = async {
+        let answered = match translate(&faces, &mut head, body.clone()).await {
+            Err(refusal) => obs::refusal(refusal),
+            Ok(body) => faces.s3.call(Request::from_parts(head, body)).await?,
+        };
+        Ok::<_, HttpError>(reply.put(answered))
     };
+    let answered = answered.instrument(span).await?;
     if answered.status().is_client_error() || answered.status().is_server_error() {
         body.drain().await;
     }
     Ok(answered)
 }
 
-/// A request in the words of the S3 face, and those that it came in.
-async fn translate(
-    faces: &Faces,
-    head: &mut http::request::Parts,
-    body: Lingering,
-) -> S3Result<(Option<Dialect>, Body)> {
+/// Puts a request into the words of the S3 face; its body in them.
+async fn translate(faces: &Faces, head: &mut http::request::Parts, body: Lingering) -> S3Result<Body> {
     let Faces { gateway, hosts, .. } = faces;
     let dialect = obs::accept(gateway, hosts, head)?;
+    if let Some(dialect) = dialect {
+        head.extensions.insert(dialect);
+    }
     front::check(&head.method, &head.uri, &head.headers)?;
-    Ok((dialect, obs::body(dialect, head, hosts, body).await?))
+    obs::body(dialect, head, hosts, body).await
 }
 
 async fn connect(kms: &Kms) -> Result<Client, kms_client::Error> {

@@ -50,3 +50,22 @@ fn a_certificate_that_is_missing_is_named() {
     let told = refused(CONFIGURATION, "");
     assert!(told.contains("server.pem"), "{told}");
 }
+
+#[test]
+fn bucket_keys_have_bounds() {
+    for (field, told) in [
+        ("validity_seconds = 0", "validity_seconds is 1 to 900"),
+        ("validity_seconds = 901", "validity_seconds is 1 to 900"),
+        ("validity_seconds = -1", "validity_seconds"),
+        ("capacity = 0", "capacity is 1 to 1000000"),
+        ("capacity = 1000001", "capacity is 1 to 1000000"),
+        ("validity = 180", "unknown field"),
+    ] {
+        let refusal = refused(&format!("{CONFIGURATION}[bucket_keys]\n{field}\n"), "");
+        assert!(refusal.contains(told) && refusal.contains("gateway.toml"), "{refusal}");
+    }
+    for field in ["", "validity_seconds = 900", "capacity = 1"] {
+        let refusal = refused(&format!("{CONFIGURATION}[bucket_keys]\n{field}\n"), "");
+        assert!(refusal.contains("server.pem"), "{field} is in bounds: {refusal}");
+    }
+}

@@ -1,5 +1,4 @@
-// The data keys of DEW through the official Node.js SDK: its core, which signs, sends and reads errors. The requests are
-// written here as the SDK's modules write them.
+// The data keys of DEW through the official Node.js SDK.
 //
 //     data_keys.cjs DEV_JSON
 
@@ -7,34 +6,16 @@ const assert = require("node:assert/strict");
 const { createHash } = require("node:crypto");
 const { readFileSync } = require("node:fs");
 
-const { BasicCredentials } = require("@huaweicloud/huaweicloud-sdk-core");
-const { ClientBuilder } = require("@huaweicloud/huaweicloud-sdk-core/ClientBuilder");
+const dew = require("./dew.cjs");
 
 const described = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const account = described.accounts[0];
 const admin = account.users.find((user) => user.name === "admin");
 
-function client(secret) {
-    const credentials = new BasicCredentials()
-        .withAk(admin.ak)
-        .withSk(secret)
-        .withProjectId(account.projects[0].project_id);
-    return new ClientBuilder((core) => core, "BasicCredentials")
-        .withCredential(credentials)
-        .withEndpoint(described.dew.endpoint)
-        .build();
-}
+const { send } = dew;
 
-function send(core, operation, data) {
-    return core.sendRequest({
-        method: "POST",
-        url: `/v1.0/{project_id}/kms/${operation}`,
-        contentType: "application/json;charset=UTF-8",
-        queryParams: {},
-        pathParams: {},
-        headers: {},
-        data,
-    });
+function client(secret) {
+    return dew.client(described, admin.ak, secret);
 }
 
 // This SDK looks for the code of an error where the gateway in front of KMS has it, and not where KMS has it itself.

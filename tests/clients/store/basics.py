@@ -61,6 +61,20 @@ def shows_plain_objects_with_all_that_belongs_to_them(deployment):
         s3.head_object(Bucket="plain", Key="none")
 
 
+def shows_that_every_answer_names_its_request(deployment):
+    s3, named = deployment.s3(), set()
+    for _ in range(2):
+        named.add(s3.head_bucket(Bucket="plain")["ResponseMetadata"]["RequestId"])
+        try:
+            s3.get_object(Bucket="plain", Key="none")
+        except ClientError as error:
+            told = error.response["ResponseMetadata"]
+            assert error.response["Error"]["Resource"] == "/plain/none" and told["HostId"], error.response
+            assert told["RequestId"] == told["HTTPHeaders"]["x-amz-request-id"]
+            named.add(told["RequestId"])
+    assert len(named) == 4 and all(len(name) == 32 for name in named), named
+
+
 def shows_ranges_and_conditions(deployment):
     s3 = deployment.s3()
     s3.put_object(Bucket="plain", Key="r", Body=TEXT)

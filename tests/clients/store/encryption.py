@@ -87,8 +87,6 @@ def shows_other_modes_refused(deployment):
         with refused("NotImplemented", 501):
             s3.put_object(Bucket="sealed", Key="x", Body=TEXT, ServerSideEncryption=mode)
     with refused("NotImplemented", 501):
-        s3.put_object(Bucket="sealed", Key="x", Body=TEXT, BucketKeyEnabled=True, **KMS)
-    with refused("NotImplemented", 501):
         s3.put_object(Bucket="sealed", Key="x", Body=TEXT, SSECustomerAlgorithm="AES256", SSECustomerKey="k" * 32)
 
 
@@ -220,7 +218,7 @@ def shows_another_account_with_bucket_object_and_key(deployment):
     with refused("AccessDenied", 403):
         other.get_object(Bucket="shared", Key="o")
     domain = deployment.dew.other_account["domain_id"]
-    allow = {"Effect": "Allow", "Principal": {"ID": [f"domain/{domain}"]}, "Action": ["GetObject", "PutObject"], "Resource": ["shared/*"]}
+    allow = {"Effect": "Allow", "Principal": {"ID": [f"domain/{domain}"]}, "Action": ["HeadBucket", "GetObject", "PutObject"], "Resource": ["shared", "shared/*"]}
     owner.put_bucket_policy(Bucket="shared", Policy=json.dumps({"Statement": [allow]}))
     with refused("KMS.NotFoundException", 400):
         other.get_object(Bucket="shared", Key="o")

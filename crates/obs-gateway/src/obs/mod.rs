@@ -1,21 +1,25 @@
 //! The OBS face: requests in the words of OBS, and S3's older signatures, are checked here and go on in the words of
 //! the S3 face, and the answers back.
 
+mod reply;
 mod signature;
 mod words;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header::CONTENT_LENGTH, request::Parts};
+use http::{Method, Request, Uri, header::CONTENT_LENGTH, request::Parts};
 use http_body_util::{BodyExt as _, Limited};
-use s3s::{Body, HttpResponse, S3Error, S3Result, s3_error};
+use s3s::{Body, S3Result, s3_error};
 use time::{
     OffsetDateTime, PrimitiveDateTime, format_description::well_known::Rfc2822, macros::format_description,
 };
 
 use self::signature::{Claim, pairs};
-pub(crate) use self::signature::{Dialect, query};
+pub(crate) use self::{
+    reply::{Replies, refusal},
+    signature::{Dialect, has_query, is_bucket as is_bucket_path, query},
+};
 use crate::{
     chunks::{self, Chunks},
     clock,
@@ -37,22 +41,15 @@ const LONGEST_CONFIGURATION: usize = 64 * 1024;
 pub(crate) struct Principal(pub(crate) Arc<User>);
 
 /// Whether a request asks for the version of the protocol: before any signature.
-// OBS: SDKs look for x-obs-api of at least 3.0, or else speak S3's version 2.
 pub(crate) fn is_version_question(method: &Method, uri: &Uri) -> bool {
     method == Method::HEAD && pairs(uri).any(|(name, value)| name == "apiversion" && value.is_none())
-}
-
-/// What is answered to that.
-pub(crate) fn version() -> HttpResponse {
-    let mut answer = HttpResponse::new(Body::empty());
-    answer.headers_mut().insert("x-obs-api", HeaderValue::from_static("3.0"));
-    answer
 }
 
 /// Checks a request that bears a signature of OBS or of S3's version 2, and puts it into the words of the S3 face;
 /// `None`: it bears none of them.
 pub(crate) fn accept(gateway: &Gateway, hosts: &Hosts, head: &mut Parts) -> S3Result<Option<Dialect>> {
     let Some(claim) = Claim::of(&head.uri, &head.headers) else {
+        words::refuse_unread(&head.headers)?;
         words::add_date(head);
         return Ok(None);
     };
@@ -99,14 +96,6 @@ fn host(head: &Parts) -> &str {
     head.headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default()
 }
 
-/// Puts an answer into the words of the request.
-pub(crate) fn answer(dialect: Option<Dialect>, mut answer: HttpResponse) -> HttpResponse {
-    if dialect == Some(Dialect::Obs) {
-        words::to_obs(answer.headers_mut());
-    }
-    answer
-}
-
 fn authenticate(gateway: &Gateway, hosts: &Hosts, head: &Parts, claim: &Claim) -> S3Result<Arc<User>> {
     let now = clock::now();
     check_time(claim, head, now)?;
@@ -139,20 +128,15 @@ fn check_time(claim: &Claim, head: &Parts, now: i64) -> S3Result<()> {
     if skew.saturating_abs() > MOST_SKEW { Err(s3_error!(RequestTimeTooSkewed)) } else { Ok(()) }
 }
 
-/// A date as HTTP writes it, or as S3 does.
+/// A date as HTTP writes it, as S3 does, or as one of OBS' libraries does.
 fn parse_date(text: &str) -> Option<OffsetDateTime> {
     let short = format_description!("[year][month][day]T[hour][minute][second]Z");
+    let long = format_description!(
+        "[weekday repr:short] [month repr:short] [day] [year] [hour]:[minute]:[second] GMT"
+    );
     let http = OffsetDateTime::parse(&text.replace("GMT", "+0000"), &Rfc2822);
-    http.ok().or_else(|| PrimitiveDateTime::parse(text, short).ok().map(PrimitiveDateTime::assume_utc))
-}
-
-/// A refusal before the S3 face.
-pub(crate) fn refusal(error: S3Error) -> HttpResponse {
-    error.to_http_response().unwrap_or_else(|_| {
-        let mut answer = HttpResponse::new(Body::empty());
-        *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        answer
-    })
+    let other = || [short, long].into_iter().find_map(|format| PrimitiveDateTime::parse(text, format).ok());
+    http.ok().or_else(|| other().map(PrimitiveDateTime::assume_utc))
 }
 
 /// The head of a request with another address.
@@ -162,4 +146,17 @@ fn with_query(uri: &Uri, query: &str) -> S3Result<Uri> {
     let request = Request::builder().uri(address).body(());
     let request = request.map_err(|_| s3_error!(InvalidURI))?;
     Ok(request.into_parts().0.uri)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_read_as_clients_write_them() {
+        for text in ["Mon, 30 Nov 2026 09:00:00 GMT", "20261130T090000Z", "Mon Nov 30 2026 09:00:00 GMT"] {
+            assert_eq!(parse_date(text).map(OffsetDateTime::unix_timestamp), Some(1_796_029_200), "{text}");
+        }
+        assert_eq!(parse_date("2026-11-30"), None);
+    }
 }

@@ -98,6 +98,23 @@ const SIGNED_QUERIES: [&str; 67] = [
 ];
 
 impl Dialect {
+    /// Whose words a request uses, and its answer has to use, whether its signature can be read or not; `None`: those
+    /// of S3.
+    pub(crate) fn of(uri: &Uri, headers: &HeaderMap) -> Option<Self> {
+        if let Some(authorization) = text(headers, "authorization") {
+            return match authorization.split_once(' ')?.0 {
+                "OBS" => Some(Self::Obs),
+                "AWS" => Some(Self::V2),
+                _ => None,
+            };
+        }
+        match (query(uri, Self::Obs.access_key()), query(uri, Self::V2.access_key())) {
+            (Some(_), None) => Some(Self::Obs),
+            (None, Some(_)) => Some(Self::V2),
+            _ => None,
+        }
+    }
+
     /// What the dialect's own headers begin with.
     pub(crate) const fn prefix(self) -> &'static str {
         match self {
@@ -114,6 +131,14 @@ impl Dialect {
         }
     }
 
+    /// The query that names the access key of a URL's signature.
+    const fn access_key(self) -> &'static str {
+        match self {
+            Self::Obs => "AccessKeyId",
+            Self::V2 => "AWSAccessKeyId",
+        }
+    }
+
     const fn date(self) -> &'static str {
         match self {
             Self::Obs => "x-obs-date",
@@ -125,22 +150,14 @@ impl Dialect {
 impl Claim {
     /// The claim of a request, if it makes one of this kind.
     pub(crate) fn of(uri: &Uri, headers: &HeaderMap) -> Option<Self> {
+        let dialect = Dialect::of(uri, headers)?;
         if let Some(authorization) = text(headers, "authorization") {
-            let (scheme, rest) = authorization.split_once(' ')?;
-            let dialect = match scheme {
-                "OBS" => Dialect::Obs,
-                "AWS" => Dialect::V2,
-                _ => return None,
-            };
+            let (_, rest) = authorization.split_once(' ')?;
             let (access_key, signature) = rest.trim().split_once(':')?;
             let (access_key, signature) = (access_key.to_owned(), signature.to_owned());
             return Some(Self { dialect, access_key, signature, expires: None });
         }
-        let (dialect, access_key) = match (query(uri, "AccessKeyId"), query(uri, "AWSAccessKeyId")) {
-            (Some(access_key), None) => (Dialect::Obs, access_key),
-            (None, Some(access_key)) => (Dialect::V2, access_key),
-            _ => return None,
-        };
+        let access_key = query(uri, dialect.access_key())?;
         let (signature, expires) = (query(uri, "Signature")?, query(uri, "Expires")?);
         Some(Self { dialect, access_key, signature, expires: Some(expires) })
     }
@@ -195,6 +212,11 @@ impl Claim {
 /// The forms of the resource that clients sign: `/bucket` ends with a slash or not. `None`: it would be signed as
 /// another one is.
 fn resources(uri: &Uri, bucket: Option<&str>, dialect: Dialect) -> Option<Vec<String>> {
+    let first = uri.path().split('/').nth(1).unwrap_or_default();
+    // Behind here the path is decoded before the bucket is taken from it.
+    if bucket.is_none() && has_slash(first) {
+        return None;
+    }
     let path = match bucket {
         Some(bucket) => format!("/{bucket}{}", uri.path()),
         None => uri.path().to_owned(),
@@ -209,10 +231,15 @@ fn resources(uri: &Uri, bucket: Option<&str>, dialect: Dialect) -> Option<Vec<St
     Some(paths.into_iter().map(|path| path + &queries).collect())
 }
 
-/// Whether a path is a bucket's: `/bucket` or `/bucket/`. More slashes make an object's key.
-pub(super) fn is_bucket(path: &str) -> bool {
+/// Whether a path is a bucket's: `/bucket` or `/bucket/`. More slashes make an object's key, however they are written.
+pub(crate) fn is_bucket(path: &str) -> bool {
     let name = path.strip_prefix('/').map(|rest| rest.strip_suffix('/').unwrap_or(rest));
-    name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
+    name.is_some_and(|name| !name.is_empty() && !has_slash(name))
+}
+
+/// Whether a piece of a path has slashes once it is decoded.
+fn has_slash(text: &str) -> bool {
+    percent_decode_str(text).any(|byte| byte == b'/')
 }
 
 /// What is signed of the queries. `None` if one holds what separates them: they are signed as they are decoded, so it
@@ -252,6 +279,11 @@ pub(crate) fn pairs(uri: &Uri) -> impl Iterator<Item = (String, Option<String>)>
 
 pub(crate) fn query(uri: &Uri, wanted: &str) -> Option<String> {
     pairs(uri).find(|(name, _)| name == wanted)?.1
+}
+
+/// Whether a query has this name, whatever its value.
+pub(crate) fn has_query(uri: &Uri, wanted: &str) -> bool {
+    pairs(uri).any(|(name, _)| name == wanted)
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -325,6 +357,16 @@ mod tests {
         }
         assert!(holds("/", Some("b"), date, &text("/b/")) && holds("/", Some("b"), date, &text("/b")));
         assert!(!holds("//", Some("b"), date, &text("/b/")));
+        for object in ["/b%2Fo", "/b%2fo", "/b%2F", "/%2Fb", "/b%2Fo/p"] {
+            assert!(!is_bucket(object));
+            for signed in [object.to_owned(), format!("{object}/"), object.replace("%2F", "/")] {
+                assert!(!holds(object, None, date, &text(&signed)), "{object} by {signed}");
+            }
+        }
+        assert!(
+            holds("/b/o%2Fp", None, date, &text("/b/o%2Fp"))
+                && holds("/%2F", Some("b"), date, &text("/b/%2F"))
+        );
     }
 
     #[test]

@@ -8,10 +8,32 @@ use super::{Dialect, parse_date, with_query};
 
 const MODE: &str = "server-side-encryption";
 /// Names that differ by more than their beginnings: of OBS, and of S3.
-const RENAMED: [(&str, &str); 1] =
-    [("x-obs-server-side-encryption-kms-key-id", "x-amz-server-side-encryption-aws-kms-key-id")];
-/// What S3 has no word for: the S3 face reads OBS' own.
-const KEPT: [&str; 2] = ["x-obs-server-side-data-encryption", "x-obs-sse-kms-key-project-id"];
+const RENAMED: [(&str, &str); 2] = [
+    ("x-obs-server-side-encryption-kms-key-id", "x-amz-server-side-encryption-aws-kms-key-id"),
+    ("x-obs-bucket-location", "x-amz-bucket-region"),
+];
+/// What OBS has a word for, this gateway does not offer, and the S3 face would not see.
+const NOT_OFFERED: [&str; 6] = [
+    "x-obs-az-redundancy",
+    "x-obs-expires",
+    "x-obs-forbid-overwrite",
+    "x-obs-fs-file-interface",
+    "x-obs-grant-full-control-delivered",
+    "x-obs-grant-read-delivered",
+];
+/// What the S3 face reads as OBS writes it, whoever signed: no other header of OBS'.
+const KEPT: [&str; 3] = [
+    "x-obs-server-side-data-encryption",
+    "x-obs-server-side-encryption-bucket-key-enabled",
+    "x-obs-sse-kms-key-project-id",
+];
+/// Codes of errors that OBS has another word for: of S3, and of OBS.
+// OBS: the API's table of error codes, and the page of a bucket's encryption.
+const CODES: [(&str, &str); 3] = [
+    ("IllegalLocationConstraintException", "InvalidLocationConstraint"),
+    ("ServerSideEncryptionConfigurationNotFoundError", "NoSuchEncryptionConfiguration"),
+    ("NotImplemented", "ServiceNotImplemented"),
+];
 /// What signs a URL, which the S3 face must not see.
 const SIGNING: [&str; 6] =
     ["Signature", "Expires", "AccessKeyId", "AWSAccessKeyId", "x-obs-security-token", "x-amz-security-token"];
@@ -28,6 +50,15 @@ pub(super) fn refuse_foreign(headers: &HeaderMap, dialect: Dialect) -> S3Result<
     }
 }
 
+/// Refuses OBS' headers in a request of S3's that nothing reads: what they ask for would be left out silently.
+pub(super) fn refuse_unread(headers: &HeaderMap) -> S3Result<()> {
+    let mut names = headers.keys().map(HeaderName::as_str);
+    match names.find(|name| name.starts_with(Dialect::Obs.prefix()) && !KEPT.contains(name)) {
+        Some(name) => Err(s3_error!(NotImplemented, "{name} is not offered in a request of S3's")),
+        None => Ok(()),
+    }
+}
+
 /// A request whose signature was checked, in the words of S3 and without the signature.
 pub(super) fn to_s3(head: &mut Parts, dialect: Dialect) -> S3Result<()> {
     head.headers.remove(AUTHORIZATION);
@@ -39,6 +70,9 @@ pub(super) fn to_s3(head: &mut Parts, dialect: Dialect) -> S3Result<()> {
     let kept: Vec<&str> = kept.collect();
     head.uri = with_query(&head.uri, &kept.join("&"))?;
     if dialect == Dialect::Obs {
+        if let Some(name) = NOT_OFFERED.into_iter().find(|name| head.headers.contains_key(*name)) {
+            return Err(s3_error!(NotImplemented, "{name} is not offered"));
+        }
         rename(&mut head.headers, "x-obs-", "x-amz-", |[obs, s3]| (obs, s3));
         if let Some(mode) = head.headers.get_mut("x-amz-server-side-encryption")
             && mode == "kms"
@@ -49,21 +83,55 @@ pub(super) fn to_s3(head: &mut Parts, dialect: Dialect) -> S3Result<()> {
     Ok(())
 }
 
-/// An answer in the words of OBS.
+/// The headers of an answer in the words of OBS.
 pub(super) fn to_obs(headers: &mut HeaderMap) {
     rename(headers, "x-amz-", "x-obs-", |[obs, s3]| (s3, obs));
+    if headers.contains_key("x-obs-bucket-location") {
+        // OBS: what else is told of a bucket.
+        headers.insert("x-obs-storage-class", HeaderValue::from_static("STANDARD"));
+        headers.insert("x-obs-version", HeaderValue::from_static("3.0"));
+    }
     if let Some(mode) = headers.get_mut(format!("x-obs-{MODE}"))
         && mode == "aws:kms"
     {
         *mode = HeaderValue::from_static("kms");
     }
     if let Some(key) = headers.get_mut("x-obs-server-side-encryption-kms-key-id") {
-        // OBS: REGION:DOMAIN:key/ID.
-        let short = key.to_str().ok().and_then(|key| key.strip_prefix("arn:aws:kms:"));
-        if let Some(short) = short.and_then(|short| HeaderValue::from_str(short).ok()) {
+        let short = key.to_str().map(key_to_obs).ok().and_then(|short| HeaderValue::from_str(short).ok());
+        if let Some(short) = short {
             *key = short;
         }
     }
+}
+
+/// The name of an element of an answer's body.
+pub(super) fn element_to_obs(name: &str, is_root: bool) -> &str {
+    match name {
+        "LocationConstraint" if is_root => "Location",
+        "BucketRegion" => "Location",
+        name => name,
+    }
+}
+
+/// What stands in an element of an answer's body.
+pub(super) fn text_to_obs<'a>(element: &str, text: &'a str) -> &'a str {
+    match element {
+        "SSEAlgorithm" if text == "aws:kms" => "kms",
+        "KMSMasterKeyID" => key_to_obs(text),
+        "Code" => code_to_obs(text),
+        _ => text,
+    }
+}
+
+/// The code of an error.
+pub(super) fn code_to_obs(code: &str) -> &str {
+    CODES.iter().find(|(s3, _)| *s3 == code).map_or(code, |(_, obs)| obs)
+}
+
+/// A key's id.
+// OBS: REGION:DOMAIN:key/ID.
+fn key_to_obs(key: &str) -> &str {
+    key.strip_prefix("arn:aws:kms:").unwrap_or(key)
 }
 
 fn rename(
@@ -176,6 +244,36 @@ mod tests {
             ("x-obs-server-side-encryption-kms-key-id", "r1:d1:key/id"),
         ];
         assert_eq!(shown(&headers), expected);
+    }
+
+    #[test]
+    fn a_bucket_is_told_of_as_obs_does() {
+        let mut headers = head("/", &[("x-amz-bucket-region", "r1")]).headers;
+        to_obs(&mut headers);
+        let expected =
+            [("x-obs-bucket-location", "r1"), ("x-obs-storage-class", "STANDARD"), ("x-obs-version", "3.0")];
+        assert_eq!(shown(&headers), expected);
+    }
+
+    #[test]
+    fn what_only_obs_has_a_word_for_is_not_left_out_silently() {
+        for name in NOT_OFFERED {
+            let mut asked = head("/b/o", &[(name, "true")]);
+            assert_eq!(to_s3(&mut asked, Dialect::Obs).unwrap_err().code().as_str(), "NotImplemented");
+        }
+    }
+
+    #[test]
+    fn headers_of_obs_that_the_s3_face_does_not_read_are_refused() {
+        for name in KEPT {
+            assert!(
+                refuse_unread(&head("/b/o", &[(name, "true"), ("x-amz-acl", "private")]).headers).is_ok()
+            );
+        }
+        for name in NOT_OFFERED.into_iter().chain(["x-obs-acl", "x-obs-server-side-encryption"]) {
+            let refused = refuse_unread(&head("/b/o", &[(KEPT[0], "SM4"), (name, "true")]).headers);
+            assert_eq!(refused.unwrap_err().code().as_str(), "NotImplemented", "{name}");
+        }
     }
 
     #[test]

@@ -2,23 +2,27 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use s3s::{
     S3Response, S3Result,
     dto::{ETag, ETagCondition, ServerSideEncryption, Timestamp, TimestampFormat},
     s3_error,
 };
 
-use super::errors::not_offered;
+use super::errors::{not_offered, s3};
 use crate::{
     format::Suite,
     gateway::Gateway,
-    sse::Asked,
+    obs::Dialect,
+    sse::{Asked, Rejection},
     store::{Encryption, ObjectRecord},
 };
 
 /// Names the algorithm of an object's encryption; S3 has no header for that.
-const DATA_ENCRYPTION: &str = "x-obs-server-side-data-encryption";
+const DATA_ENCRYPTION: [&str; 2] = ["x-obs-server-side-data-encryption", "x-amz-server-side-data-encryption"];
+/// Asks for a bucket key, in the words of S3 and of OBS.
+const BUCKET_KEY: [&str; 2] =
+    ["x-amz-server-side-encryption-bucket-key-enabled", "x-obs-server-side-encryption-bucket-key-enabled"];
 
 /// What is kept of an object's headers, user's metadata and encryption context at most, names and values together, in
 /// bytes: twice what the metadata may have.
@@ -40,12 +44,14 @@ macro_rules! headers_of {
 /// What an input and the request's headers say of encryption.
 macro_rules! asked_of {
     ($request:expr) => {
-        $crate::s3::answers::asked(
-            &$request.headers,
-            $request.input.server_side_encryption.as_ref(),
-            $request.input.ssekms_key_id.as_ref(),
-            $request.input.sse_customer_key.is_some() || $request.input.sse_customer_algorithm.is_some(),
-        )
+        $crate::sse::Asked {
+            mode: $request.input.server_side_encryption.as_ref().map(|mode| mode.as_str().to_owned()),
+            key: $request.input.ssekms_key_id.clone(),
+            has_customer_key: $request.input.sse_customer_key.is_some()
+                || $request.input.sse_customer_algorithm.is_some(),
+            has_context: $request.input.ssekms_encryption_context.is_some(),
+            ..$crate::s3::answers::asked(&$request.headers, &$request.extensions)?
+        }
     };
 }
 
@@ -67,7 +73,6 @@ macro_rules! kept_only {
             ),
             ("website redirection", $input.website_redirect_location.is_some()),
             ("Expires", $input.expires.is_some()),
-            ("a bucket key", $input.bucket_key_enabled == Some(true)),
         ])
     };
 }
@@ -117,30 +122,31 @@ pub(super) fn must_be_short(kept: [&BTreeMap<String, String>; 3]) -> S3Result<()
     if length > LONGEST_KEPT { Err(s3_error!(MetadataTooLarge)) } else { Ok(()) }
 }
 
-pub(super) fn asked(
-    headers: &HeaderMap,
-    mode: Option<&ServerSideEncryption>,
-    key: Option<&String>,
-    has_customer_key: bool,
-) -> Asked {
-    let algorithm = headers.get(DATA_ENCRYPTION).or_else(|| headers.get("x-amz-server-side-data-encryption"));
-    Asked {
-        mode: mode.map(|mode| mode.as_str().to_owned()),
-        key: key.cloned(),
-        // What is no text is no algorithm either.
-        algorithm: algorithm.map(|algorithm| algorithm.to_str().unwrap_or("?").to_owned()),
-        has_customer_key,
-    }
+/// What those headers say of encryption that the protocol's library knows no fields for, in all requests alike.
+pub(super) fn asked(headers: &HeaderMap, extensions: &Extensions) -> S3Result<Asked> {
+    let one_of = |names: [&str; 2]| names.into_iter().find_map(|name| text(headers, name));
+    let bucket_key = match one_of(BUCKET_KEY) {
+        None => None,
+        Some(flag) if flag.eq_ignore_ascii_case("true") => Some(true),
+        Some(flag) if flag.eq_ignore_ascii_case("false") => Some(false),
+        Some(_) => return Err(s3(Rejection::Value("server-side-encryption-bucket-key-enabled"))),
+    };
+    let is_obs = extensions.get() == Some(&Dialect::Obs);
+    Ok(Asked { algorithm: one_of(DATA_ENCRYPTION), bucket_key, is_obs, ..Asked::default() })
 }
 
-/// What the headers alone say of encryption, where the protocol's library knows no fields for it.
-pub(super) fn asked_by_headers(headers: &HeaderMap) -> Asked {
-    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?").to_owned());
-    Asked {
-        mode: text("x-amz-server-side-encryption"),
-        key: text("x-amz-server-side-encryption-aws-kms-key-id"),
-        ..asked(headers, None, None, false)
-    }
+/// What the headers alone say of encryption, where the protocol's library knows no fields for any of it.
+pub(super) fn asked_by_headers(headers: &HeaderMap, extensions: &Extensions) -> S3Result<Asked> {
+    Ok(Asked {
+        mode: text(headers, "x-amz-server-side-encryption"),
+        key: text(headers, "x-amz-server-side-encryption-aws-kms-key-id"),
+        ..asked(headers, extensions)?
+    })
+}
+
+/// A header's text. What is none is no word of encryption either.
+pub(super) fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).map(|value| value.to_str().unwrap_or("?").to_owned())
 }
 
 /// What a client adds to the encryption context: a JSON object of texts in Base64.
@@ -162,15 +168,20 @@ pub(super) fn added_context(given: Option<&String>) -> S3Result<BTreeMap<String,
 pub(super) struct Shown {
     pub(super) mode: Option<ServerSideEncryption>,
     pub(super) key: Option<String>,
+    /// Told only if it is so.
+    pub(super) bucket_key: Option<bool>,
     suite: Option<Suite>,
 }
 
 impl Shown {
     pub(super) fn of(gateway: &Gateway, encryption: Option<&Encryption>) -> Self {
-        let Some(Encryption { suite, key_id, key_owner, .. }) = encryption else { return Self::default() };
+        let Some(Encryption { suite, key_id, key_owner, bucket_key, .. }) = encryption else {
+            return Self::default();
+        };
         Self {
             mode: Some(ServerSideEncryption::from_static(ServerSideEncryption::AWS_KMS)),
             key: Some(format!("arn:aws:kms:{}:{key_owner}:key/{key_id}", gateway.region())),
+            bucket_key: bucket_key.then_some(true),
             suite: Some(*suite),
         }
     }
@@ -179,7 +190,7 @@ impl Shown {
     pub(super) fn answer<Output>(&self, output: Output) -> S3Response<Output> {
         let mut response = S3Response::new(output);
         if let Some(suite) = self.suite {
-            let name = http::HeaderName::from_static(DATA_ENCRYPTION);
+            let name = http::HeaderName::from_static(DATA_ENCRYPTION[0]);
             response.headers.insert(name, http::HeaderValue::from_static(suite.name()));
         }
         response

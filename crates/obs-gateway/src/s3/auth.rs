@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::{Extensions, HeaderMap, Uri};
 use s3s::{
-    S3Request, S3Result,
+    Body, S3Error, S3Request, S3Result,
     access::{S3Access, S3AccessContext},
     auth::{S3Auth, SecretKey},
     s3_error,
@@ -13,6 +13,7 @@ use s3s::{
 
 use crate::{
     clock,
+    credentials::User,
     gateway::{Caller, Gateway},
     obs::{Principal, query},
 };
@@ -46,32 +47,53 @@ impl S3Auth for Auth {
 #[async_trait]
 impl S3Access for Access {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
-        let denied = || s3_error!(AccessDenied, "requests have to be signed");
-        let is_secure = is_secure(context.extensions_mut());
-        let Some(credentials) = context.credentials() else {
-            // A signature that was checked before this face.
-            let Principal(user) = context.extensions_mut().remove().ok_or_else(denied)?;
-            context.extensions_mut().insert(Caller { user, is_secure });
-            return Ok(());
+        let access_key = context.credentials().map(|credentials| credentials.access_key.clone());
+        let user = match access_key {
+            Some(access_key) => user(&self.0, &access_key, context.headers(), context.uri())?,
+            None => principal(context.extensions_mut())?,
         };
-        let access_key = credentials.access_key.clone();
-        let key = self.0.credentials().usable(&access_key, clock::now()).ok_or_else(denied)?;
-        let token = security_token(context.headers(), context.uri());
-        if !key.has_token(token.as_deref()) {
-            return Err(s3_error!(InvalidToken, "the security token is not the access key's"));
-        }
-        must_end(context.uri())?;
-        must_be_signed(context.headers(), context.uri())?;
-        let user = key.user.clone();
+        let is_secure = is_secure(context.extensions_mut());
         context.extensions_mut().insert(Caller { user, is_secure });
         Ok(())
     }
 }
 
+/// The same for a request that this gateway has a route of its own for.
+pub(super) fn check_route(gateway: &Gateway, request: &mut S3Request<Body>) -> S3Result<()> {
+    let user = match &request.credentials {
+        Some(credentials) => user(gateway, &credentials.access_key, &request.headers, &request.uri)?,
+        None => principal(&mut request.extensions)?,
+    };
+    let is_secure = is_secure(&request.extensions);
+    request.extensions.insert(Caller { user, is_secure });
+    Ok(())
+}
+
+/// Whose signature of version 4 was found good, if all else about it is.
+fn user(gateway: &Gateway, access_key: &str, headers: &HeaderMap, uri: &Uri) -> S3Result<Arc<User>> {
+    let key = gateway.credentials().usable(access_key, clock::now()).ok_or_else(unsigned)?;
+    if !key.has_token(security_token(headers, uri).as_deref()) {
+        return Err(s3_error!(InvalidToken, "the security token is not the access key's"));
+    }
+    must_end(uri)?;
+    must_be_signed(headers, uri)?;
+    Ok(key.user.clone())
+}
+
+/// Whose signature was checked before this face.
+fn principal(extensions: &mut Extensions) -> S3Result<Arc<User>> {
+    let Principal(user) = extensions.remove().ok_or_else(unsigned)?;
+    Ok(user)
+}
+
+fn unsigned() -> S3Error {
+    s3_error!(AccessDenied, "requests have to be signed")
+}
+
 /// Who asks.
 pub(super) fn caller<Input>(request: &S3Request<Input>) -> S3Result<Caller> {
     let caller = request.extensions.get::<Caller>().cloned();
-    caller.ok_or_else(|| s3_error!(AccessDenied, "requests have to be signed"))
+    caller.ok_or_else(unsigned)
 }
 
 fn is_secure(extensions: &Extensions) -> bool {
@@ -80,7 +102,9 @@ fn is_secure(extensions: &Extensions) -> bool {
 
 fn security_token(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     let header = headers.get("x-amz-security-token").and_then(|value| value.to_str().ok());
-    header.map(str::to_owned).or_else(|| query(uri, "X-Amz-Security-Token"))
+    // OBS' libraries write the query as they write the header.
+    let queries = ["X-Amz-Security-Token", "x-amz-security-token"];
+    header.map(str::to_owned).or_else(|| queries.into_iter().find_map(|name| query(uri, name)))
 }
 
 /// Refuses pre-signed URLs that hold for longer than they may.
@@ -184,6 +208,8 @@ mod tests {
         let none = HeaderMap::new();
         let uri = "/b/o?a=b&X-Amz-Security-Token=to%2Fken".parse().unwrap();
         assert_eq!(security_token(&none, &uri).as_deref(), Some("to/ken"));
+        let small = "/b/o?x-amz-security-token=to%2Fken".parse().unwrap();
+        assert_eq!(security_token(&none, &small).as_deref(), Some("to/ken"));
         assert_eq!(security_token(&none, &"/".parse().unwrap()), None);
         let header = HeaderMap::from_iter([(
             http::HeaderName::from_static("x-amz-security-token"),

@@ -12,6 +12,7 @@ use s3s::{
     s3_error,
 };
 use tokio::task::{JoinError, spawn_blocking};
+use tracing::{Instrument as _, Span};
 
 use super::errors::{internal, not_offered, s3};
 use crate::{
@@ -175,12 +176,17 @@ fn check(
 /// later damage ends the body too early, and the connection with it.
 pub(super) async fn send(reader: ObjectReader) -> S3Result<StreamingBlob> {
     let (first, reader) = read(reader).await.map_err(s3)?;
-    let rest = stream::try_unfold(reader, |reader| async move {
-        let (bytes, reader) = read(reader).await.map_err(|error| {
-            tracing::error!(%error, "an object broke off");
-            std::io::Error::other(error)
-        })?;
-        Ok::<_, std::io::Error>(bytes.map(|bytes| (bytes, reader)))
+    // The rest is read when the request is answered already; its span says which one it was.
+    let span = Span::current();
+    let rest = stream::try_unfold(reader, move |reader| {
+        let reading = async {
+            let (bytes, reader) = read(reader).await.map_err(|error| {
+                tracing::error!(%error, "an object broke off");
+                std::io::Error::other(error)
+            })?;
+            Ok::<_, std::io::Error>(bytes.map(|bytes| (bytes, reader)))
+        };
+        reading.instrument(span.clone())
     });
     let first = stream::iter(first.map(Ok));
     Ok(StreamingBlob::wrap(first.chain(rest)))
@@ -216,15 +222,21 @@ pub(super) async fn copy(mut reader: ObjectReader, writer: StreamWriter) -> S3Re
     blocking(move || writer.finish()).await?.map_err(s3)
 }
 
-/// Runs what blocks where it may.
+/// Runs what blocks where it may, in the request's span.
 pub(super) async fn blocking<Output: Send + 'static>(
     work: impl FnOnce() -> Output + Send + 'static,
 ) -> S3Result<Output> {
-    spawn_blocking(work).await.map_err(|error: JoinError| -> S3Error { internal(&error) })
+    let span = Span::current();
+    let work = spawn_blocking(move || span.in_scope(work));
+    work.await.map_err(|error: JoinError| -> S3Error { internal(&error) })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeMap, fs::File, path::Path, sync::Arc};
+
+    use tracing::{Dispatch, dispatcher::with_default, instrument::WithSubscriber as _};
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -246,10 +258,9 @@ mod tests {
         assert_eq!(length(&headers(&[]), Some(7)).unwrap(), Some(7));
     }
 
-    /// A body that was stored in whole, whose client named `trailer` and sent none.
-    fn received(trailer: &'static str) -> S3Result<()> {
-        let directory = tempfile::tempdir().unwrap();
-        let store = store::Store::open(directory.path()).unwrap();
+    /// A bucket in a new store, and a place in it.
+    fn bucket(directory: &Path) -> (Arc<store::Bucket>, store::StreamPlace) {
+        let store = store::Store::open(directory).unwrap();
         let settings = store::BucketSettings {
             name: "bucket".to_owned(),
             owner: "d1".to_owned(),
@@ -264,11 +275,66 @@ mod tests {
             upload_id: String::new(),
             part_number: 0,
         };
-        let writer = store.bucket("bucket").unwrap().begin(&place, None).unwrap();
+        (store.bucket("bucket").unwrap(), place)
+    }
+
+    /// A body that was stored in whole, whose client named `trailer` and sent none.
+    fn received(trailer: &'static str) -> S3Result<()> {
+        let directory = tempfile::tempdir().unwrap();
+        let (bucket, place) = bucket(directory.path());
+        let writer = bucket.begin(&place, None).unwrap();
         let trailer = trailer_names(&headers(&[("x-amz-trailer", trailer)]));
         let promised = Promised { trailer, ..Promised::default() };
         let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
         runtime.block_on(receive(writer, None, promised, None)).map(drop)
+    }
+
+    /// A reader of an object of twice what is read at once, and the object's stream.
+    fn reader(directory: &Path) -> (ObjectReader, std::path::PathBuf) {
+        let (bucket, place) = bucket(directory);
+        let mut writer = bucket.begin(&place, None).unwrap();
+        writer.write(&vec![1; 2 * BATCH]).unwrap();
+        let record = store::ObjectRecord {
+            key: place.object,
+            size: 0,
+            etag: String::new(),
+            modified: 1,
+            headers: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            upload_id: String::new(),
+            parts: Vec::new(),
+            encryption: None,
+        };
+        let object = bucket.put(record, writer.finish().unwrap(), None).unwrap();
+        let stream = directory.join("buckets/bucket/data").join(&object.record.parts[0].file);
+        (ObjectReader::new("bucket", object, None, 0..2 * BATCH as u64).unwrap(), stream)
+    }
+
+    #[test]
+    fn the_log_names_a_request_also_on_other_threads_and_after_the_answer() {
+        let directory = tempfile::tempdir().unwrap();
+        let (reader, stream) = reader(&directory.path().join("store"));
+        let path = directory.path().join("log");
+        let log =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(Arc::new(File::create(&path).unwrap()));
+        let log = Dispatch::new(log.finish());
+        let span = with_default(&log, || tracing::error_span!("request", id = "R1"));
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        let told = log.clone();
+        let work = blocking(move || with_default(&told, || tracing::error!("elsewhere")));
+        let answer = async { (work.await.unwrap(), send(reader).await.unwrap()).1 }.instrument(span);
+        let mut body = runtime.block_on(answer.with_subscriber(log.clone()));
+        File::options().write(true).open(stream).unwrap().set_len(1).unwrap();
+        let broken = async {
+            body.next().await.unwrap().unwrap();
+            body.next().await.unwrap().unwrap_err()
+        };
+        runtime.block_on(broken.with_subscriber(log));
+        let log = std::fs::read_to_string(path).unwrap();
+        for told in ["elsewhere", "an object broke off"] {
+            let line = log.lines().find(|line| line.contains(told)).unwrap();
+            assert!(line.contains(r#"request{id="R1"}"#), "{line}");
+        }
     }
 
     #[test]

@@ -57,7 +57,12 @@ fn of_key(error: &KeyError) -> S3Error {
 
 fn of_rule(rejection: &Rejection) -> S3Error {
     match rejection {
-        Rejection::Value(_) | Rejection::NeedsMode(_) | Rejection::KeyId | Rejection::KeySpec => {
+        Rejection::Value(_)
+        | Rejection::NeedsMode(_)
+        | Rejection::NeedsKeyId
+        | Rejection::ContextUnderBucketKey
+        | Rejection::KeyId
+        | Rejection::KeySpec => {
             s3_error!(InvalidArgument, "{rejection}")
         }
         Rejection::NotOffered(_) => s3_error!(NotImplemented, "{rejection}"),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::{
     S3Request, S3Response, S3Result,
@@ -78,19 +79,22 @@ pub(super) async fn objects(
     let delimiter = input.delimiter.as_deref().unwrap_or_default();
     let after = input.marker.as_deref().unwrap_or_default();
     let listing = bucket.list(&Selection { prefix, delimiter, after, limit });
-    Ok(S3Response::new(ListObjectsOutput {
-        name: Some(input.bucket.clone()),
-        prefix: Some(encoding.encode(prefix)),
-        marker: Some(encoding.encode(after)),
-        max_keys: i32::try_from(limit).ok(),
-        is_truncated: Some(listing.next.is_some()),
-        contents: Some(encoding.objects(&listing)),
-        common_prefixes: Some(encoding.prefixes(&listing)),
-        delimiter: input.delimiter.as_deref().map(|delimiter| encoding.encode(delimiter)),
-        next_marker: listing.next.as_deref().map(|next| encoding.encode(next)),
-        encoding_type: input.encoding_type,
-        ..ListObjectsOutput::default()
-    }))
+    Ok(located(
+        gateway,
+        ListObjectsOutput {
+            name: Some(input.bucket.clone()),
+            prefix: Some(encoding.encode(prefix)),
+            marker: Some(encoding.encode(after)),
+            max_keys: i32::try_from(limit).ok(),
+            is_truncated: Some(listing.next.is_some()),
+            contents: Some(encoding.objects(&listing)),
+            common_prefixes: Some(encoding.prefixes(&listing)),
+            delimiter: input.delimiter.as_deref().map(|delimiter| encoding.encode(delimiter)),
+            next_marker: listing.next.as_deref().map(|next| encoding.encode(next)),
+            encoding_type: input.encoding_type,
+            ..ListObjectsOutput::default()
+        },
+    ))
 }
 
 pub(super) async fn objects_v2(
@@ -108,21 +112,24 @@ pub(super) async fn objects_v2(
     let after = continued.as_deref().or(input.start_after.as_deref()).unwrap_or_default();
     let listing = bucket.list(&Selection { prefix, delimiter, after, limit });
     let count = listing.objects.len() + listing.prefixes.len();
-    Ok(S3Response::new(ListObjectsV2Output {
-        name: Some(input.bucket.clone()),
-        prefix: Some(encoding.encode(prefix)),
-        max_keys: i32::try_from(limit).ok(),
-        key_count: i32::try_from(count).ok(),
-        continuation_token: input.continuation_token.clone(),
-        is_truncated: Some(listing.next.is_some()),
-        next_continuation_token: listing.next.as_deref().map(hex::encode),
-        contents: Some(encoding.objects(&listing)),
-        common_prefixes: Some(encoding.prefixes(&listing)),
-        delimiter: input.delimiter.as_deref().map(|delimiter| encoding.encode(delimiter)),
-        encoding_type: input.encoding_type,
-        start_after: input.start_after.as_deref().map(|after| encoding.encode(after)),
-        ..ListObjectsV2Output::default()
-    }))
+    Ok(located(
+        gateway,
+        ListObjectsV2Output {
+            name: Some(input.bucket.clone()),
+            prefix: Some(encoding.encode(prefix)),
+            max_keys: i32::try_from(limit).ok(),
+            key_count: i32::try_from(count).ok(),
+            continuation_token: input.continuation_token.clone(),
+            is_truncated: Some(listing.next.is_some()),
+            next_continuation_token: listing.next.as_deref().map(hex::encode),
+            contents: Some(encoding.objects(&listing)),
+            common_prefixes: Some(encoding.prefixes(&listing)),
+            delimiter: input.delimiter.as_deref().map(|delimiter| encoding.encode(delimiter)),
+            encoding_type: input.encoding_type,
+            start_after: input.start_after.as_deref().map(|after| encoding.encode(after)),
+            ..ListObjectsV2Output::default()
+        },
+    ))
 }
 
 pub(super) async fn uploads(
@@ -209,6 +216,15 @@ pub(super) async fn parts(
         upload_id: Some(input.upload_id.clone()),
         ..ListPartsOutput::default()
     }))
+}
+
+/// A page of objects; both protocols say where the bucket is.
+fn located<Output>(gateway: &Gateway, output: Output) -> S3Response<Output> {
+    let mut response = S3Response::new(output);
+    if let Ok(region) = HeaderValue::from_str(gateway.region()) {
+        response.headers.insert("x-amz-bucket-region", region);
+    }
+    response
 }
 
 fn limit(asked: Option<i32>) -> S3Result<usize> {

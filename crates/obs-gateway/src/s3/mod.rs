@@ -7,6 +7,7 @@ mod auth;
 mod body;
 mod buckets;
 mod configuration;
+mod encryption;
 mod errors;
 mod host;
 mod listings;
@@ -24,15 +25,13 @@ use s3s::{
         CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput,
         DeleteBucketEncryptionInput, DeleteBucketEncryptionOutput, DeleteBucketInput, DeleteBucketOutput,
         DeleteBucketPolicyInput, DeleteBucketPolicyOutput, DeleteObjectInput, DeleteObjectOutput,
-        DeleteObjectsInput, DeleteObjectsOutput, GetBucketEncryptionInput, GetBucketEncryptionOutput,
-        GetBucketLocationInput, GetBucketLocationOutput, GetBucketPolicyInput, GetBucketPolicyOutput,
-        GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
-        HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput,
-        ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-        ListObjectsV2Output, ListPartsInput, ListPartsOutput, PostObjectInput, PostObjectOutput,
-        PutBucketEncryptionInput, PutBucketEncryptionOutput, PutBucketPolicyInput, PutBucketPolicyOutput,
-        PutObjectInput, PutObjectOutput, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput,
-        UploadPartOutput,
+        DeleteObjectsInput, DeleteObjectsOutput, GetBucketLocationInput, GetBucketLocationOutput,
+        GetBucketPolicyInput, GetBucketPolicyOutput, GetObjectInput, GetObjectOutput, HeadBucketInput,
+        HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput,
+        ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput,
+        ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, PostObjectInput,
+        PostObjectOutput, PutBucketPolicyInput, PutBucketPolicyOutput, PutObjectInput, PutObjectOutput,
+        UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
     },
     service::{S3Service, S3ServiceBuilder},
 };
@@ -49,8 +48,9 @@ struct Face {
 pub(crate) fn service(gateway: Arc<Gateway>, hosts: Hosts) -> S3Service {
     let mut builder = S3ServiceBuilder::new(Face { gateway: gateway.clone() });
     builder.set_auth(auth::Auth(gateway.clone()));
-    builder.set_access(auth::Access(gateway));
-    builder.set_host(hosts);
+    builder.set_access(auth::Access(gateway.clone()));
+    builder.set_host(hosts.clone());
+    builder.set_route(encryption::Route { gateway, hosts });
     builder.build()
 }
 
@@ -74,9 +74,7 @@ operations! {
     head_bucket: buckets::head, HeadBucketInput => HeadBucketOutput;
     delete_bucket: buckets::delete, DeleteBucketInput => DeleteBucketOutput;
     get_bucket_location: buckets::location, GetBucketLocationInput => GetBucketLocationOutput;
-    get_bucket_encryption: configuration::encryption, GetBucketEncryptionInput => GetBucketEncryptionOutput;
-    put_bucket_encryption: configuration::put_encryption, PutBucketEncryptionInput => PutBucketEncryptionOutput;
-    delete_bucket_encryption: configuration::delete_encryption,
+    delete_bucket_encryption: encryption::delete,
         DeleteBucketEncryptionInput => DeleteBucketEncryptionOutput;
     get_bucket_policy: configuration::policy, GetBucketPolicyInput => GetBucketPolicyOutput;
     put_bucket_policy: configuration::put_policy, PutBucketPolicyInput => PutBucketPolicyOutput;

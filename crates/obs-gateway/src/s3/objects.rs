@@ -78,6 +78,7 @@ pub(super) async fn put(
         e_tag: Some(etag(&object.record)),
         server_side_encryption: shown.mode.clone(),
         ssekms_key_id: shown.key.clone(),
+        bucket_key_enabled: shown.bucket_key,
         ..PutObjectOutput::default()
     }))
 }
@@ -129,6 +130,7 @@ pub(super) async fn get(
         metadata: Some(record.metadata.clone().into_iter().collect()),
         server_side_encryption: shown.mode.clone(),
         ssekms_key_id: shown.key.clone(),
+        bucket_key_enabled: shown.bucket_key,
         ..GetObjectOutput::default()
     }))
 }
@@ -172,6 +174,7 @@ pub(super) async fn head(
         metadata: Some(record.metadata.clone().into_iter().collect()),
         server_side_encryption: shown.mode.clone(),
         ssekms_key_id: shown.key.clone(),
+        bucket_key_enabled: shown.bucket_key,
         ..HeadObjectOutput::default()
     }))
 }
@@ -218,6 +221,7 @@ pub(super) async fn copy(
         copy_object_result: Some(result),
         server_side_encryption: shown.mode.clone(),
         ssekms_key_id: shown.key.clone(),
+        bucket_key_enabled: shown.bucket_key,
         ..CopyObjectOutput::default()
     }))
 }
@@ -314,6 +318,9 @@ pub(super) async fn open(
     range: Range<u64>,
 ) -> S3Result<ObjectReader> {
     let ObjectRecord { key: name, encryption, .. } = &object.record;
+    if encryption.is_some() {
+        gateway.must_have_bucket(caller, bucket).map_err(s3)?;
+    }
     let key = gateway.key_of(caller, bucket.name(), name, encryption.as_ref()).await.map_err(s3)?;
     let bucket = bucket.name().to_owned();
     blocking(move || ObjectReader::new(&bucket, object, key, range)).await?.map_err(s3)

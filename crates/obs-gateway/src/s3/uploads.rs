@@ -65,6 +65,7 @@ pub(super) async fn create(
         key: Some(input.key),
         server_side_encryption: shown.mode.clone(),
         ssekms_key_id: shown.key.clone(),
+        bucket_key_enabled: shown.bucket_key,
         upload_id: Some(upload_id),
         ..CreateMultipartUploadOutput::default()
     }))
@@ -106,6 +107,7 @@ pub(super) async fn part(
         e_tag: Some(etag),
         server_side_encryption: shown.mode.clone(),
         ssekms_key_id: shown.key.clone(),
+        bucket_key_enabled: shown.bucket_key,
         ..UploadPartOutput::default()
     }))
 }
@@ -148,6 +150,7 @@ pub(super) async fn part_copy(
         copy_part_result: Some(result),
         server_side_encryption: shown.mode.clone(),
         ssekms_key_id: shown.key.clone(),
+        bucket_key_enabled: shown.bucket_key,
         ..UploadPartCopyOutput::default()
     }))
 }
@@ -186,6 +189,7 @@ pub(super) async fn complete(
         e_tag: Some(etag(&object.record)),
         server_side_encryption: shown.mode.clone(),
         ssekms_key_id: shown.key.clone(),
+        bucket_key_enabled: shown.bucket_key,
         ..CompleteMultipartUploadOutput::default()
     }))
 }

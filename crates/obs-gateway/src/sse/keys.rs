@@ -1,8 +1,9 @@
 //! Data keys for objects: what the gateway needs of a key service, and how that can fail.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::BTreeMap, fmt};
 
 use async_trait::async_trait;
+use kms_client::bucket_keys::ObjectName;
 
 use super::{Method, Rejection};
 use crate::{format::ObjectKey, store::Encryption};
@@ -16,6 +17,8 @@ pub struct Requester {
     pub account: String,
     /// The account's project in the gateway's region.
     pub project_id: String,
+    /// Stands for what it may do; no secret. Whoever may do something else is another requester.
+    pub permissions: String,
 }
 
 /// A data key that was made.
@@ -28,7 +31,7 @@ pub struct NewKey {
 }
 
 /// Why no data key was made or opened.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum KeyError {
     /// A rule of SSE-KMS forbids it.
     #[error(transparent)]
@@ -59,19 +62,21 @@ pub enum KeyError {
 /// Makes and opens data keys for requesters, whose permissions it checks.
 #[async_trait]
 pub trait Keys: Send + Sync + fmt::Debug {
-    /// Makes a data key, sealed in this context.
+    /// Makes a data key for an object, whose place it is bound to, and to what the requester adds to the encryption
+    /// context. Under a bucket key, nothing can be added.
     async fn seal(
         &self,
         requester: &Requester,
         method: &Method,
-        context: &HashMap<String, String>,
+        object: ObjectName<'_>,
+        added: BTreeMap<String, String>,
     ) -> Result<NewKey, KeyError>;
 
-    /// Opens the data key of an object, which was sealed in this context.
+    /// Opens the data key of the object in this place.
     async fn open(
         &self,
         requester: &Requester,
         encryption: &Encryption,
-        context: &HashMap<String, String>,
+        object: ObjectName<'_>,
     ) -> Result<ObjectKey, KeyError>;
 }

@@ -1,13 +1,19 @@
 //! Data keys from Dewpoint, asked for as the user who asks the gateway.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use kms_client::{Client, Code, CreateKeyRequest, Error, KeyReference, ListKeysRequest};
+use kms_client::{
+    Client, Code, CreateKeyRequest, Error, KeyReference, ListKeysRequest, SecretBytes,
+    bucket_keys::{self, BucketKeys, BucketKeysConfig, Counters, ObjectName},
+    envelope,
+};
 
 use super::{
-    Direction, KeyChoice, KeyError, KeyFacts, KeyId, Keys, Method, NewKey, Requester, allowed_key,
-    cache::Permissions,
+    Direction, KeyChoice, KeyError, KeyFacts, Keys, Method, NewKey, Requester, allowed_key, cache::Believed,
 };
 use crate::{
     format::{ObjectKey, Suite},
@@ -16,6 +22,11 @@ use crate::{
 
 /// The service whose default keys encrypt objects.
 const SERVICE: &str = "obs";
+/// How often what bucket keys spare is told, if anything happened.
+const TELLING: Duration = Duration::from_mins(1);
+
+/// A requester, the key, and what it may do with it.
+type Permission = (Requester, String, Direction);
 
 /// Dewpoint as the source of data keys. Every call acts for the requester, so the KMS decides by the user's own
 /// permissions and grants, limits the user's traffic, and records user and gateway.
@@ -23,33 +34,113 @@ const SERVICE: &str = "obs";
 pub struct KmsKeys {
     client: Client,
     region: String,
-    permissions: Permissions,
+    bucket_keys: BucketKeys,
+    permissions: Believed<Permission, ()>,
+    facts: Believed<(Requester, String), KeyFacts>,
 }
 
 impl KmsKeys {
-    /// Keys by this connection, whose certificate is that of a service, for buckets of this region.
-    pub fn new(client: Client, region: String) -> Self {
-        Self { client, region, permissions: Permissions::default() }
+    /// Keys by this connection, whose certificate is that of a service, for buckets of this region. [`Error`] if
+    /// `config` is out of its bounds. To be made in a runtime.
+    pub fn new(client: Client, region: String, config: BucketKeysConfig) -> Result<Self, Error> {
+        let bucket_keys = BucketKeys::new(client.clone(), config)?;
+        let (permissions, facts) = (Believed::default(), Believed::default());
+        Ok(Self { client, region, bucket_keys, permissions, facts })
     }
 
-    fn acting_for(&self, requester: &Requester) -> Result<Client, KeyError> {
-        let client = self.client.acting_for(&requester.user_id).map_err(key_error)?;
-        client.in_project(&requester.project_id).map_err(key_error)
+    /// Tells the log of the gateway what bucket keys spare, as long as it is waited for.
+    pub async fn tell(&self) {
+        let mut told = self.bucket_keys.counters();
+        loop {
+            tokio::time::sleep(TELLING).await;
+            let counters = self.bucket_keys.counters();
+            if counters != told {
+                tell(&counters);
+                told = counters;
+            }
+        }
     }
 
-    /// The named key, if this requester may use it for buckets of this region.
-    async fn named(
+    /// Lets go of all bucket keys, and waits until the KMS was told of their use: for half a minute at the longest. To be
+    /// called when no object is worked on any more.
+    pub async fn close(&self) {
+        self.bucket_keys.close().await;
+        tell(&self.bucket_keys.counters());
+    }
+
+    async fn make(
+        &self,
+        requester: &Requester,
+        method: &Method,
+        object: ObjectName<'_>,
+        added: BTreeMap<String, String>,
+    ) -> Result<NewKey, KeyError> {
+        let Method { suite, key: ref choice, bucket_key } = *method;
+        let client = self.client.for_requester(&in_kms(requester)).map_err(|error| key_error(&error))?;
+        let (reference, owner) = match choice {
+            KeyChoice::Default => (KeyReference::Service(SERVICE.to_owned()), requester.account.clone()),
+            KeyChoice::Named(named) => {
+                let facts = self.described(&client, &named.id, requester).await?;
+                allowed_key(named, &facts, &self.region, &requester.account)?;
+                (KeyReference::KeyId(named.id.clone()), facts.owner)
+            }
+        };
+        let is_own = owner == requester.account;
+        self.check_permissions(&client, requester, &reference, Direction::Upload, is_own).await?;
+        let (secret, key_id, sealed_key): (SecretBytes, String, Vec<u8>) = if bucket_key {
+            let requester = in_kms(requester);
+            let made = self.bucket_keys.new_object_key(&requester, object, &reference, in_envelope(suite));
+            let made = made.await.map_err(|error| bucket_key_error(&error))?;
+            (made.plaintext, made.key_id, made.sealed)
+        } else {
+            let length = u32::try_from(suite.key_length()).unwrap_or(u32::MAX);
+            let made = client.generate_data_key(&reference, length, &context(object, &added)).await;
+            let made = made.map_err(|error| key_error(&error))?;
+            (made.plaintext, made.key_id, made.ciphertext)
+        };
+        let key = ObjectKey::new(suite, secret).map_err(|_| KeyError::NotAuthentic)?;
+        let encryption =
+            Encryption { suite, key_id, key_owner: owner, sealed_key, bucket_key, context: added, tag: None };
+        Ok(NewKey { key, encryption })
+    }
+
+    async fn find(
+        &self,
+        requester: &Requester,
+        encryption: &Encryption,
+        object: ObjectName<'_>,
+    ) -> Result<ObjectKey, KeyError> {
+        let Encryption { suite, key_id, key_owner, sealed_key, bucket_key, context: added, .. } = encryption;
+        let client = self.client.for_requester(&in_kms(requester)).map_err(|error| key_error(&error))?;
+        let reference = KeyReference::KeyId(key_id.clone());
+        let is_own = *key_owner == requester.account;
+        self.check_permissions(&client, requester, &reference, Direction::Download, is_own).await?;
+        let secret = if *bucket_key {
+            let requester = in_kms(requester);
+            let opened = self.bucket_keys.open_object_key(&requester, object, Some(&reference), sealed_key);
+            opened.await.map_err(|error| bucket_key_error(&error))?.plaintext
+        } else {
+            let opened = client.decrypt_data_key(sealed_key, Some(&reference), &context(object, added)).await;
+            opened.map_err(|error| key_error(&error))?.plaintext
+        };
+        ObjectKey::new(*suite, secret).map_err(|_| KeyError::NotAuthentic)
+    }
+
+    /// What the KMS says of a key to this requester.
+    async fn described(
         &self,
         client: &Client,
-        named: &KeyId,
+        id: &str,
         requester: &Requester,
     ) -> Result<KeyFacts, KeyError> {
-        let key = client.describe_key(&KeyReference::KeyId(named.id.clone())).await.map_err(key_error)?;
-        let (spec, usage) = (key.key_spec(), key.key_usage());
-        let is_default = !key.default_for_service.is_empty();
-        let facts = KeyFacts { owner: key.domain_id, region: key.region, is_default, spec, usage };
-        allowed_key(named, &facts, &self.region, &requester.account)?;
-        Ok(facts)
+        let (client, reference) = (client.clone(), KeyReference::KeyId(id.to_owned()));
+        let ask = async move || {
+            let key = client.describe_key(&reference).await.map_err(|error| key_error(&error))?;
+            let (spec, usage) = (key.key_spec(), key.key_usage());
+            let is_default = !key.default_for_service.is_empty();
+            Ok(KeyFacts { owner: key.domain_id, region: key.region, is_default, spec, usage })
+        };
+        self.facts.fact(&(requester.clone(), id.to_owned()), ask).await
     }
 
     /// Checks those of the required permissions that making or opening a data key does not ask for by itself: each
@@ -63,26 +154,44 @@ impl KmsKeys {
         is_own: bool,
     ) -> Result<(), KeyError> {
         let permission = (requester.clone(), format!("{key:?}"), direction);
-        if self.permissions.has(&permission) {
-            return Ok(());
+        let (client, key) = (client.clone(), key.clone());
+        let ask = async move || {
+            let trial = client.dry_run().map_err(|error| key_error(&error))?;
+            let list = async { tried(trial.list_keys(ListKeysRequest::default()).await) };
+            let create = async { tried(trial.create_key(new_key()).await) };
+            tokio::try_join!(list, create)?;
+            if is_own {
+                let describe = async { tried(trial.describe_key(&key).await) };
+                // Opening a data key asks for kms:dek:crypto, making one for kms:dek:create.
+                let generate = async {
+                    match direction {
+                        Direction::Upload => Ok(()),
+                        Direction::Download => tried(trial.generate_data_key(&key, 0, &HashMap::new()).await),
+                    }
+                };
+                tokio::try_join!(describe, generate)?;
+            }
+            Ok(())
+        };
+        self.permissions.fact(&permission, ask).await
+    }
+
+    /// Ends at once what a refusal shows to be over: bucket keys of a key that cannot be used, whoever has them, and all
+    /// that is kept for a requester to whom something is denied or unknown.
+    fn learn(&self, requester: &Requester, key: Option<&str>, refusal: &KeyError) {
+        match (refusal, key) {
+            (KeyError::Disabled | KeyError::State, Some(key)) => {
+                // An id that is none has no bucket keys.
+                let _ = self.bucket_keys.invalidate_key(key);
+            }
+            // Nobody can so take other requesters' bucket keys away.
+            (KeyError::Denied(_) | KeyError::NotFound, _) => {
+                self.bucket_keys.invalidate_requester(&in_kms(requester));
+                self.permissions.forget(|(denied, ..)| denied == requester);
+                self.facts.forget(|(denied, _)| denied == requester);
+            }
+            _ => {}
         }
-        let trial = client.dry_run().map_err(key_error)?;
-        let list = async { tried(trial.list_keys(ListKeysRequest::default()).await) };
-        let create = async { tried(trial.create_key(new_key()).await) };
-        tokio::try_join!(list, create)?;
-        if is_own {
-            let describe = async { tried(trial.describe_key(key).await) };
-            // Opening a data key asks for kms:dek:crypto, making one for kms:dek:create.
-            let generate = async {
-                match direction {
-                    Direction::Upload => Ok(()),
-                    Direction::Download => tried(trial.generate_data_key(key, 0, &HashMap::new()).await),
-                }
-            };
-            tokio::try_join!(describe, generate)?;
-        }
-        self.permissions.add(permission);
-        Ok(())
     }
 }
 
@@ -92,46 +201,47 @@ impl Keys for KmsKeys {
         &self,
         requester: &Requester,
         method: &Method,
-        context: &HashMap<String, String>,
+        object: ObjectName<'_>,
+        added: BTreeMap<String, String>,
     ) -> Result<NewKey, KeyError> {
-        let client = self.acting_for(requester)?;
-        let (reference, owner) = match &method.key {
-            KeyChoice::Default => (KeyReference::Service(SERVICE.to_owned()), requester.account.clone()),
-            KeyChoice::Named(named) => {
-                let facts = self.named(&client, named, requester).await?;
-                (KeyReference::KeyId(named.id.clone()), facts.owner)
-            }
+        let key = match &method.key {
+            KeyChoice::Default => None,
+            KeyChoice::Named(named) => Some(&*named.id),
         };
-        let is_own = owner == requester.account;
-        self.check_permissions(&client, requester, &reference, Direction::Upload, is_own).await?;
-        let made = client.generate_data_key(&reference, key_length(method.suite), context).await;
-        let made = made.map_err(key_error)?;
-        let encryption = Encryption {
-            suite: method.suite,
-            key_id: made.key_id,
-            key_owner: owner,
-            sealed_key: made.ciphertext,
-            context: BTreeMap::new(),
-            tag: None,
-        };
-        let key = ObjectKey::new(method.suite, made.plaintext).map_err(|_| KeyError::NotAuthentic)?;
-        Ok(NewKey { key, encryption })
+        let made = self.make(requester, method, object, added).await;
+        made.inspect_err(|refusal| self.learn(requester, key, refusal))
     }
 
     async fn open(
         &self,
         requester: &Requester,
         encryption: &Encryption,
-        context: &HashMap<String, String>,
+        object: ObjectName<'_>,
     ) -> Result<ObjectKey, KeyError> {
-        let client = self.acting_for(requester)?;
-        let reference = KeyReference::KeyId(encryption.key_id.clone());
-        let is_own = encryption.key_owner == requester.account;
-        self.check_permissions(&client, requester, &reference, Direction::Download, is_own).await?;
-        let opened = client.decrypt_data_key(&encryption.sealed_key, Some(&reference), context).await;
-        let opened = opened.map_err(key_error)?;
-        ObjectKey::new(encryption.suite, opened.plaintext).map_err(|_| KeyError::NotAuthentic)
+        let found = self.find(requester, encryption, object).await;
+        found.inspect_err(|refusal| self.learn(requester, Some(&encryption.key_id), refusal))
     }
+}
+
+/// The requester as the KMS knows it.
+fn in_kms(requester: &Requester) -> bucket_keys::Requester {
+    let Requester { user_id, account: _, project_id, permissions } = requester;
+    bucket_keys::Requester::user(user_id).in_project(project_id).with_permissions(permissions)
+}
+
+fn in_envelope(suite: Suite) -> envelope::Suite {
+    match suite {
+        Suite::Aes256Gcm => envelope::Suite::Aes256Gcm,
+        Suite::Sm4Gcm => envelope::Suite::Sm4Gcm,
+    }
+}
+
+/// The encryption context of an object's own data key: its place, which the requester cannot replace, and what was added.
+fn context(object: ObjectName<'_>, added: &BTreeMap<String, String>) -> HashMap<String, String> {
+    let mut context: HashMap<String, String> = added.clone().into_iter().collect();
+    context.insert("bucket".to_owned(), object.bucket.to_owned());
+    context.insert("object".to_owned(), object.object.to_owned());
+    context
 }
 
 /// A key that is only asked for to see whether it might be made.
@@ -139,24 +249,16 @@ fn new_key() -> CreateKeyRequest {
     CreateKeyRequest { alias: format!("trial-{}", uuid::Uuid::new_v4()), ..CreateKeyRequest::default() }
 }
 
-fn key_length(suite: Suite) -> u32 {
-    match suite {
-        Suite::Aes256Gcm => 32,
-        Suite::Sm4Gcm => 16,
-    }
-}
-
 /// What a call that was only tried out says of the permission: all other refusals come later or never.
 fn tried<Answer>(answer: Result<Answer, Error>) -> Result<(), KeyError> {
-    match answer.map_err(key_error) {
+    match answer.map_err(|error| key_error(&error)) {
         Err(error @ (KeyError::Denied(_) | KeyError::Throttled | KeyError::Unavailable(_))) => Err(error),
         _ => Ok(()),
     }
 }
 
 /// What a refusal of the KMS means for an object.
-#[expect(clippy::needless_pass_by_value, reason = "as it is called with what failed")]
-fn key_error(error: Error) -> KeyError {
+fn key_error(error: &Error) -> KeyError {
     let Some(refusal) = error.refusal() else { return KeyError::Unavailable(error.to_string()) };
     match (refusal.code, &*refusal.reason) {
         (Code::PermissionDenied, _) => {
@@ -170,4 +272,32 @@ fn key_error(error: Error) -> KeyError {
         (_, "THROTTLED") => KeyError::Throttled,
         _ => KeyError::Unavailable(error.to_string()),
     }
+}
+
+fn bucket_key_error(error: &bucket_keys::Error) -> KeyError {
+    use bucket_keys::Error as Of;
+    match error {
+        Of::Service(error) => key_error(error),
+        Of::Malformed | Of::SuiteMismatch => KeyError::NotAuthentic,
+        _ => KeyError::Unavailable(error.to_string()),
+    }
+}
+
+/// What bucket keys spared until now.
+fn tell(counters: &Counters) {
+    let Counters { writing, reading, reports, lost_reports } = counters;
+    tracing::info!(
+        put_without_call = writing.hits + writing.joins,
+        bucket_keys_made = writing.misses.saturating_sub(writing.failures),
+        read_without_call = reading.hits + reading.joins,
+        bucket_keys_opened = reading.misses.saturating_sub(reading.failures),
+        failures = writing.failures + reading.failures,
+        expiries = writing.expiries + reading.expiries,
+        evictions = writing.evictions + reading.evictions,
+        invalidations = writing.invalidations + reading.invalidations,
+        kept = writing.kept + reading.kept,
+        reports,
+        lost_reports,
+        "bucket keys"
+    );
 }

@@ -11,6 +11,6 @@ pub use kms::KmsKeys;
 pub(crate) use policy::is_like;
 pub use policy::{Facts, Policy, PolicyError, Verdict};
 pub use rules::{
-    Asked, Direction, KeyChoice, KeyFacts, KeyId, Method, Rejection, allowed_key, bucket_method, method,
-    replica_method, required_permissions,
+    Asked, Direction, KeyChoice, KeyFacts, KeyId, Method, Rejection, allowed_key, method, replica_method,
+    required_permissions,
 };

@@ -15,6 +15,12 @@ pub struct Asked {
     pub algorithm: Option<String>,
     /// Whether anything asks for a key of the customer's own (SSE-C).
     pub has_customer_key: bool,
+    /// Whether the data key shall be derived from a bucket key; `None`: as the bucket says.
+    pub bucket_key: Option<bool>,
+    /// Whether anything is added to the object's encryption context.
+    pub has_context: bool,
+    /// Whether it is said in the words of OBS.
+    pub is_obs: bool,
 }
 
 /// Encryption by KMS: what seals, and whose key seals the data key.
@@ -24,6 +30,8 @@ pub struct Method {
     pub suite: Suite,
     /// The customer master key.
     pub key: KeyChoice,
+    /// Whether the data key is derived from a bucket key.
+    pub bucket_key: bool,
 }
 
 /// Which customer master key.
@@ -77,6 +85,12 @@ pub enum Rejection {
     /// Key or algorithm without the mode that they belong to.
     #[error("{0} needs the encryption mode kms")]
     NeedsMode(&'static str),
+    /// OBS: a bucket key is asked for together with the id of a key.
+    #[error("a bucket key needs the header with a key's id")]
+    NeedsKeyId,
+    /// A bucket key is bound to the bucket alone.
+    #[error("under a bucket key, an object has no encryption context of its own")]
+    ContextUnderBucketKey,
     /// A mode that this gateway does not offer.
     #[error("{0} is not offered")]
     NotOffered(&'static str),
@@ -97,27 +111,51 @@ pub enum Rejection {
     NeedsHttps,
 }
 
-/// How an upload is encrypted: as it says, or else as the bucket says; `None`: not at all.
+/// How an upload is encrypted: as it says, or else as the bucket says, or else as the source of a copy is; `None`: not at
+/// all.
 // OBS: an object's header goes before the bucket's configuration, as a whole.
-pub fn method(asked: &Asked, default: Option<&BucketEncryption>) -> Result<Option<Method>, Rejection> {
+pub fn method(
+    asked: &Asked,
+    default: Option<&BucketEncryption>,
+    source: Option<&Method>,
+) -> Result<Option<Method>, Rejection> {
     if asked.has_customer_key {
         return Err(Rejection::NotOffered("SSE-C"));
     }
-    match asked.mode.as_deref() {
-        Some("kms" | "aws:kms") => named_method(asked).map(Some),
-        Some("AES256") => Err(Rejection::NotOffered("SSE with keys of the store")),
-        Some("aws:kms:dsse") => Err(Rejection::NotOffered("dual-layer SSE")),
-        Some(_) => Err(Rejection::Value("server-side-encryption")),
-        None if asked.key.is_some() => Err(Rejection::NeedsMode("a key's id")),
+    let chosen = match asked.mode.as_deref() {
+        Some("kms" | "aws:kms") => Some(named_method(asked)?),
+        Some("AES256") => return Err(Rejection::NotOffered("SSE with keys of the store")),
+        Some("aws:kms:dsse") => return Err(Rejection::NotOffered("dual-layer SSE")),
+        Some(_) => return Err(Rejection::Value("server-side-encryption")),
+        None if asked.key.is_some() => return Err(Rejection::NeedsMode("a key's id")),
         // OBS: SM4 only with kms.
-        None if asked.algorithm.is_some() => Err(Rejection::NeedsMode("a data encryption algorithm")),
-        None => default.map(bucket_method).transpose(),
+        None if asked.algorithm.is_some() => return Err(Rejection::NeedsMode("a data encryption algorithm")),
+        None => default.map(bucket_method).transpose()?.or_else(|| source.cloned()),
+    };
+    match chosen {
+        Some(method) => Ok(Some(Method { bucket_key: has_bucket_key(asked, default)?, ..method })),
+        None if asked.bucket_key == Some(true) => Err(Rejection::NeedsMode("a bucket key")),
+        None => Ok(None),
+    }
+}
+
+/// Whether an upload's data key is derived from a bucket key: as it says, or else as the bucket says. What the source of
+/// a copy has does not count.
+// OBS: an object's header goes before the bucket's setting, and comes with the header of a key's id.
+fn has_bucket_key(asked: &Asked, default: Option<&BucketEncryption>) -> Result<bool, Rejection> {
+    match asked.bucket_key {
+        Some(true) if asked.is_obs && asked.key.is_none() => Err(Rejection::NeedsKeyId),
+        Some(true) if asked.has_context => Err(Rejection::ContextUnderBucketKey),
+        Some(wanted) => Ok(wanted),
+        // What an object adds to the context is bound by a data key of its own only.
+        None => Ok(!asked.has_context && default.is_some_and(|default| default.bucket_key)),
     }
 }
 
 /// How a bucket's configuration encrypts.
-pub fn bucket_method(encryption: &BucketEncryption) -> Result<Method, Rejection> {
-    Ok(Method { suite: encryption.suite, key: KeyChoice::parse(encryption.key.as_deref())? })
+fn bucket_method(encryption: &BucketEncryption) -> Result<Method, Rejection> {
+    let key = KeyChoice::parse(encryption.key.as_deref())?;
+    Ok(Method { suite: encryption.suite, key, bucket_key: encryption.bucket_key })
 }
 
 fn named_method(asked: &Asked) -> Result<Method, Rejection> {
@@ -126,7 +164,7 @@ fn named_method(asked: &Asked) -> Result<Method, Rejection> {
         Some("SM4") => Suite::Sm4Gcm,
         Some(_) => return Err(Rejection::Value("server-side-data-encryption")),
     };
-    Ok(Method { suite, key: KeyChoice::parse(asked.key.as_deref())? })
+    Ok(Method { suite, key: KeyChoice::parse(asked.key.as_deref())?, bucket_key: false })
 }
 
 impl KeyChoice {
@@ -200,9 +238,10 @@ pub fn required_permissions(direction: Direction) -> &'static [&'static str] {
 }
 
 /// How a replica is encrypted whose source and destination are encrypted like this.
-// OBS: the destination's method, also where both differ; the source's where the destination has none.
+// OBS: the destination's method, also where both differ; the source's where the destination has none. Replication does
+// not support bucket keys.
 pub fn replica_method(source: Option<&Method>, destination: Option<&Method>) -> Option<Method> {
-    destination.or(source).cloned()
+    destination.or(source).map(|method| Method { bucket_key: false, ..method.clone() })
 }
 
 #[cfg(test)]
@@ -213,7 +252,12 @@ mod tests {
 
     fn asked(mode: &str, key: &str, algorithm: &str) -> Asked {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        Asked { mode: some(mode), key: some(key), algorithm: some(algorithm), has_customer_key: false }
+        Asked { mode: some(mode), key: some(key), algorithm: some(algorithm), ..Asked::default() }
+    }
+
+    fn sm4_default() -> BucketEncryption {
+        let key = Some(ID.to_owned());
+        BucketEncryption { suite: Suite::Sm4Gcm, key, bucket_key: false, project: None }
     }
 
     fn facts() -> KeyFacts {
@@ -228,26 +272,26 @@ mod tests {
 
     #[test]
     fn an_upload_that_says_nothing_is_encrypted_as_the_bucket_says() {
-        assert_eq!(method(&Asked::default(), None), Ok(None));
-        let default = BucketEncryption { suite: Suite::Sm4Gcm, key: Some(ID.to_owned()) };
+        assert_eq!(method(&Asked::default(), None, None), Ok(None));
+        let default = sm4_default();
         let named = KeyChoice::Named(KeyId { id: ID.to_owned(), place: None });
-        let expected = Method { suite: Suite::Sm4Gcm, key: named };
-        assert_eq!(method(&Asked::default(), Some(&default)), Ok(Some(expected)));
+        let expected = Method { suite: Suite::Sm4Gcm, key: named, bucket_key: false };
+        assert_eq!(method(&Asked::default(), Some(&default), None), Ok(Some(expected)));
     }
 
     #[test]
     fn an_upload_that_says_something_goes_before_the_bucket_as_a_whole() {
-        let default = BucketEncryption { suite: Suite::Sm4Gcm, key: Some(ID.to_owned()) };
-        let expected = Method { suite: Suite::Aes256Gcm, key: KeyChoice::Default };
+        let default = sm4_default();
+        let expected = Method { suite: Suite::Aes256Gcm, key: KeyChoice::Default, bucket_key: false };
         for mode in ["kms", "aws:kms"] {
-            assert_eq!(method(&asked(mode, "", ""), Some(&default)), Ok(Some(expected.clone())));
+            assert_eq!(method(&asked(mode, "", ""), Some(&default), None), Ok(Some(expected.clone())));
         }
     }
 
     #[test]
     fn both_algorithms_are_offered_and_no_other() {
         let suite =
-            |algorithm| method(&asked("kms", "", algorithm), None).map(|method| method.unwrap().suite);
+            |algorithm| method(&asked("kms", "", algorithm), None, None).map(|method| method.unwrap().suite);
         assert_eq!(suite("AES256"), Ok(Suite::Aes256Gcm));
         assert_eq!(suite("SM4"), Ok(Suite::Sm4Gcm));
         assert_eq!(suite("DES"), Err(Rejection::Value("server-side-data-encryption")));
@@ -255,7 +299,7 @@ mod tests {
 
     #[test]
     fn halves_of_a_wish_and_other_modes_are_refused() {
-        let refused = |asked: Asked| method(&asked, None).unwrap_err();
+        let refused = |asked: Asked| method(&asked, None, None).unwrap_err();
         assert_eq!(refused(asked("", ID, "")), Rejection::NeedsMode("a key's id"));
         assert_eq!(refused(asked("", "", "SM4")), Rejection::NeedsMode("a data encryption algorithm"));
         assert!(matches!(refused(asked("AES256", "", "")), Rejection::NotOffered(_)));
@@ -320,12 +364,61 @@ mod tests {
 
     #[test]
     fn a_replica_has_the_destinations_method_or_else_the_sources() {
-        let method = |suite| Some(Method { suite, key: KeyChoice::Default });
-        let (aes, sm4) = (method(Suite::Aes256Gcm), method(Suite::Sm4Gcm));
-        for (source, destination, expected) in
-            [(&None, &aes, &aes), (&aes, &sm4, &sm4), (&aes, &None, &aes), (&None, &None, &None)]
-        {
-            assert_eq!(replica_method(source.as_ref(), destination.as_ref()), *expected);
+        let method = |suite, bucket_key| Some(Method { suite, key: KeyChoice::Default, bucket_key });
+        let (aes, sm4) = (method(Suite::Aes256Gcm, false), method(Suite::Sm4Gcm, false));
+        for bucket_key in [false, true] {
+            let from_aes = method(Suite::Aes256Gcm, bucket_key);
+            let to_sm4 = method(Suite::Sm4Gcm, bucket_key);
+            for (source, destination, expected) in [
+                (&None, &to_sm4, &sm4),
+                (&from_aes, &to_sm4, &sm4),
+                (&from_aes, &None, &aes),
+                (&None, &None, &None),
+            ] {
+                let replica = replica_method(source.as_ref(), destination.as_ref());
+                assert_eq!(replica, *expected, "bucket keys are not replicated");
+            }
         }
+    }
+
+    #[test]
+    fn a_bucket_key_is_used_as_the_object_says_or_else_the_bucket() {
+        let with = BucketEncryption { bucket_key: true, ..sm4_default() };
+        let source = Method { suite: Suite::Aes256Gcm, key: KeyChoice::Default, bucket_key: true };
+        let used = |mode: &str, wanted: Option<bool>, default: Option<&BucketEncryption>| {
+            let asked = Asked { bucket_key: wanted, ..asked(mode, "", "") };
+            method(&asked, default, Some(&source)).map(|method| method.unwrap().bucket_key)
+        };
+        for mode in ["", "kms"] {
+            for wanted in [true, false] {
+                for default in [None, Some(&sm4_default()), Some(&with)] {
+                    assert_eq!(used(mode, Some(wanted), default), Ok(wanted), "{mode} {default:?}");
+                }
+            }
+            assert_eq!(
+                used(mode, None, Some(&with)),
+                Ok(true),
+                "{mode}: the header's method, the bucket's setting"
+            );
+            assert_eq!(used(mode, None, Some(&sm4_default())), Ok(false));
+            assert_eq!(used(mode, None, None), Ok(false), "a source's bucket key does not count");
+        }
+    }
+
+    #[test]
+    fn a_bucket_key_is_refused_where_it_cannot_be_used() {
+        let wanted = Asked { bucket_key: Some(true), ..Asked::default() };
+        assert_eq!(method(&wanted, None, None), Err(Rejection::NeedsMode("a bucket key")));
+        let unwanted = Asked { bucket_key: Some(false), ..Asked::default() };
+        assert_eq!(method(&unwanted, None, None), Ok(None));
+        let default = BucketEncryption { bucket_key: true, ..sm4_default() };
+        let in_obs = Asked { is_obs: true, ..wanted.clone() };
+        assert_eq!(method(&in_obs, Some(&default), None), Err(Rejection::NeedsKeyId));
+        let named = Asked { bucket_key: Some(true), is_obs: true, ..asked("kms", ID, "") };
+        assert!(method(&named, None, None).unwrap().unwrap().bucket_key);
+        let bound = Asked { has_context: true, ..wanted };
+        assert_eq!(method(&bound, Some(&default), None), Err(Rejection::ContextUnderBucketKey));
+        let bound = Asked { has_context: true, ..Asked::default() };
+        assert!(!method(&bound, Some(&default), None).unwrap().unwrap().bucket_key, "a data key of its own");
     }
 }

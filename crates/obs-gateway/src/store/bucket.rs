@@ -16,6 +16,7 @@ use super::{
     files::{
         Parent, make_directory, must_belong, place_record, read_record, records, remove_file, write_record,
     },
+    object::is_not,
 };
 use crate::format::{ObjectKey, Suite};
 
@@ -48,6 +49,12 @@ pub struct BucketEncryption {
     pub suite: Suite,
     /// The key's id as it was given; `None`: the default key.
     pub key: Option<String>,
+    /// Whether the data keys of objects are derived from bucket keys.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub bucket_key: bool,
+    /// The key's project as it was given. Nothing depends on it: keys are found by their ids alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
 }
 
 /// A bucket. What is read comes from memory; changes go one after the other, to the disk first.
@@ -65,6 +72,9 @@ pub(super) struct State {
     settings: Arc<BucketSettings>,
     pub(super) objects: BTreeMap<String, Arc<Object>>,
     pub(super) uploads: BTreeMap<String, Upload>,
+    /// Uploads that ended and whose directories are still there, each with the object that it became; `None`: it was
+    /// given up.
+    pub(super) ended: Vec<(Upload, Option<Arc<Object>>)>,
 }
 
 impl Bucket {
@@ -75,7 +85,8 @@ impl Bucket {
         }
         write_record(&made.join(SETTINGS), settings)?;
         let (objects, uploads) = (BTreeMap::new(), BTreeMap::new());
-        let state = RwLock::new(State { settings: Arc::new(settings.clone()), objects, uploads });
+        let (settings_now, ended) = (Arc::new(settings.clone()), Vec::new());
+        let state = RwLock::new(State { settings: settings_now, objects, uploads, ended });
         let (changes, name) = (Mutex::new(false), settings.name.clone());
         Ok(Self { path: path.to_owned(), name, changes, state })
     }
@@ -93,7 +104,8 @@ impl Bucket {
             objects.insert(record.key.clone(), Arc::new(Object::new(record, &data)));
         }
         let uploads = Upload::open_all(&path.join(UPLOADS), &data, &objects)?;
-        let state = State { settings: Arc::new(settings.clone()), objects, uploads };
+        let (settings_now, ended) = (Arc::new(settings.clone()), Vec::new());
+        let state = State { settings: settings_now, objects, uploads, ended };
         remove_strangers(&data, &state)?;
         let (changes, state) = (Mutex::new(false), RwLock::new(state));
         Ok(Self { path: path.to_owned(), name: settings.name, changes, state })
@@ -153,12 +165,14 @@ impl Bucket {
             record.seal(&self.name, key)?;
         }
         let _changing = self.changing()?;
+        self.settle(&record.key)?;
         self.replace(record, Some(stored))
     }
 
     /// Deletes the object of this key, if there is one.
     pub fn delete(&self, key: &str) -> Result<(), Error> {
         let _changing = self.changing()?;
+        self.settle(key)?;
         if self.object(key).is_err() {
             return Ok(());
         }
@@ -191,9 +205,11 @@ impl Bucket {
         Ok(object)
     }
 
-    /// Makes the record of an object last that may have been written without.
+    /// Makes the record of an object last that may have been written, or removed, without.
     pub(super) fn synchronize(&self, object: &Object) -> Result<(), Error> {
-        Parent::of(&self.record_path(&object.record.key))?.sync()
+        let path = self.record_path(&object.record.key);
+        // A deletion that failed left the object here, though perhaps not its record.
+        if path.try_exists()? { Parent::of(&path)?.sync() } else { write_record(&path, &object.record) }
     }
 
     /// The right to change something, unless the bucket is gone.

@@ -65,12 +65,21 @@ pub struct Encryption {
     pub key_id: String,
     /// The account of that key.
     pub key_owner: String,
-    /// The sealed data key.
+    /// The sealed data key; under a bucket key, what the data key is derived from.
     pub sealed_key: Vec<u8>,
+    /// Whether the data key is derived from a bucket key. Records that do not say it have a data key of their own.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub bucket_key: bool,
     /// What the requester added to the encryption context.
     pub context: BTreeMap<String, String>,
     /// The manifest's tag; `None` only while the parts of an upload still come.
     pub tag: Option<ManifestTag>,
+}
+
+/// Whether a field stays away from a record, which then is as it was before there was the field.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+pub(super) fn is_not(flag: &bool) -> bool {
+    !flag
 }
 
 /// An object that readers may hold: its streams are removed when it was replaced or deleted and nobody reads it any more.

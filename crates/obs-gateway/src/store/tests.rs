@@ -40,6 +40,7 @@ fn encryption() -> Encryption {
         key_id: "k".to_owned(),
         key_owner: "d1".to_owned(),
         sealed_key: vec![1],
+        bucket_key: false,
         context: BTreeMap::new(),
         tag: None,
     }
@@ -433,6 +434,131 @@ fn an_upload_that_became_an_object_is_not_undone_though_the_directory_fails() {
     assert!(bucket.uploads("").is_empty());
 }
 
+/// An upload that became an object while the directory failed after `synchronized` times, and its directory.
+fn half_completed(fixture: &Fixture, synchronized: u32) -> (Arc<Bucket>, String, std::path::PathBuf) {
+    let bucket = fixture.store.bucket("bucket").unwrap();
+    let id = begun(&bucket, "o");
+    let (part, unused) = (stored_plain(&bucket, "o", 1), stored_plain(&bucket, "o", 2));
+    let named = [(1, part.part.etag.clone())];
+    bucket.put_part("o", &id, part, 1).unwrap();
+    bucket.put_part("o", &id, unused, 1).unwrap();
+    failure::after(synchronized);
+    let completed = bucket.complete_upload("o", &id, &named, None, 3);
+    assert_eq!(completed.is_err(), synchronized == 0, "what lasts is acknowledged");
+    let directory = fixture.directory.path().join("buckets/bucket/uploads").join(&id);
+    assert!(directory.exists());
+    (bucket, id, directory)
+}
+
+#[test]
+fn an_upload_that_became_an_object_does_not_come_back_when_the_object_is_another() {
+    type Change = fn(&Bucket, &str, Stored) -> Result<(), Error>;
+    let changes: [(&str, Change, &[u8]); 3] = [
+        ("put", |it, _, stored| it.put(record("o", None), stored, None).map(drop), b"text"),
+        ("delete", |it, _, _| it.delete("o"), b""),
+        ("again", |it, id, _| it.complete_upload("o", id, &[], None, 3).map(drop), b"text"),
+    ];
+    for synchronized in [0, 1] {
+        for (name, change, expected) in changes {
+            let fixture = fixture();
+            let (bucket, id, directory) = half_completed(&fixture, synchronized);
+            let before = bucket.object("o").unwrap();
+            let stored = stored_plain(&bucket, "o", 0);
+            failure::after(0);
+            assert!(matches!(change(&bucket, &id, stored), Err(Error::Io(_))), "{name}");
+            assert!(Arc::ptr_eq(&before, &bucket.object("o").unwrap()), "{name}: nothing changed");
+            drop(before);
+            change(&bucket, &id, stored_plain(&bucket, "o", 0)).unwrap();
+            assert!(!directory.exists(), "{name}");
+            let streams = usize::from(!expected.is_empty());
+            assert_eq!(data(&fixture).len(), streams, "{name}: the part that was not named is gone");
+            drop(bucket);
+            let fixture = reopened(fixture);
+            let bucket = fixture.store.bucket("bucket").unwrap();
+            assert!(bucket.uploads("").is_empty(), "{name}");
+            let object = bucket.object("o").ok();
+            assert_eq!(object.map_or(vec![], |object| all(&object).unwrap()), expected, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_upload_that_became_an_object_goes_at_the_next_start() {
+    for synchronized in [0, 1] {
+        let fixture = fixture();
+        let (bucket, _, directory) = half_completed(&fixture, synchronized);
+        drop(bucket);
+        let fixture = reopened(fixture);
+        assert!(!directory.exists() && fixture.store.bucket("bucket").unwrap().uploads("").is_empty());
+        assert_eq!(data(&fixture).len(), 1);
+    }
+}
+
+/// An upload that was given up while a disk failed, and its directory.
+fn half_given_up(fixture: &Fixture) -> (Arc<Bucket>, String, std::path::PathBuf) {
+    let bucket = fixture.store.bucket("bucket").unwrap();
+    let id = begun(&bucket, "o");
+    bucket.put_part("o", &id, stored_plain(&bucket, "o", 1), 1).unwrap();
+    failure::after(0);
+    assert!(matches!(bucket.abort_upload("o", &id), Err(Error::Io(_))));
+    assert!(bucket.uploads("").is_empty());
+    let directory = fixture.directory.path().join("buckets/bucket/uploads").join(&id);
+    assert!(directory.exists());
+    (bucket, id, directory)
+}
+
+#[test]
+fn an_upload_that_was_given_up_goes_when_that_is_asked_again_or_its_key_changes() {
+    type Change = fn(&Bucket, &str, Stored) -> Result<(), Error>;
+    let changes: [(&str, Change, usize); 3] = [
+        ("again", |it, id, _| it.abort_upload("o", id), 0),
+        ("put", |it, _, stored| it.put(record("o", None), stored, None).map(drop), 1),
+        ("delete", |it, _, _| it.delete("o"), 0),
+    ];
+    for (name, change, streams) in changes {
+        let fixture = fixture();
+        let (bucket, id, directory) = half_given_up(&fixture);
+        let stored = stored_plain(&bucket, "o", 0);
+        failure::after(0);
+        assert!(matches!(change(&bucket, &id, stored), Err(Error::Io(_))), "{name}");
+        assert!(bucket.object("o").is_err(), "{name}: nothing changed");
+        change(&bucket, &id, stored_plain(&bucket, "o", 0)).unwrap();
+        assert!(!directory.exists(), "{name}");
+        assert_eq!(data(&fixture).len(), streams, "{name}: its part is gone");
+        assert!(matches!(bucket.abort_upload("o", &id), Err(Error::NoSuchUpload)), "{name}");
+        drop(bucket);
+        assert!(reopened(fixture).store.bucket("bucket").unwrap().uploads("").is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn an_upload_that_was_given_up_is_asked_for_by_its_own_key() {
+    let fixture = fixture();
+    let (bucket, id, directory) = half_given_up(&fixture);
+    assert!(matches!(bucket.abort_upload("another", &id), Err(Error::NoSuchUpload)));
+    assert!(matches!(bucket.complete_upload("o", &id, &[], None, 3), Err(Error::NoSuchUpload)));
+    assert!(!directory.exists(), "asking to complete it tried again first");
+}
+
+#[test]
+fn what_is_acknowledged_lasts_though_its_deletion_failed_before() {
+    let fixture = fixture();
+    let bucket = fixture.store.bucket("bucket").unwrap();
+    let id = begun(&bucket, "o");
+    let part = stored_plain(&bucket, "o", 1);
+    let named = [(1, part.part.etag.clone())];
+    bucket.put_part("o", &id, part, 1).unwrap();
+    let object = bucket.complete_upload("o", &id, &named, None, 3).unwrap();
+    let expected = all(&object).unwrap();
+    failure::after(0);
+    assert!(matches!(bucket.delete("o"), Err(Error::Io(_))));
+    let again = bucket.complete_upload("o", &id, &named, None, 3).unwrap();
+    assert!(Arc::ptr_eq(&object, &again));
+    drop((bucket, object, again));
+    let object = reopened(fixture).store.bucket("bucket").unwrap().object("o");
+    assert_eq!(object.unwrap().record.size, u64::try_from(expected.len()).unwrap());
+}
+
 #[test]
 fn what_could_not_be_made_to_last_is_tried_again() {
     let fixture = fixture();
@@ -595,7 +721,8 @@ fn settings(fixture: &Fixture) -> Arc<BucketSettings> {
 #[test]
 fn what_is_configured_lasts_and_a_bucket_that_is_gone_takes_nothing() {
     let fixture = fixture();
-    let encryption = BucketEncryption { suite: Suite::Sm4Gcm, key: Some("k".to_owned()) };
+    let encryption =
+        BucketEncryption { suite: Suite::Sm4Gcm, key: Some("k".to_owned()), ..BucketEncryption::default() };
     let bucket = fixture.store.bucket("bucket").unwrap();
     bucket.configure(|settings| settings.encryption = Some(encryption.clone())).unwrap();
     drop(bucket);
@@ -632,4 +759,18 @@ fn one_directory_is_not_opened_twice_and_a_damaged_record_is_named() {
 
 fn first(directory: &Path) -> std::path::PathBuf {
     fs::read_dir(directory).unwrap().next().unwrap().unwrap().path()
+}
+
+#[test]
+fn records_from_before_bucket_keys_are_read_and_written_as_they_were() {
+    let written = serde_json::to_string(&encryption()).unwrap();
+    assert!(!written.contains("bucket_key"), "{written}");
+    assert_eq!(serde_json::from_str::<Encryption>(&written).unwrap(), encryption());
+    let under_bucket_key = Encryption { bucket_key: true, ..encryption() };
+    let written = serde_json::to_string(&under_bucket_key).unwrap();
+    assert!(written.contains("\"bucket_key\":true"), "{written}");
+    assert_eq!(serde_json::from_str::<Encryption>(&written).unwrap(), under_bucket_key);
+    let before = r#"{"suite":"SM4","key":"k"}"#;
+    let configured = serde_json::from_str::<BucketEncryption>(before).unwrap();
+    assert_eq!(serde_json::to_string(&configured).unwrap(), before);
 }

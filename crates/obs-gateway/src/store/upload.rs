@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, mem,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -195,6 +195,7 @@ impl Bucket {
         modified: i64,
     ) -> Result<Arc<Object>, Error> {
         let _changing = self.changing()?;
+        self.settle(object_key)?;
         if let Some(object) = self.became(object_key, upload_id) {
             self.synchronize(&object)?;
             return Ok(object);
@@ -216,13 +217,49 @@ impl Bucket {
             record.seal(self.name(), key)?;
         }
         let replaced = self.replace(record, None);
-        if let Ok(object) = &replaced {
-            self.forget(upload_id, &object.record.parts)?;
-        } else if self.became(object_key, upload_id).is_some() {
-            // The object has the parts now, and the next start looks whether it lasted.
-            self.state.write().uploads.remove(upload_id);
+        if let Some(object) = self.became(object_key, upload_id) {
+            // The object has the parts now, also if it is not known whether that lasts.
+            let mut state = self.state.write();
+            let upload = state.uploads.remove(upload_id);
+            state.ended.extend(upload.map(|upload| (upload, Some(object))));
         }
-        replaced
+        let object = replaced?;
+        if let Err(error) = self.clear(object_key) {
+            // The object lasts: this is tried again before it changes, and at the next start.
+            tracing::warn!(%error, upload_id, "an upload that became an object cannot be removed");
+        }
+        Ok(object)
+    }
+
+    /// Removes what is left of uploads of this key that ended; `changes` is held. Once the object is another one, nothing
+    /// tells an upload that became the object from one under way: so this comes before every change of an object.
+    pub(super) fn settle(&self, object_key: &str) -> Result<(), Error> {
+        let state = self.state.read();
+        let own = state.ended.iter().filter(|(upload, _)| upload.record.key == object_key);
+        let became: Vec<Arc<Object>> = own.filter_map(|(_, object)| object.clone()).collect();
+        drop(state);
+        for object in became {
+            self.synchronize(&object)?;
+        }
+        self.clear(object_key)
+    }
+
+    /// As [`settle`](Self::settle), where an object that an upload became lasts.
+    fn clear(&self, object_key: &str) -> Result<(), Error> {
+        let ended = mem::take(&mut self.state.write().ended);
+        let (own, mut left): (Vec<_>, Vec<_>) =
+            ended.into_iter().partition(|(upload, _)| upload.record.key == object_key);
+        let mut cleared = Ok(());
+        for (upload, object) in own {
+            let kept = object.as_ref().map_or(&[][..], |object| &object.record.parts);
+            let removed = self.remove(&upload, kept);
+            if removed.is_err() {
+                left.push((upload, object));
+            }
+            cleared = cleared.and(removed);
+        }
+        self.state.write().ended = left;
+        cleared
     }
 
     /// The object that an upload became.
@@ -231,22 +268,37 @@ impl Bucket {
         Some(object).filter(|object| !upload_id.is_empty() && object.record.upload_id == upload_id)
     }
 
-    /// Gives an upload up and removes its parts.
+    /// Gives an upload up and removes its parts. After a failure it is not known whether it comes back at the next start;
+    /// asking again tries again, and so does what changes the object.
     pub fn abort_upload(&self, key: &str, upload_id: &str) -> Result<(), Error> {
         let _changing = self.changing()?;
-        self.upload(key, upload_id)?;
-        self.forget(upload_id, &[])
+        if !self.is_given_up(key, upload_id) {
+            self.upload(key, upload_id)?;
+            // It is under way no more from here on, so that nothing is added to what is half gone.
+            let mut state = self.state.write();
+            let upload = state.uploads.remove(upload_id);
+            state.ended.extend(upload.map(|upload| (upload, None)));
+        }
+        self.settle(key)
     }
 
-    /// Removes an upload with those of its parts that are not kept. It goes from memory first, so that nothing is added
-    /// to what is half gone; then its record, without which nothing of it counts at the next start.
-    fn forget(&self, upload_id: &str, kept: &[Part]) -> Result<(), Error> {
-        let removed = self.state.write().uploads.remove(upload_id);
-        let path = self.upload_path(upload_id);
-        let parent = Parent::of(&path.join(RECORD))?;
-        remove_file(&path.join(RECORD))?;
-        parent.sync()?;
-        for finished in removed.iter().flat_map(Upload::parts) {
+    /// Whether an upload was given up of which something is left.
+    fn is_given_up(&self, key: &str, upload_id: &str) -> bool {
+        let state = self.state.read();
+        let mut given_up = state.ended.iter().filter(|(_, object)| object.is_none());
+        given_up.any(|(upload, _)| upload.record.key == key && upload.record.id == upload_id)
+    }
+
+    /// Removes an upload that is under way no more, with those of its parts that are not kept: first its record, without
+    /// which nothing of it counts at the next start.
+    fn remove(&self, upload: &Upload, kept: &[Part]) -> Result<(), Error> {
+        let path = self.upload_path(&upload.record.id);
+        if path.exists() {
+            let parent = Parent::of(&path.join(RECORD))?;
+            remove_file(&path.join(RECORD))?;
+            parent.sync()?;
+        }
+        for finished in upload.parts() {
             if !kept.contains(&finished.part) {
                 self.discard(&finished.part);
             }

@@ -1,0 +1,41 @@
+"""A thousand objects put by one user and got by another, with bucket keys or without.
+
+    gateway_count.py DEPLOYMENT BUCKET true|false
+"""
+
+import concurrent.futures
+import sys
+import threading
+
+from store.deployment import Deployment
+
+OBJECTS = 1000
+THREADS = 8
+
+deployment, bucket = Deployment(sys.argv[1]), sys.argv[2]
+own = threading.local()
+
+
+def client(name):
+    """Each thread has clients of its own."""
+    if not hasattr(own, name):
+        setattr(own, name, deployment.s3(name))
+    return getattr(own, name)
+
+
+def put(number):
+    client("uploader").put_object(Bucket=bucket, Key=f"object {number}", Body=f"text {number}".encode())
+
+
+def get(number):
+    assert client("downloader").get_object(Bucket=bucket, Key=f"object {number}")["Body"].read() == f"text {number}".encode()
+
+
+admin = deployment.s3()
+admin.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": deployment.region})
+key = deployment.key(f"count/{bucket}")
+rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}, "BucketKeyEnabled": sys.argv[3] == "true"}
+admin.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
+with concurrent.futures.ThreadPoolExecutor(THREADS) as threads:
+    for each in (put, get):
+        assert len(list(threads.map(each, range(OBJECTS)))) == OBJECTS
