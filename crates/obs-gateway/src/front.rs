@@ -3,6 +3,10 @@
 use http::{HeaderMap, Method, Uri};
 use s3s::{S3Error, s3_error};
 
+/// What the S3 face reads of OBS' words for encryption.
+const READ: [&str; 2] =
+    ["x-obs-server-side-data-encryption", "x-obs-server-side-encryption-bucket-key-enabled"];
+
 /// Refuses requests whose signatures nothing behind would check as it has to.
 ///
 /// Signatures of OBS and of version 2 were checked and taken away before; the S3 face's library knows no limit of time for
@@ -18,6 +22,12 @@ pub(crate) fn check(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(
     if is_old_header || is_old_query {
         return Err(s3_error!(NotImplemented, "the signature cannot be read"));
     }
+    if let Some(unread) = headers.keys().find(|name| is_unread(name.as_str())) {
+        return Err(s3_error!(
+            InvalidArgument,
+            "with this signature, {unread} has to be said in the words of S3"
+        ));
+    }
     let content_type = headers.get("content-type").map(http::HeaderValue::as_bytes).unwrap_or_default();
     let form = b"multipart/form-data";
     let is_form = content_type.get(..form.len()).is_some_and(|start| start.eq_ignore_ascii_case(form));
@@ -25,6 +35,14 @@ pub(crate) fn check(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(
         return Err(s3_error!(NotImplemented, "an upload by a form is not offered"));
     }
     Ok(())
+}
+
+/// Whether a header asks for encryption in words of OBS that the S3 face does not read: without this, what it is to encrypt
+/// would be stored in plain.
+fn is_unread(name: &str) -> bool {
+    let is_of_encryption =
+        name.starts_with("x-obs-server-side-") || name.starts_with("x-obs-copy-source-server-side-");
+    is_of_encryption && !READ.contains(&name)
 }
 
 #[cfg(test)]
@@ -46,6 +64,22 @@ mod tests {
             assert!(is_refused(&Method::GET, &format!("/b/o?{query}"), &[]), "{query}");
         }
         assert!(!is_refused(&Method::GET, "/b/o?X-Amz-Signature=x&prefix=Signature", &[]));
+    }
+
+    #[test]
+    fn words_of_encryption_that_nothing_would_read_are_refused() {
+        let header = |name| is_refused(&Method::PUT, "/b/o", &[(name, "x")]);
+        for name in [
+            "x-obs-server-side-encryption",
+            "x-obs-server-side-encryption-kms-key-id",
+            "x-obs-server-side-encryption-customer-key",
+            "x-obs-copy-source-server-side-encryption-customer-key",
+        ] {
+            assert!(header(name), "{name}");
+        }
+        for name in READ.into_iter().chain(["x-amz-server-side-encryption", "x-obs-meta-a"]) {
+            assert!(!header(name), "{name}");
+        }
     }
 
     #[test]

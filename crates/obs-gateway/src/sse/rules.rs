@@ -134,6 +134,7 @@ pub fn method(
     };
     match chosen {
         Some(method) => Ok(Some(Method { bucket_key: has_bucket_key(asked, default)?, ..method })),
+        None if asked.has_context => Err(Rejection::NeedsMode("an encryption context")),
         None if asked.bucket_key == Some(true) => Err(Rejection::NeedsMode("a bucket key")),
         None => Ok(None),
     }
@@ -304,6 +305,8 @@ mod tests {
         let refused = |asked: Asked| method(&asked, None, None).unwrap_err();
         assert_eq!(refused(asked("", ID, "")), Rejection::NeedsMode("a key's id"));
         assert_eq!(refused(asked("", "", "SM4")), Rejection::NeedsMode("a data encryption algorithm"));
+        let bound = Asked { has_context: true, ..Asked::default() };
+        assert_eq!(refused(bound), Rejection::NeedsMode("an encryption context"));
         assert!(matches!(refused(asked("AES256", "", "")), Rejection::NotOffered(_)));
         assert!(matches!(refused(asked("aws:kms:dsse", "", "")), Rejection::NotOffered(_)));
         assert_eq!(refused(asked("rot13", "", "")), Rejection::Value("server-side-encryption"));
