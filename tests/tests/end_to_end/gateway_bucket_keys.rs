@@ -12,6 +12,7 @@ fn run(store: &ObjectStore, script: &str, arguments: &[&str]) {
     let ended = python(script).arg(store.description()).args(arguments).output().expect("it starts");
     let (told, why) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     assert!(ended.status.success(), "{told}{why}");
+    print!("{told}");
 }
 
 /// The records of calls that the gateway made.
