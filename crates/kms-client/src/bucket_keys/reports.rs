@@ -152,9 +152,9 @@ impl Outbox {
 
     /// The next one whose turn it is.
     fn due(&mut self) -> Option<Placed> {
-        let now = Instant::now();
-        let again = self.later.pop_front_if(|(turn, _)| *turn <= now).map(|(_, placed)| placed);
-        again.or_else(|| self.queue.try_recv().ok())
+        let has_turn = self.later.front().is_some_and(|(turn, _)| *turn <= Instant::now());
+        let again = if has_turn { self.later.pop_front() } else { None };
+        again.map(|(_, placed)| placed).or_else(|| self.queue.try_recv().ok())
     }
 
     fn attempt(&mut self, placed: Placed) {
