@@ -9,6 +9,7 @@ from store.deployment import Deployment, refused
 
 KMS = {"ServerSideEncryption": "aws:kms", "BucketKeyEnabled": True}
 DEADLINE = 30
+VALIDITY = 1  # of bucket keys, in seconds, as the gateway is configured
 
 deployment = Deployment(sys.argv[1])
 s3, key = deployment.s3(), deployment.key("bound")
@@ -35,7 +36,19 @@ def outcome():
 
 until("nothing is stored", lambda: outcome() is None)
 deployment.dew.admin.call("DisableKey", key_id=key)
-until("its bucket key is not over", lambda: outcome() == "KMS.DisabledException")
+disabled = time.monotonic()
+used = 0
+while True:
+    begun = time.monotonic()
+    code = outcome()
+    if code == "KMS.DisabledException":
+        break
+    assert begun < end, "its bucket key is not over"
+    if code is None:
+        # The bucket key was given out before the key was disabled, and is used for so long at the most.
+        assert begun <= disabled + VALIDITY, f"the key was used {begun - disabled:.3f} s after it was disabled"
+        used += 1
+print(f"after it was disabled, the key was used {used} times, within its bucket key's validity")
 for _ in range(3):
     assert outcome() == "KMS.DisabledException"
 with refused("KMS.DisabledException", 400):

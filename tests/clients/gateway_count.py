@@ -6,6 +6,9 @@
 import concurrent.futures
 import sys
 import threading
+import uuid
+
+from botocore.exceptions import ClientError
 
 from store.deployment import Deployment
 
@@ -24,7 +27,20 @@ def client(name):
 
 
 def put(number):
+    if number % 50 == 0:
+        refused_for_a_key_that_is_not()
     client("uploader").put_object(Bucket=bucket, Key=f"object {number}", Body=f"text {number}".encode())
+
+
+def refused_for_a_key_that_is_not():
+    """It ends nothing that is kept of other keys."""
+    try:
+        named = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": str(uuid.uuid4())}
+        client("uploader").put_object(Bucket=bucket, Key="none", Body=b"", **named)
+    except ClientError as error:
+        assert error.response["Error"]["Code"] == "KMS.NotFoundException", error
+    else:
+        raise AssertionError("stored under a key that is not")
 
 
 def get(number):

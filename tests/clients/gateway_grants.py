@@ -18,6 +18,7 @@ owner = deployment.s3()
 KEY = deployment.key("grants")
 guest_account = deployment.dew.other_account
 GUEST = deployment.dew.user(guest_account, "admin")["user_id"]
+EVERYBODY = {"ID": [f"domain/{guest_account['domain_id']}"]}
 PRINCIPAL = {"ID": [f"domain/{guest_account['domain_id']}:user/{GUEST}"]}
 OPERATIONS = ["create-datakey", "decrypt-datakey", "describe-key"]
 
@@ -78,8 +79,20 @@ for with_bucket_key in (False, True):
         # An upload needs no grant on the bucket itself; a download needs all three.
         put = DENIED if "object" not in granted else UNKNOWN if "key" not in granted else None
         get = DENIED if not {"bucket", "object"} <= granted else put
+        # What is not granted tells nothing of the object, neither by its head nor by a condition.
+        is_shown = {"bucket", "object"} <= granted
+        assert outcome(guest.head_object, Bucket=bucket, Key="ours") == (None if is_shown else ("403", 403)), granted
+        unmet = outcome(guest.get_object, Bucket=bucket, Key="ours", IfMatch='"other"')
+        assert unmet == (("PreconditionFailed", 412) if is_shown else DENIED), granted
         row(f"another account with {sorted(granted) or 'nothing'}", guest, put, get, bucket, with_bucket_key)
         if grant:
             deployment.dew.admin.call("CancelGrant", key_id=KEY, grant_id=grant.grant_id)
         other = deployment.s3("uploader", account=1)
         row("another user of that account", other, DENIED, DENIED, bucket, with_bucket_key)
+    # The policy is for the whole account and the grant for one user, who has bucket keys: for any other, the KMS decides.
+    allowed = [{"Effect": "Allow", "Principal": EVERYBODY, **statement} for statement in statements.values()]
+    owner.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Statement": allowed}))
+    grant = deployment.dew.admin.call("CreateGrant", key_id=KEY, grantee_principal=GUEST, operations=OPERATIONS)
+    row("the grantee", guest, None, None, bucket, with_bucket_key)
+    row("who has no grant", deployment.s3("downloader", account=1), UNKNOWN, UNKNOWN, bucket, with_bucket_key)
+    deployment.dew.admin.call("CancelGrant", key_id=KEY, grant_id=grant.grant_id)

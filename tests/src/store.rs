@@ -115,7 +115,8 @@ impl Drop for ObjectStore {
     }
 }
 
-/// Dev mode's users, who may do all with buckets and objects; a reader, who may do all with keys; and temporary keys.
+/// Dev mode's users, who may do all with buckets and objects; a reader, who may do all with keys; temporary keys; and
+/// a stranger, whom the key service does not know.
 fn credentials(accounts: &[Account]) -> String {
     let mut text = String::new();
     for account in accounts {
@@ -137,6 +138,7 @@ fn credentials(accounts: &[Account]) -> String {
             format!("access_key_id = {id:?}, secret_access_key = \"secret of {id}\"{more}")
         };
         user_of(&mut text, admin, "GetObject", &key("reader", ""));
+        user_of(&mut text, &format!("stranger-{}", account.name), "*", &key("stranger", ""));
         let until = |time: &str| format!(", security_token = \"a token\", expires_at = {time:?}");
         user_of(&mut text, admin, "*", &key("temporary", &until("2999-01-01T00:00:00Z")));
         user_of(&mut text, admin, "*", &key("expired", &until("2001-01-01T00:00:00Z")));
@@ -191,6 +193,7 @@ fn describe(dev: &Dev, path: &Path, addresses: &Value) -> Value {
         "data_dir": path.join("data"),
         "credentials": {
             "reader": credential("reader", None),
+            "stranger": credential("stranger", None),
             "temporary": credential("temporary", Some("a token")),
             "expired": credential("expired", Some("a token")),
         },

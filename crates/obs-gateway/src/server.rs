@@ -150,7 +150,11 @@ impl Server {
         let telling = tokio::spawn(async move { keys.tell().await });
         tokio::pin!(end);
         loop {
-            let Ok(permit) = connections.clone().acquire_owned().await else { break };
+            let permit = tokio::select! {
+                permit = connections.clone().acquire_owned() => permit,
+                () = &mut end => break,
+            };
+            let Ok(permit) = permit else { break };
             let (accepted, is_secure) = tokio::select! {
                 accepted = self.https.accept() => (accepted, true),
                 accepted = accept(self.http.as_ref()) => (accepted, false),

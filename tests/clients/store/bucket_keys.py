@@ -134,6 +134,39 @@ def shows_that_a_refusal_ends_bucket_keys_at_once(deployment):
     assert s3.get_object(Bucket="keyed", Key="disabled")["Body"].read() == TEXT
 
 
+def shows_that_a_refusal_ends_what_all_access_keys_of_the_user_have(deployment):
+    permanent, temporary, other = deployment.s3(), deployment.s3("temporary"), deployment.dew.other_admin
+    key = deployment.key("bucket-keys/lent", client=other)
+    grantee = deployment.dew.user(deployment.dew.account, "admin")["user_id"]
+    operations = ["create-datakey", "decrypt-datakey", "describe-key"]
+    grant = other.call("CreateGrant", key_id=key, grantee_principal=grantee, operations=operations)
+    put = lambda s3, name: s3.put_object(Bucket="keyed", Key=name, Body=TEXT, SSEKMSKeyId=key, **ASKED)
+    assert told(put(permanent, "lent")) and told(put(temporary, "lent too"))
+    other.call("CancelGrant", key_id=key, grant_id=grant.grant_id)
+    # The permanent access key has no bucket key to read with yet, the temporary one has one to write with.
+    with refused("KMS.NotFoundException", 400):
+        permanent.get_object(Bucket="keyed", Key="lent too")
+    with refused("KMS.NotFoundException", 400):
+        put(temporary, "x")
+
+
+def shows_that_a_user_whom_the_key_service_does_not_serve_is_denied(deployment):
+    stranger = deployment.s3("stranger")
+    for asked in (KMS, ASKED):
+        with refused("AccessDenied", 403):
+            stranger.put_object(Bucket="keyed", Key="x", Body=TEXT, **asked)
+    with refused("AccessDenied", 403):
+        stranger.get_object(Bucket="keyed", Key="own")
+
+
+def shows_that_words_of_obs_are_refused_where_they_would_not_be_read(deployment):
+    s3 = deployment.s3()
+    add = lambda request, **_: request.headers.add_header("x-obs-server-side-encryption", "kms")
+    s3.meta.events.register("before-sign.s3.PutObject", add)
+    with refused("NotImplemented", 501):
+        s3.put_object(Bucket="plain", Key="x", Body=TEXT)
+
+
 def shows_that_a_grant_that_is_gone_ends_the_grantees_bucket_keys(deployment):
     owner, guest, key = deployment.s3(), deployment.s3(account=1), deployment.key("bucket-keys/shared")
     domain = deployment.dew.other_account["domain_id"]

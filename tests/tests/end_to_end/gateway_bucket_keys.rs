@@ -8,10 +8,12 @@ use super::gateway::python;
 /// How many objects the client puts, and gets.
 const OBJECTS: usize = 1000;
 
-fn run(store: &ObjectStore, script: &str, arguments: &[&str]) {
+/// Runs a client to its good end; answers what it tells.
+fn run(store: &ObjectStore, script: &str, arguments: &[&str]) -> String {
     let ended = python(script).arg(store.description()).args(arguments).output().expect("it starts");
     let (told, why) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     assert!(ended.status.success(), "{told}{why}");
+    told.into_owned()
 }
 
 /// The records of calls that the gateway made.
@@ -61,6 +63,6 @@ async fn a_disabled_key_is_not_used_for_longer_than_its_bucket_key_is_valid() {
     let dev = Dev::start();
     let more = "[bucket_keys]\nvalidity_seconds = 1\ncapacity = 1\n";
     let mut store = ObjectStore::start_with(&dev, &dev.description.endpoint(), more).await;
-    run(&store, "gateway_bound.py", &[]);
+    println!("{}", run(&store, "gateway_bound.py", &[]));
     store.stop();
 }

@@ -229,17 +229,32 @@ impl BucketKeys {
     /// Lets go of the bucket keys of this key, in whatever form it is named: for a gateway that learns that it was
     /// disabled. Answers how many they were, those among them that are on their way and may be this key's.
     pub fn invalidate_key(&self, key: &str) -> Result<usize, Violation> {
+        self.invalidate_key_where(key, |_| true)
+    }
+
+    /// Lets go of this user's bucket keys of this key, as [`invalidate_key`](Self::invalidate_key) and
+    /// [`invalidate_user`](Self::invalidate_user) do: for a gateway that learns that the user may not use this key.
+    pub fn invalidate_key_of_user(&self, key: &str, user: &Requester) -> Result<usize, Violation> {
+        self.invalidate_key_where(key, |requester| requester.is_user_of(user))
+    }
+
+    fn invalidate_key_where(
+        &self,
+        key: &str,
+        which: impl Fn(&Requester) -> bool,
+    ) -> Result<usize, Violation> {
         let KeyName { key_id, .. } = KeyName::parse(key)?;
         let named = |name: &KeyReference| match name {
             KeyReference::KeyId(id) => KeyName::parse(id).map_or(true, |name| name.key_id == key_id),
             _ => true,
         };
         let writing = self.shared.writing.invalidate(|name, entry| {
-            entry.map_or_else(|| named(&name.key), |entry| entry.bucket_key.key_id == key_id)
+            which(&name.requester)
+                && entry.map_or_else(|| named(&name.key), |entry| entry.bucket_key.key_id == key_id)
         });
         let reading = self.shared.reading.invalidate(|name, entry| {
             let unknown = || name.key.as_ref().is_none_or(named);
-            entry.map_or_else(unknown, |entry| entry.bucket_key.key_id == key_id)
+            which(&name.requester) && entry.map_or_else(unknown, |entry| entry.bucket_key.key_id == key_id)
         });
         Ok(writing + reading)
     }
@@ -248,6 +263,13 @@ impl BucketKeys {
     pub fn invalidate_requester(&self, requester: &Requester) -> usize {
         self.shared.writing.invalidate(|name, _| name.requester == *requester)
             + self.shared.reading.invalidate(|name, _| name.requester == *requester)
+    }
+
+    /// Lets go of the bucket keys of this requester's user in its project, whatever permissions they are for: for a gateway
+    /// that learns that the user itself may do less.
+    pub fn invalidate_user(&self, user: &Requester) -> usize {
+        self.shared.writing.invalidate(|name, _| name.requester.is_user_of(user))
+            + self.shared.reading.invalidate(|name, _| name.requester.is_user_of(user))
     }
 
     /// Lets go of this bucket's bucket keys.

@@ -109,11 +109,7 @@ impl Outbox {
             let next_turn = self.later.front().map(|(turn, _)| *turn);
             tokio::select! {
                 () = closing.notified() => break,
-                Some(ended) = self.on_their_way.join_next() => {
-                    if let Some(placed) = self.settle(ended.unwrap_or(Attempted::Lost)) {
-                        self.later.push_back((Instant::now() + NEXT_ATTEMPT, placed));
-                    }
-                }
+                Some(ended) = self.on_their_way.join_next() => self.settle(ended.unwrap_or(Attempted::Lost)),
                 () = at(next_turn), if is_free => {
                     if let Some((_, placed)) = self.later.pop_front() {
                         self.attempt(placed);
@@ -128,33 +124,37 @@ impl Outbox {
         self.finish().await;
     }
 
-    /// The last attempt for all that was taken, within a bound; and nothing is taken any more.
+    /// The last attempts for all that was taken, within a bound; and nothing is taken any more.
     async fn finish(mut self) {
         self.queue.close();
         let end = Instant::now() + MOST_AT_THE_END;
         loop {
             while self.on_their_way.len() < MOST_ON_THEIR_WAY
-                && let Some(placed) = self.next()
+                && let Some(placed) = self.due()
             {
                 self.attempt(placed);
             }
+            let is_free = self.on_their_way.len() < MOST_ON_THEIR_WAY;
+            let next_turn = self.later.front().map(|(turn, _)| *turn);
+            if self.on_their_way.is_empty() && next_turn.is_none() {
+                return;
+            }
             tokio::select! {
-                ended = self.on_their_way.join_next() => match ended {
-                    Some(ended) => if self.settle(ended.unwrap_or(Attempted::Lost)).is_some() {
-                        count(&self.counts.lost);
-                    },
-                    None => return,
-                },
+                Some(ended) = self.on_their_way.join_next() => self.settle(ended.unwrap_or(Attempted::Lost)),
+                () = at(next_turn), if is_free => {}
                 () = sleep_until(end) => break,
             }
         }
-        let unfinished = self.on_their_way.len();
-        let left = std::iter::from_fn(|| self.next()).count() + unfinished;
+        let waiting = std::iter::from_fn(|| self.queue.try_recv().ok()).count();
+        let left = waiting + self.later.len() + self.on_their_way.len();
         (0..left).for_each(|_| count(&self.counts.lost));
     }
 
-    fn next(&mut self) -> Option<Placed> {
-        self.queue.try_recv().ok().or_else(|| self.later.pop_front().map(|(_, placed)| placed))
+    /// The next one whose turn it is.
+    fn due(&mut self) -> Option<Placed> {
+        let has_turn = self.later.front().is_some_and(|(turn, _)| *turn <= Instant::now());
+        let again = if has_turn { self.later.pop_front() } else { None };
+        again.map(|(_, placed)| placed).or_else(|| self.queue.try_recv().ok())
     }
 
     fn attempt(&mut self, placed: Placed) {
@@ -169,14 +169,13 @@ impl Outbox {
         });
     }
 
-    /// Counts how an attempt ended; answers what is to be tried again.
-    fn settle(&self, attempted: Attempted) -> Option<Placed> {
+    /// Counts how an attempt ended, or puts off what is to be tried again.
+    fn settle(&mut self, attempted: Attempted) {
         match attempted {
             Attempted::Told => count(&self.counts.told),
             Attempted::Lost => count(&self.counts.lost),
-            Attempted::NotNow(placed) => return Some(placed),
+            Attempted::NotNow(placed) => self.later.push_back((Instant::now() + NEXT_ATTEMPT, placed)),
         }
-        None
     }
 }
 

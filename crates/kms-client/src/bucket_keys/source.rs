@@ -39,6 +39,11 @@ impl Requester {
         self.permissions = permissions.into();
         self
     }
+
+    /// Whether it is the same user in the same project, with whatever permissions.
+    pub(super) fn is_user_of(&self, other: &Self) -> bool {
+        (&self.user_id, &self.project_id) == (&other.user_id, &other.project_id)
+    }
 }
 
 /// Who gives out bucket keys. [`Client`] does; each call is made in the requester's name.

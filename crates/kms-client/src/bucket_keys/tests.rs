@@ -486,9 +486,13 @@ async fn as_many_are_kept_as_was_said_and_the_least_used_goes_and_is_reported() 
 #[tokio::test(start_paused = true)]
 async fn what_is_invalidated_is_asked_for_again() {
     let world = World::new();
-    let ways: [Way; 4] = [
+    let ways: [Way; 6] = [
         ("its key", |keys| keys.invalidate_key(KEY).expect("an id")),
         ("its requester", |keys| keys.invalidate_requester(&user("u"))),
+        ("its user", |keys| keys.invalidate_user(&user("u").with_permissions("others"))),
+        ("its user's of its key", |keys| {
+            keys.invalidate_key_of_user(KEY, &user("u").with_permissions("others")).expect("an id")
+        }),
         ("its bucket", |keys| keys.invalidate_bucket("b")),
         ("all", BucketKeys::invalidate_all),
     ];
@@ -497,7 +501,11 @@ async fn what_is_invalidated_is_asked_for_again() {
         let calls = world.source.calls();
         let untouched = world.keys.invalidate_key(OTHER_KEY).expect("an id")
             + world.keys.invalidate_bucket("another")
-            + world.keys.invalidate_requester(&user("u").with_permissions("others"));
+            + world.keys.invalidate_requester(&user("u").with_permissions("others"))
+            + world.keys.invalidate_user(&user("v"))
+            + world.keys.invalidate_user(&user("u").in_project("another"))
+            + world.keys.invalidate_key_of_user(OTHER_KEY, &user("u")).expect("an id")
+            + world.keys.invalidate_key_of_user(KEY, &user("v")).expect("an id");
         assert_eq!(untouched, 0);
         world.put("b", "o").await.expect("a key");
         assert_eq!(world.source.calls(), calls, "{what}");
@@ -505,8 +513,8 @@ async fn what_is_invalidated_is_asked_for_again() {
         world.put("b", "o").await.expect("a key");
         assert_eq!(world.source.calls(), calls + 1, "{what}");
     }
-    assert_eq!(world.keys.counters().writing.invalidations, 4);
-    assert_eq!(world.source.reports(4).await.len(), 4);
+    assert_eq!(world.keys.counters().writing.invalidations, 6);
+    assert_eq!(world.source.reports(6).await.len(), 6);
 }
 
 #[tokio::test(start_paused = true)]
@@ -695,15 +703,19 @@ async fn closing_ends_although_no_report_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_reports_all_and_does_not_wait_for_a_service_that_is_away() {
-    let world = World::new();
-    world.put("b", "o").await.expect("a key");
-    world.put("c", "o").await.expect("a key");
-    let away = [(Code::Unavailable, "AUDIT_UNAVAILABLE"); 10];
-    world.source.report_failures.lock().expect("fine").extend(away);
-    world.keys.close().await;
-    let counters = world.keys.counters();
-    assert_eq!((counters.reports, counters.lost_reports, counters.writing.kept), (0, 2, 0));
+async fn closing_tries_for_half_a_minute_to_report_all() {
+    for (failures, told, lost) in [(0, 2, 0), (10, 2, 0), (1000, 0, 2)] {
+        let world = World::new();
+        world.put("b", "o").await.expect("a key");
+        world.put("c", "o").await.expect("a key");
+        let away = std::iter::repeat_n((Code::Unavailable, "AUDIT_UNAVAILABLE"), failures);
+        world.source.report_failures.lock().expect("fine").extend(away);
+        let begun = tokio::time::Instant::now();
+        world.keys.close().await;
+        assert!(begun.elapsed() <= Duration::from_secs(30), "{:?}", begun.elapsed());
+        let counters = world.keys.counters();
+        assert_eq!((counters.reports, counters.lost_reports, counters.writing.kept), (told, lost, 0));
+    }
 }
 
 #[tokio::test(start_paused = true)]

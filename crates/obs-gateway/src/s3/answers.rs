@@ -124,15 +124,24 @@ pub(super) fn must_be_short(kept: [&BTreeMap<String, String>; 3]) -> S3Result<()
 
 /// What those headers say of encryption that the protocol's library knows no fields for, in all requests alike.
 pub(super) fn asked(headers: &HeaderMap, extensions: &Extensions) -> S3Result<Asked> {
-    let one_of = |names: [&str; 2]| names.into_iter().find_map(|name| text(headers, name));
-    let bucket_key = match one_of(BUCKET_KEY) {
+    let bucket_key = match one_of(headers, BUCKET_KEY)? {
         None => None,
         Some(flag) if flag.eq_ignore_ascii_case("true") => Some(true),
         Some(flag) if flag.eq_ignore_ascii_case("false") => Some(false),
         Some(_) => return Err(s3(Rejection::Value("server-side-encryption-bucket-key-enabled"))),
     };
     let is_obs = extensions.get() == Some(&Dialect::Obs);
-    Ok(Asked { algorithm: one_of(DATA_ENCRYPTION), bucket_key, is_obs, ..Asked::default() })
+    Ok(Asked { algorithm: one_of(headers, DATA_ENCRYPTION)?, bucket_key, is_obs, ..Asked::default() })
+}
+
+/// What a header says that has a name in either dialect, and may be said by both only if they agree.
+fn one_of(headers: &HeaderMap, names: [&str; 2]) -> S3Result<Option<String>> {
+    match names.map(|name| text(headers, name)) {
+        [Some(one), Some(other)] if !one.eq_ignore_ascii_case(&other) => {
+            Err(s3_error!(InvalidArgument, "{} and {} contradict each other", names[0], names[1]))
+        }
+        [one, other] => Ok(one.or(other)),
+    }
 }
 
 /// What the headers alone say of encryption, where the protocol's library knows no fields for any of it.
@@ -254,6 +263,23 @@ impl Conditions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_in_both_dialects_has_to_agree() {
+        for names in [BUCKET_KEY, DATA_ENCRYPTION] {
+            let said = |values: [Option<&str>; 2]| {
+                let said = names.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?)));
+                let headers = said.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+                asked(&headers.collect(), &Extensions::new()).map(|asked| (asked.bucket_key, asked.algorithm))
+            };
+            for values in [[Some("true"), None], [None, Some("true")], [Some("true"); 2]] {
+                let asked = said(values).unwrap();
+                assert!(matches!(asked, (Some(true), None) | (None, Some(_))), "{names:?} {values:?}");
+            }
+            let contradicting = said([Some("true"), Some("false")]).unwrap_err();
+            assert_eq!(contradicting.code().as_str(), "InvalidArgument", "{names:?}");
+        }
+    }
 
     #[test]
     fn what_is_kept_of_an_object_is_short_together() {

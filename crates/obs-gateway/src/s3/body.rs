@@ -4,8 +4,10 @@
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::HeaderMap;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use md5::{Digest as _, Md5};
 use s3s::{
-    S3Error, S3Result,
+    Body, S3Error, S3Request, S3Result,
     checksum::ChecksumHasher,
     crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256},
     dto::{Checksum, StreamingBlob},
@@ -14,7 +16,10 @@ use s3s::{
 use tokio::task::{JoinError, spawn_blocking};
 use tracing::{Instrument as _, Span};
 
-use super::errors::{internal, not_offered, s3};
+use super::{
+    answers::text,
+    errors::{internal, not_offered, s3},
+};
 use crate::{
     chunks,
     store::{self, ObjectReader, Stored, StreamWriter},
@@ -69,9 +74,7 @@ pub(super) async fn receive(
     promised: Promised,
     trailers: Option<s3s::TrailingHeaders>,
 ) -> S3Result<Stored> {
-    if let Some(unknown) = promised.trailer.iter().find(|name| !CHECKSUMS.contains(&name.as_str())) {
-        return Err(not_offered(unknown));
-    }
+    must_be_known(&promised.trailer)?;
     let mut writer = (writer, hasher(&promised));
     let mut length = 0_i64;
     if let Some(mut body) = body {
@@ -98,8 +101,47 @@ pub(super) async fn receive(
     }
     let (writer, hasher) = writer;
     let stored = blocking(move || writer.finish()).await?.map_err(s3)?;
-    check(&promised, &stored, hasher.finalize(), trailers.as_ref())?;
+    check(&promised, &stored.plaintext_md5, hasher.finalize(), trailers.as_ref())?;
     Ok(stored)
+}
+
+/// Reads a body of at most `longest` bytes into memory, which has to be as promised.
+pub(super) async fn receive_short(request: S3Request<Body>, longest: usize) -> S3Result<Bytes> {
+    let S3Request { input, headers, trailing_headers, .. } = request;
+    let checksum = |name: &str| text(&headers, name);
+    let promised = Promised {
+        content_md5: text(&headers, "content-md5"),
+        length: None, // whoever takes a body off the wire holds it to its length
+        checksum: Checksum {
+            checksum_crc32: checksum("x-amz-checksum-crc32"),
+            checksum_crc32c: checksum("x-amz-checksum-crc32c"),
+            checksum_crc64nvme: checksum("x-amz-checksum-crc64nvme"),
+            checksum_sha1: checksum("x-amz-checksum-sha1"),
+            checksum_sha256: checksum("x-amz-checksum-sha256"),
+            ..Checksum::default()
+        },
+        trailer: trailer_names(&headers),
+    };
+    must_be_known(&promised.trailer)?;
+    let body = Limited::new(input, longest).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            s3_error!(MalformedXML, "the body is longer than {longest} bytes")
+        } else {
+            s3_error!(IncompleteBody, "the body broke off: {error}")
+        }
+    })?;
+    let body = body.to_bytes();
+    let mut hasher = hasher(&promised);
+    hasher.update(&body);
+    check(&promised, &Md5::digest(&body), hasher.finalize(), trailing_headers.as_ref())?;
+    Ok(body)
+}
+
+fn must_be_known(trailer: &[String]) -> S3Result<()> {
+    match trailer.iter().find(|name| !CHECKSUMS.contains(&name.as_str())) {
+        Some(unknown) => Err(not_offered(unknown)),
+        None => Ok(()),
+    }
 }
 
 async fn write(
@@ -136,7 +178,7 @@ fn hasher(promised: &Promised) -> ChecksumHasher {
 // OBS: Content-MD5 is about the plaintext, with SSE or without.
 fn check(
     promised: &Promised,
-    stored: &Stored,
+    plaintext_md5: &[u8],
     found: Checksum,
     trailers: Option<&s3s::TrailingHeaders>,
 ) -> S3Result<()> {
@@ -144,7 +186,7 @@ fn check(
         let decoded = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, md5);
         let decoded = decoded.ok().filter(|md5| md5.len() == 16);
         let decoded = decoded.ok_or_else(|| s3_error!(InvalidDigest, "Content-MD5 is no MD5"))?;
-        if decoded != stored.plaintext_md5 {
+        if decoded != plaintext_md5 {
             return Err(s3_error!(BadDigest, "the body has another MD5 than Content-MD5 says"));
         }
     }
@@ -256,6 +298,38 @@ mod tests {
             assert!(length(&unreadable, Some(70)).is_err());
         }
         assert_eq!(length(&headers(&[]), Some(7)).unwrap(), Some(7));
+    }
+
+    async fn read_short(body: &str, more: &[(&'static str, &'static str)]) -> Result<Bytes, String> {
+        let request = S3Request {
+            input: Body::from(body.to_owned()),
+            method: http::Method::PUT,
+            uri: http::Uri::from_static("/b?encryption"),
+            headers: headers(more),
+            extensions: http::Extensions::new(),
+            credentials: None,
+            region: None,
+            service: None,
+            trailing_headers: None,
+        };
+        receive_short(request, 5).await.map_err(|error| error.code().as_str().to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_short_body_is_as_its_checksums_say() {
+        let md5 = ("content-md5", "XUFAKrxLKna5cZ2REBfFkg==");
+        let sha1 = ("x-amz-checksum-sha1", "qvTGHdzF6KLavt4PO0gs2a6pQ00=");
+        assert_eq!(read_short("hello", &[md5, sha1]).await.unwrap(), "hello");
+        for (body, header, code) in [
+            ("hallo", md5, "BadDigest"),
+            ("hallo", sha1, "BadDigest"),
+            ("hello", ("content-md5", "x"), "InvalidDigest"),
+            ("hello", ("x-amz-trailer", "x-amz-checksum-crc32"), "InvalidRequest"),
+            ("hello", ("x-amz-trailer", "x-amz-checksum-md4"), "NotImplemented"),
+            ("longer", sha1, "MalformedXML"),
+        ] {
+            assert_eq!(read_short(body, &[header]).await.unwrap_err(), code, "{body} {header:?}");
+        }
     }
 
     /// A bucket in a new store, and a place in it.

@@ -114,7 +114,8 @@ fn asked_encryption(
     must_be_secure(caller).map_err(s3)?;
     let project = project.map(|project| encryption::project(&project)).transpose()?;
     let Method { suite, bucket_key, .. } = method;
-    Ok(Some(BucketEncryption { suite, key: asked.key, bucket_key, project }))
+    let key = asked.key.filter(|key| !key.is_empty());
+    Ok(Some(BucketEncryption { suite, key, bucket_key, project }))
 }
 
 pub(super) async fn head(

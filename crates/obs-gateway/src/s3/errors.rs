@@ -42,7 +42,9 @@ fn of_store(error: &store::Error) -> S3Error {
 fn of_key(error: &KeyError) -> S3Error {
     match error {
         KeyError::Rejected(rejection) => of_rule(rejection),
-        KeyError::Denied(_) => s3_error!(AccessDenied, "{error}"),
+        KeyError::Denied(_) | KeyError::DeniedForAll(_) | KeyError::NotServed => {
+            s3_error!(AccessDenied, "{error}")
+        }
         KeyError::NotFound => of_kms("KMS.NotFoundException", error),
         KeyError::Disabled => of_kms("KMS.DisabledException", error),
         KeyError::State => of_kms("KMS.KMSInvalidStateException", error),

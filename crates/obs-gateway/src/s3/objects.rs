@@ -154,9 +154,6 @@ pub(super) async fn head(
     if input.part_number.is_some() || input.range.is_some() {
         return Err(not_offered("a part or a range of an object's head"));
     }
-    if object.record.encryption.is_some() {
-        must_be_secure(&caller).map_err(s3)?;
-    }
     conditions_of!(input).check(&object.record)?;
     let record = &object.record;
     let shown = Shown::of(gateway, record.encryption.as_ref());
@@ -293,6 +290,11 @@ fn readable(
         return Err(not_offered("a version of an object"));
     }
     let object = bucket.object(key).map_err(s3)?;
+    if object.record.encryption.is_some() {
+        // Before anything is told of it.
+        must_be_secure(caller).map_err(s3)?;
+        gateway.must_have_bucket(caller, &bucket).map_err(s3)?;
+    }
     Ok((bucket, object))
 }
 
@@ -309,7 +311,7 @@ pub(super) fn source(
     readable(gateway, caller, bucket, key, version.as_ref())
 }
 
-/// A reader of a range of an object, with the object's key as the caller gets it.
+/// A reader of a range of an object that the caller may read, with the object's key as the caller gets it.
 pub(super) async fn open(
     gateway: &Gateway,
     caller: &Caller,
@@ -318,9 +320,6 @@ pub(super) async fn open(
     range: Range<u64>,
 ) -> S3Result<ObjectReader> {
     let ObjectRecord { key: name, encryption, .. } = &object.record;
-    if encryption.is_some() {
-        gateway.must_have_bucket(caller, bucket).map_err(s3)?;
-    }
     let key = gateway.key_of(caller, bucket.name(), name, encryption.as_ref()).await.map_err(s3)?;
     let bucket = bucket.name().to_owned();
     blocking(move || ObjectReader::new(&bucket, object, key, range)).await?.map_err(s3)

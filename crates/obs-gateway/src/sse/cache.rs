@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::KeyError;
 
-/// How long an answer is believed, counted from before it was asked for. What makes and opens data keys is asked every
-/// time.
+/// How long an answer is believed, counted from before it was asked for. What makes and opens data
+/// keys is asked every time, and under bucket keys whenever one of these is made or opened.
 // OBS: what it keeps of a requester's access to a key, it keeps for about three minutes.
 pub(super) const VALIDITY: Duration = Duration::from_mins(3);
 /// How many are kept; beyond that, all are forgotten.

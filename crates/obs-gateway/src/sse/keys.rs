@@ -39,6 +39,12 @@ pub enum KeyError {
     /// The requester may not use the key.
     #[error("the permission {0} on the key is missing")]
     Denied(String),
+    /// What the requester may not do with any key.
+    #[error("the permission {0} is missing")]
+    DeniedForAll(String),
+    /// The KMS does not let the gateway act for the requester.
+    #[error("the key service does not serve this user")]
+    NotServed,
     /// No such key for this requester.
     #[error("the key does not exist")]
     NotFound,

@@ -7,13 +7,14 @@ use std::{
 
 use async_trait::async_trait;
 use kms_client::{
-    Client, Code, CreateKeyRequest, Error, KeyReference, ListKeysRequest, SecretBytes,
+    Client, Code, CreateKeyRequest, Error, KeyReference, ListKeysRequest, Refusal, SecretBytes,
     bucket_keys::{self, BucketKeys, BucketKeysConfig, Counters, ObjectName},
     envelope,
 };
 
 use super::{
     Direction, KeyChoice, KeyError, KeyFacts, Keys, Method, NewKey, Requester, allowed_key, cache::Believed,
+    held::Held,
 };
 use crate::{
     format::{ObjectKey, Suite},
@@ -25,8 +26,8 @@ const SERVICE: &str = "obs";
 /// How often what bucket keys spare is told, if anything happened.
 const TELLING: Duration = Duration::from_mins(1);
 
-/// A requester, the key, and what it may do with it.
-type Permission = (Requester, String, Direction);
+/// A requester, the key, whether it is of its own account, and what it may do with it.
+type Permission = (Requester, KeyReference, bool, Direction);
 
 /// Dewpoint as the source of data keys. Every call acts for the requester, so the KMS decides by the user's own
 /// permissions and grants, limits the user's traffic, and records user and gateway.
@@ -37,6 +38,7 @@ pub struct KmsKeys {
     bucket_keys: BucketKeys,
     permissions: Believed<Permission, ()>,
     facts: Believed<(Requester, String), KeyFacts>,
+    held: Held,
 }
 
 impl KmsKeys {
@@ -44,8 +46,8 @@ impl KmsKeys {
     /// `config` is out of its bounds. To be made in a runtime.
     pub fn new(client: Client, region: String, config: BucketKeysConfig) -> Result<Self, Error> {
         let bucket_keys = BucketKeys::new(client.clone(), config)?;
-        let (permissions, facts) = (Believed::default(), Believed::default());
-        Ok(Self { client, region, bucket_keys, permissions, facts })
+        let (permissions, facts, held) = (Believed::default(), Believed::default(), Held::default());
+        Ok(Self { client, region, bucket_keys, permissions, facts, held })
     }
 
     /// Tells the log of the gateway what bucket keys spare, as long as it is waited for.
@@ -87,10 +89,11 @@ impl KmsKeys {
         };
         let is_own = owner == requester.account;
         self.check_permissions(&client, requester, &reference, Direction::Upload, is_own).await?;
+        self.held.note(requester, key_of(choice).unwrap_or(SERVICE));
         let (secret, key_id, sealed_key): (SecretBytes, String, Vec<u8>) = if bucket_key {
             let requester = in_kms(requester);
             let made = self.bucket_keys.new_object_key(&requester, object, &reference, in_envelope(suite));
-            let made = made.await.map_err(|error| bucket_key_error(&error))?;
+            let made = made.await.map_err(|error| bucket_key_error(&error, key_error))?;
             (made.plaintext, made.key_id, made.sealed)
         } else {
             let length = u32::try_from(suite.key_length()).unwrap_or(u32::MAX);
@@ -98,6 +101,7 @@ impl KmsKeys {
             let made = made.map_err(|error| key_error(&error))?;
             (made.plaintext, made.key_id, made.ciphertext)
         };
+        self.held.note(requester, &key_id);
         let key = ObjectKey::new(suite, secret).map_err(|_| KeyError::NotAuthentic)?;
         let encryption =
             Encryption { suite, key_id, key_owner: owner, sealed_key, bucket_key, context: added, tag: None };
@@ -115,13 +119,14 @@ impl KmsKeys {
         let reference = KeyReference::KeyId(key_id.clone());
         let is_own = *key_owner == requester.account;
         self.check_permissions(&client, requester, &reference, Direction::Download, is_own).await?;
+        self.held.note(requester, key_id);
         let secret = if *bucket_key {
             let requester = in_kms(requester);
             let opened = self.bucket_keys.open_object_key(&requester, object, Some(&reference), sealed_key);
-            opened.await.map_err(|error| bucket_key_error(&error))?.plaintext
+            opened.await.map_err(|error| bucket_key_error(&error, opening_error))?.plaintext
         } else {
             let opened = client.decrypt_data_key(sealed_key, Some(&reference), &context(object, added)).await;
-            opened.map_err(|error| key_error(&error))?.plaintext
+            opened.map_err(|error| opening_error(&error))?.plaintext
         };
         ObjectKey::new(*suite, secret).map_err(|_| KeyError::NotAuthentic)
     }
@@ -153,7 +158,7 @@ impl KmsKeys {
         direction: Direction,
         is_own: bool,
     ) -> Result<(), KeyError> {
-        let permission = (requester.clone(), format!("{key:?}"), direction);
+        let permission = (requester.clone(), key.clone(), is_own, direction);
         let (client, key) = (client.clone(), key.clone());
         let ask = async move || {
             let trial = client.dry_run().map_err(|error| key_error(&error))?;
@@ -176,21 +181,37 @@ impl KmsKeys {
         self.permissions.fact(&permission, ask).await
     }
 
-    /// Ends at once what a refusal shows to be over: bucket keys of a key that cannot be used, whoever has them, and all
-    /// that is kept for a requester to whom something is denied or unknown.
+    /// Ends at once what a refusal shows to be over: bucket keys of a key that cannot be used, whoever has them; all that
+    /// is kept for a user of a key that is denied or unknown to it; and all that is kept for a user to whom keys are denied.
+    /// A user's access keys all belong to it.
     fn learn(&self, requester: &Requester, key: Option<&str>, refusal: &KeyError) {
         match (refusal, key) {
             (KeyError::Disabled | KeyError::State, Some(key)) => {
                 // An id that is none has no bucket keys.
                 let _ = self.bucket_keys.invalidate_key(key);
             }
-            // Nobody can so take other requesters' bucket keys away.
-            (KeyError::Denied(_) | KeyError::NotFound, _) => {
-                self.bucket_keys.invalidate_requester(&in_kms(requester));
-                self.permissions.forget(|(denied, ..)| denied == requester);
-                self.facts.forget(|(denied, _)| denied == requester);
-            }
+            // Nobody can so take other users' bucket keys away.
+            (KeyError::Denied(_) | KeyError::NotFound, Some(key)) => self.forget_key(requester, key),
+            (KeyError::Denied(_) | KeyError::NotFound, None)
+            | (KeyError::DeniedForAll(_) | KeyError::NotServed, _) => self.forget_user(requester),
             _ => {}
+        }
+    }
+
+    fn forget_key(&self, user: &Requester, key: &str) {
+        if self.held.take(user, key) {
+            let _ = self.bucket_keys.invalidate_key_of_user(key, &in_kms(user));
+            let is_key = |of: &KeyReference| !matches!(of, KeyReference::KeyId(id) if id != key);
+            self.permissions.forget(|(denied, of, ..)| is_user(denied, user) && is_key(of));
+            self.facts.forget(|(denied, of)| is_user(denied, user) && of == key);
+        }
+    }
+
+    fn forget_user(&self, user: &Requester) {
+        if self.held.take_all(user) {
+            self.bucket_keys.invalidate_user(&in_kms(user));
+            self.permissions.forget(|(denied, ..)| is_user(denied, user));
+            self.facts.forget(|(denied, _)| is_user(denied, user));
         }
     }
 }
@@ -204,12 +225,8 @@ impl Keys for KmsKeys {
         object: ObjectName<'_>,
         added: BTreeMap<String, String>,
     ) -> Result<NewKey, KeyError> {
-        let key = match &method.key {
-            KeyChoice::Default => None,
-            KeyChoice::Named(named) => Some(&*named.id),
-        };
         let made = self.make(requester, method, object, added).await;
-        made.inspect_err(|refusal| self.learn(requester, key, refusal))
+        made.inspect_err(|refusal| self.learn(requester, key_of(&method.key), refusal))
     }
 
     async fn open(
@@ -227,6 +244,19 @@ impl Keys for KmsKeys {
 fn in_kms(requester: &Requester) -> bucket_keys::Requester {
     let Requester { user_id, account: _, project_id, permissions } = requester;
     bucket_keys::Requester::user(user_id).in_project(project_id).with_permissions(permissions)
+}
+
+/// Whether it is the same user in the same project, by whatever access key.
+fn is_user(requester: &Requester, user: &Requester) -> bool {
+    (&requester.user_id, &requester.project_id) == (&user.user_id, &user.project_id)
+}
+
+/// The id of a key that is named.
+fn key_of(choice: &KeyChoice) -> Option<&str> {
+    match choice {
+        KeyChoice::Default => None,
+        KeyChoice::Named(named) => Some(&named.id),
+    }
 }
 
 fn in_envelope(suite: Suite) -> envelope::Suite {
@@ -252,7 +282,13 @@ fn new_key() -> CreateKeyRequest {
 /// What a call that was only tried out says of the permission: all other refusals come later or never.
 fn tried<Answer>(answer: Result<Answer, Error>) -> Result<(), KeyError> {
     match answer.map_err(|error| key_error(&error)) {
-        Err(error @ (KeyError::Denied(_) | KeyError::Throttled | KeyError::Unavailable(_))) => Err(error),
+        Err(
+            error @ (KeyError::Denied(_)
+            | KeyError::DeniedForAll(_)
+            | KeyError::NotServed
+            | KeyError::Throttled
+            | KeyError::Unavailable(_)),
+        ) => Err(error),
         _ => Ok(()),
     }
 }
@@ -261,9 +297,9 @@ fn tried<Answer>(answer: Result<Answer, Error>) -> Result<(), KeyError> {
 fn key_error(error: &Error) -> KeyError {
     let Some(refusal) = error.refusal() else { return KeyError::Unavailable(error.to_string()) };
     match (refusal.code, &*refusal.reason) {
-        (Code::PermissionDenied, _) => {
-            KeyError::Denied(refusal.metadata.get("missing_action").cloned().unwrap_or_default())
-        }
+        (Code::PermissionDenied, _) => denied(refusal),
+        // Other refusals of this kind are about the gateway itself.
+        (Code::Unauthenticated, "ACTING_FOR_NOT_ALLOWED" | "UNKNOWN_PROJECT") => KeyError::NotServed,
         (Code::NotFound, _) => KeyError::NotFound,
         (_, "KEY_DISABLED" | "KEYSTORE_DISABLED") => KeyError::Disabled,
         (_, "CANNOT_DECRYPT") => KeyError::NotAuthentic,
@@ -274,10 +310,30 @@ fn key_error(error: &Error) -> KeyError {
     }
 }
 
-fn bucket_key_error(error: &bucket_keys::Error) -> KeyError {
+/// What is denied: of a key alone only if the KMS says so.
+fn denied(refusal: &Refusal) -> KeyError {
+    let fact = |name: &str| refusal.metadata.get(name).cloned().unwrap_or_default();
+    let (action, denial) = (fact("missing_action"), fact("denial"));
+    let needs_key = !matches!(&*action, "kms:cmk:list" | "kms:cmk:create");
+    match &*denial {
+        "KEY_NOT_ALLOWED" | "POLICY_DENIES_KEY" | "NOT_GRANTED" if needs_key => KeyError::Denied(action),
+        _ => KeyError::DeniedForAll(action),
+    }
+}
+
+/// What a refusal to open a data key means for an object.
+fn opening_error(error: &Error) -> KeyError {
+    // The gateway asks for nothing that cannot be read, unless its record is damaged.
+    match error.refusal() {
+        Some(refusal) if refusal.code == Code::InvalidArgument => KeyError::NotAuthentic,
+        _ => key_error(error),
+    }
+}
+
+fn bucket_key_error(error: &bucket_keys::Error, of_service: fn(&Error) -> KeyError) -> KeyError {
     use bucket_keys::Error as Of;
     match error {
-        Of::Service(error) => key_error(error),
+        Of::Service(error) => of_service(error),
         Of::Malformed | Of::SuiteMismatch => KeyError::NotAuthentic,
         _ => KeyError::Unavailable(error.to_string()),
     }
@@ -300,4 +356,66 @@ fn tell(counters: &Counters) {
         lost_reports,
         "bucket keys"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use tonic::Status;
+    use tonic_types::{ErrorDetails, StatusExt as _};
+
+    use super::*;
+
+    fn refused(code: Code, reason: &str, facts: &[(&str, &str)]) -> Error {
+        let facts: HashMap<_, _> =
+            facts.iter().map(|(name, fact)| ((*name).to_owned(), (*fact).to_owned())).collect();
+        let details = ErrorDetails::with_error_info(reason, "kms.dewpoint", facts);
+        Status::with_error_details(code, "refused", details).into()
+    }
+
+    fn shown(meaning: impl Debug) -> String {
+        format!("{meaning:?}")
+    }
+
+    #[test]
+    fn a_user_that_the_key_service_does_not_serve_is_denied_and_a_gateway_is_not_served() {
+        for (reason, is_of_user) in [
+            ("ACTING_FOR_NOT_ALLOWED", true),
+            ("UNKNOWN_PROJECT", true),
+            ("CERTIFICATE_EXPIRED", false),
+            ("UNKNOWN_IDENTITY", false),
+            ("ACTING_FOR_REQUIRED", false),
+        ] {
+            let error = refused(Code::Unauthenticated, reason, &[]);
+            assert_eq!(matches!(key_error(&error), KeyError::NotServed), is_of_user, "{reason}");
+            assert_eq!(matches!(key_error(&error), KeyError::Unavailable(_)), !is_of_user, "{reason}");
+            assert!(tried::<()>(Err(error)).is_err(), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_denial_is_of_one_key_only_if_the_key_service_says_so() {
+        for (action, denial, expected) in [
+            ("kms:dek:create", "KEY_NOT_ALLOWED", "Denied(\"kms:dek:create\")"),
+            ("kms:dek:crypto", "NOT_GRANTED", "Denied(\"kms:dek:crypto\")"),
+            ("kms:cmk:get", "POLICY_DENIES_KEY", "Denied(\"kms:cmk:get\")"),
+            ("kms:dek:create", "NOTHING_ALLOWS", "DeniedForAll(\"kms:dek:create\")"),
+            ("kms:dek:create", "POLICY_DENIES", "DeniedForAll(\"kms:dek:create\")"),
+            ("kms:cmk:list", "KEY_NOT_ALLOWED", "DeniedForAll(\"kms:cmk:list\")"),
+        ] {
+            let facts = [("missing_action", action), ("denial", denial)];
+            let error = refused(Code::PermissionDenied, "PERMISSION_DENIED", &facts);
+            assert_eq!(shown(key_error(&error)), expected, "{denial}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_a_record_is_damage() {
+        let error = refused(Code::InvalidArgument, "INVALID_FIELD", &[]);
+        assert!(matches!(opening_error(&error), KeyError::NotAuthentic));
+        assert!(matches!(key_error(&error), KeyError::Unavailable(_)));
+        let error = refused(Code::FailedPrecondition, "KEY_DISABLED", &[]);
+        assert!(matches!(opening_error(&error), KeyError::Disabled));
+    }
 }

@@ -1,6 +1,7 @@
 //! Server-side encryption with keys of the KMS: the rules as pure functions, and the calls for data keys.
 
 mod cache;
+mod held;
 mod keys;
 mod kms;
 mod policy;

@@ -134,6 +134,7 @@ pub fn method(
     };
     match chosen {
         Some(method) => Ok(Some(Method { bucket_key: has_bucket_key(asked, default)?, ..method })),
+        None if asked.has_context => Err(Rejection::NeedsMode("an encryption context")),
         None if asked.bucket_key == Some(true) => Err(Rejection::NeedsMode("a bucket key")),
         None => Ok(None),
     }
@@ -144,7 +145,9 @@ pub fn method(
 // OBS: an object's header goes before the bucket's setting, and comes with the header of a key's id.
 fn has_bucket_key(asked: &Asked, default: Option<&BucketEncryption>) -> Result<bool, Rejection> {
     match asked.bucket_key {
-        Some(true) if asked.is_obs && asked.key.is_none() => Err(Rejection::NeedsKeyId),
+        Some(true) if asked.is_obs && asked.key.as_deref().is_none_or(str::is_empty) => {
+            Err(Rejection::NeedsKeyId)
+        }
         Some(true) if asked.has_context => Err(Rejection::ContextUnderBucketKey),
         Some(wanted) => Ok(wanted),
         // What an object adds to the context is bound by a data key of its own only.
@@ -302,6 +305,8 @@ mod tests {
         let refused = |asked: Asked| method(&asked, None, None).unwrap_err();
         assert_eq!(refused(asked("", ID, "")), Rejection::NeedsMode("a key's id"));
         assert_eq!(refused(asked("", "", "SM4")), Rejection::NeedsMode("a data encryption algorithm"));
+        let bound = Asked { has_context: true, ..Asked::default() };
+        assert_eq!(refused(bound), Rejection::NeedsMode("an encryption context"));
         assert!(matches!(refused(asked("AES256", "", "")), Rejection::NotOffered(_)));
         assert!(matches!(refused(asked("aws:kms:dsse", "", "")), Rejection::NotOffered(_)));
         assert_eq!(refused(asked("rot13", "", "")), Rejection::Value("server-side-encryption"));
@@ -414,6 +419,9 @@ mod tests {
         let default = BucketEncryption { bucket_key: true, ..sm4_default() };
         let in_obs = Asked { is_obs: true, ..wanted.clone() };
         assert_eq!(method(&in_obs, Some(&default), None), Err(Rejection::NeedsKeyId));
+        let empty = Asked { key: Some(String::new()), ..in_obs };
+        let empty = Asked { mode: Some("kms".to_owned()), ..empty };
+        assert_eq!(method(&empty, None, None), Err(Rejection::NeedsKeyId));
         let named = Asked { bucket_key: Some(true), is_obs: true, ..asked("kms", ID, "") };
         assert!(method(&named, None, None).unwrap().unwrap().bucket_key);
         let bound = Asked { has_context: true, ..wanted };

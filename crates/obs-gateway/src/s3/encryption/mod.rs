@@ -6,10 +6,7 @@ mod xml;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use base64::Engine as _;
 use http::{Extensions, HeaderMap, Method, StatusCode, Uri, header::CONTENT_TYPE};
-use http_body_util::{BodyExt as _, Limited};
-use md5::{Digest as _, Md5};
 use percent_encoding::percent_decode_str;
 use s3s::{
     Body, S3Error, S3Request, S3Response, S3Result,
@@ -21,6 +18,7 @@ use s3s::{
 pub(super) use self::xml::project;
 use super::{
     auth::{self, caller},
+    body::receive_short,
     buckets::allowed,
     configuration::configure,
     errors::s3,
@@ -46,11 +44,7 @@ impl Route {
         let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
         match self.hosts.bucket(host) {
             Some(bucket) => (uri.path() == "/").then_some(bucket),
-            None if is_bucket_path(uri.path()) => {
-                let name = percent_decode_str(uri.path().trim_matches('/')).decode_utf8();
-                name.ok().map(std::borrow::Cow::into_owned)
-            }
-            None => None,
+            None => bucket_of(uri.path()),
         }
     }
 
@@ -71,11 +65,7 @@ impl Route {
         let caller = caller(&request)?;
         let bucket = allowed(&self.gateway, &caller, "PutEncryptionConfiguration", bucket)?;
         must_be_secure(&caller).map_err(s3)?;
-        let read = Limited::new(request.input, LONGEST).collect().await;
-        let read =
-            read.map_err(|error| s3_error!(MalformedXML, "the body broke off or is too long: {error}"))?;
-        let read = read.to_bytes();
-        check_md5(&request.headers, &read)?;
+        let read = receive_short(request, LONGEST).await?;
         let text = std::str::from_utf8(&read).map_err(|_| s3_error!(MalformedXML, "the body is no text"))?;
         let encryption = xml::parse(text)?;
         configure(bucket, |settings| settings.encryption = Some(encryption)).await?;
@@ -105,6 +95,12 @@ impl S3Route for Route {
     }
 }
 
+/// The bucket that a path is about. An encoded slash parts the bucket from an object like any other.
+fn bucket_of(path: &str) -> Option<String> {
+    let path = percent_decode_str(path).decode_utf8().ok().filter(|path| is_bucket_path(path))?;
+    Some(path.trim_matches('/').to_owned())
+}
+
 fn not_configured() -> S3Error {
     let mut error = s3_error!(
         ServerSideEncryptionConfigurationNotFoundError,
@@ -112,19 +108,6 @@ fn not_configured() -> S3Error {
     );
     error.set_status_code(StatusCode::NOT_FOUND);
     error
-}
-
-/// Refuses a body that is not the one of which `Content-MD5` tells.
-fn check_md5(headers: &HeaderMap, body: &[u8]) -> S3Result<()> {
-    let Some(promised) = headers.get("content-md5") else { return Ok(()) };
-    let decoded = base64::engine::general_purpose::STANDARD.decode(promised.as_bytes());
-    let decoded = decoded.ok().filter(|md5| md5.len() == 16);
-    let decoded = decoded.ok_or_else(|| s3_error!(InvalidDigest, "Content-MD5 is no MD5"))?;
-    if decoded[..] == Md5::digest(body)[..] {
-        Ok(())
-    } else {
-        Err(s3_error!(BadDigest, "the body has another MD5 than Content-MD5 says"))
-    }
 }
 
 pub(super) async fn delete(
@@ -136,4 +119,19 @@ pub(super) async fn delete(
     must_be_secure(&caller).map_err(s3)?;
     configure(bucket, |settings| settings.encryption = None).await?;
     Ok(S3Response::new(DeleteBucketEncryptionOutput::default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_a_buckets_if_it_names_nothing_else() {
+        for path in ["/b", "/b/", "/%62", "/b%2F"] {
+            assert_eq!(bucket_of(path).as_deref(), Some("b"), "{path}");
+        }
+        for path in ["/", "", "/b/o", "/b%2Fo", "/b%2fo/", "/%ff"] {
+            assert_eq!(bucket_of(path), None, "{path}");
+        }
+    }
 }

@@ -58,8 +58,13 @@ struct Default {
 
 /// Reads a configuration. In each dialect, all elements of both are read, and both names of the mode.
 pub(super) fn parse(text: &str) -> S3Result<BucketEncryption> {
-    let Root::ServerSideEncryptionConfiguration(Configuration { rules, .. }) =
-        from_str(text).map_err(|error| s3_error!(MalformedXML, "{error}"))?;
+    // As a list, so that what stands behind the root is read, too.
+    let roots: Vec<Root> = from_str(text).map_err(|error| s3_error!(MalformedXML, "{error}"))?;
+    let Ok([Root::ServerSideEncryptionConfiguration(Configuration { rules, .. })]) =
+        <[Root; 1]>::try_from(roots)
+    else {
+        return Err(s3_error!(MalformedXML, "one configuration is wanted"));
+    };
     let Ok([rule]) = <[Rule; 1]>::try_from(rules) else {
         return Err(s3_error!(MalformedXML, "one rule is wanted"));
     };
@@ -223,8 +228,12 @@ mod tests {
         assert_eq!(refused("", ""), "MalformedXML");
         let two = configuration(kms, "").replace("</Rule>", "</Rule><Rule/>");
         let other = configuration(kms, "").replace("SideEncryption", "SideEncryptions");
-        for text in ["", "<", "<a/>", &two, &other, "<ServerSideEncryptionConfiguration/>"] {
+        let [behind, twice] = ["text", &configuration(kms, "")].map(|more| configuration(kms, "") + more);
+        for text in ["", "<", "<a/>", &two, &other, &behind, &twice, "<ServerSideEncryptionConfiguration/>"] {
             assert_eq!(parse(text).unwrap_err().code().as_str(), "MalformedXML", "{text}");
+        }
+        for blank in ["\n", " \n<!-- a comment -->\n"] {
+            assert!(parse(&(configuration(kms, "") + blank)).is_ok(), "{blank}");
         }
         assert_eq!(project(&"p".repeat(LONGEST_PROJECT)).unwrap().len(), LONGEST_PROJECT);
         assert!(project(&"p".repeat(LONGEST_PROJECT + 1)).is_err());
