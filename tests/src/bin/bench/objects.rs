@@ -27,10 +27,20 @@ use crate::rows::{Bound, ROUNDS, Table};
 const LENGTH: usize = 64 << 20;
 const KMS: (&str, &str) = ("x-amz-server-side-encryption", "aws:kms");
 const SM4: (&str, &str) = ("x-amz-server-side-data-encryption", "SM4");
-/// What is encrypted, by which headers, and the goal and the recorded bound of its ratio to plain objects.
-const SUITES: [(&str, &[(&str, &str)], &str, f64); 2] =
-    [("AES-256", &[KMS], ">= 0.7", 0.7), ("SM4", &[KMS, SM4], ">= 0.5", 0.3)];
+const SUITES: [Suite; 2] = [
+    Suite { name: "AES-256", headers: &[KMS], goal: ">= 0.7", floor: 0.7 },
+    Suite { name: "SM4", headers: &[KMS, SM4], goal: ">= 0.5", floor: 0.3 },
+];
 
+/// What seals an object, the headers that ask for it, and the bounds of its ratio to plain objects.
+struct Suite {
+    name: &'static str,
+    headers: &'static [(&'static str, &'static str)],
+    goal: &'static str,
+    floor: f64,
+}
+
+#[allow(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
 pub(crate) async fn rows(table: &mut Table) {
     let dev = Dev::start();
     let mut store = ObjectStore::start(&dev).await;
@@ -39,7 +49,7 @@ pub(crate) async fn rows(table: &mut Table) {
     let content: Vec<u8> =
         (0..LENGTH).map(|index| index.wrapping_mul(0x9e37_79b9).to_be_bytes()[5]).collect();
     let content = Bytes::from(content);
-    for (suite, headers, goal, floor) in SUITES {
+    for Suite { name: suite, headers, goal, floor } in SUITES {
         // The first use of a key makes it.
         client.put_and_get(headers, &content).await;
         let (mut ratios, mut last) = ([Vec::new(), Vec::new()], [String::new(), String::new()]);
@@ -106,6 +116,7 @@ impl Client {
     /// Sends a request, and answers how many bytes came back.
     async fn send(&mut self, method: Method, path: &str, headers: &[(&str, &str)], content: Bytes) -> usize {
         let request = self.signed(&method, path, headers, content);
+        self.sender.ready().await.expect("the connection stays");
         let mut answer = self.sender.send_request(request).await.expect("an answer");
         let (status, mut length) = (answer.status(), 0);
         while let Some(frame) = answer.frame().await {

@@ -29,6 +29,7 @@ pub(crate) fn row(table: &mut Table) {
 }
 
 /// Megabytes that are sealed in a second of this thread's time, whoever else runs.
+#[allow(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
 fn rate<Cipher>(cipher: &Cipher, segments: u32, segment: &mut [u8]) -> f64
 where
     Cipher: AeadInOut<NonceSize = U12, TagSize = U16>,
@@ -42,6 +43,7 @@ where
     f64::from(segments) * SEGMENT as f64 / 1e6 / (own_seconds() - started)
 }
 
+#[allow(clippy::cast_precision_loss, reason = "nanoseconds of a second, and seconds of a run")]
 fn own_seconds() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
