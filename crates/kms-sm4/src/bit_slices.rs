@@ -5,7 +5,7 @@
 
 mod circuit;
 
-use zeroize::Zeroize as _;
+use zeroize::Zeroizing;
 
 use self::circuit::without_constants;
 use crate::cipher::{BLOCK_LENGTH, Block, ROUNDS, in_batches};
@@ -48,36 +48,37 @@ pub(crate) fn substitute(word: u32) -> u32 {
 
 // GB/T 32907-2016 §7.1
 fn encrypt_batch(round_keys: &[u32; ROUNDS], batch: &mut [Block; BATCH]) {
-    let mut state = [[[0; LANES]; BITS]; 4];
+    let mut state = Zeroizing::new([[[0; LANES]; BITS]; 4]);
+    let mut planes = Zeroizing::new([[0; LANES]; BITS]);
     take_apart(batch, &mut state);
-    let [a, b, c, d] = &mut state;
+    let [a, b, c, d] = &mut *state;
     let (fours, _) = round_keys.as_chunks();
     for (&[key_a, key_b, key_c, key_d], round) in fours.iter().zip((0..).step_by(4)) {
-        step(a, [b, c, d], &masks(key_a, round));
-        step(b, [c, d, a], &masks(key_b, round + 1));
-        step(c, [d, a, b], &masks(key_c, round + 2));
-        step(d, [a, b, c], &masks(key_d, round + 3));
+        step(a, [b, c, d], masks(key_a, round, &mut planes));
+        step(b, [c, d, a], masks(key_b, round + 1, &mut planes));
+        step(c, [d, a, b], masks(key_c, round + 2, &mut planes));
+        step(d, [a, b, c], masks(key_d, round + 3, &mut planes));
     }
     state.reverse();
     put_together(&state, batch);
-    state.as_flattened_mut().as_flattened_mut().zeroize();
 }
 
-/// One round: the oldest word of the state becomes the newest.
-fn step(oldest: &mut Words, others: [&Words; 3], key: &Words) {
-    let mut substituted = [[0; LANES]; BITS];
+/// One round: the oldest word of the state becomes the newest. The planes come with the round's key, and are left with
+/// what the S-box makes.
+fn step(oldest: &mut Words, others: [&Words; 3], planes: &mut Words) {
     for lane in 0..LANES {
-        let input =
-            |bit: usize| others[0][bit][lane] ^ others[1][bit][lane] ^ others[2][bit][lane] ^ key[bit][lane];
+        let input = |bit: usize| {
+            others[0][bit][lane] ^ others[1][bit][lane] ^ others[2][bit][lane] ^ planes[bit][lane]
+        };
         let output = without_constants([0, 1, 2, 3, 4, 5, 6, 7].map(input));
         for bit in 0..BITS {
-            substituted[bit][lane] = output[bit];
+            planes[bit][lane] = output[bit];
         }
     }
     for bit in 0..BITS {
-        let same = &substituted[bit];
+        let same = &planes[bit];
         // Two places to the left is another bit, of the same byte or of the one behind it.
-        let (left, turn) = (&substituted[(bit + BITS - 2) % BITS], usize::from(bit < 2));
+        let (left, turn) = (&planes[(bit + BITS - 2) % BITS], usize::from(bit < 2));
         for lane in 0..LANES {
             let behind = |bytes: usize| (lane + bytes * LANES_OF_BYTE) % LANES;
             // x ⊕ x<<<2 ⊕ x<<<10 ⊕ x<<<18 ⊕ x<<<24
@@ -90,14 +91,13 @@ fn step(oldest: &mut Words, others: [&Words; 3], key: &Words) {
     }
 }
 
-/// The planes of a round's key, the same for every block, with the constants that the circuit leaves out.
-fn masks(round_key: u32, round: usize) -> Words {
+/// Fills the planes with a round's key, the same for every block, and the constants that the circuit leaves out.
+fn masks(round_key: u32, round: usize, planes: &mut Words) -> &mut Words {
     // A step adds OUTER_AFTER_STEP to the word that it makes, so words of the state have it in every second four. After
     // the last round none has it.
     let is_off = (round + 1..round + 4).filter(|word| word / 4 % 2 == 1).count() % 2 == 1;
     let constant = INNER ^ if is_off { OUTER_AFTER_STEP } else { 0 };
     let bytes = round_key.to_be_bytes().map(|byte| byte ^ constant);
-    let mut planes = [[0; LANES]; BITS];
     for (bit, plane) in planes.iter_mut().enumerate() {
         for (lane, mask) in plane.iter_mut().enumerate() {
             *mask = 0_u64.wrapping_sub(u64::from(bytes[lane / LANES_OF_BYTE] >> bit & 1));
@@ -110,7 +110,7 @@ fn masks(round_key: u32, round: usize) -> Words {
 type Row = [u64; 2 * BLOCK_LENGTH];
 
 fn take_apart(batch: &[Block; BATCH], state: &mut [Words; 4]) {
-    let mut rows = [[0; 2 * BLOCK_LENGTH]; BITS];
+    let mut rows = Zeroizing::new([[0; 2 * BLOCK_LENGTH]; BITS]);
     let (halves, _) = batch.as_flattened().as_chunks();
     for (half, bytes) in rows.as_flattened_mut().iter_mut().zip(halves) {
         *half = u64::from_le_bytes(*bytes);
@@ -125,7 +125,7 @@ fn take_apart(batch: &[Block; BATCH], state: &mut [Words; 4]) {
 }
 
 fn put_together(state: &[Words; 4], batch: &mut [Block; BATCH]) {
-    let mut rows = [[0; 2 * BLOCK_LENGTH]; BITS];
+    let mut rows = Zeroizing::new([[0; 2 * BLOCK_LENGTH]; BITS]);
     for (bit, row) in rows.iter_mut().enumerate() {
         for (words, plane) in state.iter().zip(row.as_chunks_mut().0) {
             *plane = words[bit];

@@ -1,8 +1,6 @@
 //! SM4 on 32 blocks at once with AVX2 and AES-NI, whose S-box becomes that of SM4 by a linear map on either side.
 // The idea is Saarinen's: https://github.com/mjosaarinen/sm4ni
 
-#![allow(unsafe_code, reason = "the compiler does not know that the processor has what was detected")]
-
 use std::arch::x86_64::{
     __m256i, _mm_aesenclast_si128, _mm_setzero_si128, _mm256_and_si256, _mm256_castsi256_si128,
     _mm256_extract_epi64, _mm256_extracti128_si256, _mm256_or_si256, _mm256_set_epi64x, _mm256_set_m128i,
@@ -10,6 +8,8 @@ use std::arch::x86_64::{
     _mm256_srli_epi32, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64, _mm256_unpacklo_epi32,
     _mm256_unpacklo_epi64, _mm256_xor_si256,
 };
+
+use zeroize::Zeroize as _;
 
 use crate::{
     cipher::{Block, ROUNDS, in_batches},
@@ -34,6 +34,7 @@ impl VectorAes {
     }
 
     /// Encrypts blocks in place.
+    #[allow(unsafe_code, reason = "the compiler does not know that the processor has what was detected")]
     pub(crate) fn encrypt(self, round_keys: &[u32; ROUNDS], blocks: &mut [Block]) {
         let Self(()) = self;
         // SAFETY: a `VectorAes` exists only where the processor was seen to have AVX2 and AES-NI.
@@ -63,10 +64,11 @@ fn encrypt_batch(round_keys: &[u32; ROUNDS], batch: &mut [Block; BATCH]) {
             }
         }
     }
-    for (mut words, blocks) in state.into_iter().zip(groups) {
+    for (words, blocks) in state.iter_mut().zip(groups) {
         words.reverse();
-        put_together(words, blocks);
+        put_together(*words, blocks);
     }
+    state.zeroize();
 }
 
 /// S-box and linear step of a round.
