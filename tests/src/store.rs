@@ -28,7 +28,15 @@ impl ObjectStore {
     /// # Panics
     /// If it does not become ready.
     pub async fn start(dev: &Dev) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        Self::start_in(dev, &std::env::temp_dir()).await
+    }
+
+    /// The same on an empty directory of its own within this one: the one for temporary files may be in memory.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub async fn start_in(dev: &Dev, parent: &Path) -> Self {
+        let directory = tempfile::tempdir_in(parent).expect("a directory");
         let path = directory.path();
         let accounts = [0, 1].map(|index| dev.description.account(index));
         fs::write(path.join("credentials.toml"), credentials(&accounts)).expect("a file");

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use dewpoint_tests::{Dev, ObjectStore};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Method, Request, StatusCode, client::conn::http1};
+use hyper::{HeaderMap, Method, Request, StatusCode, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -22,17 +22,19 @@ use time::{OffsetDateTime, macros::format_description};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::rows::{Bound, ROUNDS, Table};
+use crate::rows::{Bound, ROUNDS, Table, own_directory};
 
 const LENGTH: usize = 64 << 20;
 const KMS: (&str, &str) = ("x-amz-server-side-encryption", "aws:kms");
 const SM4: (&str, &str) = ("x-amz-server-side-data-encryption", "SM4");
+/// What an answer names the algorithm in.
+const ALGORITHM: &str = "x-obs-server-side-data-encryption";
 const SUITES: [Suite; 2] = [
-    Suite { name: "AES-256", headers: &[KMS], goal: ">= 0.7", floor: 0.7 },
+    Suite { name: "AES256", headers: &[KMS], goal: ">= 0.7", floor: 0.7 },
     Suite { name: "SM4", headers: &[KMS, SM4], goal: ">= 0.5", floor: 0.2 },
 ];
 
-/// What seals an object, the headers that ask for it, and the bounds of its ratio to plain objects.
+/// What seals an object, as answers name it, the headers that ask for it, and the bounds of its ratio to plain objects.
 struct Suite {
     name: &'static str,
     headers: &'static [(&'static str, &'static str)],
@@ -43,7 +45,7 @@ struct Suite {
 #[allow(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
 pub(crate) async fn rows(table: &mut Table) {
     let dev = Dev::start();
-    let mut store = ObjectStore::start(&dev).await;
+    let mut store = ObjectStore::start_in(&dev, &own_directory()).await;
     let mut client = Client::connect(&dev, &store).await;
     client.send(Method::PUT, "/bench", &[], Bytes::new()).await;
     let content: Vec<u8> =
@@ -51,11 +53,11 @@ pub(crate) async fn rows(table: &mut Table) {
     let content = Bytes::from(content);
     for Suite { name: suite, headers, goal, floor } in SUITES {
         // The first use of a key makes it.
-        client.put_and_get(headers, &content).await;
+        client.put_and_get(headers, &content, Some(suite)).await;
         let (mut ratios, mut last) = ([Vec::new(), Vec::new()], [String::new(), String::new()]);
         for _ in 0..ROUNDS {
-            let plain = client.put_and_get(&[], &content).await;
-            let sealed = client.put_and_get(headers, &content).await;
+            let plain = client.put_and_get(&[], &content, None).await;
+            let sealed = client.put_and_get(headers, &content, Some(suite)).await;
             for (index, (plain, sealed)) in plain.into_iter().zip(sealed).enumerate() {
                 ratios[index].push(plain.as_secs_f64() / sealed.as_secs_f64());
                 let rate = |time: Duration| LENGTH as f64 / 1e6 / time.as_secs_f64();
@@ -100,31 +102,44 @@ impl Client {
         }
     }
 
-    /// How long it takes to put an object, and then to get it.
+    /// How long it takes to put an object, and then to get it; it must have been sealed by the suite, or be plain.
     #[allow(clippy::disallowed_methods, reason = "measures real time")]
-    async fn put_and_get(&mut self, headers: &[(&str, &str)], content: &Bytes) -> [Duration; 2] {
+    async fn put_and_get(
+        &mut self,
+        headers: &[(&str, &str)],
+        content: &Bytes,
+        suite: Option<&str>,
+    ) -> [Duration; 2] {
         let started = Instant::now();
         self.send(Method::PUT, "/bench/object", headers, content.clone()).await;
         let put = started.elapsed();
         let started = Instant::now();
-        let length = self.send(Method::GET, "/bench/object", &[], Bytes::new()).await;
+        let (answered, length) = self.send(Method::GET, "/bench/object", &[], Bytes::new()).await;
         let got = started.elapsed();
         assert_eq!(length, content.len(), "the object is whole");
+        let value = |name: &str| answered.get(name).and_then(|value| value.to_str().ok());
+        assert_eq!([value(KMS.0), value(ALGORITHM)], [suite.map(|_| KMS.1), suite], "what sealed the object");
         [put, got]
     }
 
-    /// Sends a request, and answers how many bytes came back.
-    async fn send(&mut self, method: Method, path: &str, headers: &[(&str, &str)], content: Bytes) -> usize {
+    /// Sends a request; the headers that came back, and how many bytes.
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        content: Bytes,
+    ) -> (HeaderMap, usize) {
         let request = self.signed(&method, path, headers, content);
         self.sender.ready().await.expect("the connection stays");
         let mut answer = self.sender.send_request(request).await.expect("an answer");
-        let (status, mut length) = (answer.status(), 0);
+        let (status, answered, mut length) = (answer.status(), answer.headers().clone(), 0);
         while let Some(frame) = answer.frame().await {
             let frame = frame.expect("it goes on");
             length += frame.data_ref().map_or(0, Bytes::len);
         }
         assert_eq!(status, StatusCode::OK, "{method} {path}");
-        length
+        (answered, length)
     }
 
     /// By S3's signature of version 4, which leaves the content to TLS.

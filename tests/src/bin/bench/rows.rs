@@ -71,7 +71,7 @@ pub(crate) async fn run(only: Option<&str>) -> bool {
         crate::log::rows(&mut table);
     }
     if wanted("sm4") {
-        crate::sm4::row(&mut table);
+        crate::sm4::rows(&mut table);
     }
     if wanted("objects") {
         crate::objects::rows(&mut table).await;
