@@ -10,8 +10,7 @@ cargo metadata --locked --manifest-path fuzz/Cargo.toml --format-version 1 >/dev
 mapfile -t targets < <(cargo fuzz list)
 ((${#targets[@]})) || { echo "fuzz/Cargo.toml has no targets" >&2; exit 1; }
 
-# No sanitizer: what the targets run has no unsafe code of ours but one call without a pointer (docs/adr/0018), and a
-# sanitizer needs an unstable compiler.
+# No sanitizer: the targets run none of our unsafe code (docs/adr/0008, 0018), and a sanitizer needs an unstable compiler.
 for target in "${targets[@]}"; do
     corpora=("fuzz/corpus/$target")
     mkdir -p "${corpora[0]}"
