@@ -46,7 +46,7 @@ check: ## Check what needs no run: format, lints, documentation, dependencies, s
 
 bench: ## Measure the service against its floors in the same run; fails below the recorded ratios (not part of CI)
 	scripts/setup.sh bench
-	cargo build --locked --release -p kms-server -p kms-cli -p dewpoint-tests --bins
+	cargo build --locked --release -p kms-server -p kms-cli -p dewpoint-tests -p obs-gateway --bins
 	cargo bench --locked -p kms-hsm --bench worker
 	cargo bench --locked -p kms-server --bench traffic
 	BENCH_KEYS=$(BENCH_KEYS) BENCH_LOG=$(BENCH_LOG) $(RELEASE)/bench

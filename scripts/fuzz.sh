@@ -10,7 +10,7 @@ cargo metadata --locked --manifest-path fuzz/Cargo.toml --format-version 1 >/dev
 mapfile -t targets < <(cargo fuzz list)
 ((${#targets[@]})) || { echo "fuzz/Cargo.toml has no targets" >&2; exit 1; }
 
-# No sanitizer: the workspace has no unsafe code of its own, and a sanitizer needs an unstable compiler.
+# No sanitizer: the targets run none of our unsafe code (docs/adr/0008, 0018), and a sanitizer needs an unstable compiler.
 for target in "${targets[@]}"; do
     corpora=("fuzz/corpus/$target")
     mkdir -p "${corpora[0]}"

@@ -34,7 +34,15 @@ impl ObjectStore {
     /// # Panics
     /// If it does not become ready.
     pub async fn start(dev: &Dev) -> Self {
-        Self::start_with(dev, &dev.description.endpoint(), "").await
+        Self::start_at(&std::env::temp_dir(), dev, &dev.description.endpoint(), "").await
+    }
+
+    /// The same on an empty directory of its own within this one: the one for temporary files may be in memory.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub async fn start_in(dev: &Dev, parent: &Path) -> Self {
+        Self::start_at(parent, dev, &dev.description.endpoint(), "").await
     }
 
     /// The same, whose key service is reached there, with more in its configuration.
@@ -42,7 +50,11 @@ impl ObjectStore {
     /// # Panics
     /// If it does not become ready.
     pub async fn start_with(dev: &Dev, endpoint: &str, more: &str) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        Self::start_at(&std::env::temp_dir(), dev, endpoint, more).await
+    }
+
+    async fn start_at(parent: &Path, dev: &Dev, endpoint: &str, more: &str) -> Self {
+        let directory = tempfile::tempdir_in(parent).expect("a directory");
         let path = directory.path();
         let accounts = [0, 1].map(|index| dev.description.account(index));
         fs::write(path.join("credentials.toml"), credentials(&accounts)).expect("a file");

@@ -15,9 +15,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("kms-audit", &["kms-core"]),
     ("kms-proto", &[]),
     ("kms-server", &["kms-core", "kms-hsm", "kms-store", "kms-audit", "kms-proto"]),
-    ("kms-client", &["kms-proto"]),
+    ("kms-sm4", &[]),
+    ("kms-client", &["kms-proto", "kms-sm4"]),
     ("kms-cli", &["kms-audit", "kms-client", "kms-hsm"]),
-    ("obs-gateway", &["kms-client"]),
+    ("obs-gateway", &["kms-client", "kms-sm4"]),
 ];
 
 /// Heavy dependencies that one crate fences off from all others.

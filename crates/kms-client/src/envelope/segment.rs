@@ -1,12 +1,12 @@
 //! The cryptography of a segment: keys derived from data key and header, and one AEAD call.
 
 use aes_gcm::{
-    AeadInOut, Aes256Gcm, AesGcm, KeyInit as _, Nonce,
+    AeadInOut, Aes256Gcm, KeyInit as _, Nonce,
     aead::consts::{U12, U16},
 };
 use hkdf::Hkdf;
+use kms_sm4::Sm4Gcm;
 use sha2::Sha256;
-use sm4::Sm4;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
@@ -57,7 +57,7 @@ pub(super) struct SegmentKeys {
 
 enum Cipher {
     Aes(Box<Aes256Gcm>),
-    Sm4(Box<AesGcm<Sm4, U12>>),
+    Sm4(Box<Sm4Gcm>),
 }
 
 impl SegmentKeys {
@@ -80,7 +80,7 @@ impl SegmentKeys {
         let (nonce_prefix, rest) = rest.split_first_chunk()?;
         let cipher = match suite {
             Suite::Aes256Gcm => Cipher::Aes(Box::new(Aes256Gcm::new_from_slice(key).ok()?)),
-            Suite::Sm4Gcm => Cipher::Sm4(Box::new(AesGcm::new_from_slice(key).ok()?)),
+            Suite::Sm4Gcm => Cipher::Sm4(Box::new(Sm4Gcm::new_from_slice(key).ok()?)),
         };
         Some(Self { cipher, nonce_prefix: *nonce_prefix, header_tag: rest.try_into().ok()? })
     }

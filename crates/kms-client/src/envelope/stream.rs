@@ -7,7 +7,7 @@ use super::{Error, FIXED_LENGTH, Header, Opener, Sealer, TAG_LENGTH};
 
 /// Seals everything that `reader` gives, and answers how many bytes of plaintext that was. The envelope is whole only
 /// if this succeeds; the writer is flushed. A segment is sealed within one poll, which takes some 30 µs for AES and
-/// about a millisecond for SM4.
+/// 150 µs for SM4, or 250 µs on a processor without AES-NI and AVX2.
 pub async fn seal_stream<Reader, Writer>(
     mut sealer: Sealer,
     reader: &mut Reader,

@@ -1,12 +1,12 @@
 //! The cryptography of a stream: a key derived for it alone, and one AEAD call for a segment.
 
 use aes_gcm::{
-    AeadInOut, Aes256Gcm, AesGcm, KeyInit as _, Nonce, Tag,
+    AeadInOut, Aes256Gcm, KeyInit as _, Nonce, Tag,
     aead::consts::{U12, U16},
 };
 use hkdf::Hkdf;
+use kms_sm4::Sm4Gcm;
 use sha2::{Digest as _, Sha256};
-use sm4::Sm4;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{Binding, Error, Header, ObjectKey, Suite, TAG_LENGTH};
@@ -24,7 +24,7 @@ pub struct StreamCipher {
 
 enum Cipher {
     Aes(Box<Aes256Gcm>),
-    Sm4(Box<AesGcm<Sm4, U12>>),
+    Sm4(Box<Sm4Gcm>),
 }
 
 impl StreamCipher {
@@ -51,7 +51,7 @@ impl StreamCipher {
         let (key, rest) = output.split_at_checked(suite.key_length())?;
         let cipher = match suite {
             Suite::Aes256Gcm => Cipher::Aes(Box::new(Aes256Gcm::new_from_slice(key).ok()?)),
-            Suite::Sm4Gcm => Cipher::Sm4(Box::new(AesGcm::new_from_slice(key).ok()?)),
+            Suite::Sm4Gcm => Cipher::Sm4(Box::new(Sm4Gcm::new_from_slice(key).ok()?)),
         };
         Some(Self { cipher, nonce_prefix: rest.try_into().ok()?, bound })
     }

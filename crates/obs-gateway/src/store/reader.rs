@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    mem,
     ops::{Range, RangeInclusive},
     os::unix::fs::FileExt as _,
     sync::Arc,
@@ -127,8 +128,11 @@ impl OpenPart {
         let mut segment = Zeroizing::new(vec![0; length]);
         read_exact(&self.file, &mut segment, place.start)?;
         sealed.cipher.open(index, index == sealed.layout.last_index(), &mut segment)?;
-        let bytes = segment.get(sealed.layout.within(index, &sealed.wanted));
-        let bytes = bytes.filter(|bytes| !bytes.is_empty());
+        let within = sealed.layout.within(index, &sealed.wanted);
+        if !within.is_empty() && within == (0..segment.len()) {
+            return Ok(mem::take(&mut *segment));
+        }
+        let bytes = segment.get(within).filter(|bytes| !bytes.is_empty());
         Ok(bytes.ok_or(format::Error::Length)?.to_vec())
     }
 }

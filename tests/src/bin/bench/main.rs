@@ -8,11 +8,13 @@ mod access;
 mod echo;
 mod load;
 mod log;
+mod objects;
 mod process;
 mod rest;
 mod rows;
 mod scale;
 mod site;
+mod sm4;
 mod token;
 mod traffic;
 

@@ -70,6 +70,12 @@ pub(crate) async fn run(only: Option<&str>) -> bool {
     if wanted("log") {
         crate::log::rows(&mut table);
     }
+    if wanted("sm4") {
+        crate::sm4::rows(&mut table);
+    }
+    if wanted("objects") {
+        crate::objects::rows(&mut table).await;
+    }
     if wanted("start") {
         starts(&mut table);
     }
