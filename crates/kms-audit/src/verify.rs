@@ -140,15 +140,11 @@ fn read_in_turn(
 }
 
 /// Reads one segment after the other into the buffers that are free, until nobody wants more.
-fn fill(
-    directory: &Path,
-    segments: &[u64],
-    free: &Receiver<Vec<u8>>,
-    filled: &Sender<io::Result<Vec<u8>>>,
-) {
+fn fill(directory: &Path, segments: &[u64], free: &Receiver<Vec<u8>>, filled: &Sender<io::Result<Vec<u8>>>) {
     for (first, mut bytes) in segments.iter().zip(free) {
         bytes.clear();
-        let read = File::open(directory.join(file_name(*first))).and_then(|mut file| file.read_to_end(&mut bytes));
+        let read =
+            File::open(directory.join(file_name(*first))).and_then(|mut file| file.read_to_end(&mut bytes));
         if filled.send(read.map(|_| bytes)).is_err() {
             return;
         }
