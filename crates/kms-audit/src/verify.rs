@@ -139,9 +139,21 @@ fn read_in_turn(
     })
 }
 
+/// Has the system read a file from the disk, so that the disk is never idle; whether it does, and why not, is of no
+/// consequence.
+fn ask_for(path: &Path) {
+    if let Ok(file) = File::open(path) {
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed).ok();
+    }
+}
+
 /// Reads one segment after the other into the buffers that are free, until nobody wants more.
 fn fill(directory: &Path, segments: &[u64], free: &Receiver<Vec<u8>>, filled: &Sender<io::Result<Vec<u8>>>) {
+    let mut following = segments.iter().skip(1);
     for (first, mut bytes) in segments.iter().zip(free) {
+        if let Some(next) = following.next() {
+            ask_for(&directory.join(file_name(*next)));
+        }
         bytes.clear();
         let read =
             File::open(directory.join(file_name(*first))).and_then(|mut file| file.read_to_end(&mut bytes));

@@ -1,7 +1,7 @@
 //! Which key may encrypt an object: the rules of SSE-KMS, as functions of what a gateway knows.
 //!
 //! A gateway reads the name that a request gives a key ([`KeyName::parse`]), asks what can be said before the key is known
-//! ([`reference`]), has the service describe the key, and asks the rest ([`check_key`]).
+//! ([`reference()`]), has the service describe the key, and asks the rest ([`check_key`]).
 
 use std::fmt;
 

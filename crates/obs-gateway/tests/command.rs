@@ -1,6 +1,10 @@
 //! The command, where it cannot serve: it says why, and ends.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    thread,
+};
 
 use tempfile::TempDir;
 
@@ -68,4 +72,23 @@ fn bucket_keys_have_bounds() {
         let refusal = refused(&format!("{CONFIGURATION}[bucket_keys]\n{field}\n"), "");
         assert!(refusal.contains("server.pem"), "{field} is in bounds: {refusal}");
     }
+}
+
+#[test]
+fn its_memory_is_never_dumped() {
+    // Its configuration does not end, so it stays where it is.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_obs-gateway"));
+    let command = command.args(["--config", "/dev/stdin"]).stdin(Stdio::piped());
+    let mut gateway = command.spawn().expect("it runs");
+    let limits = format!("/proc/{}/limits", gateway.id());
+    let forbids = || {
+        let limits = fs::read_to_string(&limits).expect("it lives");
+        limits.lines().any(|line| line.split_whitespace().eq("Max core file size 0 0 bytes".split(' ')))
+    };
+    while !forbids() {
+        assert!(gateway.try_wait().expect("it is ours").is_none(), "it ended");
+        thread::yield_now();
+    }
+    gateway.kill().expect("it lives");
+    gateway.wait().expect("it is ours");
 }
