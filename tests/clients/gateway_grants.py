@@ -16,6 +16,8 @@ DENIED, UNKNOWN = ("AccessDenied", 403), ("KMS.NotFoundException", 400)
 deployment = Deployment(sys.argv[1])
 owner = deployment.s3()
 KEY = deployment.key("grants")
+OF_OTHER_SERVICE = sys.argv[2]
+"""The default key that the owner's account has for another service."""
 guest_account = deployment.dew.other_account
 GUEST = deployment.dew.user(guest_account, "admin")["user_id"]
 EVERYBODY = {"ID": [f"domain/{guest_account['domain_id']}"]}
@@ -94,5 +96,16 @@ for with_bucket_key in (False, True):
     owner.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Statement": allowed}))
     grant = deployment.dew.admin.call("CreateGrant", key_id=KEY, grantee_principal=GUEST, operations=OPERATIONS)
     row("the grantee", guest, None, None, bucket, with_bucket_key)
+    # A default key encrypts in its own account's buckets only, whether the request asks for it or the bucket.
+    asking = {"BucketKeyEnabled": with_bucket_key, **KMS}
+    assert outcome(guest.put_object, Bucket=bucket, Key="theirs", Body=TEXT, **asking) == DENIED
+    assert outcome(guest.create_multipart_upload, Bucket=bucket, Key="theirs", **asking) == DENIED
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}, "BucketKeyEnabled": with_bucket_key}
+    owner.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
+    assert outcome(guest.put_object, Bucket=bucket, Key="theirs", Body=TEXT) == DENIED
+    assert outcome(owner.put_object, Bucket=bucket, Key="ours too", Body=TEXT) is None
+    owner.delete_bucket_encryption(Bucket=bucket)
+    # Nor does one of another service, though it is named.
+    assert outcome(owner.put_object, Bucket=bucket, Key="x", Body=TEXT, SSEKMSKeyId=OF_OTHER_SERVICE, **asking) == DENIED
     row("who has no grant", deployment.s3("downloader", account=1), UNKNOWN, UNKNOWN, bucket, with_bucket_key)
     deployment.dew.admin.call("CancelGrant", key_id=KEY, grant_id=grant.grant_id)

@@ -55,6 +55,9 @@ pub struct Listen {
 pub struct Kms {
     /// `https://HOST:PORT`.
     pub endpoint: String,
+    /// Further addresses of the same service: other nodes on the same keys. None by default.
+    #[serde(default)]
+    pub also_at: Vec<String>,
     /// The authority of its certificate, in PEM.
     pub ca_certificate: PathBuf,
     /// The gateway's certificate, that of a service, in PEM.

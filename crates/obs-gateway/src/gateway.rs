@@ -2,15 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kms_client::bucket_keys::ObjectName;
+use kms_client::{bucket_keys::ObjectName, rules::KeyName};
 
 use crate::{
     access::{is_allowed, is_allowed_in_any_case},
     credentials::{Credentials, User},
     format::ObjectKey,
     sse::{
-        Asked, Facts, KeyChoice, KeyError, KeyId, Keys, Method, NewKey, Policy, Rejection, Requester,
-        Verdict, method,
+        Asked, Facts, KeyError, Keys, Method, NewKey, Policy, Rejection, Requester, Verdict, key_name, method,
     },
     store::{self, Bucket, BucketSettings, Encryption, ObjectRecord, Store},
 };
@@ -94,9 +93,8 @@ impl Gateway {
         }
         let policy = policy_of(&settings)?;
         let key = asked.key.as_deref().filter(|key| !key.is_empty());
-        // What is no key's id is refused later, whatever a policy says.
-        let key =
-            key.map(|key| KeyId::parse(key).map_or_else(|_| key.to_ascii_lowercase(), |named| named.id));
+        // What names no key is refused later, whatever a policy says.
+        let key = key.map(|key| KeyName::parse(key).map_or_else(|_| key.to_owned(), |named| named.key_id));
         let facts = Facts {
             account: &caller.user.requester.account,
             user_id: &caller.user.requester.user_id,
@@ -158,14 +156,15 @@ impl Gateway {
     pub async fn new_key(
         &self,
         caller: &Caller,
-        bucket: &str,
+        bucket: &Bucket,
         object: &str,
         method: &Method,
         added: BTreeMap<String, String>,
     ) -> Result<(ObjectKey, Encryption), Error> {
-        let object = ObjectName { bucket, object };
-        let NewKey { key, encryption } =
-            self.keys.seal(&caller.user.requester, method, object, added).await?;
+        let settings = bucket.settings();
+        let object = ObjectName { bucket: &settings.name, object };
+        let sealed = self.keys.seal(&caller.user.requester, method, &settings.owner, object, added);
+        let NewKey { key, encryption } = sealed.await?;
         Ok((key, encryption))
     }
 
@@ -197,6 +196,6 @@ fn policy_of(settings: &BucketSettings) -> Result<Option<Policy>, Error> {
 
 /// How an object is encrypted.
 fn method_of(encryption: &Encryption) -> Result<Method, Rejection> {
-    let key = KeyChoice::parse(Some(&encryption.key_id))?;
+    let key = key_name(Some(&encryption.key_id))?;
     Ok(Method { suite: encryption.suite, key, bucket_key: encryption.bucket_key })
 }

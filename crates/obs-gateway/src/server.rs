@@ -267,9 +267,9 @@ async fn translate(faces: &Faces, head: &mut http::request::Parts, body: Lingeri
 }
 
 async fn connect(kms: &Kms) -> Result<Client, kms_client::Error> {
-    let Kms { endpoint, ca_certificate, client_certificate, client_key } = kms;
+    let Kms { endpoint, also_at, ca_certificate, client_certificate, client_key } = kms;
     let config = ClientConfig::from_files(endpoint.clone(), ca_certificate, client_certificate, client_key)?;
-    Client::connect(config).await
+    Client::connect(also_at.iter().fold(config, ClientConfig::also_at)).await
 }
 
 fn tls(listen: &Listen) -> Result<TlsAcceptor, ServeError> {

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import hashlib
+import json
 import re
 
 import requests
@@ -10,6 +11,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from .deployment import refused
 from .encryption import bucket
 from .obs_sdk import client as obs_client, names_of_buckets
 
@@ -104,3 +106,29 @@ def shows_configurations_refused(deployment):
     # An object whose name is a word of the protocol is an object.
     deployment.s3().put_object(Bucket="configured", Key="encryption", Body=b"text")
     assert deployment.s3().get_object(Bucket="configured", Key="encryption")["Body"].read() == b"text"
+
+
+def shows_configurations_granted_by_a_policy(deployment):
+    bucket(deployment, "granted")
+    owner, user = deployment.s3(), deployment.s3("reader")
+    default = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}]}
+    calls = {
+        "PutEncryptionConfiguration": lambda: user.put_bucket_encryption(
+            Bucket="granted", ServerSideEncryptionConfiguration=default
+        ),
+        "GetEncryptionConfiguration": lambda: user.get_bucket_encryption(Bucket="granted"),
+    }
+    account = deployment.dew.account
+    principal = {"ID": [f"domain/{account['domain_id']}:user/{deployment.dew.user(account, 'admin')['user_id']}"]}
+    for granted in ([], *([action] for action in calls), list(calls)):
+        owner.put_bucket_encryption(Bucket="granted", ServerSideEncryptionConfiguration=default)
+        if granted:
+            allow = {"Effect": "Allow", "Principal": principal, "Action": granted, "Resource": "granted"}
+            owner.put_bucket_policy(Bucket="granted", Policy=json.dumps({"Statement": [allow]}))
+        for action, call in calls.items():
+            with contextlib.nullcontext() if action in granted else refused("AccessDenied", 403):
+                call()
+    deny = {"Effect": "Deny", "Principal": "*", "Action": list(calls), "Resource": "granted"}
+    owner.put_bucket_policy(Bucket="granted", Policy=json.dumps({"Statement": [deny]}))
+    with refused("AccessDenied", 403):
+        owner.get_bucket_encryption(Bucket="granted")

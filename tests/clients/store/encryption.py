@@ -168,11 +168,11 @@ def shows_policies_on_keys_by_their_ids(deployment):
     condition = {"StringNotEquals": {"s3:x-amz-server-side-encryption-aws-kms-key-id": named}}
     deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": "own-key/*", "Condition": condition}
     s3.put_bucket_policy(Bucket="own-key", Policy=json.dumps({"Statement": [deny]}))
-    for key in (good, good.upper(), named, named.removeprefix("arn:aws:kms:")):
+    for key in (good, named, named.removeprefix("arn:aws:kms:")):
         s3.put_object(Bucket="own-key", Key="o", Body=TEXT, SSEKMSKeyId=key, **KMS)
         begun = s3.create_multipart_upload(Bucket="own-key", Key="p", SSEKMSKeyId=key, **KMS)
         s3.upload_part(Bucket="own-key", Key="p", UploadId=begun["UploadId"], PartNumber=1, Body=TEXT)
-    for wrong in ({"SSEKMSKeyId": other, **KMS}, KMS, {}):
+    for wrong in ({"SSEKMSKeyId": other, **KMS}, {"SSEKMSKeyId": good.upper(), **KMS}, KMS, {}):
         with refused("AccessDenied", 403):
             s3.put_object(Bucket="own-key", Key="o", Body=TEXT, **wrong)
 

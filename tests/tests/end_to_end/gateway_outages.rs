@@ -16,6 +16,8 @@ const KILLS: usize = 3;
 /// How many answers of each kind have to come before a kill, and refusals before the service is back.
 const ANSWERS: usize = 3;
 const REFUSALS: usize = 1;
+/// Where nobody listens.
+const AWAY: &str = "https://127.0.0.1:1";
 
 /// What the client tells, line by line.
 struct Told {
@@ -73,4 +75,14 @@ async fn a_killed_service_costs_refusals_and_no_object() {
     assert!(ended.success(), "an object is not whole");
     store.stop();
     check_log(dev.directory());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_away_is_passed_over() {
+    let dev = Dev::start();
+    let there = format!("also_at = [{:?}]\n", dev.description.endpoint());
+    let mut store = ObjectStore::start_with(&dev, AWAY, &there).await;
+    let ended = python("gateway_nodes.py").arg(store.description()).output().expect("it starts");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    store.stop();
 }

@@ -30,6 +30,7 @@ mod gateway;
 mod gateway_bucket_keys;
 mod gateway_grants;
 mod gateway_outages;
+mod gateway_permissions;
 mod grants;
 mod hang_ups;
 mod import;

@@ -31,8 +31,9 @@ const PROGRAM: &str = "obs-gateway";
 const STARTS_WITHIN: Duration = Duration::from_secs(10);
 /// How often is looked whether it listens.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
-/// How long it may take to end: it gives ten seconds to requests under way.
-const ENDS_WITHIN: Duration = Duration::from_secs(15);
+/// How long it may take to end: it gives ten seconds to requests under way, and then half a minute to what it has to report
+/// to the service, which ends after it.
+const ENDS_WITHIN: Duration = Duration::from_secs(45);
 
 /// Why there is no object gateway, or none any more. What it logs itself has gone to standard error before this.
 #[derive(Debug, thiserror::Error)]

@@ -69,7 +69,9 @@ fn of_rule(rejection: &Rejection) -> S3Error {
         }
         Rejection::NotOffered(_) => s3_error!(NotImplemented, "{rejection}"),
         Rejection::NotHere => of_kms("KMS.NotFoundException", rejection),
-        Rejection::DefaultAcrossAccounts | Rejection::NeedsHttps => s3_error!(AccessDenied, "{rejection}"),
+        Rejection::DefaultAcrossAccounts | Rejection::OtherService(_) | Rejection::NeedsHttps => {
+            s3_error!(AccessDenied, "{rejection}")
+        }
     }
 }
 

@@ -335,7 +335,7 @@ pub(super) async fn new_key(
     context: BTreeMap<String, String>,
 ) -> S3Result<Option<(ObjectKey, Encryption)>> {
     let Some(method) = method else { return Ok(None) };
-    gateway.new_key(caller, bucket.name(), object, &method, context).await.map(Some).map_err(s3)
+    gateway.new_key(caller, bucket, object, &method, context).await.map(Some).map_err(s3)
 }
 
 /// Begins a stream; its key comes back.

@@ -69,11 +69,12 @@ pub enum KeyError {
 #[async_trait]
 pub trait Keys: Send + Sync + fmt::Debug {
     /// Makes a data key for an object, whose place it is bound to, and to what the requester adds to the encryption
-    /// context. Under a bucket key, nothing can be added.
+    /// context. Under a bucket key, nothing can be added. `bucket_owner`: the account whose bucket it is.
     async fn seal(
         &self,
         requester: &Requester,
         method: &Method,
+        bucket_owner: &str,
         object: ObjectName<'_>,
         added: BTreeMap<String, String>,
     ) -> Result<NewKey, KeyError>;

@@ -6,28 +6,28 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use kms_client::{
-    Client, Code, CreateKeyRequest, Error, KeyReference, ListKeysRequest, Refusal, SecretBytes,
+    Client, Code, CreateKeyRequest, Error, Key, KeyReference, ListKeysRequest, Refusal, SecretBytes,
     bucket_keys::{self, BucketKeys, BucketKeysConfig, Counters, ObjectName},
     envelope,
+    rules::{self, Placement, SERVICE, check_key},
 };
 
 use super::{
-    Direction, KeyChoice, KeyError, KeyFacts, Keys, Method, NewKey, Requester, allowed_key, cache::Believed,
-    held::Held,
+    Direction, KeyError, Keys, Method, NewKey, Permission, Rejection, Requester, cache::Believed, held::Held,
+    required_permissions,
 };
 use crate::{
     format::{ObjectKey, Suite},
     store::Encryption,
 };
 
-/// The service whose default keys encrypt objects.
-const SERVICE: &str = "obs";
 /// How often what bucket keys spare is told, if anything happened.
 const TELLING: Duration = Duration::from_mins(1);
 
 /// A requester, the key, whether it is of its own account, and what it may do with it.
-type Permission = (Requester, KeyReference, bool, Direction);
+type Access = (Requester, KeyReference, bool, Direction);
 
 /// Dewpoint as the source of data keys. Every call acts for the requester, so the KMS decides by the user's own
 /// permissions and grants, limits the user's traffic, and records user and gateway.
@@ -36,8 +36,8 @@ pub struct KmsKeys {
     client: Client,
     region: String,
     bucket_keys: BucketKeys,
-    permissions: Believed<Permission, ()>,
-    facts: Believed<(Requester, String), KeyFacts>,
+    permissions: Believed<Access, ()>,
+    keys: Believed<(Requester, String), Key>,
     held: Held,
 }
 
@@ -46,8 +46,8 @@ impl KmsKeys {
     /// `config` is out of its bounds. To be made in a runtime.
     pub fn new(client: Client, region: String, config: BucketKeysConfig) -> Result<Self, Error> {
         let bucket_keys = BucketKeys::new(client.clone(), config)?;
-        let (permissions, facts, held) = (Believed::default(), Believed::default(), Held::default());
-        Ok(Self { client, region, bucket_keys, permissions, facts, held })
+        let (permissions, keys, held) = (Believed::default(), Believed::default(), Held::default());
+        Ok(Self { client, region, bucket_keys, permissions, keys, held })
     }
 
     /// Tells the log of the gateway what bucket keys spare, as long as it is waited for.
@@ -74,22 +74,29 @@ impl KmsKeys {
         &self,
         requester: &Requester,
         method: &Method,
+        bucket_owner: &str,
         object: ObjectName<'_>,
         added: BTreeMap<String, String>,
     ) -> Result<NewKey, KeyError> {
-        let Method { suite, key: ref choice, bucket_key } = *method;
+        let Method { suite, key: ref name, bucket_key } = *method;
+        let placement = Placement {
+            bucket_region: &self.region,
+            bucket_domain: bucket_owner,
+            requester_domain: &requester.account,
+        };
+        let reference = rules::reference(name.as_ref(), placement).map_err(Rejection::from)?;
         let client = self.client.for_requester(&in_kms(requester)).map_err(|error| key_error(&error))?;
-        let (reference, owner) = match choice {
-            KeyChoice::Default => (KeyReference::Service(SERVICE.to_owned()), requester.account.clone()),
-            KeyChoice::Named(named) => {
-                let facts = self.described(&client, &named.id, requester).await?;
-                allowed_key(named, &facts, &self.region, &requester.account)?;
-                (KeyReference::KeyId(named.id.clone()), facts.owner)
+        let owner = match name {
+            None => requester.account.clone(),
+            Some(name) => {
+                let key = self.described(&client, &name.key_id, requester).await?;
+                check_key(&key, Some(name), placement).map_err(Rejection::from)?;
+                key.domain_id
             }
         };
         let is_own = owner == requester.account;
         self.check_permissions(&client, requester, &reference, Direction::Upload, is_own).await?;
-        self.held.note(requester, key_of(choice).unwrap_or(SERVICE));
+        self.held.note(requester, id_of(method).unwrap_or(SERVICE));
         let (secret, key_id, sealed_key): (SecretBytes, String, Vec<u8>) = if bucket_key {
             let requester = in_kms(requester);
             let made = self.bucket_keys.new_object_key(&requester, object, &reference, in_envelope(suite));
@@ -132,20 +139,10 @@ impl KmsKeys {
     }
 
     /// What the KMS says of a key to this requester.
-    async fn described(
-        &self,
-        client: &Client,
-        id: &str,
-        requester: &Requester,
-    ) -> Result<KeyFacts, KeyError> {
+    async fn described(&self, client: &Client, id: &str, requester: &Requester) -> Result<Key, KeyError> {
         let (client, reference) = (client.clone(), KeyReference::KeyId(id.to_owned()));
-        let ask = async move || {
-            let key = client.describe_key(&reference).await.map_err(|error| key_error(&error))?;
-            let (spec, usage) = (key.key_spec(), key.key_usage());
-            let is_default = !key.default_for_service.is_empty();
-            Ok(KeyFacts { owner: key.domain_id, region: key.region, is_default, spec, usage })
-        };
-        self.facts.fact(&(requester.clone(), id.to_owned()), ask).await
+        let ask = async move || client.describe_key(&reference).await.map_err(|error| key_error(&error));
+        self.keys.fact(&(requester.clone(), id.to_owned()), ask).await
     }
 
     /// Checks those of the required permissions that making or opening a data key does not ask for by itself: each
@@ -158,27 +155,20 @@ impl KmsKeys {
         direction: Direction,
         is_own: bool,
     ) -> Result<(), KeyError> {
-        let permission = (requester.clone(), key.clone(), is_own, direction);
+        let access = (requester.clone(), key.clone(), is_own, direction);
         let (client, key) = (client.clone(), key.clone());
         let ask = async move || {
             let trial = client.dry_run().map_err(|error| key_error(&error))?;
-            let list = async { tried(trial.list_keys(ListKeysRequest::default()).await) };
-            let create = async { tried(trial.create_key(new_key()).await) };
-            tokio::try_join!(list, create)?;
-            if is_own {
-                let describe = async { tried(trial.describe_key(&key).await) };
-                // Opening a data key asks for kms:dek:crypto, making one for kms:dek:create.
-                let generate = async {
-                    match direction {
-                        Direction::Upload => Ok(()),
-                        Direction::Download => tried(trial.generate_data_key(&key, 0, &HashMap::new()).await),
-                    }
-                };
-                tokio::try_join!(describe, generate)?;
-            }
+            let asked_for_anyway = match direction {
+                Direction::Upload => Permission::CreateDataKey,
+                Direction::Download => Permission::OpenDataKey,
+            };
+            let is_tried = |one: &&Permission| **one != asked_for_anyway && (is_own || !one.is_of_key());
+            let tried = required_permissions(direction).iter().filter(is_tried);
+            try_join_all(tried.map(|permission| try_out(&trial, &key, *permission))).await?;
             Ok(())
         };
-        self.permissions.fact(&permission, ask).await
+        self.permissions.fact(&access, ask).await
     }
 
     /// Ends at once what a refusal shows to be over: bucket keys of a key that cannot be used, whoever has them; all that
@@ -203,7 +193,7 @@ impl KmsKeys {
             let _ = self.bucket_keys.invalidate_key_of_user(key, &in_kms(user));
             let is_key = |of: &KeyReference| !matches!(of, KeyReference::KeyId(id) if id != key);
             self.permissions.forget(|(denied, of, ..)| is_user(denied, user) && is_key(of));
-            self.facts.forget(|(denied, of)| is_user(denied, user) && of == key);
+            self.keys.forget(|(denied, of)| is_user(denied, user) && of == key);
         }
     }
 
@@ -211,7 +201,7 @@ impl KmsKeys {
         if self.held.take_all(user) {
             self.bucket_keys.invalidate_user(&in_kms(user));
             self.permissions.forget(|(denied, ..)| is_user(denied, user));
-            self.facts.forget(|(denied, _)| is_user(denied, user));
+            self.keys.forget(|(denied, _)| is_user(denied, user));
         }
     }
 }
@@ -222,11 +212,12 @@ impl Keys for KmsKeys {
         &self,
         requester: &Requester,
         method: &Method,
+        bucket_owner: &str,
         object: ObjectName<'_>,
         added: BTreeMap<String, String>,
     ) -> Result<NewKey, KeyError> {
-        let made = self.make(requester, method, object, added).await;
-        made.inspect_err(|refusal| self.learn(requester, key_of(&method.key), refusal))
+        let made = self.make(requester, method, bucket_owner, object, added).await;
+        made.inspect_err(|refusal| self.learn(requester, id_of(method), refusal))
     }
 
     async fn open(
@@ -251,12 +242,9 @@ fn is_user(requester: &Requester, user: &Requester) -> bool {
     (&requester.user_id, &requester.project_id) == (&user.user_id, &user.project_id)
 }
 
-/// The id of a key that is named.
-fn key_of(choice: &KeyChoice) -> Option<&str> {
-    match choice {
-        KeyChoice::Default => None,
-        KeyChoice::Named(named) => Some(&named.id),
-    }
+/// The id of the key, if it is named.
+fn id_of(method: &Method) -> Option<&str> {
+    method.key.as_ref().map(|name| &*name.key_id)
 }
 
 fn in_envelope(suite: Suite) -> envelope::Suite {
@@ -277,6 +265,17 @@ fn context(object: ObjectName<'_>, added: &BTreeMap<String, String>) -> HashMap<
 /// A key that is only asked for to see whether it might be made.
 fn new_key() -> CreateKeyRequest {
     CreateKeyRequest { alias: format!("trial-{}", uuid::Uuid::new_v4()), ..CreateKeyRequest::default() }
+}
+
+/// Tries out a call that needs this permission.
+async fn try_out(trial: &Client, key: &KeyReference, permission: Permission) -> Result<(), KeyError> {
+    match permission {
+        Permission::GetKey => tried(trial.describe_key(key).await),
+        Permission::ListKeys => tried(trial.list_keys(ListKeysRequest::default()).await),
+        Permission::CreateKey => tried(trial.create_key(new_key()).await),
+        Permission::CreateDataKey => tried(trial.generate_data_key(key, 0, &HashMap::new()).await),
+        Permission::OpenDataKey => tried(trial.decrypt_data_key(&[], Some(key), &HashMap::new()).await),
+    }
 }
 
 /// What a call that was only tried out says of the permission: all other refusals come later or never.
@@ -314,9 +313,10 @@ fn key_error(error: &Error) -> KeyError {
 fn denied(refusal: &Refusal) -> KeyError {
     let fact = |name: &str| refusal.metadata.get(name).cloned().unwrap_or_default();
     let (action, denial) = (fact("missing_action"), fact("denial"));
-    let needs_key = !matches!(&*action, "kms:cmk:list" | "kms:cmk:create");
     match &*denial {
-        "KEY_NOT_ALLOWED" | "POLICY_DENIES_KEY" | "NOT_GRANTED" if needs_key => KeyError::Denied(action),
+        "KEY_NOT_ALLOWED" | "POLICY_DENIES_KEY" | "NOT_GRANTED" if Permission::concerns_key(&action) => {
+            KeyError::Denied(action)
+        }
         _ => KeyError::DeniedForAll(action),
     }
 }

@@ -12,6 +12,5 @@ pub use kms::KmsKeys;
 pub(crate) use policy::is_like;
 pub use policy::{Facts, Policy, PolicyError, Verdict};
 pub use rules::{
-    Asked, Direction, KeyChoice, KeyFacts, KeyId, Method, Rejection, allowed_key, method, replica_method,
-    required_permissions,
+    Asked, Direction, Method, Permission, Rejection, key_name, method, replica_method, required_permissions,
 };

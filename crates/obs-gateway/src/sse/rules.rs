@@ -1,6 +1,6 @@
 //! How an object is encrypted, and by which key: the rules of SSE-KMS as pure functions.
 
-use kms_client::{KeySpec, proto::KeyUsage};
+use kms_client::rules::{KeyName, Violation};
 
 use crate::{format::Suite, store::BucketEncryption};
 
@@ -28,43 +28,10 @@ pub struct Asked {
 pub struct Method {
     /// What seals the object.
     pub suite: Suite,
-    /// The customer master key.
-    pub key: KeyChoice,
+    /// The customer master key; `None`: the default key of the requester's account, made at its first use.
+    pub key: Option<KeyName>,
     /// Whether the data key is derived from a bucket key.
     pub bucket_key: bool,
-}
-
-/// Which customer master key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyChoice {
-    /// The requester's account's default key, made at its first use.
-    Default,
-    /// The key that is named.
-    Named(KeyId),
-}
-
-/// A key's id, with what its longer forms add.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyId {
-    /// The id itself.
-    pub id: String,
-    /// The region and the account of the longer forms.
-    pub place: Option<(String, String)>,
-}
-
-/// What the KMS says of a named key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyFacts {
-    /// The account that owns it.
-    pub owner: String,
-    /// Its region; empty for a default key.
-    pub region: String,
-    /// Whether it is a service's default key.
-    pub is_default: bool,
-    /// Its algorithm.
-    pub spec: KeySpec,
-    /// What it is for.
-    pub usage: KeyUsage,
 }
 
 /// Which way data goes.
@@ -74,6 +41,21 @@ pub enum Direction {
     Upload,
     /// From the gateway: data keys are opened.
     Download,
+}
+
+/// What a user needs in the KMS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// To look at the key.
+    GetKey,
+    /// To list keys.
+    ListKeys,
+    /// To make a key.
+    CreateKey,
+    /// To make data keys.
+    CreateDataKey,
+    /// To open data keys.
+    OpenDataKey,
 }
 
 /// Why an encryption is refused before the KMS is asked to seal anything.
@@ -100,15 +82,31 @@ pub enum Rejection {
     /// A key of another region or of another account than its id says.
     #[error("the key does not exist in this region")]
     NotHere,
-    /// A default key is used by its own account only.
+    /// A default key is used by its own account in that account's buckets only.
     #[error("only a custom key can be used across accounts")]
     DefaultAcrossAccounts,
+    /// The default key of another service.
+    #[error("the key is the default key of {0}")]
+    OtherService(String),
     /// Neither AES-256 nor SM4.
     #[error("only AES_256 and SM4 keys encrypt objects")]
     KeySpec,
     /// The request did not come over TLS.
     #[error("SSE-KMS needs HTTPS")]
     NeedsHttps,
+}
+
+impl From<Violation> for Rejection {
+    fn from(violation: Violation) -> Self {
+        match violation {
+            Violation::MalformedName => Self::KeyId,
+            Violation::ForeignDefaultKey => Self::DefaultAcrossAccounts,
+            Violation::OtherService(service) => Self::OtherService(service),
+            Violation::UnsuitableKind => Self::KeySpec,
+            // What is not where it was said to be, or not here, tells nothing more of itself.
+            _ => Self::NotHere,
+        }
+    }
 }
 
 /// How an upload is encrypted: as it says, or else as the bucket says, or else as the source of a copy is; `None`: not at
@@ -157,7 +155,7 @@ fn has_bucket_key(asked: &Asked, default: Option<&BucketEncryption>) -> Result<b
 
 /// How a bucket's configuration encrypts.
 fn bucket_method(encryption: &BucketEncryption) -> Result<Method, Rejection> {
-    let key = KeyChoice::parse(encryption.key.as_deref())?;
+    let key = key_name(encryption.key.as_deref())?;
     Ok(Method { suite: encryption.suite, key, bucket_key: encryption.bucket_key })
 }
 
@@ -167,76 +165,49 @@ fn named_method(asked: &Asked) -> Result<Method, Rejection> {
         Some("SM4") => Suite::Sm4Gcm,
         Some(_) => return Err(Rejection::Value("server-side-data-encryption")),
     };
-    Ok(Method { suite, key: KeyChoice::parse(asked.key.as_deref())?, bucket_key: false })
+    Ok(Method { suite, key: key_name(asked.key.as_deref())?, bucket_key: false })
 }
 
-impl KeyChoice {
-    /// The key of this id; the default key if none is given.
-    // DEW: if no key is named, the account's default key is used, and made at the first use.
-    pub fn parse(id: Option<&str>) -> Result<Self, Rejection> {
-        match id {
-            None | Some("") => Ok(Self::Default),
-            Some(id) => KeyId::parse(id).map(Self::Named),
-        }
-    }
-}
-
-impl KeyId {
-    /// Reads an id in one of its forms: `ID`, `REGION:DOMAIN:key/ID`, `arn:aws:kms:REGION:DOMAIN:key/ID`.
-    pub fn parse(text: &str) -> Result<Self, Rejection> {
-        let text = text.strip_prefix("arn:aws:kms:").unwrap_or(text);
-        let Some((place, id)) = text.split_once(":key/") else { return Self::bare(text) };
-        let (region, domain) = place.split_once(':').ok_or(Rejection::KeyId)?;
-        let is_word = |word: &str| {
-            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-            !word.is_empty() && word.bytes().all(allowed)
-        };
-        if !is_word(region) || !is_word(domain) {
-            return Err(Rejection::KeyId);
-        }
-        Ok(Self { place: Some((region.to_owned(), domain.to_owned())), ..Self::bare(id)? })
-    }
-
-    // DEW: a key's id is a UUID of 36 characters.
-    fn bare(id: &str) -> Result<Self, Rejection> {
-        let is_id = id.len() == 36 && uuid::Uuid::try_parse(id).is_ok();
-        if is_id { Ok(Self { id: id.to_ascii_lowercase(), place: None }) } else { Err(Rejection::KeyId) }
-    }
-}
-
-/// Whether a bucket of this region may use a named key for a requester of this account.
-///
-/// That the requester may use the key at all, by permission or grant, is the KMS' to say.
-// OBS: bucket and custom key lie in one region; across accounts custom keys only; AES-256 and SM4 only.
-pub fn allowed_key(named: &KeyId, facts: &KeyFacts, region: &str, requester: &str) -> Result<(), Rejection> {
-    if let Some((named_region, named_owner)) = &named.place {
-        let is_region = facts.is_default || *named_region == facts.region;
-        if !is_region || *named_owner != facts.owner {
-            return Err(Rejection::NotHere);
-        }
-    }
-    if facts.is_default && facts.owner != requester {
-        return Err(Rejection::DefaultAcrossAccounts);
-    }
-    if !facts.is_default && facts.region != region {
-        return Err(Rejection::NotHere);
-    }
-    let encrypts = facts.usage == KeyUsage::EncryptDecrypt;
-    if encrypts && matches!(facts.spec, KeySpec::Aes256 | KeySpec::Sm4) {
-        Ok(())
-    } else {
-        Err(Rejection::KeySpec)
-    }
+/// The key of this name; the default key if none is given.
+// DEW: if no key is named, the account's default key is used, and made at the first use.
+pub fn key_name(name: Option<&str>) -> Result<Option<KeyName>, Rejection> {
+    let name = name.filter(|name| !name.is_empty());
+    Ok(name.map(KeyName::parse).transpose()?)
 }
 
 /// The permissions of KMS that a direction asks for.
 // DEW: upload needs four; download needs them and the one that opens data keys.
-pub fn required_permissions(direction: Direction) -> &'static [&'static str] {
-    const ALL: [&str; 5] =
-        ["kms:cmk:get", "kms:cmk:list", "kms:cmk:create", "kms:dek:create", "kms:dek:crypto"];
+pub fn required_permissions(direction: Direction) -> &'static [Permission] {
     match direction {
-        Direction::Upload => &ALL[..4],
-        Direction::Download => &ALL,
+        Direction::Upload => &Permission::ALL[..4],
+        Direction::Download => &Permission::ALL,
+    }
+}
+
+impl Permission {
+    const ALL: [Self; 5] =
+        [Self::GetKey, Self::ListKeys, Self::CreateKey, Self::CreateDataKey, Self::OpenDataKey];
+
+    /// Its name in the KMS.
+    // DEW: the actions of its permissions.
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::GetKey => "kms:cmk:get",
+            Self::ListKeys => "kms:cmk:list",
+            Self::CreateKey => "kms:cmk:create",
+            Self::CreateDataKey => "kms:dek:create",
+            Self::OpenDataKey => "kms:dek:crypto",
+        }
+    }
+
+    /// Whether it is one on a key, which a grant can stand for; else it is the user's for keys as a whole.
+    pub fn is_of_key(self) -> bool {
+        !matches!(self, Self::ListKeys | Self::CreateKey)
+    }
+
+    /// Whether the permission of this name is one on a key.
+    pub(super) fn concerns_key(action: &str) -> bool {
+        Self::ALL.iter().all(|one| one.action() != action || one.is_of_key())
     }
 }
 
@@ -249,6 +220,8 @@ pub fn replica_method(source: Option<&Method>, destination: Option<&Method>) -> 
 
 #[cfg(test)]
 mod tests {
+    use kms_client::rules::KeyPlace;
+
     use super::*;
 
     const ID: &str = "0d0466b0-e727-4d9c-b35d-f84bb474a37f";
@@ -263,21 +236,11 @@ mod tests {
         BucketEncryption { suite: Suite::Sm4Gcm, key, bucket_key: false, project: None }
     }
 
-    fn facts() -> KeyFacts {
-        KeyFacts {
-            owner: "d1".to_owned(),
-            region: "r1".to_owned(),
-            is_default: false,
-            spec: KeySpec::Aes256,
-            usage: KeyUsage::EncryptDecrypt,
-        }
-    }
-
     #[test]
     fn an_upload_that_says_nothing_is_encrypted_as_the_bucket_says() {
         assert_eq!(method(&Asked::default(), None, None), Ok(None));
         let default = sm4_default();
-        let named = KeyChoice::Named(KeyId { id: ID.to_owned(), place: None });
+        let named = Some(KeyName { key_id: ID.to_owned(), place: None });
         let expected = Method { suite: Suite::Sm4Gcm, key: named, bucket_key: false };
         assert_eq!(method(&Asked::default(), Some(&default), None), Ok(Some(expected)));
     }
@@ -285,7 +248,7 @@ mod tests {
     #[test]
     fn an_upload_that_says_something_goes_before_the_bucket_as_a_whole() {
         let default = sm4_default();
-        let expected = Method { suite: Suite::Aes256Gcm, key: KeyChoice::Default, bucket_key: false };
+        let expected = Method { suite: Suite::Aes256Gcm, key: None, bucket_key: false };
         for mode in ["kms", "aws:kms"] {
             assert_eq!(method(&asked(mode, "", ""), Some(&default), None), Ok(Some(expected.clone())));
         }
@@ -316,60 +279,43 @@ mod tests {
     }
 
     #[test]
-    fn the_three_forms_of_a_key_id_are_read() {
-        let place = Some(("r1".to_owned(), "d1".to_owned()));
-        for (text, place) in [
-            (ID.to_owned(), None),
-            (format!("r1:d1:key/{ID}"), place.clone()),
-            (format!("arn:aws:kms:r1:d1:key/{ID}"), place),
+    fn a_key_is_named_as_the_key_service_names_it() {
+        assert_eq!(key_name(None), Ok(None));
+        assert_eq!(key_name(Some("")), Ok(None));
+        let place = KeyPlace { region: "r1".to_owned(), domain_id: "d1".to_owned() };
+        let named = KeyName { key_id: ID.to_owned(), place: Some(place) };
+        assert_eq!(key_name(Some(&format!("arn:aws:kms:r1:d1:key/{ID}"))), Ok(Some(named)));
+        for text in [format!("arn:aws:kms:{ID}"), ID.to_uppercase()] {
+            assert_eq!(key_name(Some(&text)), Err(Rejection::KeyId), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_violation_tells_nothing_of_keys_elsewhere() {
+        for (violation, rejection) in [
+            (Violation::OtherAccount("d2".to_owned()), Rejection::NotHere),
+            (Violation::OtherKey(ID.to_owned()), Rejection::NotHere),
+            (Violation::ForeignDefaultKey, Rejection::DefaultAcrossAccounts),
+            (Violation::OtherService("evs".to_owned()), Rejection::OtherService("evs".to_owned())),
+            (Violation::UnsuitableKind, Rejection::KeySpec),
         ] {
-            assert_eq!(KeyId::parse(&text), Ok(KeyId { id: ID.to_owned(), place }), "{text}");
+            assert_eq!(Rejection::from(violation), rejection);
         }
-        for text in ["", "key/x", &ID[1..], &format!("r1:key/{ID}"), &format!("r 1:d1:key/{ID}"), "alias/x"] {
-            assert_eq!(KeyId::parse(text), Err(Rejection::KeyId), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_key_is_used_in_its_own_region_only() {
-        let named = KeyId::parse(ID).unwrap();
-        assert_eq!(allowed_key(&named, &facts(), "r1", "d1"), Ok(()));
-        assert_eq!(allowed_key(&named, &facts(), "r2", "d1"), Err(Rejection::NotHere));
-        for place in ["r2:d1", "r1:d2"] {
-            let named = KeyId::parse(&format!("{place}:key/{ID}")).unwrap();
-            assert_eq!(allowed_key(&named, &facts(), "r1", "d1"), Err(Rejection::NotHere));
-        }
-    }
-
-    #[test]
-    fn across_accounts_only_a_custom_key_is_used() {
-        let named = KeyId::parse(ID).unwrap();
-        assert_eq!(allowed_key(&named, &facts(), "r1", "d2"), Ok(()), "the KMS asks for a grant");
-        let default = KeyFacts { is_default: true, region: String::new(), ..facts() };
-        assert_eq!(allowed_key(&named, &default, "r1", "d1"), Ok(()));
-        assert_eq!(allowed_key(&named, &default, "r1", "d2"), Err(Rejection::DefaultAcrossAccounts));
-    }
-
-    #[test]
-    fn only_aes_256_and_sm4_keys_encrypt_objects() {
-        let named = KeyId::parse(ID).unwrap();
-        let of = |spec, usage| allowed_key(&named, &KeyFacts { spec, usage, ..facts() }, "r1", "d1");
-        assert_eq!(of(KeySpec::Sm4, KeyUsage::EncryptDecrypt), Ok(()));
-        assert_eq!(of(KeySpec::Rsa2048, KeyUsage::EncryptDecrypt), Err(Rejection::KeySpec));
-        assert_eq!(of(KeySpec::EcP256, KeyUsage::SignVerify), Err(Rejection::KeySpec));
     }
 
     #[test]
     fn a_download_asks_for_one_permission_more() {
-        let upload = required_permissions(Direction::Upload);
+        let actions = |direction| -> Vec<_> {
+            required_permissions(direction).iter().map(|permission| permission.action()).collect()
+        };
+        let (upload, download) = (actions(Direction::Upload), actions(Direction::Download));
         assert_eq!(upload, ["kms:cmk:get", "kms:cmk:list", "kms:cmk:create", "kms:dek:create"]);
-        let download = required_permissions(Direction::Download);
-        assert_eq!((&download[..4], download[4]), (upload, "kms:dek:crypto"));
+        assert_eq!((&download[..4], download[4]), (&*upload, "kms:dek:crypto"));
     }
 
     #[test]
     fn a_replica_has_the_destinations_method_or_else_the_sources() {
-        let method = |suite, bucket_key| Some(Method { suite, key: KeyChoice::Default, bucket_key });
+        let method = |suite, bucket_key| Some(Method { suite, key: None, bucket_key });
         let (aes, sm4) = (method(Suite::Aes256Gcm, false), method(Suite::Sm4Gcm, false));
         for bucket_key in [false, true] {
             let from_aes = method(Suite::Aes256Gcm, bucket_key);
@@ -389,7 +335,7 @@ mod tests {
     #[test]
     fn a_bucket_key_is_used_as_the_object_says_or_else_the_bucket() {
         let with = BucketEncryption { bucket_key: true, ..sm4_default() };
-        let source = Method { suite: Suite::Aes256Gcm, key: KeyChoice::Default, bucket_key: true };
+        let source = Method { suite: Suite::Aes256Gcm, key: None, bucket_key: true };
         let used = |mode: &str, wanted: Option<bool>, default: Option<&BucketEncryption>| {
             let asked = Asked { bucket_key: wanted, ..asked(mode, "", "") };
             method(&asked, default, Some(&source)).map(|method| method.unwrap().bucket_key)

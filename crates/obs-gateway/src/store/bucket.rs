@@ -181,7 +181,9 @@ impl Bucket {
         // It is not there if its removal was tried before and could not be made to last.
         remove_file(&path)?;
         parent.sync()?;
-        if let Some(object) = self.state.write().objects.remove(key) {
+        // Its streams go after the lock, which readers of the whole bucket wait for.
+        let removed = self.state.write().objects.remove(key);
+        if let Some(object) = removed {
             object.remove();
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! The store on a real directory: what is stored comes back, also after a start; what was harmed does not.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, os::unix::fs::symlink, path::Path, sync::Arc};
 
 use kms_client::SecretBytes;
 use tempfile::TempDir;
@@ -492,6 +492,28 @@ fn an_upload_that_became_an_object_goes_at_the_next_start() {
         assert!(!directory.exists() && fixture.store.bucket("bucket").unwrap().uploads("").is_empty());
         assert_eq!(data(&fixture).len(), 1);
     }
+}
+
+#[test]
+fn what_of_an_upload_cannot_be_looked_at_is_not_taken_for_gone() {
+    let fixture = fixture();
+    let bucket = fixture.store.bucket("bucket").unwrap();
+    let id = begun(&bucket, "o");
+    bucket.put_part("o", &id, stored_plain(&bucket, "o", 1), 2).unwrap();
+    let (record, stream) = (bucket.upload_path(&id).join("upload.json"), data(&fixture).remove(0));
+    drop(bucket);
+    let Fixture { directory, store } = fixture;
+    drop(store);
+    for file in [record, stream] {
+        let aside = directory.path().join("aside");
+        fs::rename(&file, &aside).unwrap();
+        // It leads nowhere but to itself: asking for it fails, other than asking for what is not there.
+        symlink(&file, &file).unwrap();
+        assert!(matches!(Store::open(directory.path()), Err(Error::Io(_))), "{}", file.display());
+        fs::rename(&aside, &file).unwrap();
+    }
+    let store = Store::open(directory.path()).unwrap();
+    assert_eq!(store.bucket("bucket").unwrap().parts("o", &id).unwrap().len(), 1);
 }
 
 /// An upload that was given up while a disk failed, and its directory.

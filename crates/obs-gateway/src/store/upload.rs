@@ -90,7 +90,7 @@ impl Upload {
         let mut uploads = BTreeMap::new();
         for entry in fs::read_dir(directory)? {
             let path = entry?.path();
-            if !path.join(RECORD).exists() {
+            if !path.join(RECORD).try_exists()? {
                 remove_tree(&path)?;
                 continue;
             }
@@ -293,7 +293,7 @@ impl Bucket {
     /// which nothing of it counts at the next start.
     fn remove(&self, upload: &Upload, kept: &[Part]) -> Result<(), Error> {
         let path = self.upload_path(&upload.record.id);
-        if path.exists() {
+        if path.try_exists()? {
             let parent = Parent::of(&path.join(RECORD))?;
             remove_file(&path.join(RECORD))?;
             parent.sync()?;
@@ -330,7 +330,7 @@ fn open_parts(path: &Path, data: &Path) -> Result<BTreeMap<u32, FinishedPart>, E
         let finished: FinishedPart = read_record(&file)?;
         let is_own = file.file_name().is_some_and(|name| name == &*part_name(finished.part.number));
         must_belong(&file, is_own && finished.part.has_own_file())?;
-        if data.join(&finished.part.file).exists() {
+        if data.join(&finished.part.file).try_exists()? {
             parts.insert(finished.part.number, finished);
         }
     }
