@@ -6,6 +6,7 @@ import hashlib
 import json
 import zlib
 
+import requests
 from botocore.exceptions import ClientError
 
 from .deployment import refused
@@ -93,6 +94,11 @@ def shows_ranges_and_conditions(deployment):
     with refused("InvalidRange", 416):
         s3.get_object(Bucket="plain", Key="empty", Range="bytes=-5")
     etag = s3.head_object(Bucket="plain", Key="r")["ETag"]
+    for known, expected in [(etag, TEXT[2:5]), ('"0"', TEXT), (f"W/{etag}", TEXT)]:
+        url = s3.generate_presigned_url("get_object", {"Bucket": "plain", "Key": "r"})
+        asked = {"Range": "bytes=2-4", "If-Range": known}
+        got = requests.get(url, headers=asked, verify=deployment.description["ca_cert"])
+        assert (got.status_code, got.content) == (206 if known == etag else 200, expected), known
     s3.get_object(Bucket="plain", Key="r", IfMatch=etag)
     with refused("PreconditionFailed", 412):
         s3.get_object(Bucket="plain", Key="r", IfMatch='"0"')
