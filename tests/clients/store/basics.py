@@ -4,6 +4,7 @@ import base64
 import datetime
 import hashlib
 import json
+import time
 import zlib
 
 import requests
@@ -104,6 +105,20 @@ def shows_ranges_and_conditions(deployment):
         s3.get_object(Bucket="plain", Key="r", IfMatch='"0"')
     with refused("304", 304):
         s3.get_object(Bucket="plain", Key="r", IfNoneMatch=etag)
+
+
+def shows_objects_modified_when_their_bodies_had_come(deployment):
+    s3, sent = deployment.s3(), []
+
+    def body():
+        yield b"a"
+        time.sleep(1.5)
+        sent.append(int(time.time()))
+        yield b"b"
+
+    url = s3.generate_presigned_url("put_object", {"Bucket": "plain", "Key": "slow"})
+    assert requests.put(url, data=body(), verify=deployment.description["ca_cert"]).status_code == 200
+    assert s3.head_object(Bucket="plain", Key="slow")["LastModified"].timestamp() >= sent[0]
 
 
 def shows_bodies_that_are_not_as_promised(deployment):

@@ -28,7 +28,7 @@ use crate::{
     format::ObjectKey,
     gateway::{Caller, Gateway, must_be_secure},
     sse::{Asked, Method},
-    store::{Bucket, Encryption, Object, ObjectReader, ObjectRecord, StreamPlace},
+    store::{Bucket, Encryption, Object, ObjectReader, ObjectRecord, Stored, StreamPlace},
 };
 
 /// The longest user's metadata, names and values together, in bytes.
@@ -74,7 +74,7 @@ pub(super) async fn put(
     };
     let (writer, key) = begin(&bucket, &whole(&bucket, &input.key), key).await?;
     let stored = body::receive(writer, input.body, promised, trailers).await?;
-    let object = blocking(move || bucket.put(record, stored, key.as_ref())).await?.map_err(s3)?;
+    let object = place(bucket, record, stored, key).await?;
     Ok(shown.answer(PutObjectOutput {
         e_tag: Some(etag(&object.record)),
         server_side_encryption: shown.mode.clone(),
@@ -218,7 +218,7 @@ pub(super) async fn copy(
     let record = new_record(input.key.clone(), headers, metadata, encryption);
     let (writer, key) = begin(&bucket, &whole(&bucket, &input.key), key).await?;
     let stored = body::copy(reader, writer).await?;
-    let object = blocking(move || bucket.put(record, stored, key.as_ref())).await?.map_err(s3)?;
+    let object = place(bucket, record, stored, key).await?;
     let result = CopyObjectResult {
         e_tag: Some(etag(&object.record)),
         last_modified: Some(timestamp(object.record.modified)),
@@ -359,6 +359,17 @@ pub(super) async fn begin(
     begun.await?.map_err(s3)
 }
 
+/// Stores an object in its place, which now is when it was modified.
+async fn place(
+    bucket: Arc<Bucket>,
+    mut record: ObjectRecord,
+    stored: Stored,
+    key: Option<ObjectKey>,
+) -> S3Result<Arc<Object>> {
+    record.modified = clock::now();
+    blocking(move || bucket.put(record, stored, key.as_ref())).await?.map_err(s3)
+}
+
 /// The user's metadata of a request.
 pub(super) fn metadata(given: Option<s3s::dto::Metadata>) -> S3Result<BTreeMap<String, String>> {
     let metadata: BTreeMap<String, String> = given.unwrap_or_default().into_iter().collect();
@@ -372,6 +383,7 @@ fn whole(bucket: &Bucket, object: &str) -> StreamPlace {
     StreamPlace { bucket, object, upload_id: String::new(), part_number: 0 }
 }
 
+/// What is known of an object before its body came.
 fn new_record(
     key: String,
     headers: BTreeMap<String, String>,
@@ -382,7 +394,7 @@ fn new_record(
         key,
         size: 0,
         etag: String::new(),
-        modified: clock::now(),
+        modified: 0,
         headers,
         metadata,
         upload_id: String::new(),

@@ -297,6 +297,19 @@ fn what_was_replaced_is_still_read_by_its_readers_and_then_goes() {
 }
 
 #[test]
+fn an_object_is_no_older_than_the_one_whose_place_it_takes() {
+    let fixture = fixture();
+    let bucket = fixture.store.bucket("bucket").unwrap();
+    let put = |modified: i64| {
+        let stored = stored(&bucket, &place("o", "", 0), b"text", None);
+        let record = ObjectRecord { modified, ..record("o", None) };
+        bucket.put(record, stored, None).unwrap().record.modified
+    };
+    assert_eq!([7, 5, 8].map(put), [7, 7, 8]);
+    assert_eq!(reopened(fixture).store.bucket("bucket").unwrap().object("o").unwrap().record.modified, 8);
+}
+
+#[test]
 fn uploads_that_broke_off_leave_nothing() {
     let fixture = fixture();
     let bucket = fixture.store.bucket("bucket").unwrap();
