@@ -121,6 +121,37 @@ def shows_objects_modified_when_their_bodies_had_come(deployment):
     assert s3.head_object(Bucket="plain", Key="slow")["LastModified"].timestamp() >= sent[0]
 
 
+def shows_that_nothing_happens_where_a_guard_is_not_kept(deployment):
+    s3, own = deployment.s3(), deployment.account(0)["domain_id"]
+    other = deployment.account(1)["domain_id"]
+    guarded = {"Bucket": "plain", "Key": "guarded"}
+    for guard in ({"IfMatchSize": 1}, {"IfMatchLastModifiedTime": datetime.datetime(2026, 11, 30)}, {"IfMatch": '"0"'}):
+        s3.put_object(**guarded, Body=b"text")
+        with refused("NotImplemented", 501):
+            s3.delete_object(**guarded, **guard)
+    for guard in ({"ETag": '"0"'}, {"Size": 1}, {"LastModifiedTime": datetime.datetime(2026, 11, 30)}):
+        told = s3.delete_objects(Bucket="plain", Delete={"Objects": [{"Key": "guarded", **guard}]})
+        assert [error["Code"] for error in told["Errors"]] == ["NotImplemented"], guard
+    for ask, more in [
+        (s3.put_object, {**guarded, "Body": b"other"}),
+        (s3.get_object, guarded),
+        (s3.delete_object, guarded),
+        (s3.create_multipart_upload, guarded),
+        (s3.copy_object, {**guarded, "CopySource": "plain/guarded"}),
+        (s3.list_objects_v2, {"Bucket": "plain"}),
+        (s3.put_bucket_policy, {"Bucket": "plain", "Policy": "{}"}),
+        (s3.delete_bucket, {"Bucket": "plain"}),
+        (s3.get_bucket_encryption, {"Bucket": "plain"}),
+    ]:
+        with refused("AccessDenied", 403):
+            ask(**more, ExpectedBucketOwner=other)
+    with refused("AccessDenied", 403):
+        s3.copy_object(**guarded, CopySource="plain/r", ExpectedSourceBucketOwner=other)
+    assert s3.get_object(**guarded, ExpectedBucketOwner=own)["Body"].read() == b"text"
+    s3.copy_object(**guarded, CopySource="plain/r", ExpectedBucketOwner=own, ExpectedSourceBucketOwner=own)
+    s3.delete_object(**guarded, ExpectedBucketOwner=own)
+
+
 def shows_bodies_that_are_not_as_promised(deployment):
     s3 = deployment.s3()
     with refused("BadDigest", 400):

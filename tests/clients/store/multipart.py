@@ -35,10 +35,19 @@ def shows_parts_sealed_each_for_itself(deployment):
             s3.complete_multipart_upload(MultipartUpload={"Parts": wrong}, **upload)
     with refused("EntityTooSmall", 400):
         s3.complete_multipart_upload(MultipartUpload={"Parts": named}, **upload)
-    done = s3.complete_multipart_upload(MultipartUpload={"Parts": named[:2]}, **upload)
+    for guard, code, status in [
+        ({"MpuObjectSize": len(PART)}, "InvalidRequest", 400),
+        ({"ChecksumSHA256": "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="}, "NotImplemented", 501),
+    ]:
+        with refused(code, status):
+            s3.complete_multipart_upload(MultipartUpload={"Parts": named[:2]}, **guard, **upload)
+    long = {"MpuObjectSize": len(PART) + 3}
+    done = s3.complete_multipart_upload(MultipartUpload={"Parts": named[:2]}, **long, **upload)
     digests = b"".join(bytes.fromhex(etag.strip('"')) for etag in etags[:2])
     assert done["ETag"] == f'"{hashlib.md5(digests).hexdigest()}-2"'
     assert s3.complete_multipart_upload(MultipartUpload={"Parts": named[:2]}, **upload)["ETag"] == done["ETag"]
+    with refused("InvalidRequest", 400):
+        s3.complete_multipart_upload(MultipartUpload={"Parts": named[:2]}, MpuObjectSize=1, **upload)
     got = s3.get_object(Bucket="sealed", Key="parts")
     assert got["Body"].read() == PART + b"end" and got["Metadata"] == {"a": "b"} and got["ContentType"] == "text/x"
     middle = s3.get_object(Bucket="sealed", Key="parts", Range=f"bytes={len(PART) - 2}-{len(PART)}")

@@ -194,7 +194,8 @@ pub(super) async fn copy(
     let caller = caller(&request)?;
     let asked = asked_of!(request);
     let input = request.input;
-    let (source_bucket, source) = source(gateway, &caller, &input.copy_source)?;
+    let (source_bucket, source) =
+        source(gateway, &caller, &input.copy_source, input.expected_source_bucket_owner)?;
     let allowed = gateway.allowed(&caller, "PutObject", &input.bucket, Some(&input.key), &asked);
     let bucket = allowed.map_err(s3)?;
     kept_only!(input)?;
@@ -239,7 +240,10 @@ pub(super) async fn delete(
 ) -> S3Result<S3Response<DeleteObjectOutput>> {
     let caller = caller(&request)?;
     let input = request.input;
-    if input.version_id.is_some() || input.if_match.is_some() {
+    let is_guarded = input.if_match.is_some()
+        || input.if_match_size.is_some()
+        || input.if_match_last_modified_time.is_some();
+    if input.version_id.is_some() || is_guarded {
         return Err(not_offered("deleting a version, or on a condition"));
     }
     delete_one(gateway, &caller, &input.bucket, input.key).await?;
@@ -259,9 +263,12 @@ pub(super) async fn delete_many(
     let (mut deleted, mut errors) = (Vec::new(), Vec::new());
     for object in input.delete.objects {
         let key = Some(object.key.clone());
-        let ended = match object.version_id {
-            Some(_) => Err(not_offered("deleting a version")),
-            None => delete_one(gateway, &caller, &input.bucket, object.key).await,
+        let is_guarded =
+            object.e_tag.is_some() || object.size.is_some() || object.last_modified_time.is_some();
+        let ended = if object.version_id.is_some() || is_guarded {
+            Err(not_offered("deleting a version, or on a condition"))
+        } else {
+            delete_one(gateway, &caller, &input.bucket, object.key).await
         };
         match ended {
             Ok(()) => deleted.push(DeletedObject { key, ..DeletedObject::default() }),
@@ -308,16 +315,18 @@ fn readable(
     Ok((bucket, object))
 }
 
-/// The source of a copy.
+/// The source of a copy, whose bucket has to be of the account that is expected.
 pub(super) fn source(
     gateway: &Gateway,
     caller: &Caller,
     source: &CopySource,
+    expected_owner: Option<String>,
 ) -> S3Result<(Arc<Bucket>, Arc<Object>)> {
     let CopySource::Bucket { bucket, key, version_id } = source else {
         return Err(not_offered("a copy from an access point"));
     };
     let version = version_id.as_ref().map(ToString::to_string);
+    let caller = &Caller { expected_owner, ..caller.clone() };
     readable(gateway, caller, bucket, key, version.as_ref())
 }
 
