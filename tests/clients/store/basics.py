@@ -152,6 +152,15 @@ def shows_that_nothing_happens_where_a_guard_is_not_kept(deployment):
     s3.delete_object(**guarded, ExpectedBucketOwner=own)
 
 
+def shows_long_requests_refused(deployment):
+    s3 = deployment.s3()
+    longest = [{"Key": f"{number:04}" + "k" * 1020} for number in range(1000)]
+    told = s3.delete_objects(Bucket="plain", Delete={"Objects": longest, "Quiet": True})
+    assert "Errors" not in told, told
+    with refused("MaxMessageLengthExceeded", 400):
+        s3.delete_objects(Bucket="plain", Delete={"Objects": [{"Key": "k" * 1024}] * 2000})
+
+
 def shows_bodies_that_are_not_as_promised(deployment):
     s3 = deployment.s3()
     with refused("BadDigest", 400):
