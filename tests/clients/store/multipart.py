@@ -56,6 +56,26 @@ def shows_parts_sealed_each_for_itself(deployment):
         s3.upload_part(PartNumber=4, Body=b"", **upload)
 
 
+def shows_that_sealed_parts_come_over_https_alone(deployment):
+    s3, plain = deployment.s3(), deployment.s3(plain=True)
+    place = {"Bucket": "sealed", "Key": "secure"}
+    with refused("AccessDenied", 403):
+        plain.create_multipart_upload(**place, **KMS)
+    upload = {**place, "UploadId": s3.create_multipart_upload(**place, **KMS)["UploadId"]}
+    with refused("AccessDenied", 403):
+        plain.upload_part(PartNumber=1, Body=PART, **upload)
+    with refused("AccessDenied", 403):
+        plain.upload_part_copy(PartNumber=1, CopySource="plain/r", **upload)
+    part = {"PartNumber": 1, "ETag": s3.upload_part(PartNumber=1, Body=PART, **upload)["ETag"]}
+    named = {"MultipartUpload": {"Parts": [part]}}
+    with refused("AccessDenied", 403):
+        plain.complete_multipart_upload(**named, **upload)
+    done = s3.complete_multipart_upload(**named, **upload)
+    with refused("AccessDenied", 403):
+        plain.complete_multipart_upload(**named, **upload)
+    assert s3.complete_multipart_upload(**named, **upload)["ETag"] == done["ETag"]
+
+
 def shows_exchanged_parts_refused(deployment):
     s3 = deployment.s3()
     begun = s3.create_multipart_upload(Bucket="sealed", Key="swapped", **KMS)

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     clock,
     format::ObjectKey,
-    gateway::{Caller, Gateway},
+    gateway::{Caller, Gateway, must_be_secure},
     sse::Asked,
     store::{Bucket, StreamPlace, Upload, UploadRecord},
 };
@@ -182,6 +182,9 @@ pub(super) async fn complete(
         Err(error) if error.code().as_str() == "NoSuchUpload" => {
             let bucket = gateway.store().bucket(&input.bucket).map_err(s3)?;
             let object = bucket.became(&input.key, &input.upload_id).ok_or(error)?;
+            if object.record.encryption.is_some() {
+                must_be_secure(&caller).map_err(s3)?;
+            }
             must_be_as_long(input.mpu_object_size, object.record.size)?;
             (bucket, None)
         }
