@@ -310,6 +310,42 @@ fn an_object_is_no_older_than_the_one_whose_place_it_takes() {
 }
 
 #[test]
+fn a_full_disk_changes_nothing() {
+    let Some(disk) = dewpoint_test_disks::Disk::make() else { return };
+    let root = disk.path().join("store");
+    fs::create_dir(&root).unwrap();
+    let store = Store::open(&root).unwrap();
+    let settings = BucketSettings {
+        name: "bucket".to_owned(),
+        owner: "d1".to_owned(),
+        created: 1,
+        encryption: None,
+        policy: None,
+    };
+    store.create_bucket(&settings).unwrap();
+    let bucket = store.bucket("bucket").unwrap();
+    put(&bucket, "o", b"old", false);
+    let filler = disk.path().join("filler");
+    let is_full = |error: &std::io::Error| error.kind() == std::io::ErrorKind::StorageFull;
+    let filled = std::io::copy(&mut std::io::repeat(1), &mut fs::File::create(&filler).unwrap());
+    assert!(is_full(&filled.unwrap_err()));
+    let long = text(1 << 20);
+    let write = || {
+        let mut writer = bucket.begin(&place("o", "", 0), None)?;
+        writer.write(&long)?;
+        writer.finish()
+    };
+    assert!(matches!(write().unwrap_err(), Error::Io(error) if is_full(&error)));
+    assert_eq!(all(&bucket.object("o").unwrap()).unwrap(), b"old");
+    fs::remove_file(&filler).unwrap();
+    put(&bucket, "other", &long, false);
+    drop((bucket, store));
+    let bucket = Store::open(&root).unwrap().bucket("bucket").unwrap();
+    assert_eq!(all(&bucket.object("o").unwrap()).unwrap(), b"old");
+    assert_eq!(all(&bucket.object("other").unwrap()).unwrap(), long);
+}
+
+#[test]
 fn uploads_that_broke_off_leave_nothing() {
     let fixture = fixture();
     let bucket = fixture.store.bucket("bucket").unwrap();
