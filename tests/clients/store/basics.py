@@ -105,6 +105,11 @@ def shows_ranges_and_conditions(deployment):
         s3.get_object(Bucket="plain", Key="r", IfMatch='"0"')
     with refused("304", 304):
         s3.get_object(Bucket="plain", Key="r", IfNoneMatch=etag)
+    for operation in ("get_object", "head_object"):
+        url = s3.generate_presigned_url(operation, {"Bucket": "plain", "Key": "r"})
+        ask = requests.get if operation == "get_object" else requests.head
+        got = ask(url, headers={"If-None-Match": etag}, verify=deployment.description["ca_cert"])
+        assert (got.status_code, got.content, got.headers["ETag"]) == (304, b"", etag) and got.headers["Last-Modified"]
 
 
 def shows_objects_modified_when_their_bodies_had_come(deployment):
