@@ -306,10 +306,12 @@ mod tests {
         answered(conditions).err().map(|error| error.code().as_str().to_owned())
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "a condition that is there")]
     fn second(seconds: i64) -> Option<Timestamp> {
         Some(timestamp(seconds * 1000))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "a condition that is there")]
     fn tag(value: &str) -> Option<ETagCondition> {
         Some(ETagCondition::ETag(ETag::Strong(value.to_owned())))
     }

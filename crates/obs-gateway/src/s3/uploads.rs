@@ -165,14 +165,7 @@ pub(super) async fn complete(
     if input.if_match.is_some() || input.if_none_match.is_some() {
         return Err(not_offered("a condition of an upload"));
     }
-    let checksums = [
-        &input.checksum_crc32,
-        &input.checksum_crc32c,
-        &input.checksum_crc64nvme,
-        &input.checksum_sha1,
-        &input.checksum_sha256,
-    ];
-    if checksums.into_iter().any(Option::is_some) {
+    if has_checksum(&input) {
         return Err(not_offered("a checksum of all parts together"));
     }
     let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
@@ -263,6 +256,18 @@ fn place(bucket: &Bucket, upload: &UploadRecord, number: i32) -> S3Result<Stream
     let part_number = number.ok_or_else(|| s3(crate::store::Error::PartNumber))?;
     let (bucket, object) = (bucket.name().to_owned(), upload.key.clone());
     Ok(StreamPlace { bucket, object, upload_id: upload.id.clone(), part_number })
+}
+
+/// Whether a client says a checksum of all parts together.
+fn has_checksum(input: &CompleteMultipartUploadInput) -> bool {
+    let checksums = [
+        &input.checksum_crc32,
+        &input.checksum_crc32c,
+        &input.checksum_crc64nvme,
+        &input.checksum_sha1,
+        &input.checksum_sha256,
+    ];
+    checksums.into_iter().any(Option::is_some)
 }
 
 /// Refuses to make an object of another size than the client says that its parts have together, in bytes.
