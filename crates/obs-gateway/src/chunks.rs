@@ -16,7 +16,7 @@ use http::HeaderMap;
 use hyper::body::{Body, Frame};
 
 /// The longest chunk with a signature, in bytes.
-const LONGEST_SIGNED: u64 = 16 << 20;
+const LONGEST_SIGNED: u64 = 2 << 20;
 /// The longest line before a chunk, in bytes.
 const LONGEST_HEAD: usize = 128;
 

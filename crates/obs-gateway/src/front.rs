@@ -3,6 +3,10 @@
 use http::{HeaderMap, Method, Uri};
 use s3s::{S3Error, s3_error};
 
+/// The longest body that is read into memory whole, in bytes: what names ten thousand parts with their checksums, or a thousand
+/// objects.
+pub(crate) const LONGEST_XML: usize = 2 << 20;
+
 /// Refuses requests whose signatures nothing behind would check as it has to.
 ///
 /// Signatures of OBS and of version 2 were checked and taken away before; the S3 face's library knows no limit of time for
@@ -17,6 +21,11 @@ pub(crate) fn check(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(
     });
     if is_old_header || is_old_query {
         return Err(s3_error!(NotImplemented, "the signature cannot be read"));
+    }
+    // The protocol's library takes a body that is too long for its own failure.
+    let length = headers.get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
+    if method == Method::POST && length.is_some_and(|length: u64| length > LONGEST_XML as u64) {
+        return Err(s3_error!(MaxMessageLengthExceeded, "the body is longer than {LONGEST_XML} bytes"));
     }
     let content_type = headers.get("content-type").map(http::HeaderValue::as_bytes).unwrap_or_default();
     let form = b"multipart/form-data";
@@ -46,6 +55,15 @@ mod tests {
             assert!(is_refused(&Method::GET, &format!("/b/o?{query}"), &[]), "{query}");
         }
         assert!(!is_refused(&Method::GET, "/b/o?X-Amz-Signature=x&prefix=Signature", &[]));
+    }
+
+    #[test]
+    fn long_bodies_are_refused_where_they_would_be_read_whole() {
+        let length =
+            |method, length: u64| is_refused(method, "/b?delete", &[("content-length", &length.to_string())]);
+        let longest = LONGEST_XML as u64;
+        assert!(length(&Method::POST, longest + 1) && !length(&Method::POST, longest));
+        assert!(!length(&Method::PUT, longest + 1));
     }
 
     #[test]

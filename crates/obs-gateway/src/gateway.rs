@@ -21,6 +21,8 @@ pub struct Caller {
     pub user: Arc<User>,
     /// Whether the request came over TLS.
     pub is_secure: bool,
+    /// The account that has to own every bucket the request is about, if it says so.
+    pub expected_owner: Option<String>,
 }
 
 /// A gateway: a store, and where its data keys come from.
@@ -76,7 +78,7 @@ impl Gateway {
         &self.region
     }
 
-    /// The bucket, if the caller may do this with it or with an object of it. `asked` is what the request's headers
+    /// The bucket, if it is whose the caller expects and the caller may do this with it or with an object of it. `asked` is what the request's headers
     /// say of encryption.
     pub fn allowed(
         &self,
@@ -88,6 +90,9 @@ impl Gateway {
     ) -> Result<Arc<Bucket>, Error> {
         let bucket = self.store.bucket(bucket)?;
         let settings = bucket.settings();
+        if caller.expected_owner.as_ref().is_some_and(|expected| *expected != settings.owner) {
+            return Err(Error::Denied);
+        }
         if is_allowed_in_any_case(&caller.user, &settings.owner, action) {
             return Ok(bucket);
         }

@@ -235,7 +235,7 @@ async fn answer(
 ) -> Result<HttpResponse, HttpError> {
     let (mut head, body) = request.into_parts();
     let reply = faces.replies.to(&head, &faces.hosts);
-    if obs::is_version_question(&head.method, &head.uri) {
+    if obs::is_version_question(&head, &faces.hosts) {
         return Ok(reply.version());
     }
     let span = tracing::error_span!("request", id = %reply.request_id());

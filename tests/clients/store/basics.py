@@ -4,8 +4,10 @@ import base64
 import datetime
 import hashlib
 import json
+import time
 import zlib
 
+import requests
 from botocore.exceptions import ClientError
 
 from .deployment import refused
@@ -93,11 +95,75 @@ def shows_ranges_and_conditions(deployment):
     with refused("InvalidRange", 416):
         s3.get_object(Bucket="plain", Key="empty", Range="bytes=-5")
     etag = s3.head_object(Bucket="plain", Key="r")["ETag"]
+    for known, expected in [(etag, TEXT[2:5]), ('"0"', TEXT), (f"W/{etag}", TEXT)]:
+        url = s3.generate_presigned_url("get_object", {"Bucket": "plain", "Key": "r"})
+        asked = {"Range": "bytes=2-4", "If-Range": known}
+        got = requests.get(url, headers=asked, verify=deployment.description["ca_cert"])
+        assert (got.status_code, got.content) == (206 if known == etag else 200, expected), known
     s3.get_object(Bucket="plain", Key="r", IfMatch=etag)
     with refused("PreconditionFailed", 412):
         s3.get_object(Bucket="plain", Key="r", IfMatch='"0"')
     with refused("304", 304):
         s3.get_object(Bucket="plain", Key="r", IfNoneMatch=etag)
+    for operation in ("get_object", "head_object"):
+        url = s3.generate_presigned_url(operation, {"Bucket": "plain", "Key": "r"})
+        ask = requests.get if operation == "get_object" else requests.head
+        got = ask(url, headers={"If-None-Match": etag}, verify=deployment.description["ca_cert"])
+        assert (got.status_code, got.content, got.headers["ETag"]) == (304, b"", etag) and got.headers["Last-Modified"]
+
+
+def shows_objects_modified_when_their_bodies_had_come(deployment):
+    s3, sent = deployment.s3(), []
+
+    def body():
+        yield b"a"
+        time.sleep(1.5)
+        sent.append(int(time.time()))
+        yield b"b"
+
+    url = s3.generate_presigned_url("put_object", {"Bucket": "plain", "Key": "slow"})
+    assert requests.put(url, data=body(), verify=deployment.description["ca_cert"]).status_code == 200
+    assert s3.head_object(Bucket="plain", Key="slow")["LastModified"].timestamp() >= sent[0]
+
+
+def shows_that_nothing_happens_where_a_guard_is_not_kept(deployment):
+    s3, own = deployment.s3(), deployment.account(0)["domain_id"]
+    other = deployment.account(1)["domain_id"]
+    guarded = {"Bucket": "plain", "Key": "guarded"}
+    for guard in ({"IfMatchSize": 1}, {"IfMatchLastModifiedTime": datetime.datetime(2026, 11, 30)}, {"IfMatch": '"0"'}):
+        s3.put_object(**guarded, Body=b"text")
+        with refused("NotImplemented", 501):
+            s3.delete_object(**guarded, **guard)
+    for guard in ({"ETag": '"0"'}, {"Size": 1}, {"LastModifiedTime": datetime.datetime(2026, 11, 30)}):
+        told = s3.delete_objects(Bucket="plain", Delete={"Objects": [{"Key": "guarded", **guard}]})
+        assert [error["Code"] for error in told["Errors"]] == ["NotImplemented"], guard
+    for ask, more in [
+        (s3.put_object, {**guarded, "Body": b"other"}),
+        (s3.get_object, guarded),
+        (s3.delete_object, guarded),
+        (s3.create_multipart_upload, guarded),
+        (s3.copy_object, {**guarded, "CopySource": "plain/guarded"}),
+        (s3.list_objects_v2, {"Bucket": "plain"}),
+        (s3.put_bucket_policy, {"Bucket": "plain", "Policy": "{}"}),
+        (s3.delete_bucket, {"Bucket": "plain"}),
+        (s3.get_bucket_encryption, {"Bucket": "plain"}),
+    ]:
+        with refused("AccessDenied", 403):
+            ask(**more, ExpectedBucketOwner=other)
+    with refused("AccessDenied", 403):
+        s3.copy_object(**guarded, CopySource="plain/r", ExpectedSourceBucketOwner=other)
+    assert s3.get_object(**guarded, ExpectedBucketOwner=own)["Body"].read() == b"text"
+    s3.copy_object(**guarded, CopySource="plain/r", ExpectedBucketOwner=own, ExpectedSourceBucketOwner=own)
+    s3.delete_object(**guarded, ExpectedBucketOwner=own)
+
+
+def shows_long_requests_refused(deployment):
+    s3 = deployment.s3()
+    longest = [{"Key": f"{number:04}" + "k" * 1020} for number in range(1000)]
+    told = s3.delete_objects(Bucket="plain", Delete={"Objects": longest, "Quiet": True})
+    assert "Errors" not in told, told
+    with refused("MaxMessageLengthExceeded", 400):
+        s3.delete_objects(Bucket="plain", Delete={"Objects": [{"Key": "k" * 1024}] * 2000})
 
 
 def shows_bodies_that_are_not_as_promised(deployment):

@@ -35,16 +35,45 @@ def shows_parts_sealed_each_for_itself(deployment):
             s3.complete_multipart_upload(MultipartUpload={"Parts": wrong}, **upload)
     with refused("EntityTooSmall", 400):
         s3.complete_multipart_upload(MultipartUpload={"Parts": named}, **upload)
-    done = s3.complete_multipart_upload(MultipartUpload={"Parts": named[:2]}, **upload)
+    for guard, code, status in [
+        ({"MpuObjectSize": len(PART)}, "InvalidRequest", 400),
+        ({"ChecksumSHA256": "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="}, "NotImplemented", 501),
+    ]:
+        with refused(code, status):
+            s3.complete_multipart_upload(MultipartUpload={"Parts": named[:2]}, **guard, **upload)
+    long = {"MpuObjectSize": len(PART) + 3}
+    done = s3.complete_multipart_upload(MultipartUpload={"Parts": named[:2]}, **long, **upload)
     digests = b"".join(bytes.fromhex(etag.strip('"')) for etag in etags[:2])
     assert done["ETag"] == f'"{hashlib.md5(digests).hexdigest()}-2"'
     assert s3.complete_multipart_upload(MultipartUpload={"Parts": named[:2]}, **upload)["ETag"] == done["ETag"]
+    with refused("InvalidRequest", 400):
+        s3.complete_multipart_upload(MultipartUpload={"Parts": named[:2]}, MpuObjectSize=1, **upload)
     got = s3.get_object(Bucket="sealed", Key="parts")
     assert got["Body"].read() == PART + b"end" and got["Metadata"] == {"a": "b"} and got["ContentType"] == "text/x"
     middle = s3.get_object(Bucket="sealed", Key="parts", Range=f"bytes={len(PART) - 2}-{len(PART)}")
     assert middle["Body"].read() == PART[-2:] + b"e"
     with refused("NoSuchUpload", 404):
         s3.upload_part(PartNumber=4, Body=b"", **upload)
+
+
+def shows_that_sealed_parts_come_over_https_alone(deployment):
+    s3, plain = deployment.s3(), deployment.s3(plain=True)
+    place = {"Bucket": "sealed", "Key": "secure"}
+    with refused("AccessDenied", 403):
+        plain.create_multipart_upload(**place, **KMS)
+    upload = {**place, "UploadId": s3.create_multipart_upload(**place, **KMS)["UploadId"]}
+    with refused("AccessDenied", 403):
+        plain.upload_part(PartNumber=1, Body=PART, **upload)
+    with refused("AccessDenied", 403):
+        plain.upload_part_copy(PartNumber=1, CopySource="plain/r", **upload)
+    part = {"PartNumber": 1, "ETag": s3.upload_part(PartNumber=1, Body=PART, **upload)["ETag"]}
+    named = {"MultipartUpload": {"Parts": [part]}}
+    with refused("AccessDenied", 403):
+        plain.complete_multipart_upload(**named, **upload)
+    done = s3.complete_multipart_upload(**named, **upload)
+    with refused("AccessDenied", 403):
+        plain.complete_multipart_upload(**named, **upload)
+    assert s3.complete_multipart_upload(**named, **upload)["ETag"] == done["ETag"]
 
 
 def shows_exchanged_parts_refused(deployment):

@@ -40,9 +40,10 @@ const LONGEST_CONFIGURATION: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Principal(pub(crate) Arc<User>);
 
-/// Whether a request asks for the version of the protocol: before any signature.
-pub(crate) fn is_version_question(method: &Method, uri: &Uri) -> bool {
-    method == Method::HEAD && pairs(uri).any(|(name, value)| name == "apiversion" && value.is_none())
+/// Whether a request asks for the version of the protocol, which the gateway and its buckets tell: before any signature.
+pub(crate) fn is_version_question(head: &Parts, hosts: &Hosts) -> bool {
+    let asks = pairs(&head.uri).any(|(name, value)| name == "apiversion" && value.is_none());
+    head.method == Method::HEAD && asks && (head.uri.path() == "/" || is_bucket(head, hosts))
 }
 
 /// Checks a request that bears a signature of OBS or of S3's version 2, and puts it into the words of the S3 face;
@@ -151,6 +152,23 @@ fn with_query(uri: &Uri, query: &str) -> S3Result<Uri> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_version_is_told_by_the_gateway_and_its_buckets_alone() {
+        let hosts = Hosts::new(&["obs.example".to_owned()]);
+        let asks = |method: &str, host: &str, uri: &str| {
+            let request = Request::builder().method(method).uri(uri).header("host", host).body(());
+            is_version_question(&request.unwrap().into_parts().0, &hosts)
+        };
+        for uri in ["/?apiversion", "/b?apiversion", "/b/?apiversion"] {
+            assert!(asks("HEAD", "obs.example", uri), "{uri}");
+            assert!(!asks("GET", "obs.example", uri), "{uri}");
+        }
+        assert!(asks("HEAD", "b.obs.example", "/?apiversion"));
+        assert!(!asks("HEAD", "obs.example", "/b/o?apiversion"));
+        assert!(!asks("HEAD", "b.obs.example", "/o?apiversion"));
+        assert!(!asks("HEAD", "obs.example", "/"));
+    }
 
     #[test]
     fn dates_are_read_as_clients_write_them() {

@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use http::{Extensions, HeaderMap};
+use http::{
+    Extensions, HeaderMap,
+    header::{ETAG, LAST_MODIFIED},
+};
 use s3s::{
-    S3Response, S3Result,
+    S3Error, S3Response, S3Result,
     dto::{ETag, ETagCondition, ServerSideEncryption, Timestamp, TimestampFormat},
     s3_error,
 };
@@ -253,16 +256,104 @@ impl Conditions {
             _ => {}
         }
         match (&self.if_none_match, &self.if_modified_since) {
-            (Some(condition), _) if is_same(condition) => Err(s3_error!(NotModified)),
-            (None, Some(time)) if modified <= seconds(time) => Err(s3_error!(NotModified)),
+            (Some(condition), _) if is_same(condition) => Err(not_modified(record)),
+            (None, Some(time)) if modified <= seconds(time) => Err(not_modified(record)),
             _ => Ok(()),
         }
     }
 }
 
+/// The answer that the client has the object already.
+// RFC 9110, section 15.4.5: with what names the object.
+fn not_modified(record: &ObjectRecord) -> S3Error {
+    let mut date = Vec::new();
+    let date = timestamp(record.modified).format(TimestampFormat::HttpDate, &mut date).ok().map(|()| date);
+    let date = date.and_then(|date| http::HeaderValue::from_bytes(&date).ok());
+    let headers = [(ETAG, etag(record).to_http_header().ok()), (LAST_MODIFIED, date)];
+    let headers = headers.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let mut answer = s3_error!(NotModified);
+    answer.set_headers(headers.collect());
+    answer
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NONE: Conditions = Conditions {
+        if_match: None,
+        if_none_match: None,
+        if_modified_since: None,
+        if_unmodified_since: None,
+    };
+
+    /// What is answered of an object with the ETag `e`, modified half a second after second 100.
+    fn answered(conditions: &Conditions) -> Result<(), S3Error> {
+        conditions.check(&ObjectRecord {
+            key: "o".to_owned(),
+            size: 0,
+            etag: "e".to_owned(),
+            modified: 100_500,
+            headers: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            upload_id: String::new(),
+            parts: Vec::new(),
+            encryption: None,
+        })
+    }
+
+    fn code(conditions: &Conditions) -> Option<String> {
+        answered(conditions).err().map(|error| error.code().as_str().to_owned())
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "a condition that is there")]
+    fn second(seconds: i64) -> Option<Timestamp> {
+        Some(timestamp(seconds * 1000))
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "a condition that is there")]
+    fn tag(value: &str) -> Option<ETagCondition> {
+        Some(ETagCondition::ETag(ETag::Strong(value.to_owned())))
+    }
+
+    #[test]
+    fn conditions_by_time_count_in_whole_seconds() {
+        for (seconds, is_unmodified) in [(99, false), (100, true), (101, true)] {
+            let failed = (!is_unmodified).then(|| "PreconditionFailed".to_owned());
+            assert_eq!(code(&Conditions { if_unmodified_since: second(seconds), ..NONE }), failed);
+            let failed = is_unmodified.then(|| "NotModified".to_owned());
+            assert_eq!(code(&Conditions { if_modified_since: second(seconds), ..NONE }), failed);
+        }
+    }
+
+    #[test]
+    fn conditions_by_etag_go_before_those_by_time() {
+        let same_but_later = Conditions { if_match: tag("e"), if_unmodified_since: second(99), ..NONE };
+        assert_eq!(code(&same_but_later), None);
+        let other_but_earlier =
+            Conditions { if_none_match: tag("f"), if_modified_since: second(101), ..NONE };
+        assert_eq!(code(&other_but_earlier), None);
+        let same = Conditions { if_none_match: tag("e"), if_modified_since: second(99), ..NONE };
+        assert_eq!(code(&same).as_deref(), Some("NotModified"));
+        // What must hold goes before what spares the answer.
+        let both = Conditions { if_unmodified_since: second(99), if_none_match: tag("e"), ..NONE };
+        assert_eq!(code(&both).as_deref(), Some("PreconditionFailed"));
+        let both = Conditions { if_match: tag("f"), if_modified_since: second(101), ..NONE };
+        assert_eq!(code(&both).as_deref(), Some("PreconditionFailed"));
+    }
+
+    #[test]
+    fn the_answer_that_nothing_was_modified_names_the_object() {
+        for conditions in [
+            Conditions { if_none_match: tag("e"), ..NONE },
+            Conditions { if_modified_since: second(100), ..NONE },
+        ] {
+            let answer = answered(&conditions).unwrap_err();
+            let headers = answer.headers().unwrap();
+            assert_eq!(headers[ETAG], r#""e""#);
+            assert_eq!(headers[LAST_MODIFIED], "Thu, 01 Jan 1970 00:01:40 GMT");
+        }
+    }
 
     #[test]
     fn what_is_said_in_both_dialects_has_to_agree() {

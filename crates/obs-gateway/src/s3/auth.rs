@@ -11,6 +11,7 @@ use s3s::{
     s3_error,
 };
 
+use super::answers::text;
 use crate::{
     clock,
     credentials::User,
@@ -21,6 +22,9 @@ use crate::{
 /// How long a pre-signed URL may hold at most, in seconds.
 // S3: a week.
 const LONGEST_URL: u32 = 7 * 24 * 60 * 60;
+
+/// Names the account that has to own the bucket.
+const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
 
 /// How a request came; the listener puts it beside each.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +57,8 @@ impl S3Access for Access {
             None => principal(context.extensions_mut())?,
         };
         let is_secure = is_secure(context.extensions_mut());
-        context.extensions_mut().insert(Caller { user, is_secure });
+        let expected_owner = text(context.headers(), EXPECTED_OWNER);
+        context.extensions_mut().insert(Caller { user, is_secure, expected_owner });
         Ok(())
     }
 }
@@ -65,7 +70,8 @@ pub(super) fn check_route(gateway: &Gateway, request: &mut S3Request<Body>) -> S
         None => principal(&mut request.extensions)?,
     };
     let is_secure = is_secure(&request.extensions);
-    request.extensions.insert(Caller { user, is_secure });
+    let expected_owner = text(&request.headers, EXPECTED_OWNER);
+    request.extensions.insert(Caller { user, is_secure, expected_owner });
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Streams between the wire and the store: some hundred kilobytes of a body are in memory at a time, whatever its
 //! length, and no thread waits for a slow client.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 use http::HeaderMap;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -27,6 +27,8 @@ use crate::{
 
 /// How many bytes go to a blocking thread at once.
 const BATCH: usize = 256 * 1024;
+/// A piece of a body of fewer bytes is copied to its neighbours.
+const SMALL: usize = 4 * 1024;
 
 /// The checksums that are computed, as headers name them.
 const CHECKSUMS: [&str; 5] = [
@@ -78,7 +80,7 @@ pub(super) async fn receive(
     let mut writer = (writer, hasher(&promised));
     let mut length = 0_i64;
     if let Some(mut body) = body {
-        let mut batch: Vec<Bytes> = Vec::new();
+        let mut batch = Batch::default();
         loop {
             let chunk = body.next().await;
             let is_end = chunk.is_none();
@@ -88,8 +90,8 @@ pub(super) async fn receive(
                 length += i64::try_from(chunk.len()).unwrap_or(i64::MAX);
                 batch.push(chunk);
             }
-            if is_end || batch.iter().map(Bytes::len).sum::<usize>() >= BATCH {
-                writer = write(writer, std::mem::take(&mut batch)).await?;
+            if is_end || batch.length >= BATCH {
+                writer = write(writer, std::mem::take(&mut batch).into_pieces()).await?;
             }
             if is_end {
                 break;
@@ -141,6 +143,40 @@ fn must_be_known(trailer: &[String]) -> S3Result<()> {
     match trailer.iter().find(|name| !CHECKSUMS.contains(&name.as_str())) {
         Some(unknown) => Err(not_offered(unknown)),
         None => Ok(()),
+    }
+}
+
+/// Pieces of a body that go to a blocking thread together. The client chooses how long each is: so small ones are gathered,
+/// and what a batch needs is bounded by its bytes.
+#[derive(Default)]
+struct Batch {
+    pieces: Vec<Bytes>,
+    /// The bytes of small pieces behind those.
+    gathered: BytesMut,
+    /// All bytes.
+    length: usize,
+}
+
+impl Batch {
+    fn push(&mut self, piece: Bytes) {
+        self.length += piece.len();
+        if piece.len() < SMALL {
+            self.gathered.extend_from_slice(&piece);
+        } else {
+            self.gather();
+            self.pieces.push(piece);
+        }
+    }
+
+    fn gather(&mut self) {
+        if !self.gathered.is_empty() {
+            self.pieces.push(std::mem::take(&mut self.gathered).freeze());
+        }
+    }
+
+    fn into_pieces(mut self) -> Vec<Bytes> {
+        self.gather();
+        self.pieces
     }
 }
 
@@ -361,6 +397,32 @@ mod tests {
         let promised = Promised { trailer, ..Promised::default() };
         let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
         runtime.block_on(receive(writer, None, promised, None)).map(drop)
+    }
+
+    #[test]
+    fn small_pieces_are_gathered_in_their_order() {
+        let mut batch = Batch::default();
+        let large = vec![b'l'; SMALL];
+        for piece in [&b"a"[..], b"", b"b", &large, &large, b"c"] {
+            batch.push(Bytes::copy_from_slice(piece));
+        }
+        assert_eq!(batch.length, 3 + 2 * SMALL);
+        assert_eq!(batch.into_pieces(), [&b"ab"[..], &large, &large, b"c"]);
+    }
+
+    // Minutes, if every piece cost as much as there are others in its batch.
+    #[tokio::test]
+    async fn a_body_that_comes_byte_by_byte_is_stored() {
+        let directory = tempfile::tempdir().unwrap();
+        let (bucket, place) = bucket(directory.path());
+        let writer = bucket.begin(&place, None).unwrap();
+        let bytes = (0..=u8::MAX).cycle().take(2 * BATCH + 1);
+        let pieces = bytes.clone().map(|byte| Ok::<_, std::io::Error>(Bytes::copy_from_slice(&[byte])));
+        let body = StreamingBlob::wrap(stream::iter(pieces));
+        let length = i64::try_from(2 * BATCH + 1).ok();
+        let promised = Promised { length, ..Promised::default() };
+        let stored = receive(writer, Some(body), promised, None).await.unwrap();
+        assert_eq!(stored.plaintext_md5[..], Md5::digest(bytes.collect::<Vec<_>>())[..]);
     }
 
     /// A reader of an object of twice what is read at once, and the object's stream.

@@ -1,5 +1,7 @@
 //! What the face answers when the gateway refuses: one mapping for all operations.
 
+use std::io::ErrorKind;
+
 use http::StatusCode;
 use s3s::{S3Error, S3ErrorCode, s3_error};
 
@@ -34,8 +36,21 @@ fn of_store(error: &store::Error) -> S3Error {
         Of::PartOrder => s3_error!(InvalidPartOrder, "{error}"),
         Of::PartTooSmall(_) => s3_error!(EntityTooSmall, "{error}"),
         Of::TooLarge => s3_error!(EntityTooLarge, "{error}"),
+        Of::Io(cause) if matches!(cause.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            full(error)
+        }
         Of::Damaged(_) | Of::DamagedRecord { .. } | Of::InUse | Of::Randomness | Of::Io(_) => internal(error),
     }
+}
+
+/// Not 503, which clients try again at once: only the operator makes room.
+// RFC 4918, section 11.5.
+fn full(error: &store::Error) -> S3Error {
+    tracing::error!(%error, "there is no room left");
+    let code = S3ErrorCode::from_bytes(b"InsufficientStorage").unwrap_or(S3ErrorCode::InternalError);
+    let mut answer = S3Error::with_message(code, "the store's disk is full: nothing was changed");
+    answer.set_status_code(StatusCode::INSUFFICIENT_STORAGE);
+    answer
 }
 
 // S3: the codes that AWS answers for keys that cannot be used; OBS publishes none of its own.
@@ -91,4 +106,23 @@ pub(super) fn internal(error: &impl std::fmt::Display) -> S3Error {
 /// What this gateway does not offer.
 pub(super) fn not_offered(what: &str) -> S3Error {
     s3_error!(NotImplemented, "{what} is not offered")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_a_broken_one() {
+        let answered = |kind: ErrorKind| {
+            let answer = s3(store::Error::Io(io::Error::from(kind)));
+            (answer.code().as_str().to_owned(), answer.status_code().map(|status| status.as_u16()))
+        };
+        for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
+            assert_eq!(answered(kind), ("InsufficientStorage".to_owned(), Some(507)));
+        }
+        assert_eq!(answered(ErrorKind::Other), ("InternalError".to_owned(), Some(500)));
+    }
 }

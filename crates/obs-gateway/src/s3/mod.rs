@@ -19,6 +19,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use s3s::{
     S3, S3Request, S3Response, S3Result,
+    config::{S3Config, StaticConfigProvider},
     dto::{
         AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
         CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput, CreateBucketInput,
@@ -37,7 +38,7 @@ use s3s::{
 };
 
 pub(crate) use self::{auth::Transport, host::Hosts};
-use crate::gateway::Gateway;
+use crate::{front::LONGEST_XML, gateway::Gateway};
 
 /// The operations on a gateway.
 struct Face {
@@ -46,7 +47,10 @@ struct Face {
 
 /// The face of a gateway. Buckets are reached by paths, and by the names of these hosts.
 pub(crate) fn service(gateway: Arc<Gateway>, hosts: Hosts) -> S3Service {
+    let mut config = S3Config::default();
+    config.xml_max_body_size = LONGEST_XML;
     let mut builder = S3ServiceBuilder::new(Face { gateway: gateway.clone() });
+    builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
     builder.set_auth(auth::Auth(gateway.clone()));
     builder.set_access(auth::Access(gateway.clone()));
     builder.set_host(hosts.clone());

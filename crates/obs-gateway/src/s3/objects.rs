@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
+use http::{HeaderValue, header::IF_RANGE};
 use s3s::{
     S3Request, S3Response, S3Result,
     dto::{
         Checksum, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, DeleteObjectInput,
-        DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, Error, GetObjectInput,
-        GetObjectOutput, HeadObjectInput, HeadObjectOutput, PostObjectInput, PostObjectOutput,
-        PutObjectInput, PutObjectOutput,
+        DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag, Error,
+        GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PostObjectInput,
+        PostObjectOutput, PutObjectInput, PutObjectOutput,
     },
     s3_error,
 };
@@ -27,7 +28,7 @@ use crate::{
     format::ObjectKey,
     gateway::{Caller, Gateway, must_be_secure},
     sse::{Asked, Method},
-    store::{Bucket, Encryption, Object, ObjectReader, ObjectRecord, StreamPlace},
+    store::{Bucket, Encryption, Object, ObjectReader, ObjectRecord, Stored, StreamPlace},
 };
 
 /// The longest user's metadata, names and values together, in bytes.
@@ -73,7 +74,7 @@ pub(super) async fn put(
     };
     let (writer, key) = begin(&bucket, &whole(&bucket, &input.key), key).await?;
     let stored = body::receive(writer, input.body, promised, trailers).await?;
-    let object = blocking(move || bucket.put(record, stored, key.as_ref())).await?.map_err(s3)?;
+    let object = place(bucket, record, stored, key).await?;
     Ok(shown.answer(PutObjectOutput {
         e_tag: Some(etag(&object.record)),
         server_side_encryption: shown.mode.clone(),
@@ -96,13 +97,16 @@ pub(super) async fn get(
     request: S3Request<GetObjectInput>,
 ) -> S3Result<S3Response<GetObjectOutput>> {
     let caller = caller(&request)?;
+    // The protocol's library knows no field for it.
+    let if_range = request.headers.get(IF_RANGE).cloned();
     let input = request.input;
     let (bucket, object) = readable(gateway, &caller, &input.bucket, &input.key, input.version_id.as_ref())?;
     if input.part_number.is_some() || input.sse_customer_key.is_some() {
         return Err(not_offered("reading by parts or with a customer's key"));
     }
     conditions_of!(input).check(&object.record)?;
-    let (range, content_range) = match input.range {
+    let asked = input.range.filter(|_| if_range.is_none_or(|known| is_known(&known, &object.record)));
+    let (range, content_range) = match asked {
         None => (0..object.record.size, None),
         Some(asked) => {
             let (range, shown) = part_of(&asked, object.record.size)?;
@@ -133,6 +137,12 @@ pub(super) async fn get(
         bucket_key_enabled: shown.bucket_key,
         ..GetObjectOutput::default()
     }))
+}
+
+/// Whether the object is the one that a client knows a part of already, by what `If-Range` says.
+// RFC 9110, section 13.1.5: only strong validators count. A date is none here, where an object may change twice in a second.
+fn is_known(known: &HeaderValue, record: &ObjectRecord) -> bool {
+    ETag::parse_http_header(known.as_bytes()).is_ok_and(|known| known.strong_cmp(&etag(record)))
 }
 
 /// The part of an object of this size that a range names, and how an answer shows it.
@@ -184,7 +194,8 @@ pub(super) async fn copy(
     let caller = caller(&request)?;
     let asked = asked_of!(request);
     let input = request.input;
-    let (source_bucket, source) = source(gateway, &caller, &input.copy_source)?;
+    let (source_bucket, source) =
+        source(gateway, &caller, &input.copy_source, input.expected_source_bucket_owner)?;
     let allowed = gateway.allowed(&caller, "PutObject", &input.bucket, Some(&input.key), &asked);
     let bucket = allowed.map_err(s3)?;
     kept_only!(input)?;
@@ -208,7 +219,7 @@ pub(super) async fn copy(
     let record = new_record(input.key.clone(), headers, metadata, encryption);
     let (writer, key) = begin(&bucket, &whole(&bucket, &input.key), key).await?;
     let stored = body::copy(reader, writer).await?;
-    let object = blocking(move || bucket.put(record, stored, key.as_ref())).await?.map_err(s3)?;
+    let object = place(bucket, record, stored, key).await?;
     let result = CopyObjectResult {
         e_tag: Some(etag(&object.record)),
         last_modified: Some(timestamp(object.record.modified)),
@@ -229,7 +240,10 @@ pub(super) async fn delete(
 ) -> S3Result<S3Response<DeleteObjectOutput>> {
     let caller = caller(&request)?;
     let input = request.input;
-    if input.version_id.is_some() || input.if_match.is_some() {
+    let is_guarded = input.if_match.is_some()
+        || input.if_match_size.is_some()
+        || input.if_match_last_modified_time.is_some();
+    if input.version_id.is_some() || is_guarded {
         return Err(not_offered("deleting a version, or on a condition"));
     }
     delete_one(gateway, &caller, &input.bucket, input.key).await?;
@@ -249,9 +263,12 @@ pub(super) async fn delete_many(
     let (mut deleted, mut errors) = (Vec::new(), Vec::new());
     for object in input.delete.objects {
         let key = Some(object.key.clone());
-        let ended = match object.version_id {
-            Some(_) => Err(not_offered("deleting a version")),
-            None => delete_one(gateway, &caller, &input.bucket, object.key).await,
+        let is_guarded =
+            object.e_tag.is_some() || object.size.is_some() || object.last_modified_time.is_some();
+        let ended = if object.version_id.is_some() || is_guarded {
+            Err(not_offered("deleting a version, or on a condition"))
+        } else {
+            delete_one(gateway, &caller, &input.bucket, object.key).await
         };
         match ended {
             Ok(()) => deleted.push(DeletedObject { key, ..DeletedObject::default() }),
@@ -298,16 +315,18 @@ fn readable(
     Ok((bucket, object))
 }
 
-/// The source of a copy.
+/// The source of a copy, whose bucket has to be of the account that is expected.
 pub(super) fn source(
     gateway: &Gateway,
     caller: &Caller,
     source: &CopySource,
+    expected_owner: Option<String>,
 ) -> S3Result<(Arc<Bucket>, Arc<Object>)> {
     let CopySource::Bucket { bucket, key, version_id } = source else {
         return Err(not_offered("a copy from an access point"));
     };
     let version = version_id.as_ref().map(ToString::to_string);
+    let caller = &Caller { expected_owner, ..caller.clone() };
     readable(gateway, caller, bucket, key, version.as_ref())
 }
 
@@ -349,6 +368,17 @@ pub(super) async fn begin(
     begun.await?.map_err(s3)
 }
 
+/// Stores an object in its place, which now is when it was modified.
+async fn place(
+    bucket: Arc<Bucket>,
+    mut record: ObjectRecord,
+    stored: Stored,
+    key: Option<ObjectKey>,
+) -> S3Result<Arc<Object>> {
+    record.modified = clock::now();
+    blocking(move || bucket.put(record, stored, key.as_ref())).await?.map_err(s3)
+}
+
 /// The user's metadata of a request.
 pub(super) fn metadata(given: Option<s3s::dto::Metadata>) -> S3Result<BTreeMap<String, String>> {
     let metadata: BTreeMap<String, String> = given.unwrap_or_default().into_iter().collect();
@@ -362,6 +392,7 @@ fn whole(bucket: &Bucket, object: &str) -> StreamPlace {
     StreamPlace { bucket, object, upload_id: String::new(), part_number: 0 }
 }
 
+/// What is known of an object before its body came.
 fn new_record(
     key: String,
     headers: BTreeMap<String, String>,
@@ -372,7 +403,7 @@ fn new_record(
         key,
         size: 0,
         etag: String::new(),
-        modified: clock::now(),
+        modified: 0,
         headers,
         metadata,
         upload_id: String::new(),
@@ -386,6 +417,17 @@ mod tests {
     use s3s::dto;
 
     use super::*;
+
+    #[test]
+    fn a_range_is_answered_of_the_object_that_the_client_knows() {
+        let mut record = new_record("o".to_owned(), BTreeMap::new(), BTreeMap::new(), None);
+        record.etag = "e".to_owned();
+        let is_known = |known| is_known(&HeaderValue::from_static(known), &record);
+        assert!(is_known(r#""e""#));
+        for other in [r#""f""#, r#"W/"e""#, "*", "", "Mon, 30 Nov 2026 09:00:00 GMT"] {
+            assert!(!is_known(other), "{other}");
+        }
+    }
 
     #[test]
     fn a_range_is_answered_if_the_object_has_bytes_of_it() {

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     clock,
     format::ObjectKey,
-    gateway::{Caller, Gateway},
+    gateway::{Caller, Gateway, must_be_secure},
     sse::Asked,
     store::{Bucket, StreamPlace, Upload, UploadRecord},
 };
@@ -121,7 +121,8 @@ pub(super) async fn part_copy(
     if input.copy_source_sse_customer_key.is_some() {
         return Err(not_offered("a customer's key"));
     }
-    let (source_bucket, source) = source(gateway, &caller, &input.copy_source)?;
+    let (source_bucket, source) =
+        source(gateway, &caller, &input.copy_source, input.expected_source_bucket_owner)?;
     source_conditions_of!(input).check_source(&source.record)?;
     let size = source.record.size;
     let range = match &input.copy_source_range {
@@ -164,17 +165,28 @@ pub(super) async fn complete(
     if input.if_match.is_some() || input.if_none_match.is_some() {
         return Err(not_offered("a condition of an upload"));
     }
+    if has_checksum(&input) {
+        return Err(not_offered("a checksum of all parts together"));
+    }
     let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
     let named = parts.iter().map(named).collect::<S3Result<Vec<_>>>()?;
     let (bucket, key) = match target(gateway, &caller, &input.bucket, &input.key, &input.upload_id).await {
         // Perhaps it became the object, and the answer was lost.
         Err(error) if error.code().as_str() == "NoSuchUpload" => {
             let bucket = gateway.store().bucket(&input.bucket).map_err(s3)?;
-            bucket.became(&input.key, &input.upload_id).ok_or(error)?;
+            let object = bucket.became(&input.key, &input.upload_id).ok_or(error)?;
+            if object.record.encryption.is_some() {
+                must_be_secure(&caller).map_err(s3)?;
+            }
+            must_be_as_long(input.mpu_object_size, object.record.size)?;
             (bucket, None)
         }
         found => {
             let Target { bucket, key, .. } = found?;
+            let came = bucket.parts(&input.key, &input.upload_id).map_err(s3)?;
+            let is_named = |number| named.iter().any(|(named, _)| *named == number);
+            let sizes = came.iter().filter(|came| is_named(came.part.number)).map(|came| came.part.size);
+            must_be_as_long(input.mpu_object_size, sizes.sum())?;
             (bucket, key)
         }
     };
@@ -244,6 +256,28 @@ fn place(bucket: &Bucket, upload: &UploadRecord, number: i32) -> S3Result<Stream
     let part_number = number.ok_or_else(|| s3(crate::store::Error::PartNumber))?;
     let (bucket, object) = (bucket.name().to_owned(), upload.key.clone());
     Ok(StreamPlace { bucket, object, upload_id: upload.id.clone(), part_number })
+}
+
+/// Whether a client says a checksum of all parts together.
+fn has_checksum(input: &CompleteMultipartUploadInput) -> bool {
+    let checksums = [
+        &input.checksum_crc32,
+        &input.checksum_crc32c,
+        &input.checksum_crc64nvme,
+        &input.checksum_sha1,
+        &input.checksum_sha256,
+    ];
+    checksums.into_iter().any(Option::is_some)
+}
+
+/// Refuses to make an object of another size than the client says that its parts have together, in bytes.
+fn must_be_as_long(promised: Option<i64>, size: u64) -> S3Result<()> {
+    match promised {
+        Some(promised) if u64::try_from(promised) != Ok(size) => {
+            Err(s3_error!(InvalidRequest, "the parts have {size} bytes together, not {promised}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn named(part: &CompletedPart) -> S3Result<(u32, String)> {

@@ -191,8 +191,15 @@ impl Bucket {
 
     /// Writes the record of an object and lets the old object go; `changes` is held. `stored` is the stream that nothing
     /// but the record names. After a failure that leaves it open which of both is there after a power cut, the streams
-    /// of both stay.
-    pub(super) fn replace(&self, record: ObjectRecord, stored: Option<Stored>) -> Result<Arc<Object>, Error> {
+    /// of both stay. However the clock went, the new object is no older than the one before.
+    pub(super) fn replace(
+        &self,
+        mut record: ObjectRecord,
+        stored: Option<Stored>,
+    ) -> Result<Arc<Object>, Error> {
+        if let Ok(old) = self.object(&record.key) {
+            record.modified = record.modified.max(old.record.modified);
+        }
         let placed = place_record(&self.record_path(&record.key), &record)?;
         if let Some(stored) = stored {
             stored.keep();

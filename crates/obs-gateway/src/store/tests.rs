@@ -297,6 +297,55 @@ fn what_was_replaced_is_still_read_by_its_readers_and_then_goes() {
 }
 
 #[test]
+fn an_object_is_no_older_than_the_one_whose_place_it_takes() {
+    let fixture = fixture();
+    let bucket = fixture.store.bucket("bucket").unwrap();
+    let put = |modified: i64| {
+        let stored = stored(&bucket, &place("o", "", 0), b"text", None);
+        let record = ObjectRecord { modified, ..record("o", None) };
+        bucket.put(record, stored, None).unwrap().record.modified
+    };
+    assert_eq!([7, 5, 8].map(put), [7, 7, 8]);
+    assert_eq!(reopened(fixture).store.bucket("bucket").unwrap().object("o").unwrap().record.modified, 8);
+}
+
+#[test]
+fn a_full_disk_changes_nothing() {
+    let Some(disk) = dewpoint_test_disks::Disk::make() else { return };
+    let root = disk.path().join("store");
+    fs::create_dir(&root).unwrap();
+    let store = Store::open(&root).unwrap();
+    let settings = BucketSettings {
+        name: "bucket".to_owned(),
+        owner: "d1".to_owned(),
+        created: 1,
+        encryption: None,
+        policy: None,
+    };
+    store.create_bucket(&settings).unwrap();
+    let bucket = store.bucket("bucket").unwrap();
+    put(&bucket, "o", b"old", false);
+    let filler = disk.path().join("filler");
+    let is_full = |error: &std::io::Error| error.kind() == std::io::ErrorKind::StorageFull;
+    let filled = std::io::copy(&mut std::io::repeat(1), &mut fs::File::create(&filler).unwrap());
+    assert!(is_full(&filled.unwrap_err()));
+    let long = text(1 << 20);
+    let write = || {
+        let mut writer = bucket.begin(&place("o", "", 0), None)?;
+        writer.write(&long)?;
+        writer.finish()
+    };
+    assert!(matches!(write().unwrap_err(), Error::Io(error) if is_full(&error)));
+    assert_eq!(all(&bucket.object("o").unwrap()).unwrap(), b"old");
+    fs::remove_file(&filler).unwrap();
+    put(&bucket, "other", &long, false);
+    drop((bucket, store));
+    let bucket = Store::open(&root).unwrap().bucket("bucket").unwrap();
+    assert_eq!(all(&bucket.object("o").unwrap()).unwrap(), b"old");
+    assert_eq!(all(&bucket.object("other").unwrap()).unwrap(), long);
+}
+
+#[test]
 fn uploads_that_broke_off_leave_nothing() {
     let fixture = fixture();
     let bucket = fixture.store.bucket("bucket").unwrap();
