@@ -275,7 +275,7 @@ fn an_operator_sees_who_may_do_what_and_why_and_a_dry_run_does_nothing() {
     let by_grant = of(&reader);
     let grant_id = granted["grant_id"].as_str().expect("an id");
     assert_eq!(by_grant["by"], format!("grant {grant_id}"));
-    assert_eq!(by_grant["operations"], serde_json::json!(["DecryptDataKey"]));
+    assert_eq!(by_grant["operations"], serde_json::json!(["DecryptBucketKey", "DecryptDataKey"]));
     let admin = dev.description.account(0).users[0].user_id.clone();
     let admins = |by: &str| rows.iter().find(|row| row["user_id"] == *admin && row["by"] == *by).cloned();
     assert!(admins("statement 1 of permissions").is_some(), "{rows:?}");

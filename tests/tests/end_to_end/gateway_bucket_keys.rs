@@ -54,7 +54,7 @@ async fn a_thousand_objects_put_and_got_cost_hardly_any_call() {
     for record in &made {
         assert_eq!(record["context"]["bucket"].as_str().map(str::is_empty), Some(false), "{record}");
     }
-    assert!(log.contains("bucket keys") && log.contains("lost_reports=0"), "{log}");
+    assert!(log.contains("bucket keys") && log.contains("\"lost_reports\":0"), "{log}");
     check_log(dev.directory());
 }
 
