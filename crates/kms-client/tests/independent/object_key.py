@@ -1,10 +1,12 @@
 """Derives keys of objects from a bucket key as docs/bucket-keys.md says: shares no code with the client.
 
-Prints the keys that the client's tests expect, for a bucket key of 32 bytes 01 and a salt of 32 bytes 07.
+    object_key.py check FILE    holds the published keys in FILE against its own
 """
 
 import hashlib
 import hmac
+import json
+import sys
 
 LABEL = b"dewpoint object key v1"
 
@@ -27,6 +29,17 @@ def object_key(bucket_key, salt, suite, bucket, name):
     return hkdf_sha256(salt, bucket_key, info, {1: 32, 2: 16}[suite])
 
 
+def check(path):
+    with open(path, encoding="utf-8") as file:
+        cases = json.load(file)["vectors"]
+    for case in cases:
+        secrets = bytes.fromhex(case["bucket_key"]), bytes.fromhex(case["salt"])
+        key = object_key(*secrets, case["suite"], case["bucket"], case["object"])
+        assert key.hex() == case["key"], f"another key for {case}"
+    print(f"{len(cases)} keys of objects agree")
+
+
 if __name__ == "__main__":
-    for suite in (1, 2):
-        print(suite, object_key(b"\x01" * 32, b"\x07" * 32, suite, "photos", "a/b.jpg").hex())
+    if len(sys.argv) != 3 or sys.argv[1] != "check":
+        sys.exit(__doc__)
+    check(sys.argv[2])
