@@ -54,10 +54,10 @@ fn encrypt_batch(round_keys: &[u32; ROUNDS], batch: &mut [Block; BATCH]) {
     let [a, b, c, d] = &mut *state;
     let (fours, _) = round_keys.as_chunks();
     for (&[key_a, key_b, key_c, key_d], round) in fours.iter().zip((0..).step_by(4)) {
-        step(a, [b, c, d], masks(key_a, round, &mut planes));
-        step(b, [c, d, a], masks(key_b, round + 1, &mut planes));
-        step(c, [d, a, b], masks(key_c, round + 2, &mut planes));
-        step(d, [a, b, c], masks(key_d, round + 3, &mut planes));
+        step(a, b, c, d, masks(key_a, round, &mut planes));
+        step(b, c, d, a, masks(key_b, round + 1, &mut planes));
+        step(c, d, a, b, masks(key_c, round + 2, &mut planes));
+        step(d, a, b, c, masks(key_d, round + 3, &mut planes));
     }
     state.reverse();
     put_together(&state, batch);
@@ -65,12 +65,14 @@ fn encrypt_batch(round_keys: &[u32; ROUNDS], batch: &mut [Block; BATCH]) {
 
 /// One round: the oldest word of the state becomes the newest. The planes come with the round's key, and are left with
 /// what the S-box makes.
-fn step(oldest: &mut Words, others: [&Words; 3], planes: &mut Words) {
+///
+/// Every argument is a reference of its own, and the inputs are written out: so the compiler knows that nothing overlaps,
+/// and runs the first loop on vectors too.
+fn step(oldest: &mut Words, first: &Words, second: &Words, third: &Words, planes: &mut Words) {
     for lane in 0..LANES {
-        let input = |bit: usize| {
-            others[0][bit][lane] ^ others[1][bit][lane] ^ others[2][bit][lane] ^ planes[bit][lane]
-        };
-        let output = without_constants([0, 1, 2, 3, 4, 5, 6, 7].map(input));
+        let input = |bit: usize| first[bit][lane] ^ second[bit][lane] ^ third[bit][lane] ^ planes[bit][lane];
+        let input = [input(0), input(1), input(2), input(3), input(4), input(5), input(6), input(7)];
+        let output = without_constants(input);
         for bit in 0..BITS {
             planes[bit][lane] = output[bit];
         }
