@@ -348,3 +348,14 @@ fn children(id: u32) -> Vec<u32> {
 fn name_of(id: u32) -> Option<String> {
     fs::read_to_string(format!("/proc/{id}/comm")).ok().map(|name| name.trim_end().to_owned())
 }
+
+/// The most resident memory that a process ever had, in MiB; nothing if it has ended.
+///
+/// # Panics
+/// If the system tells no number.
+pub fn most_memory(id: u32) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u32 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    Some(f64::from(kib) / 1024.0)
+}

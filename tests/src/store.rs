@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     Account, Authority, Dev, binary, eventually,
-    process::{kill, show_log_of_failure, terminate},
+    process::{kill, most_memory, show_log_of_failure, terminate},
 };
 
 /// The names under which buckets have names of their own. Some libraries look for a name that begins with `obs`, and
@@ -98,6 +98,14 @@ impl ObjectStore {
     /// What it logged since it was started last.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("stderr.log")).unwrap_or_default()
+    }
+
+    /// The most memory that it had at once since it was started last, in MiB.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn most_memory(&self) -> f64 {
+        most_memory(self.child.as_ref().expect("it runs").id()).expect("it has not ended")
     }
 
     /// `kill -9`.

@@ -61,7 +61,7 @@ impl Glance {
         if !line.iter().fold(true, is_plain) {
             return None;
         }
-        let mut line = Members { rest: line, separator: b'{' };
+        let mut line = Members { rest: line.strip_prefix(b"{\"")?, is_over: false };
         line.find("access_key_id", Members::text)?;
         line.find("account", Members::text)?;
         line.find("acting_service", Members::text)?;
@@ -102,8 +102,8 @@ impl Glance {
         let version: u32 = line.next("v", Members::number)?;
         line.find("valid_until", Members::moment)?;
         let verdict = line.next("verdict", Members::word)?;
-        let is_whole = line.rest == b"}" && version == FORMAT_VERSION;
-        is_whole.then_some(Self { sequence, request_id, operation, key_id, phase, verdict, archived_lines })
+        let is_known = line.is_over && version == FORMAT_VERSION;
+        is_known.then_some(Self { sequence, request_id, operation, key_id, phase, verdict, archived_lines })
     }
 
     /// The intent that the record is or answers.
@@ -114,9 +114,10 @@ impl Glance {
 
 /// The members of an object that are still to be read.
 struct Members<'a> {
+    /// Begins with the name of the next one, behind its quotation mark; nothing once all are read.
     rest: &'a [u8],
-    /// What stands before the next one.
-    separator: u8,
+    /// Whether all are read.
+    is_over: bool,
 }
 
 impl<'a> Members<'a> {
@@ -132,11 +133,16 @@ impl<'a> Members<'a> {
     #[allow(clippy::inline_always, reason = "compares with a name of known length")]
     #[allow(clippy::option_option, reason = "a member that is absent can be read on from")]
     fn find<T>(&mut self, name: &str, value: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
-        let begun = self.rest.strip_prefix(&[self.separator, b'"']);
-        let named = begun.and_then(|rest| rest.strip_prefix(name.as_bytes()));
+        let named = self.rest.strip_prefix(name.as_bytes());
         let Some(rest) = named.and_then(|rest| rest.strip_prefix(b"\":")) else { return Some(None) };
-        (self.rest, self.separator) = (rest, b',');
-        value(self).map(Some)
+        self.rest = rest;
+        let value = value(self)?;
+        match self.rest {
+            [b',', b'"', rest @ ..] => self.rest = rest,
+            [b'}'] => (self.rest, self.is_over) = (&[], true),
+            _ => return None,
+        }
+        Some(Some(value))
     }
 
     fn skip(&mut self, byte: u8) -> Option<()> {
@@ -184,16 +190,16 @@ impl<'a> Members<'a> {
     }
 
     fn operation(&mut self) -> Option<OperationName> {
-        /// By name.
-        static SORTED: LazyLock<Vec<(&[u8], OperationName)>> = LazyLock::new(|| {
-            let all = OperationName::ALL.iter();
-            let mut all: Vec<_> = all.map(|operation| (operation.word().as_bytes(), *operation)).collect();
-            all.sort_unstable_by_key(|(name, _)| *name);
+        /// By the length of the name first, in which most differ, and then by the name.
+        static SORTED: LazyLock<Vec<(usize, &[u8], OperationName)>> = LazyLock::new(|| {
+            let all = OperationName::ALL.iter().map(|operation| (operation.word().as_bytes(), *operation));
+            let mut all: Vec<_> = all.map(|(name, operation)| (name.len(), name, operation)).collect();
+            all.sort_unstable_by_key(|(length, name, _)| (*length, *name));
             all
         });
         let text = self.text()?;
-        let found = SORTED.binary_search_by_key(&text, |(name, _)| *name).ok()?;
-        Some(SORTED[found].1)
+        let found = SORTED.binary_search_by_key(&(text.len(), text), |(length, name, _)| (*length, *name));
+        found.ok().map(|found| SORTED[found].2)
     }
 
     /// An address with a port, as the system writes it.

@@ -18,6 +18,7 @@ pub mod merkle;
 pub mod metering;
 mod notary;
 mod note;
+mod parts;
 mod proofs;
 mod queue;
 mod reader;
@@ -31,6 +32,7 @@ mod storage;
 #[allow(clippy::expect_used, clippy::missing_panics_doc, reason = "for tests only")]
 pub mod testing;
 mod tiles;
+mod tiles_ahead;
 mod verify;
 mod witness;
 

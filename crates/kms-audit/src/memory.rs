@@ -1,7 +1,8 @@
 //! What a log keeps beside its segments: its keys, its newest checkpoint, and how far its tiles are durable.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -9,6 +10,7 @@ use crate::{
     merkle::{self, Hash, leaf_hash},
     notary::{CHECKPOINT, CHECKPOINTS, HASHED, KEYS, Notarization, replace},
     note::{NoteError, SignedCheckpoint, VerifierKey},
+    parts::Parts,
     recovery::{Kept, OpenError},
     retrace::{Position, Retrace},
     scan::{Problem, WholeLines},
@@ -171,12 +173,19 @@ impl Memory {
         let mut begun = Tree::default();
         for segment in segments.iter().copied() {
             begun.clone_from(retrace.tree());
-            let bytes = fs::read(self.directory.join(file_name(segment)));
-            let bytes = bytes.map_err(failed("read a segment"))?;
-            for (offset, line) in WholeLines::new(&bytes) {
-                let position = Position { segment, offset: offset as u64, sequence: retrace.size() };
-                retrace.line(position, line)?;
-                retrace.make_room().map_err(failed("write a tile"))?;
+            let file = File::open(self.directory.join(file_name(segment)));
+            let mut parts = Parts::new(file.map_err(failed("read a segment"))?);
+            let mut part = Vec::new();
+            loop {
+                let start = parts.offset();
+                if !parts.next(&mut part).map_err(failed("read a segment"))? {
+                    break;
+                }
+                for (offset, line) in WholeLines::new(&part) {
+                    let offset = (start + offset) as u64;
+                    retrace.line(Position { segment, offset, sequence: retrace.size() }, line)?;
+                    retrace.make_room().map_err(failed("write a tile"))?;
+                }
             }
         }
         if retrace.size() != size {

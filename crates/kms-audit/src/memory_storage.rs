@@ -215,7 +215,7 @@ impl MemoryStorage {
         let mut lines = Vec::new();
         for first in self.segment_list() {
             let content = self.content(first);
-            let scanned = scan(&content, first, before, |_, _| (), |_, ()| Ok(())).expect("a sound segment");
+            let scanned = scan(&*content, first, before, |_, _| (), |_, ()| Ok(())).expect("a sound segment");
             before = Before::Segment(scanned.end);
             lines.extend(WholeLines::new(&content).map(|(_, line)| line.to_vec()));
         }

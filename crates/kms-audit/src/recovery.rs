@@ -9,9 +9,10 @@ use crate::{
     journal::{Active, Failure, Journal},
     line::{Line, hash},
     note::NoteError,
-    scan::{Before, End, Fault, Problem, Scanned, scan},
+    parts::Tail,
+    scan::{Before, End, Fault, Problem, ScanError, Scanned, scan},
     segment::file_name,
-    storage::{LogFile, Storage},
+    storage::{Contents, LogFile, Storage},
 };
 
 /// What was found when the log was opened.
@@ -132,10 +133,13 @@ fn resume<S: Storage>(
 ) -> Result<(Journal<S>, Opened), OpenError> {
     let file = storage.open(first).map_err(failed("open the last segment"))?;
     let status = file.status().map_err(failed("look at the last segment"))?;
-    let length = usize::try_from(status.length).unwrap_or(usize::MAX);
-    let bytes = file.read_at(0, length).map_err(failed("read the last segment"))?;
-    let Scanned { end, last_line, length, torn, open_intents } =
-        scan(&bytes, first, before, |_, _| (), |_, ()| Ok(()))?;
+    let content = Contents::new(&file, status.length);
+    let scanned = scan(content, first, before, |_, _| (), |_, ()| Ok(()));
+    let Scanned { end, last_line, length, tail: Tail { torn, .. }, open_intents, .. } =
+        scanned.map_err(|error| match error {
+            ScanError::Fault(fault) => fault.into(),
+            ScanError::Io(error) => failed("read the last segment")(error),
+        })?;
     let durable = length as u64;
     // Before anything is cut: what lies below a checkpoint was acknowledged.
     if end.next < covered {

@@ -7,6 +7,7 @@ use crate::{
     note::Checkpoint,
     scan::{Fault, Problem},
     tiles::{FreshTile, Tiles, Tree, WIDTH},
+    tiles_ahead::TilesAhead,
 };
 
 /// So many full tiles are held at once, each of which has 8 KiB; unit tests shall have more.
@@ -34,6 +35,8 @@ impl Position {
 /// Tiles that are kept only help to name a line: what a tree must be, checkpoints say.
 pub(crate) struct Retrace {
     tiles: Tiles,
+    /// Those that the checkpoints cover.
+    ahead: TilesAhead,
     tree: Tree,
     /// By size; those that were passed are gone.
     checkpoints: std::vec::IntoIter<Checkpoint>,
@@ -55,10 +58,13 @@ impl Retrace {
     /// lines are on stable storage.
     pub(crate) fn new(tiles: Tiles, tree: Tree, mut checkpoints: Vec<Checkpoint>, durable: u64) -> Self {
         checkpoints.sort_by_key(|checkpoint| checkpoint.size);
+        let covered = checkpoints.last().map_or(0, |newest| newest.size);
+        let ahead = TilesAhead::new(&tiles, tree.size() / WIDTH as u64..covered / WIDTH as u64);
         let mut checkpoints = checkpoints.into_iter();
         let next = checkpoints.next();
         Self {
             tiles,
+            ahead,
             tree,
             checkpoints,
             next,
@@ -88,10 +94,10 @@ impl Retrace {
     /// Follows the next line, by its hash.
     pub(crate) fn leaf(&mut self, position: Position, leaf: Hash) -> Result<(), Fault> {
         self.positions.push(position);
-        let (tiles, durable, fresh) = (&self.tiles, self.durable, &mut self.fresh);
+        let (tiles, ahead, durable, fresh) = (&self.tiles, &mut self.ahead, self.durable, &mut self.fresh);
         let (positions, differs) = (&mut self.positions, &mut self.differs);
         self.tree.push(leaf, |tile, hashes| {
-            let kept = tiles.read(tile);
+            let kept = ahead.take(tile).unwrap_or_else(|| tiles.read(tile));
             if tile.level == 0 {
                 note_difference(differs, kept.as_deref().ok(), &hashes, positions);
                 positions.clear();

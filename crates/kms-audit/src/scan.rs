@@ -1,21 +1,26 @@
 //! Walks the bytes of one segment: which lines are whole, whether they fit together, where they end.
 
-use std::{num::NonZeroUsize, ops::Range, thread};
+use std::{
+    collections::BTreeMap,
+    io::{self, Read},
+    num::NonZeroUsize,
+    sync::Mutex,
+    thread,
+};
 
-use crossbeam_channel::bounded;
-use memchr::{memchr, memchr2, memrchr};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use memchr::memchr2;
 
 use crate::{
     glance::Glance,
     intents::OpenIntents,
-    line::{self, Line, ParseError},
+    line::{self, Line, ParseError, SegmentHeader},
+    parts::{Parts, Tail},
     retrace::Position,
     segment::{self, LARGEST_COMMIT},
 };
 
-/// So many bytes are read by one thread at a time; unit tests shall have several such parts.
-const PART: usize = if cfg!(test) { 500 } else { 1 << 18 };
-/// So many parts that a thread has read wait for the walk.
+/// So many parts for each thread may be read that were not taken yet.
 const AHEAD: usize = 2;
 
 /// The first place where the log is not what the writer makes or a crash leaves.
@@ -68,6 +73,9 @@ pub enum Problem {
     /// Zeros lie before data that no crash can have left there.
     #[error("data lies behind a hole of zeros")]
     Hole,
+    /// A line is longer than any that is read.
+    #[error("this line has no end")]
+    Endless,
     /// The line is not the one that was there when the checkpoint was signed.
     #[error(
         "this line was altered, or is not the one that stood here: the checkpoint of {size} lines does not cover it"
@@ -133,16 +141,29 @@ impl Before {
 /// What a segment holds.
 #[derive(Debug)]
 pub(crate) struct Scanned {
+    /// Its first line.
+    pub(crate) header: SegmentHeader,
     /// Its end, for the next one.
     pub(crate) end: End,
     /// The last line, without newline.
     pub(crate) last_line: Vec<u8>,
     /// How many of the bytes are whole lines.
     pub(crate) length: usize,
-    /// From `length` to the last byte that is not zero: a line cut short and what lies behind it.
-    pub(crate) torn: usize,
+    /// What lies behind them.
+    pub(crate) tail: Tail,
     /// Intents open after the last line.
     pub(crate) open_intents: OpenIntents,
+}
+
+/// Why a segment could not be walked to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ScanError {
+    /// The first bad line.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// It cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 /// Walks the segment `first`.
@@ -150,46 +171,61 @@ pub(crate) struct Scanned {
 /// Accepts what a crash can leave at its end. Lines are read by all processors at once, and `digest` makes of each one,
 /// and of what it says if it is a record, what `visit` is shown then, in order, with the place where the line lies.
 pub(crate) fn scan<T: Send>(
-    bytes: &[u8],
+    source: impl Read + Send,
     first: u64,
     before: Before,
     digest: impl Fn(&[u8], Option<&Glance>) -> T + Sync,
     mut visit: impl FnMut(Position, T) -> Result<(), Fault>,
-) -> Result<Scanned, Fault> {
+) -> Result<Scanned, ScanError> {
     let fault = |offset: usize, sequence: u64, problem: Problem| Fault {
         segment: first,
         offset: offset as u64,
         sequence,
         problem,
     };
-    let mut lines = WholeLines::new(bytes);
-    let header = lines.next().ok_or_else(|| fault(0, first, Problem::HeaderMissing))?;
-    let mut open_intents =
-        check_header(header.1, first, before).map_err(|problem| fault(0, first, problem))?;
-    visit(Position { segment: first, offset: 0, sequence: first }, digest(header.1, None))?;
-    let (mut next, mut length) = (first + 1, lines.offset);
-    read_all(bytes, lines.offset, &digest, |read| {
-        for ReadLine { offset, end, record, digest } in read.lines {
-            let record = match record {
-                Ok(record) if record.sequence == next => record,
-                Err(header) if header == next => return Err(fault(offset, next, Problem::HeaderMisplaced)),
-                Ok(Glance { sequence, .. }) | Err(sequence) => {
+    let mut begun: Option<(SegmentHeader, OpenIntents)> = None;
+    let (mut next, mut length, mut last_line) = (first, 0, Vec::new());
+    let tail = read_all(source, &digest, |read| {
+        for ReadLine { offset, end, content, digest } in read.lines {
+            match (&mut begun, content) {
+                (None, Content::Header(header)) => {
+                    let open_intents = check_header(&header, first, before);
+                    begun = Some((*header, open_intents.map_err(|problem| fault(0, first, problem))?));
+                }
+                (None, Content::Record(_)) => return Err(fault(0, first, Problem::HeaderMissing)),
+                (Some((_, open_intents)), Content::Record(record)) if record.sequence == next => {
+                    open_intents.follow(record.phase, record.intent());
+                }
+                (Some(_), Content::Header(header)) if header.seq == next => {
+                    return Err(fault(offset, next, Problem::HeaderMisplaced));
+                }
+                (Some(_), Content::Record(Glance { sequence, .. })) => {
                     return Err(fault(offset, next, Problem::Sequence(sequence)));
                 }
-            };
-            open_intents.follow(record.phase, record.intent());
+                (Some(_), Content::Header(header)) => {
+                    return Err(fault(offset, next, Problem::Sequence(header.seq)));
+                }
+            }
             visit(Position { segment: first, offset: offset as u64, sequence: next }, digest)?;
             (next, length) = (next + 1, end);
         }
+        last_line = read.last_line;
         match read.error {
             Some((offset, problem)) => Err(fault(offset, next, problem)),
             None => Ok(()),
         }
     })?;
-    let torn = torn_length(&bytes[length..]).map_err(|problem| fault(length, next, problem))?;
-    let last_line = last_line(&bytes[..length]).to_vec();
+    let (header, open_intents) = begun.ok_or_else(|| fault(0, first, Problem::HeaderMissing))?;
+    if tail.is_endless {
+        return Err(fault(length, next, Problem::Endless).into());
+    }
+    // A commit's pages reach the disk in any order, so zeros may lie before data that a crash left; but all of it is of
+    // the one commit that was not durable.
+    if tail.torn > LARGEST_COMMIT {
+        return Err(fault(length, next, Problem::Hole).into());
+    }
     let end = End { next, hash: line::hash(&last_line) };
-    Ok(Scanned { end, last_line, length, torn, open_intents })
+    Ok(Scanned { header, end, last_line, length, tail, open_intents })
 }
 
 /// A line that was read.
@@ -197,78 +233,128 @@ struct ReadLine<T> {
     offset: usize,
     /// Where the next one begins.
     end: usize,
-    /// The record that it is, or the place that it says it has as a header.
-    record: Result<Glance, u64>,
+    content: Content,
     digest: T,
+}
+
+enum Content {
+    Record(Glance),
+    Header(Box<SegmentHeader>),
 }
 
 /// The lines of a part of a segment, up to the first that is none.
 struct ReadPart<T> {
     lines: Vec<ReadLine<T>>,
+    last_line: Vec<u8>,
+    /// Where the next part begins.
+    end: usize,
     error: Option<(usize, Problem)>,
-    /// Whether a line is cut short in this part: what follows is not of the log.
-    is_last: bool,
 }
 
-/// Reads the whole lines from `start` on, by as many threads as there are processors; `take` gets them in order, while
-/// the next ones are being read.
+/// Reads the lines of a segment; `take` gets them in order. What lies behind them.
 fn read_all<T: Send>(
-    bytes: &[u8],
-    start: usize,
+    source: impl Read + Send,
     digest: &(impl Fn(&[u8], Option<&Glance>) -> T + Sync),
     mut take: impl FnMut(ReadPart<T>) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let parts = &parts(bytes, start);
-    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(parts.len());
+) -> Result<Tail, ScanError> {
+    let mut parts = Parts::new(source);
+    let mut part = Vec::new();
+    if parts.next(&mut part)? {
+        take(read_part(&part, 0, digest))?;
+    }
+    if parts.tail().is_none() {
+        read_together(&mut parts, digest, take)?;
+    }
+    Ok(parts.tail().unwrap_or_default())
+}
+
+/// Reads the parts by as many threads as there are processors, and one more, as one may wait for the disk; `take` gets
+/// them in order, while the next ones are being read.
+fn read_together<T: Send>(
+    parts: &mut Parts<impl Read + Send>,
+    digest: &(impl Fn(&[u8], Option<&Glance>) -> T + Sync),
+    mut take: impl FnMut(ReadPart<T>) -> Result<(), Fault>,
+) -> Result<(), ScanError> {
+    let threads = 1 + thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let ahead = threads * AHEAD;
+    let mut next = parts.offset();
+    let parts = Mutex::new(parts);
+    let parts = &parts;
     thread::scope(|scope| {
-        let read = |worker: usize| {
-            let (sender, receiver) = bounded(AHEAD);
-            scope.spawn(move || {
-                let mut own = parts.iter().skip(worker).step_by(threads);
-                // Nobody waits for more once the walk has ended.
-                own.try_for_each(|part| sender.send(read_part(bytes, part.clone(), digest)))
-            });
-            receiver
-        };
-        let workers: Vec<_> = (0..threads).map(read).collect();
-        for worker in workers.iter().cycle().take(parts.len()) {
-            // A worker that panics makes the scope panic, too.
-            let Ok(part) = worker.recv() else { break };
-            let is_last = part.is_last;
-            take(part)?;
-            if is_last {
-                break;
+        // A permit for each part that was not taken yet. All ends of channels fall with this closure, or with the threads.
+        let (permit, permits) = bounded(ahead);
+        let (sender, receiver) = bounded(ahead);
+        let (mut started, mut failed) = (0, None);
+        for _ in 0..threads {
+            let (permits, sender) = (permits.clone(), sender.clone());
+            let read = move || read_parts(parts, &permits, &sender, digest);
+            match thread::Builder::new().spawn_scoped(scope, read) {
+                Ok(_) => started += 1,
+                Err(error) => failed = Some(error),
+            }
+        }
+        drop(sender);
+        if let Some(error) = failed.filter(|_| started == 0) {
+            return Err(error.into());
+        }
+        for _ in 0..ahead {
+            permit.send(()).ok();
+        }
+        let mut waiting = BTreeMap::new();
+        for (offset, read) in receiver {
+            waiting.insert(offset, read);
+            while let Some(read) = waiting.remove(&next) {
+                let part: ReadPart<T> = read?;
+                next = part.end;
+                take(part)?;
+                permit.send(()).ok();
             }
         }
         Ok(())
     })
 }
 
-/// The bytes from `start` on, cut behind newlines.
-fn parts(bytes: &[u8], start: usize) -> Vec<Range<usize>> {
-    let mut parts = Vec::new();
-    let mut from = start;
-    while from < bytes.len() {
-        let earliest = (from + PART).min(bytes.len());
-        let to = memchr(b'\n', &bytes[earliest..]).map_or(bytes.len(), |at| earliest + at + 1);
-        parts.push(from..to);
-        from = to;
+/// What a thread does: reads parts, each with a permit, and sends what they hold with where they begin.
+fn read_parts<T>(
+    parts: &Mutex<&mut Parts<impl Read>>,
+    permits: &Receiver<()>,
+    sender: &Sender<(usize, io::Result<ReadPart<T>>)>,
+    digest: impl Fn(&[u8], Option<&Glance>) -> T,
+) {
+    let mut part = Vec::new();
+    while permits.recv().is_ok() {
+        // Only a thread that panicked leaves it poisoned, and then the scope panics, too.
+        let Ok(mut parts) = parts.lock() else { return };
+        let offset = parts.offset();
+        let found = parts.next(&mut part);
+        drop(parts);
+        let read = match found {
+            Ok(true) => Ok(read_part(&part, offset, &digest)),
+            Ok(false) => return,
+            Err(error) => Err(error),
+        };
+        if sender.send((offset, read)).is_err() {
+            return;
+        }
     }
-    parts
 }
 
-fn read_part<T>(
-    bytes: &[u8],
-    part: Range<usize>,
-    digest: impl Fn(&[u8], Option<&Glance>) -> T,
-) -> ReadPart<T> {
-    let mut read = ReadPart { lines: Vec::new(), error: None, is_last: false };
-    let mut lines = WholeLines { bytes: &bytes[..part.end], offset: part.start };
+fn read_part<T>(bytes: &[u8], start: usize, digest: impl Fn(&[u8], Option<&Glance>) -> T) -> ReadPart<T> {
+    let end = start + bytes.len();
+    let mut read = ReadPart { lines: Vec::new(), last_line: Vec::new(), end, error: None };
+    let mut lines = WholeLines::new(bytes);
+    let mut last_line = &[][..];
     while let Some((offset, line)) = lines.next() {
+        let offset = start + offset;
         match read_line(line) {
-            Ok(record) => {
-                let digest = digest(line, record.as_ref().ok());
-                read.lines.push(ReadLine { offset, end: lines.offset, record, digest });
+            Ok(content) => {
+                let record = match &content {
+                    Content::Record(record) => Some(record),
+                    Content::Header(_) => None,
+                };
+                let digest = digest(line, record);
+                read.lines.push(ReadLine { offset, end: start + lines.offset, content, digest });
+                last_line = line;
             }
             Err(error) => {
                 read.error = Some((offset, error.into()));
@@ -276,30 +362,21 @@ fn read_part<T>(
             }
         }
     }
-    read.is_last = lines.offset < part.end;
+    read.last_line = last_line.to_vec();
     read
 }
 
-/// The record that a line is, or the place that it says it has as a header.
-fn read_line(line: &[u8]) -> Result<Result<Glance, u64>, ParseError> {
+fn read_line(line: &[u8]) -> Result<Content, ParseError> {
     if let Some(glance) = Glance::of(line) {
-        return Ok(Ok(glance));
+        return Ok(Content::Record(glance));
     }
     Ok(match Line::parse(line)? {
-        Line::Header(header) => Err(header.seq),
-        Line::Record(record) => Ok((&*record).into()),
+        Line::Header(header) => Content::Header(Box::new(header)),
+        Line::Record(record) => Content::Record((&*record).into()),
     })
 }
 
-/// The last of whole lines, without its newline.
-fn last_line(lines: &[u8]) -> &[u8] {
-    let body = &lines[..lines.len().saturating_sub(1)];
-    let start = memrchr(b'\n', body).map_or(0, |at| at + 1);
-    &body[start..]
-}
-
-fn check_header(bytes: &[u8], first: u64, before: Before) -> Result<OpenIntents, Problem> {
-    let Line::Header(header) = Line::parse(bytes)? else { return Err(Problem::HeaderMissing) };
+fn check_header(header: &SegmentHeader, first: u64, before: Before) -> Result<OpenIntents, Problem> {
     if header.seq != first {
         return Err(Problem::Sequence(header.seq));
     }
@@ -312,15 +389,6 @@ fn check_header(bytes: &[u8], first: u64, before: Before) -> Result<OpenIntents,
         _ => {}
     }
     Ok(OpenIntents::from_header(&header.open_intents))
-}
-
-/// How far the bytes behind the last whole line reach that a crash has left.
-///
-/// A commit's pages reach the disk in any order, so zeros may lie before data; but all of it is of
-/// the one commit that was not durable.
-fn torn_length(rest: &[u8]) -> Result<usize, Problem> {
-    let torn = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    if torn > LARGEST_COMMIT { Err(Problem::Hole) } else { Ok(torn) }
 }
 
 /// The whole lines of a segment up to its first zero byte, each with its offset.

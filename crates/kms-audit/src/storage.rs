@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io,
+    io::{self, Read},
     os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
@@ -46,7 +46,7 @@ pub(crate) trait Storage: Send {
 }
 
 /// An open segment.
-pub(crate) trait LogFile: Send {
+pub(crate) trait LogFile: Send + Sync {
     /// Which file it is, and how long.
     fn status(&self) -> io::Result<FileStatus>;
     /// Reads exactly `length` bytes at `offset`.
@@ -57,6 +57,29 @@ pub(crate) trait LogFile: Send {
     fn cut(&self, length: u64) -> io::Result<()>;
     /// Makes content and length durable.
     fn sync(&self) -> io::Result<()>;
+}
+
+/// The first bytes of a segment, one after the other.
+pub(crate) struct Contents<'a, F> {
+    file: &'a F,
+    offset: u64,
+    length: u64,
+}
+
+impl<'a, F: LogFile> Contents<'a, F> {
+    pub(crate) fn new(file: &'a F, length: u64) -> Self {
+        Self { file, offset: 0, length }
+    }
+}
+
+impl<F: LogFile> Read for Contents<'_, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.length - self.offset).unwrap_or(usize::MAX);
+        let bytes = self.file.read_at(self.offset, left.min(buffer.len()))?;
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        self.offset += bytes.len() as u64;
+        Ok(bytes.len())
+    }
 }
 
 /// A lock that was given up is still held for a moment if this process was just forked: by the child, up to its exec.

@@ -2,25 +2,23 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read as _},
+    io,
     path::Path,
-    thread,
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use kms_core::{OpenIntent, Verdict, operation::OperationName};
+use rustix::fs::Advice;
 
 use crate::{
     cosignature::CosignerKey,
     glance::Glance,
     intents::OpenIntents,
-    line::{Line, SegmentHeader},
     memory::{open_by_any, parse_keys, read_if_there},
     merkle::{self, leaf_hash},
     notary::{CHECKPOINT, KEYS},
     note::{Checkpoint, NoteError, SignedCheckpoint, VerifierKey},
     retrace::{Position, Retrace},
-    scan::{Before, End, Fault, Problem, Scanned, WholeLines, scan},
+    scan::{Before, End, Fault, Problem, ScanError, Scanned, scan},
     segment::file_name,
     storage::list,
     tiles::{Tiles, Tree},
@@ -104,63 +102,15 @@ pub fn verify_against(
     let covered = checkpoints.iter().map(|checkpoint| checkpoint.size).max().unwrap_or(0);
     let mut verifier = Verifier::begin(directory, &checkpoints, covered)?;
     let segments = verifier.segments.clone();
-    read_in_turn(directory, &segments, |index, bytes| {
-        verifier.segment(segments[index], bytes, index + 1 == segments.len())?;
-        read(bytes.len() as u64);
-        Ok(())
-    })?;
+    for (index, first) in (1..).zip(&segments) {
+        let file = File::open(directory.join(file_name(*first)))?;
+        // Whether the system reads ahead, and why not, is of no consequence.
+        rustix::fs::fadvise(&file, 0, None, Advice::Sequential).ok();
+        read(verifier.segment(*first, file, index == segments.len())?);
+    }
     let mut summary = verifier.end(expected.archived)?;
     summary.checkpoints = checkpoints.len() as u64;
     Ok(summary)
-}
-
-/// Shows `verify` the bytes of each segment, up to the first that it refuses. While it is at one, the next is read: two
-/// are in memory at once, and neither the disk nor a processor waits for the other.
-fn read_in_turn(
-    directory: &Path,
-    segments: &[u64],
-    mut verify: impl FnMut(usize, &[u8]) -> Result<(), VerifyError>,
-) -> Result<(), VerifyError> {
-    thread::scope(|scope| {
-        let (filled, to_verify) = bounded(0);
-        let (verified, to_fill) = bounded(2);
-        for buffer in [Vec::new(), Vec::new()] {
-            verified.send(buffer).ok();
-        }
-        scope.spawn(move || fill(directory, segments, &to_fill, &filled));
-        for index in 0..segments.len() {
-            // A reader that panics makes the scope panic, too.
-            let Ok(read) = to_verify.recv() else { break };
-            let bytes = read?;
-            verify(index, &bytes)?;
-            verified.send(bytes).ok();
-        }
-        Ok(())
-    })
-}
-
-/// Has the system read a file from the disk, so that the disk is never idle; whether it does, and why not, is of no
-/// consequence.
-fn ask_for(path: &Path) {
-    if let Ok(file) = File::open(path) {
-        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed).ok();
-    }
-}
-
-/// Reads one segment after the other into the buffers that are free, until nobody wants more.
-fn fill(directory: &Path, segments: &[u64], free: &Receiver<Vec<u8>>, filled: &Sender<io::Result<Vec<u8>>>) {
-    let mut following = segments.iter().skip(1);
-    for (first, mut bytes) in segments.iter().zip(free) {
-        if let Some(next) = following.next() {
-            ask_for(&directory.join(file_name(*next)));
-        }
-        bytes.clear();
-        let read =
-            File::open(directory.join(file_name(*first))).and_then(|mut file| file.read_to_end(&mut bytes));
-        if filled.send(read.map(|_| bytes)).is_err() {
-            return;
-        }
-    }
 }
 
 /// How many bytes [`verify_against`] is going to read.
@@ -196,6 +146,15 @@ fn checkpoints(directory: &Path, expected: &Expected) -> Result<Vec<Checkpoint>,
     Ok(found)
 }
 
+impl From<ScanError> for VerifyError {
+    fn from(error: ScanError) -> Self {
+        match error {
+            ScanError::Fault(fault) => fault.into(),
+            ScanError::Io(error) => error.into(),
+        }
+    }
+}
+
 struct Verifier {
     segments: Vec<u64>,
     retrace: Retrace,
@@ -224,7 +183,8 @@ impl Verifier {
         Ok(Self { segments, retrace, archived: 0, before: None, summary })
     }
 
-    fn segment(&mut self, first: u64, bytes: &[u8], last: bool) -> Result<(), VerifyError> {
+    /// Checks a segment; how many bytes it has.
+    fn segment(&mut self, first: u64, file: File, last: bool) -> Result<u64, VerifyError> {
         let before = match &self.before {
             Some((_, scanned)) => Before::Segment(scanned.end),
             None => Before::first(first, self.summary.archived),
@@ -235,20 +195,21 @@ impl Verifier {
         }
         let (archived, covered) = (&mut self.archived, self.summary.covered);
         let digest = |line: &[u8], record: Option<&Glance>| (leaf_hash(line), record.map_or(0, archived_by));
-        let scanned = scan(bytes, first, before, digest, |position, (leaf, archived_lines)| {
+        let scanned = scan(file, first, before, digest, |position, (leaf, archived_lines)| {
             if position.sequence < covered {
                 *archived = (*archived).max(archived_lines);
             }
             self.retrace.leaf(position, leaf)
         })?;
         self.retrace.forget_tiles();
-        check_open_intents(bytes, first, self.before.as_ref().map(|(_, scanned)| scanned))?;
-        check_end(bytes, first, &scanned, last)?;
+        check_open_intents(&scanned, first, self.before.as_ref().map(|(_, scanned)| scanned))?;
+        check_end(&scanned, first, last)?;
         self.summary.segments += 1;
         self.summary.lines = scanned.end.next;
-        self.summary.torn_bytes = scanned.torn as u64;
+        self.summary.torn_bytes = scanned.tail.torn as u64;
+        let length = scanned.tail.length as u64;
         self.before = Some((first, scanned));
-        Ok(())
+        Ok(length)
     }
 
     /// `trusting`: whatever is missing at the beginning is taken for archived.
@@ -285,8 +246,8 @@ fn archived_by(record: &Glance) -> u64 {
 }
 
 /// A closed segment ends with its last whole line.
-fn check_end(bytes: &[u8], first: u64, scanned: &Scanned, last: bool) -> Result<(), Fault> {
-    if last || scanned.length == bytes.len() {
+fn check_end(scanned: &Scanned, first: u64, last: bool) -> Result<(), Fault> {
+    if last || scanned.length == scanned.tail.length {
         return Ok(());
     }
     let End { next: sequence, .. } = scanned.end;
@@ -294,20 +255,13 @@ fn check_end(bytes: &[u8], first: u64, scanned: &Scanned, last: bool) -> Result<
 }
 
 /// A header lists the intents that the records before it leave open; of archived ones it alone knows.
-fn check_open_intents(bytes: &[u8], first: u64, before: Option<&Scanned>) -> Result<(), Fault> {
+fn check_open_intents(scanned: &Scanned, first: u64, before: Option<&Scanned>) -> Result<(), Fault> {
     if first > 0 && before.is_none() {
         return Ok(());
     }
-    let expected = before.map_or_else(OpenIntents::default, |scanned| scanned.open_intents.clone());
-    match header(bytes) {
-        Some(header) if header.open_intents == expected.to_header() => Ok(()),
-        _ => Err(Fault { segment: first, offset: 0, sequence: first, problem: Problem::OpenIntentsDiffer }),
+    let expected = before.map_or_else(OpenIntents::default, |before| before.open_intents.clone());
+    if scanned.header.open_intents == expected.to_header() {
+        return Ok(());
     }
-}
-
-fn header(bytes: &[u8]) -> Option<SegmentHeader> {
-    match WholeLines::new(bytes).next().map(|(_, line)| Line::parse(line)) {
-        Some(Ok(Line::Header(header))) => Some(header),
-        _ => None,
-    }
+    Err(Fault { segment: first, offset: 0, sequence: first, problem: Problem::OpenIntentsDiffer })
 }

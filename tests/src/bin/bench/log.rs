@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dewpoint_tests::binary;
+use dewpoint_tests::{binary, most_memory};
 use ed25519_dalek::{Signer as _, SigningKey};
 use kms_audit::{
     CheckpointSigner, FileLog, LogConfig, Notarization, SignatureDone, bytes_to_read, end,
@@ -33,10 +33,7 @@ use kms_core::{
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::{
-    process,
-    rows::{Bound, ROUNDS, Table, own_directory},
-};
+use crate::rows::{Bound, ROUNDS, Table, own_directory};
 
 /// The size of the log, in MiB; by default 1024.
 const VARIABLE: &str = "BENCH_LOG";
@@ -104,12 +101,12 @@ fn memory(table: &mut Table, directory: &Path) {
         if let Some(status) = child.try_wait().expect("it is a child") {
             break status;
         }
-        most = most.max(process::most_memory(child.id()).unwrap_or_default());
+        most = most.max(most_memory(child.id()).unwrap_or_default());
         thread::sleep(Duration::from_millis(5));
     };
     assert!(status.success(), "the log is sound");
     assert!(most > 0.0, "it was seen while it ran");
-    table.row("log: memory of its verification, MiB", "", vec![most], "<= 128", Bound::AtMost(128.0));
+    table.row("log: memory of its verification, MiB", "", vec![most], "<= 64", Bound::AtMost(64.0));
 }
 
 #[allow(clippy::disallowed_methods, reason = "measures real time")]

@@ -69,6 +69,8 @@ pub(crate) async fn rows(table: &mut Table) {
             table.row(&name, &last, ratios, goal, Bound::AtLeast(floor));
         }
     }
+    let most = store.most_memory();
+    table.row("objects: memory of the gateway, MiB", "", vec![most], "<= 64", Bound::AtMost(64.0));
     store.stop();
 }
 

@@ -23,14 +23,6 @@ pub(crate) fn own_memory(id: u32) -> f64 {
     f64::from(kib) / 1024.0
 }
 
-/// The most resident memory that the process ever had, in MiB; nothing if it has ended.
-pub(crate) fn most_memory(id: u32) -> Option<f64> {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u32 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-    Some(f64::from(kib) / 1024.0)
-}
-
 /// How much the process has read through system calls, in MiB.
 pub(crate) fn read(id: u32) -> f64 {
     let io = fs::read_to_string(format!("/proc/{id}/io")).expect("the process runs");
