@@ -156,7 +156,7 @@ impl Serve {
             profile = path.join("profile.toml"),
         );
         let profile = include_str!("../../crates/kms-server/src/traffic/dew.toml")
-            .replace("custom_keys = 100\n", "custom_keys = 100000\n");
+            .replace("custom_keys = 100\n", "custom_keys = 10000000\n");
         fs::write(path.join("profile.toml"), profile).expect("a file");
         fs::write(path.join("dewpoint.toml"), config).expect("a file");
     }

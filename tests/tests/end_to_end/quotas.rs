@@ -50,7 +50,7 @@ async fn the_configured_quota_is_held_to_over_a_restart() {
     let mut serve = Serve::prepare();
     let path = serve.directory().join("profile.toml");
     let profile = fs::read_to_string(&path).expect("it was written");
-    fs::write(&path, profile.replace("custom_keys = 100000", "custom_keys = 2")).expect("a file");
+    fs::write(&path, profile.replace("custom_keys = 10000000", "custom_keys = 2")).expect("a file");
     assert!(serve.run("init").status.success());
     let files = serve.authority.client("admin", &[ADMIN], valid());
     let identity = || Identity { files: Some(files.clone()), ..Identity::default() };
