@@ -7,11 +7,17 @@ use s3s::{S3Error, s3_error};
 /// objects.
 pub(crate) const LONGEST_XML: usize = 2 << 20;
 
-/// Refuses requests whose signatures nothing behind would check as it has to.
+/// Refuses requests whose signatures nothing behind would check as it has to, and bodies that would be read whole and are too
+/// long for it.
 ///
 /// Signatures of OBS and of version 2 were checked and taken away before; the S3 face's library knows no limit of time for
 /// what is left of them. Forms bear signatures in fields.
-pub(crate) fn check(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), S3Error> {
+pub(crate) fn check(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    is_read_whole: bool,
+) -> Result<(), S3Error> {
     let authorization = headers.get("authorization").map(http::HeaderValue::as_bytes).unwrap_or_default();
     let is_old_header = [&b"AWS "[..], b"OBS "].iter().any(|scheme| authorization.starts_with(scheme));
     let names = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split('=').next());
@@ -24,8 +30,11 @@ pub(crate) fn check(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(
     }
     // The protocol's library takes a body that is too long for its own failure.
     let length = headers.get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
-    if method == Method::POST && length.is_some_and(|length: u64| length > LONGEST_XML as u64) {
+    if is_read_whole && length.is_some_and(|length: u64| length > LONGEST_XML as u64) {
         return Err(s3_error!(MaxMessageLengthExceeded, "the body is longer than {LONGEST_XML} bytes"));
+    }
+    if is_read_whole && length.is_none() && headers.contains_key("transfer-encoding") {
+        return Err(s3_error!(MissingContentLength, "a body that is no object's needs Content-Length"));
     }
     let content_type = headers.get("content-type").map(http::HeaderValue::as_bytes).unwrap_or_default();
     let form = b"multipart/form-data";
@@ -43,7 +52,8 @@ mod tests {
     fn is_refused(method: &Method, uri: &str, headers: &[(&'static str, &str)]) -> bool {
         let headers =
             headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()));
-        check(method, &uri.parse().unwrap(), &headers.collect()).is_err()
+        let is_read_whole = method == Method::POST;
+        check(method, &uri.parse().unwrap(), &headers.collect(), is_read_whole).is_err()
     }
 
     #[test]
@@ -64,6 +74,9 @@ mod tests {
         let longest = LONGEST_XML as u64;
         assert!(length(&Method::POST, longest + 1) && !length(&Method::POST, longest));
         assert!(!length(&Method::PUT, longest + 1));
+        let without = [("transfer-encoding", "chunked")];
+        assert!(is_refused(&Method::POST, "/b?delete", &without));
+        assert!(!is_refused(&Method::PUT, "/b/o", &without));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::Request;
+use http::{Method, Request};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -39,7 +39,7 @@ use crate::{
     lingering::Lingering,
     obs::{self, Replies},
     patience::Taking,
-    s3::{self, Hosts, Transport},
+    s3::{self, Checked, Hosts, Refusal, Transport},
     sse::KmsKeys,
     store::{self, Store},
 };
@@ -242,9 +242,13 @@ async fn answer(
     let body = Lingering::new(body, &head.headers);
     head.extensions.insert(transport);
     let answered = async {
-        let answered = match translate(&faces, &mut head, body.clone()).await {
-            Err(refusal) => obs::refusal(refusal),
-            Ok(body) => faces.s3.call(Request::from_parts(head, body)).await?,
+        let body_refusal = Refusal::default();
+        let answered = match translate(&faces, &mut head, body.clone(), &body_refusal).await {
+            Err(error) => obs::refusal(body_refusal.take().unwrap_or(error)),
+            Ok(body) => {
+                let answered = faces.s3.call(Request::from_parts(head, body)).await?;
+                body_refusal.take().map_or(answered, obs::refusal)
+            }
         };
         Ok::<_, HttpError>(reply.put(answered))
     };
@@ -255,14 +259,28 @@ async fn answer(
     Ok(answered)
 }
 
-/// Puts a request into the words of the S3 face; its body in them.
-async fn translate(faces: &Faces, head: &mut http::request::Parts, body: Lingering) -> S3Result<Body> {
+/// Puts a request into the words of the S3 face; its body in them. `body_refusal` gets why the body is not as its headers say,
+/// once it has been read.
+async fn translate(
+    faces: &Faces,
+    head: &mut http::request::Parts,
+    body: Lingering,
+    body_refusal: &Refusal,
+) -> S3Result<Body> {
     let Faces { gateway, hosts, .. } = faces;
     let dialect = obs::accept(gateway, hosts, head)?;
     if let Some(dialect) = dialect {
         head.extensions.insert(dialect);
     }
-    front::check(&head.method, &head.uri, &head.headers)?;
+    let is_bucket = obs::is_bucket_decoded(head, hosts);
+    let is_read_whole = head.method == Method::POST || (head.method == Method::PUT && is_bucket);
+    front::check(&head.method, &head.uri, &head.headers, is_read_whole)?;
+    let is_completion = !is_bucket && obs::has_query(&head.uri, "uploadId");
+    let body = if is_read_whole && !obs::is_in_chunks(dialect, head) {
+        Checked::new(body, &head.headers, is_completion, body_refusal)
+    } else {
+        Checked::unchecked(body)
+    };
     obs::body(dialect, head, hosts, body).await
 }
 

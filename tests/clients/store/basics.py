@@ -10,7 +10,7 @@ import zlib
 import requests
 from botocore.exceptions import ClientError
 
-from .deployment import refused
+from .deployment import refused, signed
 
 TEXT = bytes(range(256)) * 1000
 
@@ -180,6 +180,39 @@ def shows_bodies_that_are_not_as_promised(deployment):
     for unkept in ({"ACL": "public-read"}, {"StorageClass": "GLACIER"}, {"Tagging": "a=b"}, {"IfNoneMatch": "*"}):
         with refused("NotImplemented", 501):
             s3.put_object(Bucket="plain", Key="bad", Body=TEXT, **unkept)
+
+
+def shows_short_bodies_that_are_not_as_promised(deployment):
+    deployment.s3().put_object(Bucket="plain", Key="kept", Body=TEXT)
+    delete = b"<Delete><Object><Key>kept</Key></Object></Delete>"
+    policy = json.dumps({"Statement": [{"Effect": "Deny", "Principal": {"ID": ["*"]}, "Action": ["PutObject"], "Resource": ["plain/*"]}]})
+    of = lambda body: base64.b64encode(hashlib.md5(body).digest()).decode()
+    crc = lambda body: base64.b64encode(zlib.crc32(body).to_bytes(4)).decode()
+    for method, path, body in (("POST", "plain?delete", delete), ("PUT", "plain?policy", policy.encode())):
+        for headers, code in (
+            ({"Content-MD5": of(b"other")}, "BadDigest"),
+            ({"Content-MD5": "other"}, "InvalidDigest"),
+            ({"x-amz-checksum-crc32": crc(b"other")}, "BadDigest"),
+            ({"Content-MD5": of(body), "x-amz-checksum-crc32": crc(b"other")}, "BadDigest"),
+        ):
+            answer = signed(deployment, method, path, body, **headers)
+            assert answer.status_code == 400 and f"<Code>{code}</Code>" in answer.text, (path, headers, answer.text)
+    # However its path is written.
+    answer = signed(deployment, "PUT", "plain%2F?policy", policy.encode(), **{"Content-MD5": of(b"other")})
+    assert answer.status_code in (400, 403), answer.text
+    altered = signed(deployment, "POST", "plain?delete", delete, sent=delete.replace(b"kept", b"good"))
+    assert altered.status_code == 400 and "<Code>XAmzContentSHA256Mismatch</Code>" in altered.text, altered.text
+    assert deployment.s3().get_object(Bucket="plain", Key="kept")["Body"].read() == TEXT
+    with refused("NoSuchBucketPolicy", 404):
+        deployment.s3().get_bucket_policy(Bucket="plain")
+    # Without its length a body would be read whole before it is known how long it is.
+    endless = iter([delete, b" " * (3 << 20)])
+    answer = signed(deployment, "POST", "plain?delete", endless, is_body_signed=False)
+    assert answer.status_code == 411 and "<Code>MissingContentLength</Code>" in answer.text, answer.text
+    as_promised = {"Content-MD5": of(delete), "x-amz-checksum-crc32": crc(delete)}
+    assert signed(deployment, "POST", "plain?delete", delete, **as_promised).status_code == 200
+    with refused("404", 404):
+        deployment.s3().head_object(Bucket="plain", Key="kept")
 
 
 def shows_bodies_in_chunks(deployment):

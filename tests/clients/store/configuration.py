@@ -7,23 +7,12 @@ import json
 import re
 
 import requests
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 
-from .deployment import refused
+from .deployment import refused, signed
 from .encryption import bucket
 from .obs_sdk import client as obs_client, names_of_buckets
 
 TEXT = bytes(range(256)) * 1000
-
-
-def signed(deployment, method, path, body=b"", name="admin", **headers):
-    """A request as S3's libraries sign it."""
-    request = AWSRequest(method, f"{deployment.description['https']}/{path}", headers, data=body)
-    ak, sk, token = deployment.keys_of(name)
-    S3SigV4Auth(Credentials(ak, sk, token), "s3", deployment.region).add_auth(request)
-    return requests.request(method, request.url, data=body, headers=dict(request.headers), verify=deployment.description["ca_cert"])
 
 
 def configuration(default, rule="", namespace=""):

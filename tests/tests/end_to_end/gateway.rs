@@ -62,7 +62,7 @@ async fn a_policy_that_cannot_be_read_any_more_can_be_replaced() {
 }
 
 /// Runs a client that is to end well.
-fn succeeds(client: &mut Command) {
+pub(super) fn succeeds(client: &mut Command) {
     let ended = client.output().expect("it is there, or scripts/setup.sh test was not run");
     let (told, why) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     assert!(ended.status.success(), "{told}{why}");

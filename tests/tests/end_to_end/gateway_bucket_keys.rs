@@ -59,10 +59,13 @@ async fn a_thousand_objects_put_and_got_cost_hardly_any_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disabled_key_is_not_used_for_longer_than_its_bucket_key_is_valid() {
-    let dev = Dev::start();
-    let more = "[bucket_keys]\nvalidity_seconds = 1\ncapacity = 1\n";
-    let mut store = ObjectStore::start_with(&dev, &dev.description.endpoint(), more).await;
-    println!("{}", run(&store, "gateway_bound.py", &[]));
-    store.stop();
+async fn a_key_that_is_disabled_or_not_granted_any_more_is_not_used_for_longer_than_its_bucket_key_is_valid()
+{
+    for what_happens in ["disabled", "revoked"] {
+        let dev = Dev::start();
+        let more = "[bucket_keys]\nvalidity_seconds = 1\ncapacity = 1\n";
+        let mut store = ObjectStore::start_with(&dev, &dev.description.endpoint(), more).await;
+        println!("{}", run(&store, "gateway_bound.py", &[what_happens]));
+        store.stop();
+    }
 }

@@ -29,6 +29,7 @@ mod floods;
 mod gateway;
 mod gateway_bucket_keys;
 mod gateway_grants;
+mod gateway_memory;
 mod gateway_outages;
 mod gateway_permissions;
 mod grants;

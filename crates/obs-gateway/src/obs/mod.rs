@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Request, Uri, header::CONTENT_LENGTH, request::Parts};
 use http_body_util::{BodyExt as _, Limited};
+use percent_encoding::percent_decode_str;
 use s3s::{Body, S3Result, s3_error};
 use time::{
     OffsetDateTime, PrimitiveDateTime, format_description::well_known::Rfc2822, macros::format_description,
@@ -26,7 +27,7 @@ use crate::{
     credentials::User,
     gateway::Gateway,
     lingering::Lingering,
-    s3::Hosts,
+    s3::{Checked, Hosts},
 };
 
 /// How far a request's date may be from now, in milliseconds.
@@ -68,13 +69,15 @@ pub(crate) async fn body(
     dialect: Option<Dialect>,
     head: &mut Parts,
     hosts: &Hosts,
-    body: Lingering,
+    body: Checked<Lingering>,
 ) -> S3Result<Body> {
     let is_obs = dialect == Some(Dialect::Obs);
     if !is_obs || head.method != Method::PUT || head.uri.query().is_some() || !is_bucket(head, hosts) {
-        // Only signatures of version 4 know chunks.
-        let is_chunked = dialect.is_none() && chunks::are_in(&head.headers);
-        return Ok(if is_chunked { Body::http_body(Chunks::new(body)) } else { Body::http_body(body) });
+        return Ok(if is_in_chunks(dialect, head) {
+            Body::http_body(Chunks::new(body))
+        } else {
+            Body::http_body(body)
+        });
     }
     let read = Limited::new(body, LONGEST_CONFIGURATION).collect().await;
     let read = read.map_err(|_| s3_error!(MalformedXML, "the body broke off or is too long"))?.to_bytes();
@@ -83,6 +86,20 @@ pub(crate) async fn body(
     head.headers.remove("content-md5");
     head.headers.insert(CONTENT_LENGTH, text.len().into());
     Ok(Body::from(Bytes::from(text)))
+}
+
+/// Whether a body comes in S3's chunks: only signatures of version 4 know them.
+pub(crate) fn is_in_chunks(dialect: Option<Dialect>, head: &Parts) -> bool {
+    dialect.is_none() && chunks::are_in(&head.headers)
+}
+
+/// Whether the S3 face takes a request for one about a bucket itself: it decodes a path before it looks for slashes.
+pub(crate) fn is_bucket_decoded(head: &Parts, hosts: &Hosts) -> bool {
+    let Ok(path) = percent_decode_str(head.uri.path()).decode_utf8() else { return false };
+    match hosts.bucket(host(head)) {
+        Some(_) => path == "/",
+        None => signature::is_bucket(&path),
+    }
 }
 
 /// Whether a request is about a bucket itself.

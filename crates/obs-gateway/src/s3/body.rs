@@ -50,6 +50,26 @@ pub(super) struct Promised {
     pub(super) trailer: Vec<String>,
 }
 
+impl Promised {
+    /// What the headers say of a body that whoever takes it off the wire holds to its length.
+    pub(super) fn of_headers(headers: &HeaderMap) -> Self {
+        let checksum = |name: &str| text(headers, name);
+        Self {
+            content_md5: text(headers, "content-md5"),
+            length: None,
+            checksum: Checksum {
+                checksum_crc32: checksum("x-amz-checksum-crc32"),
+                checksum_crc32c: checksum("x-amz-checksum-crc32c"),
+                checksum_crc64nvme: checksum("x-amz-checksum-crc64nvme"),
+                checksum_sha1: checksum("x-amz-checksum-sha1"),
+                checksum_sha256: checksum("x-amz-checksum-sha256"),
+                ..Checksum::default()
+            },
+            trailer: trailer_names(headers),
+        }
+    }
+}
+
 /// How long a body is said to be: without its frame, where it comes in one of S3's chunks.
 pub(super) fn length(headers: &HeaderMap, content_length: Option<i64>) -> S3Result<Option<i64>> {
     if !chunks::are_in(headers) {
@@ -110,20 +130,7 @@ pub(super) async fn receive(
 /// Reads a body of at most `longest` bytes into memory, which has to be as promised.
 pub(super) async fn receive_short(request: S3Request<Body>, longest: usize) -> S3Result<Bytes> {
     let S3Request { input, headers, trailing_headers, .. } = request;
-    let checksum = |name: &str| text(&headers, name);
-    let promised = Promised {
-        content_md5: text(&headers, "content-md5"),
-        length: None, // whoever takes a body off the wire holds it to its length
-        checksum: Checksum {
-            checksum_crc32: checksum("x-amz-checksum-crc32"),
-            checksum_crc32c: checksum("x-amz-checksum-crc32c"),
-            checksum_crc64nvme: checksum("x-amz-checksum-crc64nvme"),
-            checksum_sha1: checksum("x-amz-checksum-sha1"),
-            checksum_sha256: checksum("x-amz-checksum-sha256"),
-            ..Checksum::default()
-        },
-        trailer: trailer_names(&headers),
-    };
+    let promised = Promised::of_headers(&headers);
     must_be_known(&promised.trailer)?;
     let body = Limited::new(input, longest).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
@@ -195,7 +202,7 @@ async fn write(
 }
 
 /// Computes the checksums that are promised, by header or behind the body.
-fn hasher(promised: &Promised) -> ChecksumHasher {
+pub(super) fn hasher(promised: &Promised) -> ChecksumHasher {
     let Checksum {
         checksum_crc32, checksum_crc32c, checksum_sha1, checksum_sha256, checksum_crc64nvme, ..
     } = &promised.checksum;
@@ -212,7 +219,7 @@ fn hasher(promised: &Promised) -> ChecksumHasher {
 }
 
 // OBS: Content-MD5 is about the plaintext, with SSE or without.
-fn check(
+pub(super) fn check(
     promised: &Promised,
     plaintext_md5: &[u8],
     found: Checksum,

@@ -6,6 +6,7 @@ mod answers;
 mod auth;
 mod body;
 mod buckets;
+mod checked;
 mod configuration;
 mod encryption;
 mod errors;
@@ -37,7 +38,11 @@ use s3s::{
     service::{S3Service, S3ServiceBuilder},
 };
 
-pub(crate) use self::{auth::Transport, host::Hosts};
+pub(crate) use self::{
+    auth::Transport,
+    checked::{Checked, Refusal},
+    host::Hosts,
+};
 use crate::{front::LONGEST_XML, gateway::Gateway};
 
 /// The operations on a gateway.
