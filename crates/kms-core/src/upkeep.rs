@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     answer::{Recorded, Refused},
-    ops::{ArchiveSegment, OwnOperation, ReloadIdentities, ReloadTrafficProfile},
+    ops::{ArchiveSegment, OwnOperation, Reload, Reloadable},
     service::Service,
 };
 
@@ -22,18 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Service {
     /// The same as the operation, where nobody calls: the process was told by a signal.
-    pub async fn reload_identities(
-        &self,
-        operation: ReloadIdentities,
-    ) -> Result<Recorded<[u8; 32]>, Refused> {
-        self.run_own(operation).await
-    }
-
-    /// The same of the limits of traffic control and the quotas.
-    pub async fn reload_traffic_profile(
-        &self,
-        operation: ReloadTrafficProfile,
-    ) -> Result<Recorded<[u8; 32]>, Refused> {
+    pub async fn reload<S: Reloadable>(&self, operation: Reload<S>) -> Result<Recorded<[u8; 32]>, Refused> {
         self.run_own(operation).await
     }
 

@@ -149,7 +149,7 @@ impl Grpc {
         &self,
         request: Request<v1::ReloadTrafficProfileRequest>,
     ) -> Result<Response<v1::ReloadTrafficProfileResponse>, Status> {
-        let read = |load| self.answer(request, |_| Ok(ReloadTrafficProfile(load)), |digest| digest);
+        let read = |load| self.answer(request, |_| Ok(ReloadTrafficProfile::new(load)), |digest| digest);
         let response = traffic::reload::profile(&self.gate, read).await?;
         Ok(response.map(|digest| v1::ReloadTrafficProfileResponse { digest: digest.to_vec().into() }))
     }
@@ -158,7 +158,7 @@ impl Grpc {
         &self,
         request: Request<v1::ReloadIdentitiesRequest>,
     ) -> Result<Response<v1::ReloadIdentitiesResponse>, Status> {
-        let read = |load| self.answer(request, |_| Ok(ReloadIdentities(load)), |digest| digest);
+        let read = |load| self.answer(request, |_| Ok(ReloadIdentities::new(load)), |digest| digest);
         let (response, users) = reload::identities(&self.gate, read).await?;
         Ok(response.map(|digest| v1::ReloadIdentitiesResponse {
             digest: digest.to_vec().into(),

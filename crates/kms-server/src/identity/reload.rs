@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kms_core::{
     Error, Refused,
-    ops::{IdentityLoader, ReloadIdentities},
+    ops::{Loader, ReloadIdentities},
 };
 
 use super::Identities;
@@ -14,13 +14,13 @@ use crate::gate::Gate;
 /// users there are, too.
 pub(crate) async fn identities<T, E, F: Future<Output = Result<T, E>>>(
     gate: &Arc<Gate>,
-    record: impl FnOnce(IdentityLoader) -> F,
+    record: impl FnOnce(Loader) -> F,
 ) -> Result<(T, usize), E> {
     // One at a time: what was read last holds.
     let _reloading = gate.identities.reloading().await;
     let read: Arc<Mutex<Option<Identities>>> = Arc::default();
     let (kept, reader) = (read.clone(), gate.clone());
-    let load: IdentityLoader = Arc::new(move || {
+    let load: Loader = Arc::new(move || {
         let (identities, digest) = reader.identities.read_anew().map_err(|error| error.to_string())?;
         kept.lock().unwrap_or_else(PoisonError::into_inner).replace(identities);
         Ok(digest)
@@ -36,7 +36,7 @@ pub(crate) async fn identities<T, E, F: Future<Output = Result<T, E>>>(
 
 /// The same at a signal. The outcome is in the process's log, too: nobody waits for an answer.
 pub(crate) async fn by_signal(gate: &Arc<Gate>) {
-    let read = |load| gate.service.reload_identities(ReloadIdentities(load));
+    let read = |load| gate.service.reload(ReloadIdentities::new(load));
     match identities(gate, read).await {
         Ok((_, users)) => tracing::info!(users, "the identity file was read anew"),
         Err(refused) => {
@@ -46,7 +46,8 @@ pub(crate) async fn by_signal(gate: &Arc<Gate>) {
     }
 }
 
-fn problem(refused: &Refused) -> String {
+/// What is wrong with what was to be read anew.
+pub(crate) fn problem(refused: &Refused) -> String {
     let error: &Error = refused.error();
     error.operator_detail().unwrap_or_else(|| error.to_string())
 }

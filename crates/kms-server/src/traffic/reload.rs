@@ -6,10 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use kms_core::{
-    Error, Refused,
-    ops::{ProfileLoader, ReloadTrafficProfile},
-};
+use kms_core::ops::{Loader, ReloadTrafficProfile};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
@@ -17,7 +14,7 @@ use super::{
     TrafficConfig,
     profile::{DEW, Profile},
 };
-use crate::{config::FileError, gate::Gate};
+use crate::{config::FileError, gate::Gate, identity::reload::problem};
 
 /// Where the profile comes from.
 #[derive(Debug, Default)]
@@ -53,13 +50,13 @@ impl ProfileSource {
 /// Reads the profile as a part of what `record` runs, and lets hold what it says when that is recorded.
 pub(crate) async fn profile<T, E, F: Future<Output = Result<T, E>>>(
     gate: &Arc<Gate>,
-    record: impl FnOnce(ProfileLoader) -> F,
+    record: impl FnOnce(Loader) -> F,
 ) -> Result<T, E> {
     // One at a time: what was read last holds.
     let _reloading = gate.traffic.source.reloading.lock().await;
     let read: Arc<Mutex<Option<Profile>>> = Arc::default();
     let (kept, reader) = (read.clone(), gate.clone());
-    let load: ProfileLoader = Arc::new(move || {
+    let load: Loader = Arc::new(move || {
         let (profile, digest) = reader.traffic.source.read().map_err(|error| error.to_string())?;
         kept.lock().replace(profile);
         Ok(digest)
@@ -76,7 +73,7 @@ pub(crate) async fn profile<T, E, F: Future<Output = Result<T, E>>>(
 
 /// The same at a signal. The outcome is in the process's log, too: nobody waits for an answer.
 pub(crate) async fn by_signal(gate: &Arc<Gate>) {
-    let read = |load| gate.service.reload_traffic_profile(ReloadTrafficProfile(load));
+    let read = |load| gate.service.reload(ReloadTrafficProfile::new(load));
     match profile(gate, read).await {
         Ok(_) => tracing::info!("the profile of traffic limits and quotas was read anew"),
         Err(refused) => {
@@ -84,9 +81,4 @@ pub(crate) async fn by_signal(gate: &Arc<Gate>) {
             tracing::error!(problem, "the profile cannot be used; what was read before holds");
         }
     }
-}
-
-fn problem(refused: &Refused) -> String {
-    let error: &Error = refused.error();
-    error.operator_detail().unwrap_or_else(|| error.to_string())
 }
