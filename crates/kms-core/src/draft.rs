@@ -16,7 +16,7 @@ use crate::{
     operation::OperationName,
     ports::{Clock, Mac},
     quotas::Place,
-    record::{BucketKeyNote, MadeKey, Moved, Phase, Record, RequestId, Verdict},
+    record::{BucketKeyNote, MadeKey, Moved, OVERTAKEN, Phase, Record, RequestId, Verdict},
 };
 
 /// How many bytes of a context value's keyed hash the log keeps.
@@ -205,7 +205,7 @@ impl Draft {
 
     /// Says that the call made nothing, because another one made it unnecessary.
     pub(crate) fn overtaken(&mut self) {
-        self.record.reason = Some("OVERTAKEN");
+        self.record.reason = Some(OVERTAKEN);
     }
 
     /// Says why the service makes a change by itself.

@@ -44,7 +44,7 @@ pub mod testing;
 pub use answer::{Recorded, Refused};
 pub use due::DueEntry;
 pub use error::Error;
-pub use record::{BucketKeyNote, MadeKey, Moved, OpenIntent, Phase, Record, RequestId, Verdict};
+pub use record::{BucketKeyNote, MadeKey, Moved, OVERTAKEN, OpenIntent, Phase, Record, RequestId, Verdict};
 pub use secret::SecretBytes;
 pub use service::{BegunBackup, Call, Carried, Content, Ports, Service, StartError};
 pub use settings::{AccountQuotas, DEFAULT_IN_HSM_BUDGET, MAX_IN_HSM_BUDGET, QuotaTable, Settings};

@@ -13,6 +13,9 @@ use crate::{
     operation::{Action, OperationName},
 };
 
+/// The reason of a change that was made by somebody else, or is not to be made any more: the record stands for none.
+pub const OVERTAKEN: &str = "OVERTAKEN";
+
 /// Names one call; given to the caller and written in the log.
 pub type RequestId = Uuid;
 

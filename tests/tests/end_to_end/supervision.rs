@@ -267,6 +267,20 @@ async fn a_worker_is_replaced_on_request_unless_the_next_one_could_not_start() {
     assert_eq!(supervised.worker(), worker);
 
     fs::write(&identity, text.replace("kms:*:*", "kms:cmk:get")).expect("written");
+    let profile = supervised.serve.directory().join("profile.toml");
+    let limits = fs::read_to_string(&profile).expect("a file");
+    fs::write(&profile, limits.replace("window = \"second\"", "window = \"moment\"")).expect("written");
+    send(supervisor, Signal::HUP);
+    let refused = async || {
+        let said = supervised.said("the worker is not replaced: the next one could not start");
+        said.get(1)?["error"].as_str().map(str::to_owned)
+    };
+    let error = eventually("another refusal", refused).await;
+    assert!(error.contains("profile.toml") && error.contains("moment"), "{error}");
+    client.generate_random(16).await.expect("the worker still answers");
+    assert_eq!(supervised.worker(), worker);
+
+    fs::write(&profile, limits).expect("written");
     send(supervisor, Signal::HUP);
     supervised.ready(2).await;
     let error = client.generate_random(16).await.expect_err("it is not permitted any more");

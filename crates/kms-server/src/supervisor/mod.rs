@@ -13,11 +13,14 @@ use std::{env, io, path::Path, process::ExitCode, time::Duration};
 use rustix::process::Signal;
 
 use crate::{
-    config::{Config, FileError},
+    carriers,
+    config::Config,
     identity::Identities,
     listeners::{Inherited, Listeners},
     server::{self, ServeError},
     tls,
+    traffic::ProfileSource,
+    witness,
 };
 use backoff::Backoff;
 pub use handover::Handover;
@@ -39,12 +42,15 @@ pub async fn run(config_file: &Path, inherited: Inherited) -> Result<ExitCode, S
     supervisor.run().await.map_err(ServeError::Supervise)
 }
 
-/// Reads what can be read without token and store.
-fn check(config_file: &Path) -> Result<Config, FileError> {
+/// Reads all that a worker reads without token and store.
+fn check(config_file: &Path) -> Result<Config, ServeError> {
     let config = Config::load(config_file)?;
     Identities::load(&config.identity_file)?;
+    ProfileSource::of(&config.traffic_control).read()?;
     tls::mutual(&config.grpc)?;
     server::dew_tls(&config)?;
+    carriers::places(&config.audit.checkpoints)?;
+    witness::logs(&config.audit.witness)?;
     Ok(config)
 }
 

@@ -10,9 +10,9 @@ use std::{
     sync::Arc,
 };
 
-use kms_audit::Line;
+use kms_audit::{Line, RecordLine};
 use kms_core::{
-    Content, Record, Service, Settings, StartError, Timestamp, Verdict,
+    Content, OVERTAKEN, Record, Service, Settings, StartError, Timestamp, Verdict,
     key::KeyId,
     operation::OperationName,
     ports::{Acknowledge, AuditLog, Receipt, StoreKey},
@@ -150,11 +150,18 @@ fn destroyed_keys(data_dir: &Path) -> Result<BTreeMap<KeyId, Timestamp>, BackupE
     }
     for entry in kms_audit::read(&data_dir.join("audit")).map_err(unreadable)? {
         let Line::Record(record) = entry.map_err(unreadable)?.line else { continue };
-        if record.operation == OperationName::DestroyKey && record.verdict == Verdict::Succeeded {
+        if tells_of_destruction(&record) {
             destroyed.extend(record.key_id.map(|key| (key, record.time)));
         }
     }
     Ok(destroyed)
+}
+
+/// Whether a record says that a key is destroyed, or begins to be: one that found nothing due says so.
+fn tells_of_destruction(record: &RecordLine<'_>) -> bool {
+    record.operation == OperationName::DestroyKey
+        && record.verdict == Verdict::Succeeded
+        && record.reason.as_deref() != Some(OVERTAKEN)
 }
 
 async fn take_all(
@@ -289,4 +296,24 @@ fn open(path: &Path) -> Result<(FileReader, Header), BackupError> {
 
 fn next(reader: &mut FileReader, path: &Path) -> Result<Next, BackupError> {
     reader.next().map_err(|error| Problem::Format { path: path.to_owned(), error }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use kms_core::{Phase, testing::audit::sample_record};
+
+    use super::*;
+
+    #[test]
+    fn a_key_whose_deletion_was_cancelled_is_not_taken_for_destroyed() {
+        let sample = Record { operation: OperationName::DestroyKey, ..sample_record(1, Phase::Outcome) };
+        let tells = |record: &Record| tells_of_destruction(&RecordLine::new(1, record));
+        for reason in [None, Some("GRANTS_DELETED"), Some("REPLICAS_LEFT"), Some("CAMPAIGNS_DELETED")] {
+            assert!(tells(&Record { reason, ..sample.clone() }), "{reason:?}");
+        }
+        assert!(!tells(&Record { reason: Some(OVERTAKEN), ..sample.clone() }));
+        assert!(!tells(&Record { verdict: Verdict::Failed, ..sample.clone() }));
+        assert!(!tells(&Record { phase: Phase::Intent, verdict: Verdict::Pending, ..sample.clone() }));
+        assert!(!tells(&Record { operation: OperationName::CancelKeyDeletion, ..sample }));
+    }
 }
