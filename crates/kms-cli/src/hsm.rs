@@ -26,7 +26,7 @@ pub(crate) enum HsmCommand {
     Probe(#[command(flatten)] Place),
     /// Make the root key, the authentication key and the log's key: once in the life of a token
     ///
-    /// Both are made inside the token, tried out and written to disk before this ends. Refused if the token has a
+    /// All are made inside the token, tried out and written to disk before this ends. Refused if the token has a
     /// root key, and if the configuration's data directory holds a key store: its root key lies on another token.
     Init(#[command(flatten)] Place),
 }

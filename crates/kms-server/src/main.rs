@@ -44,7 +44,7 @@ enum Command {
     /// anew on SIGHUP, as `dewctl identities reload` and `dewctl traffic reload` do. Sockets of systemd's socket activation are taken over if their addresses are
     /// those of the configuration.
     Serve(ServeOptions),
-    /// Make the root key of a new deployment on its token: once, before the first `serve`
+    /// Make a new deployment's keys on its token (root, authentication, log): once, before the first `serve`
     Init {
         /// The configuration that `serve` will use
         #[arg(long, value_name = "FILE")]

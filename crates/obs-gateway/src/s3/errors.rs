@@ -53,7 +53,8 @@ fn full(error: &store::Error) -> S3Error {
     answer
 }
 
-// S3: the codes that AWS answers for keys that cannot be used; OBS publishes none of its own.
+// S3: the codes that AWS answers for keys that cannot be used.
+// OBS: the API's table of error codes (obs_04_0115) has the same for keys that are disabled or unknown.
 fn of_key(error: &KeyError) -> S3Error {
     match error {
         KeyError::Rejected(rejection) => of_rule(rejection),
