@@ -1,6 +1,7 @@
 //! Walks a log, line by line, without any state of its writer.
 
 use std::{
+    fs::File,
     io,
     path::{Path, PathBuf},
     vec::IntoIter,
@@ -8,6 +9,7 @@ use std::{
 
 use crate::{
     line::{Line, ParseError},
+    parts::Parts,
     scan::WholeLines,
     segment::file_name,
     storage::list,
@@ -74,13 +76,17 @@ pub fn first_sequence(directory: &Path) -> Result<u64, ReadError> {
     Ok(segments.first().copied().unwrap_or_default())
 }
 
-/// The lines of a log, in order. Holds one segment in memory.
+/// The lines of a log, in order. Holds a part of a segment in memory.
 #[derive(Debug)]
 pub struct Reader {
     directory: PathBuf,
     segments: IntoIter<u64>,
     current: u64,
-    bytes: Vec<u8>,
+    /// What is still to be read of the current segment.
+    parts: Option<Parts<File>>,
+    part: Vec<u8>,
+    /// Where the part begins in its segment, and the next line in the part.
+    start: usize,
     offset: usize,
     /// How many lines of the first segment are passed over.
     skipped: u64,
@@ -94,10 +100,28 @@ impl Reader {
             directory: directory.to_owned(),
             segments: segments.into_iter(),
             current: 0,
-            bytes: Vec::new(),
+            parts: None,
+            part: Vec::new(),
+            start: 0,
             offset: 0,
             skipped,
         }
+    }
+
+    /// Reads the next part of the current segment, or begins the next segment; nothing at the end of the log.
+    fn go_on(&mut self) -> Option<io::Result<()>> {
+        self.offset = 0;
+        if let Some(mut parts) = self.parts.take() {
+            self.start = parts.offset();
+            let found = parts.next(&mut self.part);
+            if found.is_err() {
+                self.part.clear();
+            }
+            return Some(found.map(|is_there| self.parts = is_there.then_some(parts)));
+        }
+        self.current = self.segments.next()?;
+        let file = File::open(self.directory.join(file_name(self.current)));
+        Some(file.map(|file| self.parts = Some(Parts::new(file))))
     }
 
     fn parse(&self, start: usize, line: Vec<u8>) -> Result<Entry, ReadError> {
@@ -114,26 +138,19 @@ impl Iterator for Reader {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let mut lines = WholeLines { bytes: &self.bytes, offset: self.offset };
+            let mut lines = WholeLines { bytes: &self.part, offset: self.offset };
             if let Some((start, line)) = lines.next() {
+                self.offset = lines.offset;
                 if self.skipped > 0 {
                     self.skipped -= 1;
-                    self.offset = lines.offset;
                     continue;
                 }
                 let line = line.to_vec();
-                self.offset = lines.offset;
-                return Some(self.parse(start, line));
+                return Some(self.parse(self.start + start, line));
             }
-            self.current = self.segments.next()?;
-            self.offset = 0;
-            let path = self.directory.join(file_name(self.current));
-            match std::fs::read(&path) {
-                Ok(bytes) => self.bytes = bytes,
-                Err(source) => {
-                    self.bytes.clear();
-                    return Some(Err(ReadError::Io { path, source }));
-                }
+            if let Err(source) = self.go_on()? {
+                let path = self.directory.join(file_name(self.current));
+                return Some(Err(ReadError::Io { path, source }));
             }
         }
     }

@@ -135,9 +135,11 @@ impl Metering {
     }
 }
 
-/// Counts the log, and from then on what is new in it, until the service stops.
+/// Counts the log, and from then on what is new in it, until the service stops. Not at once: a service that has just
+/// started has calls to answer, and whoever asks has it counted.
 pub(crate) async fn drive(metering: Arc<Metering>, mut stop: watch::Receiver<bool>) {
     let (mut ticks, mut ailing) = (interval(COUNT_INTERVAL), false);
+    ticks.reset();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}

@@ -26,7 +26,7 @@ const FORMAT: &str = "keys-1";
 const IDS: &str = "ids";
 /// The service's own default.
 pub(crate) const LOADED_KEYS: usize = 10_000;
-/// How often a start reads the log's last part: for its lines, for their tree, and for what they meter.
+/// How often a start reads the log's last part: for its lines, for their tree, and for the uses of keys.
 const READS_OF_LAST: f64 = 3.0;
 /// Calls are spread over this many connections.
 const CONNECTIONS: usize = 4;
