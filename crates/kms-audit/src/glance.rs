@@ -190,16 +190,19 @@ impl<'a> Members<'a> {
     }
 
     fn operation(&mut self) -> Option<OperationName> {
-        /// By the length of the name first, in which most differ, and then by the name.
-        static SORTED: LazyLock<Vec<(usize, &[u8], OperationName)>> = LazyLock::new(|| {
-            let all = OperationName::ALL.iter().map(|operation| (operation.word().as_bytes(), *operation));
-            let mut all: Vec<_> = all.map(|(name, operation)| (name.len(), name, operation)).collect();
-            all.sort_unstable_by_key(|(length, name, _)| (*length, *name));
-            all
+        /// By the length of the name, in which most differ.
+        static BY_LENGTH: LazyLock<Vec<Vec<(&[u8], OperationName)>>> = LazyLock::new(|| {
+            let mut by_length = Vec::<Vec<_>>::new();
+            for operation in OperationName::ALL {
+                let name = operation.word().as_bytes();
+                by_length.resize_with(by_length.len().max(name.len() + 1), Vec::new);
+                by_length[name.len()].push((name, *operation));
+            }
+            by_length
         });
         let text = self.text()?;
-        let found = SORTED.binary_search_by_key(&(text.len(), text), |(length, name, _)| (*length, *name));
-        found.ok().map(|found| SORTED[found].2)
+        let found = BY_LENGTH.get(text.len())?.iter().find(|(name, _)| *name == text);
+        found.map(|(_, operation)| *operation)
     }
 
     /// An address with a port, as the system writes it.
@@ -218,19 +221,19 @@ impl<'a> Members<'a> {
     /// RFC 3339 in UTC with six digits of a second, of the years from 1970 to 9999.
     fn moment(&mut self) -> Option<()> {
         let text = self.text_of::<27>()?;
-        let number = |from: usize, length: usize| {
-            text[from..from + length].iter().try_fold(0, |number: u32, byte| {
-                byte.is_ascii_digit().then(|| 10 * number + u32::from(byte - b'0'))
-            })
-        };
-        let is_between = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (26, b'Z')];
-        let year = i32::try_from(number(0, 4)?).ok().filter(|year| *year >= 1970)?;
-        let month = Month::try_from(u8::try_from(number(5, 2)?).ok()?).ok()?;
-        let day = u8::try_from(number(8, 2)?).ok()?;
-        let is_time = number(11, 2)? < 24 && number(14, 2)? < 60 && number(17, 2)? < 60;
-        number(20, 6)?;
-        Date::from_calendar_date(year, month, day).ok()?;
-        (is_time && is_between.iter().all(|(at, byte)| text[*at] == *byte)).then_some(())
+        let has_form =
+            text.iter().zip(b"0000-00-00T00:00:00.000000Z").fold(true, |has_form, (byte, form)| {
+                has_form & if *form == b'0' { byte.is_ascii_digit() } else { byte == form }
+            });
+        if !has_form {
+            return None;
+        }
+        let two_digits = |at: usize| 10 * (text[at] - b'0') + (text[at + 1] - b'0');
+        let year = 100 * i32::from(two_digits(0)) + i32::from(two_digits(2));
+        let month = Month::try_from(two_digits(5)).ok()?;
+        Date::from_calendar_date(year, month, two_digits(8)).ok()?;
+        let is_time = two_digits(11) < 24 && two_digits(14) < 60 && two_digits(17) < 60;
+        (year >= 1970 && is_time).then_some(())
     }
 
     /// Texts by name, in the order of their names; at least one.
@@ -255,26 +258,30 @@ impl<'a> Members<'a> {
 
 /// The number that the bytes begin with, written as short as can be, and what follows it.
 fn leading_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let length = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (digits, rest) = bytes.split_at(length);
-    if digits.is_empty() || (digits[0] == b'0' && length > 1) {
-        return None;
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    let (first, mut rest) = bytes.split_first()?;
+    let mut number = digit(first)?;
+    while let Some((next, behind)) = rest.split_first() {
+        let Some(next) = digit(next) else { break };
+        if number == 0 {
+            return None;
+        }
+        number = number.checked_mul(10)?.checked_add(next)?;
+        rest = behind;
     }
-    let number = digits
-        .iter()
-        .try_fold(0_u64, |number, byte| number.checked_mul(10)?.checked_add(u64::from(byte - b'0')));
-    number.map(|number| (number, rest))
+    Some((number, rest))
 }
 
 /// Whether a text is an address of IPv4 with a port.
 fn is_version_4(text: &[u8]) -> bool {
     let mut rest = text;
-    for (most, end) in [(255, &b"."[..]), (255, b"."), (255, b"."), (255, b":"), (65_535, b"")] {
-        let Some((number, behind)) = leading_number(rest) else { return false };
-        let Some(next) = behind.strip_prefix(end).filter(|_| number <= most) else { return false };
-        rest = next;
+    for (most, end) in [(255, b'.'), (255, b'.'), (255, b'.'), (255, b':')] {
+        match leading_number(rest) {
+            Some((number, [next, behind @ ..])) if number <= most && *next == end => rest = behind,
+            _ => return false,
+        }
     }
-    rest.is_empty()
+    leading_number(rest).is_some_and(|(port, behind)| port <= 65_535 && behind.is_empty())
 }
 
 /// Fails where what is written is not what is expected.

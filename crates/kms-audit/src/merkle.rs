@@ -9,7 +9,7 @@ pub type Hash = [u8; 32];
 
 /// Separates the hashes of leaves from those of nodes. RFC 6962 §2.1.
 const LEAF: [u8; 1] = [0];
-const NODE: [u8; 1] = [1];
+const NODE: u8 = 1;
 
 /// The leaf of a line, given without its newline.
 pub fn leaf_hash(line: &[u8]) -> Hash {
@@ -18,7 +18,10 @@ pub fn leaf_hash(line: &[u8]) -> Hash {
 
 /// The node above two others.
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    Sha256::new().chain_update(NODE).chain_update(left).chain_update(right).finalize().into()
+    let mut node = [NODE; 1 + 2 * size_of::<Hash>()];
+    node[1..=left.len()].copy_from_slice(left);
+    node[1 + left.len()..].copy_from_slice(right);
+    Sha256::digest(node).into()
 }
 
 /// The root of the tree without leaves.

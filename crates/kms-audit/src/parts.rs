@@ -1,7 +1,7 @@
 //! Reads the bytes of one segment in parts of whole lines, so that several threads can read lines at once.
 
 use std::{
-    io::{self, ErrorKind, Read},
+    io::{self, Read},
     mem,
 };
 
@@ -88,20 +88,9 @@ impl<R: Read> Parts<R> {
 
     /// Puts the next bytes behind those that `part` holds; whether there were fewer than asked for.
     fn read_to(&mut self, part: &mut Vec<u8>) -> io::Result<bool> {
-        let mut filled = part.len();
-        part.resize(filled + PART, 0);
-        while filled < part.len() {
-            match self.source.read(&mut part[filled..]) {
-                Ok(0) => {
-                    part.truncate(filled);
-                    return Ok(true);
-                }
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(false)
+        part.reserve(PART);
+        let read = self.source.by_ref().take(PART as u64).read_to_end(part)?;
+        Ok(read < PART)
     }
 
     /// Reads the rest of the segment, which begins with `rest`, behind the last part.
@@ -123,6 +112,8 @@ impl<R: Read> Parts<R> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::*;
     use crate::scan::WholeLines;
 

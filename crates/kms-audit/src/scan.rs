@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// So many parts for each thread may be read that were not taken yet.
-const AHEAD: usize = 2;
+const AHEAD: usize = 6;
 
 /// The first place where the log is not what the writer makes or a crash leaves.
 #[derive(Debug, thiserror::Error)]

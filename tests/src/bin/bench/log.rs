@@ -11,7 +11,11 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{Arc, mpsc::channel},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::channel,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -61,16 +65,23 @@ pub(crate) fn rows(table: &mut Table) {
     memory(table, &directory);
 }
 
-/// `dewctl audit verify`, against reading the same bytes and hashing them once by as many threads.
+/// `dewctl audit verify`, against reading the same bytes and hashing them by as many threads: once as they are, and as
+/// the tree takes them, which is the least that any verifier has to compute.
 fn verification(table: &mut Table, directory: &Path, bytes: f64) {
-    let (mut ratios, mut last) = (Vec::new(), String::new());
-    for _ in 0..ROUNDS {
-        let floor = timed(|| hash_all(directory));
-        let ours = timed(|| drop(verify(directory).expect("the log is sound")));
-        ratios.push(floor / ours);
-        last = format!("{:.0} MiB/s of {:.0} MiB/s, {bytes:.0} MiB", bytes / ours, bytes / floor);
+    let floors: [(&str, fn(&Path), &str, f64); 2] = [
+        ("log: verification / hashing its tree", hash_tree, ">= 0.7", 0.6),
+        ("log: verification / hashing its bytes", hash_bytes, ">= 0.3", 0.25),
+    ];
+    for (name, hash, goal, recorded) in floors {
+        let (mut ratios, mut last) = (Vec::new(), String::new());
+        for _ in 0..ROUNDS {
+            let floor = timed(|| hash(directory));
+            let ours = timed(|| drop(verify(directory).expect("the log is sound")));
+            ratios.push(floor / ours);
+            last = format!("{:.0} MiB/s of {:.0} MiB/s, {bytes:.0} MiB", bytes / ours, bytes / floor);
+        }
+        table.row(name, &last, ratios, goal, Bound::AtLeast(recorded));
     }
-    table.row("log: verification / hashing its bytes", &last, ratios, ">= 0.5", Bound::AtLeast(0.2));
 }
 
 /// `dewctl usage DIR`, against reading the same bytes; both by one thread.
@@ -141,18 +152,40 @@ fn read_all(path: &Path, mut take: impl FnMut(&[u8])) {
     }
 }
 
-/// Reads all segments and hashes their bytes, by as many threads as a verification has.
-fn hash_all(directory: &Path) {
+/// Hashes the bytes of all segments.
+fn hash_bytes(directory: &Path) {
+    for_each_segment(directory, |path| {
+        let mut hash = Sha256::new();
+        read_all(path, |bytes| hash.update(bytes));
+        black_box(hash.finalize());
+    });
+}
+
+/// Hashes all lines as leaves of a tree of RFC 6962, and for each of them one node of two hashes: so many as a tree has.
+/// Of a line that two blocks share both pieces are hashed, which is no less.
+fn hash_tree(directory: &Path) {
+    for_each_segment(directory, |path| {
+        let mut node = [1; 65];
+        read_all(path, |bytes| {
+            for line in bytes.split(|byte| *byte == b'\n') {
+                let leaf = Sha256::new().chain_update([0]).chain_update(line).finalize();
+                node[1..33].copy_from_slice(&leaf);
+                black_box(Sha256::digest(node));
+            }
+        });
+    });
+}
+
+/// Takes the segments by as many threads as there are processors, each the next one.
+fn for_each_segment(directory: &Path, take: impl Fn(&Path) + Sync) {
     let (paths, threads) =
         (segments(directory), thread::available_parallelism().map_or(1, NonZeroUsize::get));
+    let (paths, next) = (&paths, AtomicUsize::new(0));
     thread::scope(|scope| {
-        for worker in 0..threads {
-            let own = paths.iter().skip(worker).step_by(threads);
-            scope.spawn(move || {
-                for path in own {
-                    let mut hash = Sha256::new();
-                    read_all(path, |bytes| hash.update(bytes));
-                    black_box(hash.finalize());
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    take(path);
                 }
             });
         }
