@@ -6,17 +6,16 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use rustix::fs::{Advice, fadvise};
-use serde::Deserialize;
 
 use crate::{
-    memory::{Memory, Retraced},
-    notary::{CHECKPOINT, CHECKPOINTS, KEYS, replace},
+    memory::{Memory, Retraced, past_checkpoints},
+    notary::{CHECKPOINT, HASHED, KEYS, replace},
     note::SignedCheckpoint,
     recovery::OpenError,
     segment::file_name,
@@ -66,12 +65,6 @@ fn failed(what: &'static str) -> impl FnOnce(io::Error) -> ArchiveError {
     move |source| ArchiveError::Io { what, source }
 }
 
-/// A line of the checkpoints of the past.
-#[derive(Deserialize)]
-struct Past {
-    checkpoint: String,
-}
-
 impl Archive {
     /// The archive of the log in `log`, in a directory of the log's name inside `place`, which must exist.
     pub fn new(log: &Path, place: &Path) -> Self {
@@ -109,6 +102,8 @@ impl Archive {
             let written = tiles.write(tile, hashes).and_then(|()| tiles.sync(tile));
             written.and_then(|()| tiles.remove_partials(tile, 0)).map_err(failed("write a tile"))?;
         }
+        replace(&directory, HASHED, size.to_string().as_bytes())
+            .map_err(failed("write how far the tiles are durable"))?;
         replace(&directory, CHECKPOINT, note.as_bytes()).map_err(failed("write the checkpoint"))?;
         Ok(size)
     }
@@ -167,16 +162,12 @@ impl Archive {
         if ends.is_empty() {
             return Ok(None);
         }
-        let read = || failed("read the checkpoints of the past");
-        let file = File::open(self.log.join(CHECKPOINTS)).map_err(read())?;
-        let mut last = None;
-        for line in BufReader::new(file).split(b'\n') {
-            // A crash may have cut the last line short.
-            let Ok(Past { checkpoint }) = serde_json::from_slice(&line.map_err(read())?) else { continue };
+        let past = past_checkpoints(&self.log).map_err(failed("read the checkpoints of the past"))?;
+        let fits = |checkpoint: &String| {
             let size = checkpoint.lines().nth(1).and_then(|size| size.parse::<u64>().ok());
-            let fits = size.filter(|size| ends.binary_search(size).is_ok() && *size <= log.kept().hashed);
-            last = fits.map(|_| checkpoint).or(last);
-        }
+            size.is_some_and(|size| ends.binary_search(&size).is_ok() && size <= log.kept().hashed)
+        };
+        let last = past.into_iter().rfind(fits);
         last.map(|note| log.open_note(&note)).transpose().map_err(ArchiveError::Log)
     }
 

@@ -117,16 +117,19 @@ fn acknowledged_records_survive_an_error_and_a_power_cut_after_it() {
 }
 
 #[test]
-fn acknowledged_records_survive_a_second_power_cut_during_the_repair() {
+fn acknowledged_records_survive_a_power_cut_during_and_after_the_repair() {
     for first_cut in 0..=operations_of_a_life() {
         let disk = MemoryStorage::default();
         disk.cut_power_at(first_cut);
         let acknowledged = live(&disk);
-        for state in disk.after_power_cut() {
-            // To open, to cut, and to commit one record takes no more operations than these.
-            for second_cut in 1..8 {
+        // To open, to cut, and to commit one record takes no more operations than these.
+        let (after_a_cut, after_a_kill) = ((1..8).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 100]);
+        let cuts = disk.after_power_cut().into_iter().map(|state| (state, &after_a_cut[..]));
+        for (state, second_cuts) in cuts.chain([(disk.after_kill(), &after_a_kill[..])]) {
+            let before = state.operations();
+            for second_cut in second_cuts {
                 let disk = state.after_kill();
-                disk.cut_power_at(second_cut);
+                disk.cut_power_at(before + second_cut);
                 let later = Acknowledged::default();
                 if let Ok((mut journal, _)) = open(disk.clone(), SEGMENT_BYTES, Kept::default()) {
                     commit(&mut journal, &[(77, Phase::Complete)], &later);

@@ -86,6 +86,7 @@ impl FileLog {
         let (held, held_by_notary) = (hold()?, hold()?);
         let (mut journal, opened) = open(storage, config.segment_bytes, memory.kept())?;
         let retraced = memory.retrace(journal.next_sequence())?;
+        memory.put_back()?;
         let known = (memory.signed_by(&key), memory.kept().hashed);
         let notary = Notary::new(directory, retraced, known, key.clone(), notarization);
         let progress = notary.progress();

@@ -4,13 +4,21 @@ use std::collections::BTreeMap;
 
 use kms_core::{OpenIntent, Phase, Record, RequestId};
 
-use crate::line::IntentEntry;
+use crate::{line::IntentEntry, segment::LONGEST_LINE};
 
 /// Intents without outcome, by request id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct OpenIntents(BTreeMap<RequestId, OpenIntent>);
 
+/// No header lists more, so that it is no longer than a line may be: each takes some 200 bytes.
+const MOST_LISTED: usize = if cfg!(test) { 20 } else { LONGEST_LINE / 256 };
+
 impl OpenIntents {
+    /// Whether a header can list them all.
+    pub(crate) fn fit_header(&self) -> bool {
+        self.0.len() <= MOST_LISTED
+    }
+
     /// Those that a header lists.
     pub(crate) fn from_header(entries: &[IntentEntry]) -> Self {
         Self(entries.iter().map(|entry| (entry.request_id, entry.into())).collect())

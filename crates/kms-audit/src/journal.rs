@@ -83,6 +83,8 @@ pub(crate) struct Journal<S: Storage> {
     next_sequence: u64,
     open_intents: OpenIntents,
     state: State,
+    /// Whether something was done to the active segment's file since it was last seen to hold all that was acknowledged.
+    is_suspect: bool,
     /// Outcomes that could not be written: the changes that they tell of have happened.
     owed: Vec<Pending>,
     /// The lines of the commit in hand.
@@ -107,6 +109,7 @@ impl<S: Storage> Journal<S> {
             next_sequence,
             open_intents,
             state: State::Working,
+            is_suspect: false,
             owed: Vec::new(),
             buffer: Vec::new(),
             counters: Arc::default(),
@@ -160,7 +163,8 @@ impl<S: Storage> Journal<S> {
         rest: &mut impl Iterator<Item = Pending>,
         taken: &mut Vec<Pending>,
     ) -> Result<(), Failure> {
-        if self.active.durable >= self.segment_bytes {
+        if self.active.durable >= self.segment_bytes && self.open_intents.fit_header() {
+            self.active.check(&self.storage)?;
             self.rotate()?;
         }
         self.encode(rest, taken)?;
@@ -169,7 +173,10 @@ impl<S: Storage> Journal<S> {
         }
         let began = now();
         self.active.check(&self.storage)?;
-        self.active.append(&self.buffer)?;
+        self.active.write(&self.buffer)?;
+        // It may have been replaced meanwhile.
+        self.active.check_place(&self.storage)?;
+        self.active.advance(&self.buffer);
         self.counters.committed(taken.len(), began.elapsed());
         for pending in taken.drain(..) {
             self.open_intents.note(&pending.record);
@@ -243,6 +250,7 @@ impl<S: Storage> Journal<S> {
             Ok(()) => {
                 tracing::info!(owed = self.owed.len(), "the audit log works again");
                 self.state = State::Working;
+                self.is_suspect = false;
                 self.counters.set_health(Health::Working);
                 Ok(())
             }
@@ -259,7 +267,7 @@ impl<S: Storage> Journal<S> {
         let found = self.active.find(&self.storage)?;
         let abandoned = self.next_sequence; // a segment that was begun in vain
         self.storage.withdraw(abandoned).map_err(|error| Failure::Io("withdraw a segment", error))?;
-        self.active.reopen(found, &self.storage, self.follower.as_ref())
+        self.active.reopen(found, self.is_suspect, &self.storage, self.follower.as_ref())
     }
 
     fn fail(&mut self, failure: Failure) -> String {
@@ -278,6 +286,7 @@ impl<S: Storage> Journal<S> {
                 (State::Failed { detail: detail.clone(), next_attempt }, Health::Failed, detail)
             }
             Failure::Lost(detail) => {
+                self.is_suspect = true;
                 // The file may come back to its place; it is only looked at.
                 (
                     State::Lost { detail: detail.clone(), next_attempt: now() + LOST_PAUSE },
@@ -349,18 +358,36 @@ impl<F: LogFile> Active<F> {
         let identity = file.status().map_err(failed)?.identity;
         let last_line = line[..line.len() - 1].to_vec();
         let mut active = Self { first, file, identity, durable: 0, allocated: 0, last_line };
-        active.append(&line)?;
+        active.write(&line)?;
+        active.advance(&line);
         Ok(active)
     }
 
-    /// Refuses a segment that somebody else has deleted, replaced or cut.
+    /// Refuses a segment that somebody else has deleted, replaced, cut or written over.
     fn check<S: Storage>(&self, storage: &S) -> Result<(), Failure> {
+        self.check_place(storage)?;
+        self.check_last_line(&self.file)
+    }
+
+    /// The segment's name stands for the file that is open, and that is as long as it was made.
+    fn check_place<S: Storage>(&self, storage: &S) -> Result<(), Failure> {
         let status = self.find(storage)?;
         if status.identity != self.identity {
             return Err(self.lost("was replaced"));
         }
         if status.length < self.allocated {
             return Err(self.lost("was cut"));
+        }
+        Ok(())
+    }
+
+    /// The last acknowledged line lies where it was written, and another file's or an older state's end does not.
+    fn check_last_line(&self, file: &F) -> Result<(), Failure> {
+        let length = self.last_line.len();
+        let last = file.read_at(self.durable - length as u64 - 1, length + 1);
+        let last = last.map_err(|error| Failure::Io("read the last line", error))?;
+        if last[..length] != self.last_line || last[length] != b'\n' {
+            return Err(self.lost("has lost the last acknowledged record"));
         }
         Ok(())
     }
@@ -373,17 +400,19 @@ impl<F: LogFile> Active<F> {
         })
     }
 
-    /// Writes whole lines at the durable end, in one write and one sync.
-    fn append(&mut self, lines: &[u8]) -> Result<(), Failure> {
-        let end = self.durable + lines.len() as u64;
-        self.allocate(end)?;
+    /// Writes whole lines behind the durable end, in one write and one sync.
+    fn write(&mut self, lines: &[u8]) -> Result<(), Failure> {
+        self.allocate(self.durable + lines.len() as u64)?;
         self.file.write_at(lines, self.durable).map_err(|error| Failure::Io("write", error))?;
-        self.file.sync().map_err(|error| Failure::Io("fdatasync", error))?;
-        self.durable = end;
+        self.file.sync().map_err(|error| Failure::Io("fdatasync", error))
+    }
+
+    /// Counts lines that were written as durable.
+    fn advance(&mut self, lines: &[u8]) {
+        self.durable += lines.len() as u64;
         let start = lines[..lines.len() - 1].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         self.last_line.clear();
         self.last_line.extend_from_slice(&lines[start..lines.len() - 1]);
-        Ok(())
     }
 
     /// Writes zeros ahead, so that a later sync has no metadata to write and a full disk shows now.
@@ -395,10 +424,12 @@ impl<F: LogFile> Active<F> {
         Ok(())
     }
 
-    /// Opens what was found in the place of the file anew, if it is the file or a copy.
+    /// Opens what was found in the place of the file anew, if it is the file or a copy. Of one that `is_suspect` every
+    /// line is read, as of a copy.
     fn reopen<S: Storage<File = F>>(
         &mut self,
         found: FileStatus,
+        is_suspect: bool,
         storage: &S,
         follower: Option<&Follower>,
     ) -> Result<(), Failure> {
@@ -412,14 +443,15 @@ impl<F: LogFile> Active<F> {
         if file.status().map_err(failed)?.identity != found.identity {
             return Err(self.lost("was replaced"));
         }
-        let length = self.last_line.len();
-        let start = self.durable - length as u64 - 1;
-        let last = file.read_at(start, length + 1).map_err(failed)?;
-        if last[..length] != self.last_line || last[length] != b'\n' {
-            return Err(self.lost("has lost the last acknowledged record"));
+        self.check_last_line(&file)?;
+        if is_suspect || found.identity != self.identity {
+            self.compare(&file, storage, follower)?;
         }
         if found.identity != self.identity {
-            self.adopt(&file, storage, follower)?;
+            tracing::warn!(
+                segment = file_name(self.first),
+                "a copy has taken the place of the audit log's file"
+            );
             self.identity = found.identity;
         }
         file.cut(self.durable).map_err(failed)?;
@@ -428,9 +460,9 @@ impl<F: LogFile> Active<F> {
         self.file.sync().map_err(failed)
     }
 
-    /// Accepts another file in the place of the segment if it is a copy: if up to the durable end it has the lines of
-    /// which the tree was made, in the directory that this log has locked.
-    fn adopt<S: Storage<File = F>>(
+    /// Accepts a file in the place of the segment if up to the durable end it has the lines of which the tree was made,
+    /// in the directory that this log has locked.
+    fn compare<S: Storage<File = F>>(
         &self,
         file: &F,
         storage: &S,
@@ -445,7 +477,6 @@ impl<F: LogFile> Active<F> {
         if !follower.is_some_and(|follower| follower.is_copy(lines)) {
             return Err(self.lost("was replaced by a file with other lines"));
         }
-        tracing::warn!(segment = file_name(self.first), "a copy has taken the place of the audit log's file");
         Ok(())
     }
 

@@ -74,6 +74,40 @@ fn a_deleted_segment_is_refused_until_a_restart() {
 }
 
 #[test]
+fn a_segment_that_is_deleted_when_it_is_full_is_missed_before_the_next_one_begins() {
+    let Subject { log, disk } = begin();
+    let mut request = 1;
+    while disk.verified_lines().iter().map(|line| line.len() as u64 + 1).sum::<u64>() < CONFIG.segment_bytes {
+        append(&log, request, Phase::Complete).expect("works");
+        request += 1;
+    }
+    assert_eq!(disk.segment_list(), [0]);
+    disk.delete(0);
+    let error = append(&log, request, Phase::Complete).expect_err("a whole segment is gone");
+    assert!(error.detail.contains("was deleted"), "{error}");
+    assert!(disk.segment_list().is_empty(), "no new segment hides the loss");
+}
+
+/// A header lists all open intents, and is no longer than a line may be.
+#[test]
+fn no_segment_begins_while_more_intents_are_open_than_its_header_lists() {
+    let Subject { log, disk } = begin();
+    for request in 1..=100 {
+        append(&log, request, Phase::Intent).expect("works");
+    }
+    let segments = disk.segment_list().len();
+    for request in 1000..1100 {
+        append(&log, request, Phase::Complete).expect("works");
+    }
+    assert_eq!(disk.segment_list().len(), segments);
+    for request in 1..=100 {
+        append(&log, request, Phase::Outcome).expect("works");
+    }
+    assert!(disk.segment_list().len() > segments);
+    disk.verified_lines();
+}
+
+#[test]
 fn a_changed_last_record_is_found_when_a_failed_log_is_reopened() {
     let Subject { log, disk } = begin();
     append(&log, 1, Phase::Complete).expect("works at first");

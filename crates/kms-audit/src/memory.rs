@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::Deserialize;
+
 use crate::{
     merkle::{self, Hash, leaf_hash},
     notary::{CHECKPOINT, CHECKPOINTS, HASHED, KEYS, Notarization, replace},
@@ -46,26 +48,68 @@ pub(crate) struct Memory {
     keys: Vec<VerifierKey>,
     checkpoint: Option<SignedCheckpoint>,
     hashed: u64,
+    /// Whether the file of the newest checkpoint is gone, and one of the past stands for it.
+    is_put_back: bool,
+}
+
+/// A line of the checkpoints of the past.
+#[derive(Deserialize)]
+struct Past {
+    checkpoint: String,
+}
+
+/// The checkpoints of the past that were kept beside the log in `directory`, oldest first, as notes.
+pub(crate) fn past_checkpoints(directory: &Path) -> io::Result<Vec<String>> {
+    let text = read_if_there(&directory.join(CHECKPOINTS))?.unwrap_or_default();
+    // A crash may have cut the last line short.
+    let past = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+    Ok(past.map(|Past { checkpoint }| checkpoint).collect())
+}
+
+/// How many lines have their hashes in tiles on stable storage.
+pub(crate) fn hashed_lines(directory: &Path) -> io::Result<u64> {
+    let hashed = read_if_there(&directory.join(HASHED))?;
+    Ok(hashed.and_then(|number| number.trim().parse().ok()).unwrap_or(0))
 }
 
 impl Memory {
-    /// Reads it; a checkpoint that none of the log's keys signed is an error.
+    /// Reads it; a checkpoint that none of the log's keys signed is an error. If the newest one is gone, the newest of
+    /// those of the past stands for it: no start goes below that.
     pub(crate) fn read(directory: &Path) -> Result<Self, OpenError> {
         let text = |name| read_if_there(&directory.join(name));
         let keys = text(KEYS).map_err(failed("read the keys of the log"))?.unwrap_or_default();
         let keys = parse_keys(&keys).map_err(mistrust(KEYS))?;
-        let note = text(CHECKPOINT).map_err(failed("read the newest checkpoint"))?;
-        let checkpoint =
-            note.map(|note| open_by_any(&note, &keys)).transpose().map_err(mistrust(CHECKPOINT))?;
-        let hashed = text(HASHED).map_err(failed("read how far the tiles are durable"))?;
-        let hashed = hashed.and_then(|number| number.trim().parse().ok()).unwrap_or(0);
-        Ok(Self { directory: directory.to_owned(), keys, checkpoint, hashed })
+        let newest = text(CHECKPOINT).map_err(failed("read the newest checkpoint"))?;
+        let is_gone = newest.is_none();
+        let note = match newest {
+            Some(note) => Some((note, CHECKPOINT)),
+            None => {
+                let past = past_checkpoints(directory).map_err(failed("read the checkpoints of the past"))?;
+                past.into_iter().next_back().map(|note| (note, CHECKPOINTS))
+            }
+        };
+        let open = |(note, file): (String, _)| open_by_any(&note, &keys).map_err(mistrust(file));
+        let checkpoint = note.map(open).transpose()?;
+        let hashed = hashed_lines(directory).map_err(failed("read how far the tiles are durable"))?;
+        let is_put_back = is_gone && checkpoint.is_some();
+        Ok(Self { directory: directory.to_owned(), keys, checkpoint, hashed, is_put_back })
     }
 
     /// What bounds the repair of the last segment.
     pub(crate) fn kept(&self) -> Kept {
         let covered = self.checkpoint.as_ref().map_or(0, |signed| signed.checkpoint.size);
         Kept { covered, hashed: self.hashed }
+    }
+
+    /// Puts the newest checkpoint that is known into the place of one that is gone, once the log was held against it.
+    pub(crate) fn put_back(&self) -> Result<(), OpenError> {
+        let Some(checkpoint) = self.checkpoint.as_ref().filter(|_| self.is_put_back) else { return Ok(()) };
+        tracing::warn!(
+            lines = checkpoint.checkpoint.size,
+            "the newest checkpoint of the audit log is gone; one of the past is put in its place"
+        );
+        replace(&self.directory, CHECKPOINT, checkpoint.note.as_bytes())
+            .map_err(failed("write the newest checkpoint"))
     }
 
     /// The name of the log; empty before it has a key.

@@ -293,6 +293,15 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
+    fn sync_names(&self) -> io::Result<()> {
+        let mut disk = self.disk();
+        if disk.step()? {
+            return Err(broken());
+        }
+        disk.durable_names = disk.names.clone();
+        Ok(())
+    }
+
     fn status(&self, first: u64) -> io::Result<FileStatus> {
         let node = self.disk().node(&file_name(first))?;
         MemoryFile(self.clone(), node).status()

@@ -156,7 +156,7 @@ struct Asked {
     checkpoint: Checkpoint,
     /// The tiles on disk are those of a tree of this size, or of a larger one.
     written: u64,
-    /// It ends a segment, or the log.
+    /// The tiles are made durable with it: it ends a segment, or the log, or those of closed segments are not durable.
     is_final: bool,
 }
 
@@ -351,7 +351,8 @@ impl Notary {
         }
         let (last, written) = (now(), self.tree.size());
         let ended = self.ended.take();
-        let is_final = ended.is_some();
+        // Tiles of closed segments that are not durable yet would have all these lines read at the next start.
+        let is_final = ended.is_some() || self.durable < self.begun.size();
         let checkpoint = ended.unwrap_or_else(|| self.checkpoint());
         self.last = Some(last);
         self.due = (checkpoint.size < written).then(|| last + PERIOD);

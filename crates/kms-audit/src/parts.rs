@@ -7,11 +7,10 @@ use std::{
 
 use memchr::{memchr, memrchr};
 
+use crate::segment::LONGEST_LINE;
+
 /// So many bytes are read at a time; unit tests shall have several such parts.
 const PART: usize = if cfg!(test) { 500 } else { 1 << 18 };
-/// A longer line is not read into memory. A header is the only line without a bound of its own: it lists all open intents,
-/// some 130 bytes each.
-const LONGEST: usize = if cfg!(test) { 4 << 20 } else { 64 << 20 };
 
 /// What is still to be read of a segment.
 #[derive(Debug)]
@@ -63,7 +62,7 @@ impl<R: Read> Parts<R> {
             let zero = memchr(0, read);
             let content = zero.unwrap_or(read.len());
             let lines = memrchr(b'\n', &read[..content]).map(|at| searched + at + 1);
-            let is_endless = lines.is_none() && zero.is_none() && part.len() > LONGEST;
+            let is_endless = lines.is_none() && zero.is_none() && part.len() > LONGEST_LINE;
             if is_end || zero.is_some() || is_endless {
                 let lines = lines.unwrap_or(0);
                 self.offset += lines;
@@ -184,9 +183,9 @@ mod tests {
     }
 
     #[test]
-    fn a_header_may_be_long_but_no_line_endless() {
+    fn a_line_may_be_long_but_not_endless() {
         let line = |length| [vec![b'x'; length], vec![b'\n']].concat();
-        let (long, endless) = (line(LONGEST / 2), line(2 * LONGEST));
+        let (long, endless) = (line(LONGEST_LINE - 1), line(2 * LONGEST_LINE));
         let mut parts = Parts::new(&*long);
         let mut part = Vec::new();
         assert!(parts.next(&mut part).expect("it can be read") && part == long);

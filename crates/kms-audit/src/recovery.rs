@@ -151,8 +151,9 @@ fn resume<S: Storage>(
         allocated = durable;
     }
     // Lines that were written but not synced before a crash are accepted here, so they are made
-    // durable here.
+    // durable here; so is the segment's name.
     file.sync().map_err(failed("sync the last segment"))?;
+    storage.sync_names().map_err(failed("sync the log's directory"))?;
     let repaired =
         (torn > 0).then(|| Repaired { segment: file_name(first), offset: durable, bytes: torn as u64 });
     let opened = Opened { open_intents: open_intents.to_vec(), repaired };

@@ -51,6 +51,10 @@ pub(crate) struct Retrace {
     fresh: Vec<FreshTile>,
     /// Whether there were more of them than are held.
     is_incomplete: bool,
+    /// The tiles of the tree of so many lines must all be there, and as they must be.
+    required: u64,
+    /// The first line over which one of those is missing or another one.
+    damaged: Option<Position>,
 }
 
 impl Retrace {
@@ -73,7 +77,15 @@ impl Retrace {
             durable,
             fresh: Vec::new(),
             is_incomplete: false,
+            required: 0,
+            damaged: None,
         }
+    }
+
+    /// The same, which also notes where a tile of the tree of the first `lines` lines is missing or another one. A
+    /// checkpoint must cover these lines.
+    pub(crate) fn requiring(self, lines: u64) -> Self {
+        Self { required: lines, ..self }
     }
 
     /// The tree so far.
@@ -96,17 +108,25 @@ impl Retrace {
         self.positions.push(position);
         let (tiles, ahead, durable, fresh) = (&self.tiles, &mut self.ahead, self.durable, &mut self.fresh);
         let (positions, differs) = (&mut self.positions, &mut self.differs);
+        let (required, damaged) = (self.required, &mut self.damaged);
         self.tree.push(leaf, |tile, hashes| {
             let kept = ahead.take(tile).unwrap_or_else(|| tiles.read(tile));
+            let begin = positions.first().copied().unwrap_or(position);
             if tile.level == 0 {
                 note_difference(differs, kept.as_deref().ok(), &hashes, positions);
                 positions.clear();
             }
             let is_written = kept.is_ok_and(|kept| kept == hashes);
+            if !is_written && tile.end() <= required {
+                damaged.get_or_insert(begin);
+            }
             if !is_written || tile.end() > durable {
                 fresh.push(FreshTile { tile, hashes, is_written });
             }
         });
+        if self.tree.size() == self.required {
+            self.check_edges(position);
+        }
         while self.next.as_ref().is_some_and(|checkpoint| checkpoint.size <= self.tree.size()) {
             self.meet(position)?;
         }
@@ -130,6 +150,14 @@ impl Retrace {
         Err(at.fault(problem))
     }
 
+    /// Compares the tiles that are not full with those that are kept.
+    fn check_edges(&mut self, position: Position) {
+        let is_kept = |(tile, hashes): (_, &[Hash])| self.tiles.read(tile).is_ok_and(|kept| kept == hashes);
+        if !self.tree.edges().all(is_kept) {
+            self.damaged.get_or_insert(self.positions.first().copied().unwrap_or(position));
+        }
+    }
+
     /// The newest tile may not be full yet.
     fn note_difference_in_edge(&mut self) {
         let edge = self.tree.edges().find(|(tile, _)| tile.level == 0);
@@ -142,6 +170,11 @@ impl Retrace {
     /// Where the first line lies whose hash is not that in the tiles, of the lines that full tiles cover.
     pub(crate) fn differs(&self) -> Option<Position> {
         self.differs
+    }
+
+    /// The first line over which a tile that is required is missing or another one.
+    pub(crate) fn damaged(&self) -> Option<Position> {
+        self.damaged
     }
 
     /// At the end of the lines: the size of the first checkpoint that covers more of them, and the first line that is

@@ -98,8 +98,8 @@ pub enum Problem {
         /// The size of the checkpoint.
         size: u64,
     },
-    /// A tile is not that of the lines, which are those of the checkpoint.
-    #[error("the tile with the hash of this line was altered; the line was not")]
+    /// A tile is not that of the lines, which are those of the checkpoint, or is missing.
+    #[error("a tile over this line was altered or is missing; the line was not")]
     TileDiffers,
     /// Lines at the beginning are gone, and nobody says that they were archived.
     #[error(

@@ -39,6 +39,8 @@ pub(crate) trait Storage: Send {
     fn publish(&self, first: u64) -> io::Result<()>;
     /// Removes the segment `first` and the prepared file, durably, where they exist.
     fn withdraw(&self, first: u64) -> io::Result<()>;
+    /// Makes the names of all segments durable.
+    fn sync_names(&self) -> io::Result<()>;
     /// The file that a segment's name stands for now.
     fn status(&self, first: u64) -> io::Result<FileStatus>;
     /// Whether the directory's name still stands for the directory that is locked.
@@ -180,6 +182,10 @@ impl Storage for Directory {
     fn withdraw(&self, first: u64) -> io::Result<()> {
         remove_if_there(&self.path.join(UNFINISHED))?;
         remove_if_there(&self.segment(first))?;
+        self.handle.sync_all()
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
         self.handle.sync_all()
     }
 

@@ -231,6 +231,29 @@ impl Tree {
         Ok(Self { size, edges })
     }
 
+    /// The same, computed from the tiles of the lowest level, of which all others must be made.
+    pub(crate) fn read(tiles: &Tiles, size: u64) -> io::Result<Self> {
+        let (mut tree, mut other) = (Self::default(), None);
+        let edges = Tile::edges(size).filter(|tile| tile.level == 0);
+        let full = (0..size / WIDTH as u64).map(|index| Tile { level: 0, index, width: WIDTH });
+        for tile in full.chain(edges) {
+            for leaf in tiles.read(tile)? {
+                tree.push(leaf, |tile, hashes| {
+                    let is_kept = tile.level == 0 || tiles.read(tile).is_ok_and(|kept| kept == hashes);
+                    other = other.or((!is_kept).then_some(tile));
+                });
+            }
+        }
+        let other = other.or_else(|| {
+            let is_other =
+                |(tile, hashes): &(Tile, &[Hash])| !tiles.read(*tile).is_ok_and(|kept| kept == *hashes);
+            tree.edges().find(is_other).map(|(tile, _)| tile)
+        });
+        let Some(other) = other else { return Ok(tree) };
+        let altered = format!("{} is missing or not made of those below it", other.path().display());
+        Err(io::Error::new(io::ErrorKind::InvalidData, altered))
+    }
+
     /// How many leaves it has.
     pub(crate) fn size(&self) -> u64 {
         self.size

@@ -30,7 +30,7 @@ use crate::{
     segment::file_name,
     storage::list,
     testing::SoftwareSigner,
-    tiles::{Tiles, WIDTH},
+    tiles::{Tile, Tiles, WIDTH},
     verify, verify_against,
 };
 
@@ -386,8 +386,74 @@ fn archived_segments_are_proved_by_their_hashes() {
     fs::write(&tile, bytes).expect("written");
     let index = deployment.path().join("tile/1/000.p/2");
     assert!(index.exists(), "700 lines fill two tiles");
-    let summary = verify_against(deployment.path(), &expected, |_| ());
-    assert!(summary.is_ok(), "the tile below the edge is needed by no root");
+    let altered = fault(verify_against(deployment.path(), &expected, |_| ()));
+    assert!(matches!(altered.problem, Problem::BeginningMissing(_)), "{altered}");
+}
+
+/// Below what is known to be durable, whatever the level.
+#[test]
+fn tiles_that_are_missing_or_altered_are_found_with_the_line() {
+    let (deployment, _) = Deployment::filled(700);
+    let durable = fs::read_to_string(deployment.path().join("tiles-durable")).expect("a number");
+    let edges = Tile::edges(durable.parse().expect("a number")).collect::<Vec<_>>();
+    assert_eq!(edges.len(), 2, "two levels");
+    for (path, sequence) in
+        [(PathBuf::from("tile/0/001"), 256), (edges[0].path(), 512), (edges[1].path(), 512)]
+    {
+        for remove in [false, true] {
+            let copy = deployment.copy();
+            let tile = copy.path().join(&path);
+            let mut bytes = fs::read(&tile).expect("a tile");
+            bytes[0] ^= 1;
+            if remove { fs::remove_file(&tile) } else { fs::write(&tile, bytes) }.expect("harmed");
+            let found = fault(deployment.check(copy.path(), &[]));
+            assert!(matches!(found.problem, Problem::TileDiffers), "{found}");
+            assert_eq!(found.sequence, sequence, "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_that_is_gone_is_missed_and_one_of_the_past_bounds_the_start() {
+    let (deployment, note) = Deployment::filled(300);
+    let all = lines(deployment.path()).len();
+    let without = || {
+        let copy = deployment.copy();
+        fs::remove_file(copy.path().join("checkpoint")).expect("removed");
+        copy
+    };
+    let copy = without();
+    for result in [deployment.check(copy.path(), &[]), verify(copy.path())] {
+        assert!(matches!(result, Err(VerifyError::NoCheckpoint)), "{result:?}");
+    }
+    deployment.check(copy.path(), std::slice::from_ref(&note)).expect("sound: one from elsewhere was given");
+    drop(deployment.try_open(copy.path()).expect("nothing else is missing"));
+    let summary = deployment.check(copy.path(), &[note]).expect("sound");
+    assert_eq!((summary.covered, summary.lines), (all as u64, all as u64));
+
+    let cut = without();
+    Harm::CutAt(all - 1).apply(cut.path());
+    match deployment.try_open(cut.path()) {
+        Err(OpenError::Damaged(fault)) => assert!(matches!(fault.problem, Problem::CutOff { .. }), "{fault}"),
+        other => panic!("the loss was not found: {other:?}"),
+    }
+}
+
+#[test]
+fn a_tree_that_was_made_anew_is_not_made_again_at_the_next_start() {
+    let deployment = Deployment::new();
+    let (log, _) = FileLog::open(deployment.path(), CONFIG, None).expect("it opens");
+    fill(&log, 0..300);
+    drop(log);
+    let last = *list(deployment.path()).expect("a log").last().expect("a segment");
+    let log = deployment.open();
+    while log.coverage().is_some_and(|coverage| coverage.signed < coverage.followed) {
+        std::thread::yield_now();
+    }
+    // As after a kill: nothing ends orderly.
+    let killed = deployment.copy();
+    let durable = fs::read_to_string(killed.path().join("tiles-durable")).expect("a number");
+    assert!(durable.parse::<u64>().expect("a number") >= last, "{durable} of {last}");
 }
 
 #[test]

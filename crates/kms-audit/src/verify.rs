@@ -13,7 +13,7 @@ use crate::{
     cosignature::CosignerKey,
     glance::Glance,
     intents::OpenIntents,
-    memory::{open_by_any, parse_keys, read_if_there},
+    memory::{hashed_lines, open_by_any, parse_keys, past_checkpoints, read_if_there},
     merkle::{self, leaf_hash},
     notary::{CHECKPOINT, KEYS},
     note::{Checkpoint, NoteError, SignedCheckpoint, VerifierKey},
@@ -77,6 +77,12 @@ pub enum VerifyError {
         /// What is wrong with it.
         source: NoteError,
     },
+    /// There is a key, but no checkpoint under it: nothing shows that the lines are those that were written.
+    #[error(
+        "no {CHECKPOINT} lies beside the log, and none was given: a log in use has one a second after its first record, so \
+         this one's was removed"
+    )]
+    NoCheckpoint,
     /// A file cannot be read.
     #[error("cannot read the log: {0}")]
     Io(#[from] io::Error),
@@ -137,6 +143,11 @@ fn checkpoints(directory: &Path, expected: &Expected) -> Result<Vec<Checkpoint>,
     }
     let mut found = Vec::new();
     let open = |note: &str| open_by_any(note, &keys).map(|SignedCheckpoint { checkpoint, .. }| checkpoint);
+    let has_been_signed = expected.key.is_some() || !past_checkpoints(directory)?.is_empty();
+    if newest.is_none() && expected.checkpoints.is_empty() && has_been_signed && !list(directory)?.is_empty()
+    {
+        return Err(VerifyError::NoCheckpoint);
+    }
     if let Some(note) = newest {
         found.push(open(&note).map_err(wrong(CHECKPOINT))?);
     }
@@ -172,13 +183,15 @@ impl Verifier {
         let begin = Position { segment: first, offset: 0, sequence: first };
         let tiles = Tiles::new(directory);
         let missing = |error: io::Error| begin.fault(Problem::BeginningMissing(error.to_string()));
-        let tree = Tree::load(&tiles, first).map_err(missing)?;
+        let tree = Tree::read(&tiles, first).map_err(missing)?;
         for old in checkpoints.iter().filter(|old| old.size <= first) {
             if merkle::root(&tiles, old.size).map_err(missing)? != old.root {
                 return Err(begin.fault(Problem::RootDiffers { size: old.size }).into());
             }
         }
-        let retrace = Retrace::new(tiles, tree, checkpoints.to_vec(), 0);
+        // Later tiles may be gone after a power cut, and are made anew at the next start.
+        let hashed = Some(hashed_lines(directory)?).filter(|hashed| *hashed <= covered).unwrap_or(0);
+        let retrace = Retrace::new(tiles, tree, checkpoints.to_vec(), 0).requiring(hashed);
         let summary = Summary { archived: first, lines: first, covered, ..Summary::default() };
         Ok(Self { segments, retrace, archived: 0, before: None, summary })
     }
@@ -225,7 +238,7 @@ impl Verifier {
             );
             return Err(fault.into());
         }
-        if let Some(position) = retrace.differs() {
+        if let Some(position) = retrace.differs().or(retrace.damaged()) {
             return Err(position.fault(Problem::TileDiffers).into());
         }
         if summary.archived > archived && !trusting {

@@ -246,7 +246,11 @@ fn replace(log: &FileLog, segment: &Path, content: &[u8]) {
 
 /// Returns when records are refused for this reason: the file has been looked at.
 fn await_refusal(log: &FileLog, reason: &str) {
-    while !append(log, 500, Phase::Complete).expect_err("not adopted").detail.contains(reason) {
+    await_refusal_of(log, 500, reason);
+}
+
+fn await_refusal_of(log: &FileLog, request: u128, reason: &str) {
+    while !append(log, request, Phase::Complete).expect_err("not adopted").detail.contains(reason) {
         std::thread::yield_now();
     }
 }
@@ -289,6 +293,43 @@ fn a_copy_that_was_altered_is_not_written_on() {
     }
     drop(log);
     verify(directory.path()).expect("a sound log");
+}
+
+/// The file stays the same one for the system, and as long as it was: only what it holds is an earlier state.
+#[test]
+fn an_older_state_written_into_the_file_is_not_written_on() {
+    let directory = TempDir::new().expect("a directory");
+    let log = open(directory.path());
+    append(&log, 1, Phase::Complete).expect("works");
+    let segment = segments(directory.path()).remove(0);
+    let older = fs::read(&segment).expect("readable");
+    for request in 2..100 {
+        append(&log, request, Phase::Complete).expect("works");
+    }
+    let content = fs::read(&segment).expect("readable");
+    assert_eq!(older.len(), content.len(), "zeros are written ahead");
+    let refused = |request, content: &[u8]| {
+        fs::write(&segment, content).expect("written over");
+        await_refusal_of(&log, request, "has lost the last acknowledged record");
+        assert_eq!(log.health(), Health::Lost);
+    };
+    refused(100, &older);
+    refused(101, &vec![0; content.len()]);
+    // The last line alone is not what was acknowledged.
+    let end = content.iter().rposition(|byte| *byte == b'\n').expect("a line") + 1;
+    let begin = content[..end - 1].iter().rposition(|byte| *byte == b'\n').expect("a line before") + 1;
+    let mut hollow = vec![0; content.len()];
+    hollow[begin..end].copy_from_slice(&content[begin..end]);
+    fs::write(&segment, &hollow).expect("written over");
+    await_refusal(&log, "by a file with other lines");
+    fs::write(&segment, &content).expect("written over");
+    while append(&log, 102, Phase::Complete).is_err() {
+        std::thread::yield_now();
+    }
+    drop(log);
+    verify(directory.path()).expect("a sound log");
+    let found: Vec<_> = requests(directory.path()).into_values().collect();
+    assert_eq!(found, (1..100).chain([102]).collect::<Vec<_>>());
 }
 
 /// Whoever holds the lock on the copy may write there.
