@@ -215,13 +215,22 @@ impl Dev {
     /// # Panics
     /// If it does not answer.
     pub fn metrics(&self) -> String {
+        let answer = self.admin("/metrics");
+        assert!(answer.contains(" 200 OK\r\n"), "{answer}");
+        answer
+    }
+
+    /// The answer to a request for this path of its metrics and health; needs `--admin-port`.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn admin(&self, path: &str) -> String {
         let endpoint = self.description.admin_endpoint();
         let address = endpoint.strip_prefix("http://").expect("in plain");
         let mut connection = TcpStream::connect(address).expect("it listens");
-        connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("it listens");
+        connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).expect("it listens");
         let mut answer = String::new();
         connection.read_to_string(&mut answer).expect("an answer");
-        assert!(answer.contains(" 200 OK\r\n"), "{answer}");
         answer
     }
 

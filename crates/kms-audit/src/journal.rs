@@ -484,8 +484,8 @@ impl<F: LogFile> Active<F> {
     fn lost(&self, what: &str) -> Failure {
         Failure::Lost(format!(
             "{} {what} while the log was open: acknowledged records may be gone, so nothing is written until the very \
-             file or a true copy of it is back in its place, or an operator has restored the directory or accepted the \
-             loss, and has restarted the service",
+             file or a true copy of it is back in its place, or an operator has restored the directory and has \
+             restarted the service",
             file_name(self.first)
         ))
     }

@@ -26,8 +26,11 @@ fn verify(audit: &Path, key: VerifierKey, checkpoints: &[String]) -> Result<Summ
 
 /// What the Go program says, which shares no code with this one.
 fn go_verifier(data: &Path, more: &[&str]) -> Output {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/independent-checks.sh");
-    Command::new(script).arg("verify-log").arg(data).args(more).output().expect("bash is there")
+    independent_checks().arg("verify-log").arg(data).args(more).output().expect("bash is there")
+}
+
+fn independent_checks() -> Command {
+    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/independent-checks.sh"))
 }
 
 fn told(output: &Output) -> String {
@@ -244,6 +247,9 @@ async fn dewctl_verifies_the_files_and_proves_by_call() {
 /// What whoever can write the log may do to one of its lines.
 const HARMS: [&str; 6] = ["flip", "forge", "drop", "swap", "insert", "cut"];
 
+/// How many bytes are altered, one at a time.
+const ALTERED: u64 = 150;
+
 /// Does it to the line at this place; the first bad line is there, or for a copy of a line right behind it.
 fn harm(lines: &mut Vec<String>, at: usize, how: &str) -> usize {
     match how {
@@ -279,19 +285,41 @@ async fn both_verifiers_name_the_line_that_was_harmed() {
     let (key, note) = (key(&audit), fs::read_to_string(audit.join("checkpoint")).expect("a checkpoint"));
     let sound = fs::read_to_string(audit.join(segment)).expect("text");
     let lines = sound.lines().map(str::to_owned).collect::<Vec<_>>();
-    for (number, how) in HARMS.into_iter().enumerate() {
-        // Of these the first and the last of the records, and one in the middle.
-        for at in [1, lines.len() / 2 + number, lines.len() - 2] {
+    let program = dev.directory().join("verifier");
+    let built = independent_checks().arg("build-verifier").arg(&program).output().expect("bash is there");
+    assert!(built.status.success(), "{}", told(&built));
+    let log_key = format!("@{}", audit.join("log-key").display());
+    let check = |harmed: &[u8], place: usize, story: &str| {
+        fs::write(audit.join(segment), harmed).expect("written");
+        match verify(&audit, key.clone(), std::slice::from_ref(&note)) {
+            Err(VerifyError::Fault(fault)) => assert_eq!(fault.sequence, place as u64, "{story}: {fault}"),
+            other => panic!("{story} was not found: {other:?}"),
+        }
+        let found = Command::new(&program).args(["--key", &log_key]).arg(dev.directory()).output();
+        let found = found.expect("it was built");
+        assert_eq!(found.status.code(), Some(1), "{story}: {}", told(&found));
+        assert!(told(&found).contains(&format!("line {place}: ")), "{story}: {}", told(&found));
+    };
+    for how in HARMS {
+        for at in 1..lines.len() - 1 {
             let mut harmed = lines.clone();
             let place = harm(&mut harmed, at, how);
-            fs::write(audit.join(segment), harmed.join("\n") + "\n").expect("written");
-            match verify(&audit, key.clone(), std::slice::from_ref(&note)) {
-                Err(VerifyError::Fault(fault)) => assert_eq!(fault.sequence, place as u64, "{how}: {fault}"),
-                other => panic!("{how} at {at} was not found: {other:?}"),
-            }
-            let found = go_verifier(dev.directory(), &[]);
-            assert_eq!(found.status.code(), Some(1), "{how} at {at}: {}", told(&found));
-            assert!(told(&found).contains(&format!("line {place}: ")), "{how} at {at}: {}", told(&found));
+            check((harmed.join("\n") + "\n").as_bytes(), place, &format!("{how} at {at}"));
         }
+    }
+    // An older state of the file, as long as the file is.
+    for at in 1..lines.len() {
+        let mut older = (lines[..at].join("\n") + "\n").into_bytes();
+        older.resize(sound.len(), 0);
+        check(&older, at, &format!("only {at} lines"));
+    }
+    for number in 1..=ALTERED {
+        // Any bytes, the same ones in every run.
+        let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let at = usize::try_from(mixed >> 32).expect("small") % sound.len();
+        let mut altered = sound.clone().into_bytes();
+        altered[at] ^= mixed.to_le_bytes()[1].max(1);
+        let place = sound[..at].matches('\n').count();
+        check(&altered, place, &format!("byte {at} is {}", altered[at]));
     }
 }

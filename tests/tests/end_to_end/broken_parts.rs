@@ -7,9 +7,12 @@ use std::{
     time::Duration,
 };
 
-use dewpoint_tests::{Clients, Context, Dev, DevOptions, Module, by_alias, by_id, reason};
+use dewpoint_tests::{Clients, Context, Dev, DevOptions, Module, by_alias, by_id, eventually, reason};
 use kms_proto::v1::{CreateKeyRequest, DecryptDataKeyRequest, GenerateDataKeyRequest};
 use tonic::Code;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 /// A file system of a few MiB of its own; unmounted when dropped.
 struct SmallDisk(PathBuf);
@@ -90,6 +93,42 @@ async fn a_full_disk_refuses_and_an_emptied_one_works_again() {
     );
     assert!(dev.stop().success());
     kms_audit::verify(&dev.directory().join("audit")).expect("the log is whole");
+}
+
+/// Whether health checking and `/readyz` tell that calls can be answered, once both tell the same.
+async fn is_ready(dev: &Dev, clients: &Clients) -> bool {
+    eventually("one answer of both", async || {
+        let checked = HealthClient::new(clients.channel.clone()).check(HealthCheckRequest::default()).await;
+        let serving = checked.expect("it answers").into_inner().status() == ServingStatus::Serving;
+        (serving == dev.admin("/readyz").contains(" 200 ")).then_some(serving)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_taken_away_stops_the_service_until_it_is_back() {
+    let arguments = vec!["--traffic-control=off".into(), "--admin-port=0".into()];
+    let mut dev = Dev::start_with(DevOptions { arguments, ..DevOptions::default() });
+    let mut admin = dev.user(0, "admin").await;
+    let key_id = key(&mut admin).await;
+    assert!(is_ready(&dev, &admin).await);
+    let (audit, aside) = (dev.directory().join("audit"), dev.directory().join("aside"));
+    let segment = audit.join("00000000000000000000.jsonl");
+    fs::rename(&segment, &aside).expect("moved");
+    let refused = admin.data.generate_data_key(generate(&key_id)).await.expect_err("no record, no answer");
+    assert_eq!((refused.code(), &*reason(&refused)), (Code::Unavailable, "AUDIT_UNAVAILABLE"));
+    eventually("not ready", async || (!is_ready(&dev, &admin).await).then_some(())).await;
+    // An older state of it under its name is none.
+    let whole = fs::read(&aside).expect("readable");
+    let end = whole.iter().rposition(|byte| *byte == b'\n').expect("a line");
+    fs::write(&segment, [&whole[..end], &vec![0; whole.len() - end]].concat()).expect("written");
+    let refused = admin.data.generate_data_key(generate(&key_id)).await.expect_err("not the log");
+    assert_eq!(&*reason(&refused), "AUDIT_UNAVAILABLE");
+    fs::rename(&aside, &segment).expect("moved back");
+    eventually("ready again", async || is_ready(&dev, &admin).await.then_some(())).await;
+    admin.data.generate_data_key(generate(&key_id)).await.expect("made");
+    assert!(dev.stop().success());
+    kms_audit::verify(&audit).expect("the log is whole");
 }
 
 #[tokio::test(flavor = "multi_thread")]

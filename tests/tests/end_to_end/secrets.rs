@@ -400,6 +400,9 @@ async fn rest_calls(dev: &Dev, key_id: &str, secrets: &mut Secrets, shown: &mut 
     let mistyped = log_in(&account, &admin.name, WRONG);
     let foreign = create_data_key(&dev.description.account(1).projects[0].0, key_id);
     let mut errors = Vec::new();
+    // The secret in the place of the id: its caller is told what it sent, and nobody else.
+    let swapped = create.clone().signed(Signer { access_key_id: signer.secret, ..signer });
+    assert_eq!(rest.send(&swapped).await.status, 401);
     for refused in refused_calls([create, foreign, mistyped], &token, [signer, temporary]) {
         let answer = rest.send(&refused).await;
         assert!(answer.status >= 400, "{refused:?}");

@@ -33,6 +33,8 @@ pub(crate) struct HttpCredentials<'a> {
     caller: OnceLock<Caller>,
     /// What was proven, also of who is not let in for another reason.
     proven: OnceLock<Credential>,
+    /// What was claimed and not proven, if there is such a one.
+    claimed: OnceLock<Credential>,
     refusal: OnceLock<Refusal>,
 }
 
@@ -44,8 +46,8 @@ impl<'a> HttpCredentials<'a> {
         tokens: &'a TokenKey,
         source: SocketAddr,
     ) -> Self {
-        let (caller, proven, refusal) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { request, project, tokens, source, caller, proven, refusal }
+        let (caller, proven, claimed) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { request, project, tokens, source, caller, proven, claimed, refusal: OnceLock::new() }
     }
 
     /// Who was let in.
@@ -112,6 +114,9 @@ impl<'a> HttpCredentials<'a> {
                 let id = signature::verify(self.request, now, |id| identities.secrets_of(id, now));
                 let id = id.map_err(|refusal| {
                     let why = refusal.fault.why();
+                    // Of an id that is none of ours no record tells: it may be a secret that was put in its place.
+                    let known = refusal.access_key_id.clone().filter(|id| identities.has_access_key(id));
+                    drop(known.map(|id| self.claimed.set(Credential::AccessKey(id))));
                     drop(self.refusal.set(refusal));
                     why
                 })?;
@@ -138,8 +143,7 @@ impl Credentials for HttpCredentials<'_> {
     }
 
     fn stranger(&self) -> Stranger {
-        let claimed = || self.refusal.get().and_then(|refusal| refusal.access_key_id.clone());
-        let credential = self.proven.get().cloned().or_else(|| claimed().map(Credential::AccessKey));
+        let credential = self.proven.get().or(self.claimed.get()).cloned();
         Stranger { source: self.source, credential }
     }
 }

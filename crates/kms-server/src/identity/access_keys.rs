@@ -42,6 +42,11 @@ impl Identities {
         Ok(Secrets { secret: key.secret.expose_secret(), security_token: token })
     }
 
+    /// Whether there is such an access key, whatever its state.
+    pub(crate) fn has_access_key(&self, id: &AccessKeyId) -> bool {
+        self.access_keys.contains_key(id)
+    }
+
     /// The caller who signed with this access key: its user, in this project.
     pub(crate) fn caller_by_access_key(
         &self,
