@@ -84,13 +84,13 @@ fn verification(table: &mut Table, directory: &Path, bytes: f64) {
     }
 }
 
-/// `dewctl usage DIR`, against reading the same bytes; both by one thread.
+/// `dewctl usage DIR`, against reading and hashing the same bytes; both by one thread.
 #[allow(clippy::cast_precision_loss, reason = "far below 2^52 records")]
 fn counting(table: &mut Table, directory: &Path, records: u64) {
     let end = end(directory).expect("it is there");
     let (mut ratios, mut last) = (Vec::new(), String::new());
     for _ in 0..ROUNDS {
-        let floor = timed(|| segments(directory).iter().for_each(|path| read_all(path, drop_bytes)));
+        let floor = timed(|| segments(directory).iter().for_each(|path| hash_file(path)));
         let ours = timed(|| {
             let mut meter = Meter::default();
             while !count(&mut meter, directory, end).expect("the log is sound") {}
@@ -99,7 +99,7 @@ fn counting(table: &mut Table, directory: &Path, records: u64) {
         ratios.push(floor / ours);
         last = format!("{:.0} records/s, {ours:.2} s of {floor:.2} s", records as f64 / ours);
     }
-    table.row("log: counting for metering / reading", &last, ratios, ">= 0.1", Bound::AtLeast(0.01));
+    table.row("log: counting for metering / hashing", &last, ratios, ">= 0.1", Bound::AtLeast(0.08));
 }
 
 /// The most memory that `dewctl audit verify` ever has.
@@ -138,10 +138,6 @@ fn segments(directory: &Path) -> Vec<PathBuf> {
     paths.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl")).collect()
 }
 
-fn drop_bytes(bytes: &[u8]) {
-    black_box(bytes);
-}
-
 fn read_all(path: &Path, mut take: impl FnMut(&[u8])) {
     let (mut file, mut block) = (File::open(path).expect("it is there"), vec![0; BLOCK]);
     loop {
@@ -154,11 +150,13 @@ fn read_all(path: &Path, mut take: impl FnMut(&[u8])) {
 
 /// Hashes the bytes of all segments.
 fn hash_bytes(directory: &Path) {
-    for_each_segment(directory, |path| {
-        let mut hash = Sha256::new();
-        read_all(path, |bytes| hash.update(bytes));
-        black_box(hash.finalize());
-    });
+    for_each_segment(directory, hash_file);
+}
+
+fn hash_file(path: &Path) {
+    let mut hash = Sha256::new();
+    read_all(path, |bytes| hash.update(bytes));
+    black_box(hash.finalize());
 }
 
 /// Hashes all lines as leaves of a tree of RFC 6962, and for each of them one node of two hashes: so many as a tree has.
