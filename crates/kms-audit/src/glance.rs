@@ -191,18 +191,17 @@ impl<'a> Members<'a> {
 
     fn operation(&mut self) -> Option<OperationName> {
         /// By the length of the name, in which most differ.
-        static BY_LENGTH: LazyLock<Vec<Vec<(&[u8], OperationName)>>> = LazyLock::new(|| {
+        static BY_LENGTH: LazyLock<Vec<Vec<OperationName>>> = LazyLock::new(|| {
             let mut by_length = Vec::<Vec<_>>::new();
             for operation in OperationName::ALL {
-                let name = operation.word().as_bytes();
-                by_length.resize_with(by_length.len().max(name.len() + 1), Vec::new);
-                by_length[name.len()].push((name, *operation));
+                let length = operation.word().len();
+                by_length.resize_with(by_length.len().max(length + 1), Vec::new);
+                by_length[length].push(*operation);
             }
             by_length
         });
         let text = self.text()?;
-        let found = BY_LENGTH.get(text.len())?.iter().find(|(name, _)| *name == text);
-        found.map(|(_, operation)| *operation)
+        BY_LENGTH.get(text.len())?.iter().copied().find(|operation| operation.word().as_bytes() == text)
     }
 
     /// An address with a port, as the system writes it.

@@ -172,7 +172,7 @@ impl Meter {
                 account: (&*life.account).into(),
                 kind: life.kind.name().into(),
                 made: life.made,
-                ended: life.ended,
+                ended: self.ended.get(id).copied(),
             })
         });
         let opened = self.opened.iter().map(|(call, opened)| {
@@ -198,8 +198,8 @@ impl Meter {
             }
             Entry::Key(kept) => {
                 let (account, kind) = (self.account(&kept.account), kind(&kept.kind)?);
-                let life = Life { account, kind, made: kept.made, ended: kept.ended };
-                self.keys.insert(kept.id, life);
+                self.keys.insert(kept.id, Life { account, kind, made: kept.made });
+                self.ended.extend(kept.ended.map(|ended| (kept.id, ended)));
             }
             Entry::Opened(KeptChange { call, time, key, made }) => {
                 let made = match made {
