@@ -304,6 +304,22 @@ def shows_policies_kept_and_refused(deployment):
 
 def shows_what_is_not_offered(deployment):
     s3 = deployment.s3()
+    s3.put_object(Bucket="plain", Key="stays", Body=TEXT)
+    for method, path in [
+        ("PUT", "plain/stays?metadata"),
+        ("PUT", "plain/stays?truncate&length=1"),
+        ("PUT", "plain/stays?uploadId=x"),
+        ("PUT", "plain/stays?renameObject"),
+        ("DELETE", "plain/stays?x-obs-accesslabel"),
+        ("DELETE", "plain?directcoldaccess"),
+        ("PUT", "new?quota"),
+        ("GET", "plain?storageinfo"),
+    ]:
+        answer = signed(deployment, method, path)
+        assert answer.status_code == 501 and "<Code>NotImplemented</Code>" in answer.text, (method, path, answer.text)
+    assert s3.get_object(Bucket="plain", Key="stays")["Body"].read() == TEXT
+    with refused("404", 404):
+        s3.head_bucket(Bucket="new")
     for call in (s3.get_bucket_versioning, s3.get_bucket_cors, s3.get_bucket_acl, s3.get_bucket_tagging):
         try:
             call(Bucket="plain")
