@@ -222,6 +222,8 @@ def shows_bodies_in_chunks(deployment):
     assert deployment.put_in_chunks("plain/chunks", [big], len(big), trailer(big)).status_code == 200
     assert deployment.s3().get_object(Bucket="plain", Key="chunks")["Body"].read() == big
     assert deployment.put_in_chunks("plain/chunks", [b"a", b"bc"], 3, trailer(b"abc")).status_code == 200
+    for told in (deployment.s3().get_object, deployment.s3().head_object):
+        assert "ContentEncoding" not in told(Bucket="plain", Key="chunks"), "the body's, not the object's"
     for chunks, length, behind, code in [
         ([b"abc"], 3, trailer(b"abd"), "BadDigest"),
         ([b"abc"], 3, "", "InvalidRequest"),

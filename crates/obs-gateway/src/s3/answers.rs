@@ -37,7 +37,7 @@ macro_rules! headers_of {
         $crate::s3::answers::headers([
             ("cache-control", $input.cache_control.clone()),
             ("content-disposition", $input.content_disposition.clone()),
-            ("content-encoding", $input.content_encoding.clone()),
+            ("content-encoding", $crate::s3::answers::content_encoding($input.content_encoding.as_deref())),
             ("content-language", $input.content_language.clone()),
             ("content-type", $input.content_type.clone()),
         ])
@@ -117,6 +117,18 @@ pub(super) fn refuse_unkept(unkept: &[(&str, bool)]) -> S3Result<()> {
 pub(super) fn headers(given: [(&str, Option<String>); 5]) -> BTreeMap<String, String> {
     let given = given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     given.collect()
+}
+
+/// The encoding of an object's bytes, without that of S3's chunks: the body came in them, and it does not go in them.
+/// `None`: nothing remains.
+pub(super) fn content_encoding(given: Option<&str>) -> Option<String> {
+    let given = given?;
+    let (chunks, own): (Vec<&str>, Vec<&str>) =
+        given.split(',').map(str::trim).partition(|coding| coding.eq_ignore_ascii_case("aws-chunked"));
+    match own.join(", ") {
+        _ if chunks.is_empty() => Some(given.to_owned()),
+        own => (!own.is_empty()).then_some(own),
+    }
 }
 
 /// Refuses an object's headers, metadata and encryption context that are too long to be kept in memory.
@@ -314,6 +326,22 @@ mod tests {
     #[expect(clippy::unnecessary_wraps, reason = "a condition that is there")]
     fn tag(value: &str) -> Option<ETagCondition> {
         Some(ETagCondition::ETag(ETag::Strong(value.to_owned())))
+    }
+
+    #[test]
+    fn the_encoding_of_chunks_is_not_the_objects() {
+        for (given, kept) in [
+            ("aws-chunked", None),
+            ("AWS-Chunked", None),
+            ("aws-chunked,", None),
+            ("gzip, aws-chunked", Some("gzip")),
+            ("aws-chunked,gzip,br", Some("gzip, br")),
+            ("gzip,br", Some("gzip,br")),
+            ("x-aws-chunked", Some("x-aws-chunked")),
+        ] {
+            assert_eq!(content_encoding(Some(given)).as_deref(), kept, "{given}");
+        }
+        assert_eq!(content_encoding(None), None);
     }
 
     #[test]
