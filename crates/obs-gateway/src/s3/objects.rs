@@ -53,7 +53,7 @@ pub(super) async fn put(
         return Err(not_offered("a condition or an offset of an upload"));
     }
     let method = gateway.method(&caller, &bucket, &asked, None).map_err(s3)?;
-    let context = added_context(input.ssekms_encryption_context.as_ref())?;
+    let context = added_context(input.ssekms_encryption_context.as_ref(), &input.bucket, &input.key)?;
     let (headers, metadata) = (headers_of!(input), metadata(input.metadata)?);
     must_be_short([&headers, &metadata, &context])?;
     let (key, encryption) = new_key(gateway, &caller, &bucket, &input.key, method, context).await?.unzip();
@@ -215,7 +215,7 @@ pub(super) async fn copy(
         Some(_) => return Err(s3_error!(InvalidArgument, "the directive of the metadata is unknown")),
     };
     let method = gateway.method(&caller, &bucket, &asked, Some(&source.record)).map_err(s3)?;
-    let context = added_context(input.ssekms_encryption_context.as_ref())?;
+    let context = added_context(input.ssekms_encryption_context.as_ref(), &input.bucket, &input.key)?;
     must_be_short([&headers, &metadata, &context])?;
     let range = 0..source.record.size;
     let reader = open(gateway, &caller, &source_bucket, source, range).await?;
