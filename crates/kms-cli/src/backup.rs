@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     connection::ConnectionOptions,
+    input::directory_of,
     output::{Failure, print},
 };
 
@@ -100,12 +101,15 @@ struct NewFile<'a> {
 }
 
 impl<'a> NewFile<'a> {
-    /// What an interruption left under the temporary name is written over.
+    /// No other backup writes under this name, not even one into the same file.
     fn begin(path: &'a Path) -> Result<Self, Failure> {
+        let mut suffix = [0; 8];
+        let filled = getrandom::fill(&mut suffix);
+        filled.map_err(|error| Failure::Usage(format!("no randomness: {error}")))?;
         let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".unfinished");
+        temporary.push(format!(".{}.unfinished", hex::encode(suffix)));
         let temporary = PathBuf::from(temporary);
-        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&temporary);
         Ok(Self { file: file.map_err(|error| unusable(&temporary, &error))?, temporary, path })
     }
 
@@ -113,15 +117,24 @@ impl<'a> NewFile<'a> {
         (&self.file).write_all(bytes).map_err(|error| unusable(&self.temporary, &error))
     }
 
-    /// Makes it durable, and gives it its name.
+    /// Makes it durable, and gives it its name, under which nothing is replaced: one that came meanwhile stays.
     fn finish(self) -> Result<(), Failure> {
-        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let finished = self
             .file
             .sync_all()
-            .and_then(|()| fs::rename(&self.temporary, self.path))
-            .and_then(|()| File::open(parent.unwrap_or(Path::new(".")))?.sync_all());
+            .and_then(|()| self.name())
+            .and_then(|()| File::open(directory_of(self.path))?.sync_all());
         finished.map_err(|error| unusable(self.path, &error))
+    }
+
+    fn name(&self) -> io::Result<()> {
+        match fs::hard_link(&self.temporary, self.path) {
+            // A disk that knows no links, as a removable one may: only what comes in this very moment is replaced.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !self.path.try_exists()? => {
+                fs::rename(&self.temporary, self.path)
+            }
+            linked => linked.and_then(|()| fs::remove_file(&self.temporary)),
+        }
     }
 }
 
@@ -133,4 +146,34 @@ impl Drop for NewFile<'_> {
 
 fn unusable(path: &Path, error: &io::Error) -> Failure {
     Failure::Usage(format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn two_backups_into_one_file_do_not_meet() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("backup");
+        let (one, other) = (NewFile::begin(&path).expect("a file"), NewFile::begin(&path).expect("a file"));
+        one.write(b"one, ").expect("room");
+        other.write(b"the other").expect("room");
+        one.write(b"as it is").expect("room");
+        one.finish().expect("the first");
+        assert!(matches!(other.finish(), Err(Failure::Usage(_))), "the second replaces nothing");
+        assert_eq!(fs::read(&path).expect("a file"), b"one, as it is");
+        assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn what_is_given_up_leaves_nothing() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("backup");
+        NewFile::begin(&path).expect("a file").write(b"half").expect("room");
+        assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0);
+    }
 }

@@ -3,18 +3,20 @@
 use std::{
     collections::HashMap,
     fs,
-    io::{self, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    io::{self, Read, Write as _},
+    mem,
+    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use kms_client::{KeyReference, SecretBytes, proto};
+use zeroize::Zeroizing;
 
 use crate::output::Failure;
 
 /// The most bytes that a command reads: more than any call takes.
-const MAX_INPUT_BYTES: u64 = 64 * 1024;
+const MAX_INPUT_BYTES: usize = 64 * 1024;
 
 /// A key: its id, an alias, or a service's default key as `obs/default`.
 pub(crate) fn key_reference(text: &str) -> KeyReference {
@@ -122,20 +124,27 @@ pub(crate) fn to_base64(bytes: &[u8]) -> String {
 
 /// Reads a whole file, or stdin for `-`.
 pub(crate) fn read_file(path: &Path) -> Result<SecretBytes, Failure> {
-    let failed = |error: io::Error| Failure::Usage(format!("{}: {error}", path.display()));
-    let mut bytes = Vec::with_capacity(1024);
-    let read = if path.as_os_str() == "-" {
-        io::stdin().lock().take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes)
+    let file = if path.as_os_str() == "-" {
+        // Not through the library's buffer, which nothing wipes.
+        io::stdin().as_fd().try_clone_to_owned().map(fs::File::from)
     } else {
-        fs::File::open(path).and_then(|file| file.take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes))
+        fs::File::open(path)
     };
-    let length = read.map_err(failed)?;
-    let bytes = SecretBytes::from(bytes);
-    if u64::try_from(length).is_ok_and(|length| length <= MAX_INPUT_BYTES) {
-        Ok(bytes)
+    let read = file.and_then(read_whole);
+    let mut bytes = read.map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
+    if bytes.len() <= MAX_INPUT_BYTES {
+        Ok(SecretBytes::from(mem::take(&mut *bytes)))
     } else {
         Err(Failure::Usage(format!("{}: longer than any call takes (64 KiB)", path.display())))
     }
+}
+
+/// Reads all that comes, or one byte more than may come. There is room for it from the beginning: a buffer that grew would
+/// leave what it held behind.
+fn read_whole(from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_INPUT_BYTES + 1));
+    from.take(MAX_INPUT_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Writes a result into a new file that only its owner can read; an existing one is not replaced.
@@ -145,6 +154,11 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let written =
         options.open(path).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
     written.map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+}
+
+/// The directory in which a file is.
+pub(crate) fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -159,5 +173,24 @@ mod tests {
         assert_eq!(pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
         pair("a").expect_err("no value");
         from_base64("*").expect_err("no base64");
+    }
+
+    #[test]
+    fn what_is_read_never_moves() {
+        for length in [0, 1, 5000, MAX_INPUT_BYTES, MAX_INPUT_BYTES + 1, MAX_INPUT_BYTES + 9] {
+            let read = read_whole(io::repeat(7).take(length as u64)).expect("readable");
+            assert_eq!(read.len(), length.min(MAX_INPUT_BYTES + 1));
+            assert_eq!(read.capacity(), MAX_INPUT_BYTES + 1, "{length}: it would have grown");
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("in");
+        fs::write(&path, vec![7; MAX_INPUT_BYTES]).expect("a file");
+        assert_eq!(read_file(&path).expect("short enough").expose(), vec![7; MAX_INPUT_BYTES]);
+        fs::write(&path, vec![7; MAX_INPUT_BYTES + 1]).expect("a file");
+        assert!(matches!(read_file(&path), Err(Failure::Usage(_))));
     }
 }

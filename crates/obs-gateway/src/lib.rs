@@ -15,6 +15,7 @@ mod front;
 pub mod gateway;
 mod lingering;
 mod obs;
+mod offered;
 mod patience;
 mod s3;
 pub mod server;

@@ -38,6 +38,7 @@ use crate::{
     gateway::Gateway,
     lingering::Lingering,
     obs::{self, Replies},
+    offered::{self, Place},
     patience::Taking,
     s3::{self, Checked, Hosts, Refusal, Transport},
     sse::KmsKeys,
@@ -272,9 +273,11 @@ async fn translate(
     if let Some(dialect) = dialect {
         head.extensions.insert(dialect);
     }
-    let is_bucket = obs::is_bucket_decoded(head, hosts);
+    let place = obs::place(head, hosts);
+    let is_bucket = place == Place::Bucket;
     let is_read_whole = head.method == Method::POST || (head.method == Method::PUT && is_bucket);
     front::check(&head.method, &head.uri, &head.headers, is_read_whole)?;
+    offered::check(&head.method, &head.uri, place)?;
     let is_completion = !is_bucket && obs::has_query(&head.uri, "uploadId");
     let body = if is_read_whole && !obs::is_in_chunks(dialect, head) {
         Checked::new(body, &head.headers, is_completion, body_refusal)

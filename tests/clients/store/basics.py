@@ -222,6 +222,8 @@ def shows_bodies_in_chunks(deployment):
     assert deployment.put_in_chunks("plain/chunks", [big], len(big), trailer(big)).status_code == 200
     assert deployment.s3().get_object(Bucket="plain", Key="chunks")["Body"].read() == big
     assert deployment.put_in_chunks("plain/chunks", [b"a", b"bc"], 3, trailer(b"abc")).status_code == 200
+    for told in (deployment.s3().get_object, deployment.s3().head_object):
+        assert "ContentEncoding" not in told(Bucket="plain", Key="chunks"), "the body's, not the object's"
     for chunks, length, behind, code in [
         ([b"abc"], 3, trailer(b"abd"), "BadDigest"),
         ([b"abc"], 3, "", "InvalidRequest"),
@@ -304,6 +306,22 @@ def shows_policies_kept_and_refused(deployment):
 
 def shows_what_is_not_offered(deployment):
     s3 = deployment.s3()
+    s3.put_object(Bucket="plain", Key="stays", Body=TEXT)
+    for method, path in [
+        ("PUT", "plain/stays?metadata"),
+        ("PUT", "plain/stays?truncate&length=1"),
+        ("PUT", "plain/stays?uploadId=x"),
+        ("PUT", "plain/stays?renameObject"),
+        ("DELETE", "plain/stays?x-obs-accesslabel"),
+        ("DELETE", "plain?directcoldaccess"),
+        ("PUT", "new?quota"),
+        ("GET", "plain?storageinfo"),
+    ]:
+        answer = signed(deployment, method, path)
+        assert answer.status_code == 501 and "<Code>NotImplemented</Code>" in answer.text, (method, path, answer.text)
+    assert s3.get_object(Bucket="plain", Key="stays")["Body"].read() == TEXT
+    with refused("404", 404):
+        s3.head_bucket(Bucket="new")
     for call in (s3.get_bucket_versioning, s3.get_bucket_cors, s3.get_bucket_acl, s3.get_bucket_tagging):
         try:
             call(Bucket="plain")

@@ -51,7 +51,11 @@ class Deployment:
         """Puts an object in S3's chunks without signatures, before a trailer; without a length of the body, in HTTP's own chunks."""
         body = b"".join(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n" for chunk in chunks)
         body += b"0\r\n" + trailer.encode() + b"\r\n"
-        headers = {"x-amz-decoded-content-length": str(length), "x-amz-trailer": "x-amz-checksum-crc32"}
+        headers = {
+            "x-amz-decoded-content-length": str(length),
+            "x-amz-trailer": "x-amz-checksum-crc32",
+            "Content-Encoding": "aws-chunked",
+        }
         request = AWSRequest("PUT", f"{self.description['https']}/{path}", headers)
         request.context["checksum"] = {"request_algorithm": {"in": "trailer"}}
         ak, sk, token = self.keys_of("admin")

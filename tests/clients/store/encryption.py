@@ -332,6 +332,13 @@ def shows_an_encryption_context(deployment):
     assert s3.get_object(Bucket="sealed", Key="context")["Body"].read() == TEXT
     with refused("InvalidArgument", 400):
         s3.put_object(Bucket="sealed", Key="x", Body=TEXT, SSEKMSEncryptionContext=context(bucket="x"), **KMS)
+    # As long as the key service takes it, with bucket and object: kind and count, then each text with its length before it.
+    longest = 8192 - 5 - 6 * 4 - len("bucket" + "sealed" + "object" + "x" + "a")
+    s3.put_object(Bucket="sealed", Key="x", SSEKMSEncryptionContext=context(a="x" * longest), **KMS)
     for call in (s3.put_object, s3.create_multipart_upload):
+        for length in (longest + 1, 17000):
+            with refused("InvalidArgument", 400):
+                call(Bucket="sealed", Key="x", SSEKMSEncryptionContext=context(a="x" * length), **KMS)
+        told = {"Metadata": {"m": "v" * 8191}, "CacheControl": "x" * 100}
         with refused("MetadataTooLarge", 400):
-            call(Bucket="sealed", Key="x", SSEKMSEncryptionContext=context(a="x" * 17000), **KMS)
+            call(Bucket="sealed", Key="x", SSEKMSEncryptionContext=context(a="x" * longest), **told, **KMS)

@@ -218,6 +218,11 @@ def shows_errors_in_the_words_of_who_asked(deployment):
         head = shown(obs.getObjectMetadata("sdk-sm4", "none"))
         assert head["error-code"] == "NoSuchKey" and head["error-message"], head
         failed(obs.getBucketVersioning("sdk-sm4"), 501, "ServiceNotImplemented")
+        failed(obs.setObjectMetadata("sdk-sm4", "o", metadata={"a": "b"}), 501, "ServiceNotImplemented")
+        failed(obs.truncateFile("sdk-sm4", "o", 1), 501, "ServiceNotImplemented")
+        failed(obs.deleteAccessLabel("sdk-sm4", "o"), 501, "ServiceNotImplemented")
+        failed(obs.deleteBucketDirectColdAccess("sdk-sm4"), 501, "ServiceNotImplemented")
+        assert done(obs.getObject("sdk-sm4", "o", loadStreamInMemory=True)).body.buffer == TEXT
         failed(obs.putContent("sdk-sm4", "x", TEXT, extensionHeaders={"x-obs-forbid-overwrite": "true"}), 501, "ServiceNotImplemented")
     with contextlib.closing(client(deployment, signature="v2")) as obs:
         failed(obs.getBucketVersioning("sdk-sm4"), 501, "NotImplemented")

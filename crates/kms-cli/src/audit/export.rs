@@ -1,7 +1,7 @@
 //! `dewctl audit export`: records in the forms that other systems take. docs/audit-export.md has the mappings.
 
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{self, BufWriter, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
@@ -12,7 +12,7 @@ use kms_client::proto::{AuditRecord, RecordPhase, StreamRecordsRequest, Verdict}
 use serde_json::{Value, json};
 
 use super::{ReaderOptions, line};
-use crate::{connection::ConnectionOptions, output::Failure};
+use crate::{connection::ConnectionOptions, input::directory_of, output::Failure};
 
 /// What to export, and how.
 #[derive(Debug, clap::Args)]
@@ -53,17 +53,14 @@ pub(super) async fn run(options: &ExportOptions, connection: &ConnectionOptions)
         let request = StreamRecordsRequest { filter, from_seq, follow: false };
         let mut stream = client.stream_records(request).await?;
         while let Some(message) = stream.next().await? {
-            for record in &message.records {
-                let Some(text) = options.format.render(record)? else { continue };
-                out.write(&text)?;
-                count += 1;
-            }
+            count += out.take(options.format, &message.records)?;
             next = message.next_seq;
             bar.set_length(message.end_seq.saturating_sub(options.from_seq));
             bar.set_position(next.saturating_sub(options.from_seq));
             bar.set_message(format!("{count} exported"));
         }
-        out.finish()
+        // What could not be made to last may be missing from its beginning.
+        out.finish().inspect_err(|_| next = options.from_seq)
     }
     .await;
     bar.finish_and_clear();
@@ -83,26 +80,52 @@ fn style() -> ProgressStyle {
 struct Out {
     to: BufWriter<Box<dyn Write>>,
     name: String,
+    /// What has to be on the disk at the end: the file and its directory.
+    kept: Vec<File>,
 }
 
 impl Out {
     fn open(options: &ExportOptions) -> Result<Self, Failure> {
         let Some(path) = &options.out else {
-            return Ok(Self { to: BufWriter::new(Box::new(io::stdout())), name: "stdout".to_owned() });
+            return Ok(Self::to(io::stdout(), "stdout".to_owned(), Vec::new()));
         };
         let name = path.display().to_string();
         let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let file = opened.map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
-        Ok(Self { to: BufWriter::new(Box::new(file)), name })
+        let kept =
+            opened.and_then(|file| Ok((file.try_clone()?, vec![file, File::open(directory_of(path))?])));
+        let (file, kept) = kept.map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
+        Ok(Self::to(file, name, kept))
     }
 
-    fn write(&mut self, text: &str) -> Result<(), Failure> {
-        let written = writeln!(self.to, "{text}");
-        written.map_err(|error| Failure::Usage(format!("{}: {error}", self.name)))
+    fn to(to: impl Write + 'static, name: String, kept: Vec<File>) -> Self {
+        Self { to: BufWriter::new(Box::new(to)), name, kept }
     }
 
+    /// Takes what came together; answers how many records that are. When it returns, nothing of it waits in this program,
+    /// so that who goes on behind it misses nothing.
+    fn take(&mut self, format: Format, records: &[AuditRecord]) -> Result<u64, Failure> {
+        let mut count = 0;
+        for record in records {
+            let Some(text) = format.render(record)? else { continue };
+            writeln!(self.to, "{text}").map_err(|error| self.failed(&error))?;
+            count += 1;
+        }
+        self.flush()?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        self.to.flush().map_err(|error| self.failed(&error))
+    }
+
+    /// All of it is on the disk when this returns, if it goes into a file.
     fn finish(&mut self) -> Result<(), Failure> {
-        self.to.flush().map_err(|error| Failure::Usage(format!("{}: {error}", self.name)))
+        self.flush()?;
+        self.kept.iter().try_for_each(File::sync_all).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &io::Error) -> Failure {
+        Failure::Usage(format!("{}: {error}", self.name))
     }
 }
 
@@ -294,6 +317,8 @@ fn endpoint(record: &AuditRecord) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::{ffi::OsStr, fs, path::Path};
+
     use super::*;
 
     fn record() -> AuditRecord {
@@ -314,6 +339,32 @@ mod tests {
             count: 1,
             ..AuditRecord::default()
         }
+    }
+
+    fn options(out: &Path) -> ExportOptions {
+        #[derive(clap::Parser)]
+        struct Command {
+            #[command(flatten)]
+            options: ExportOptions,
+        }
+        let arguments = [OsStr::new("export"), OsStr::new("--out"), out.as_os_str()];
+        <Command as clap::Parser>::try_parse_from(arguments).expect("options").options
+    }
+
+    #[test]
+    fn records_are_on_their_way_before_the_export_goes_on_behind_them() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("out");
+        let mut out = Out::open(&options(&path)).expect("a new file");
+        let intent = AuditRecord { phase: RecordPhase::Intent.into(), ..record() };
+        assert_eq!(out.take(Format::Ocsf, &[record(), intent, record()]).expect("room"), 2);
+        assert_eq!(fs::read_to_string(&path).expect("a file").lines().count(), 2, "before the end");
+        out.finish().expect("a disk");
+        assert!(Out::open(&options(&path)).is_err(), "an existing file is not replaced");
+        // A disk without room.
+        let full = OpenOptions::new().write(true).open("/dev/full").expect("a device");
+        out.to = BufWriter::new(Box::new(full));
+        assert!(matches!(out.take(Format::Jsonl, &[record()]), Err(Failure::Usage(_))));
     }
 
     #[test]

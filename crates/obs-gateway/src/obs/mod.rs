@@ -16,10 +16,10 @@ use time::{
     OffsetDateTime, PrimitiveDateTime, format_description::well_known::Rfc2822, macros::format_description,
 };
 
-use self::signature::{Claim, pairs};
+use self::signature::Claim;
 pub(crate) use self::{
     reply::{Replies, refusal},
-    signature::{Dialect, has_query, is_bucket as is_bucket_path, query},
+    signature::{Dialect, has_query, is_bucket as is_bucket_path, pairs, query},
 };
 use crate::{
     chunks::{self, Chunks},
@@ -27,6 +27,7 @@ use crate::{
     credentials::User,
     gateway::Gateway,
     lingering::Lingering,
+    offered::Place,
     s3::{Checked, Hosts},
 };
 
@@ -93,12 +94,15 @@ pub(crate) fn is_in_chunks(dialect: Option<Dialect>, head: &Parts) -> bool {
     dialect.is_none() && chunks::are_in(&head.headers)
 }
 
-/// Whether the S3 face takes a request for one about a bucket itself: it decodes a path before it looks for slashes.
-pub(crate) fn is_bucket_decoded(head: &Parts, hosts: &Hosts) -> bool {
-    let Ok(path) = percent_decode_str(head.uri.path()).decode_utf8() else { return false };
+/// What the S3 face takes a request to be about: it decodes a path before it looks for slashes.
+pub(crate) fn place(head: &Parts, hosts: &Hosts) -> Place {
+    // It refuses a path that is no text.
+    let Ok(path) = percent_decode_str(head.uri.path()).decode_utf8() else { return Place::Object };
     match hosts.bucket(host(head)) {
-        Some(_) => path == "/",
-        None => signature::is_bucket(&path),
+        Some(_) if path == "/" => Place::Bucket,
+        None if path == "/" => Place::Gateway,
+        None if signature::is_bucket(&path) => Place::Bucket,
+        _ => Place::Object,
     }
 }
 
@@ -185,6 +189,26 @@ mod tests {
         assert!(!asks("HEAD", "obs.example", "/b/o?apiversion"));
         assert!(!asks("HEAD", "b.obs.example", "/o?apiversion"));
         assert!(!asks("HEAD", "obs.example", "/"));
+    }
+
+    #[test]
+    fn a_request_is_about_what_its_decoded_path_and_its_host_say() {
+        let hosts = Hosts::new(&["obs.example".to_owned()]);
+        for (host, path, expected) in [
+            ("obs.example", "/", Place::Gateway),
+            ("obs.example", "/b", Place::Bucket),
+            ("obs.example", "/b/", Place::Bucket),
+            ("obs.example", "/b%2F", Place::Bucket),
+            ("obs.example", "/b/o", Place::Object),
+            ("obs.example", "/b%2Fo", Place::Object),
+            ("obs.example", "/b//", Place::Object),
+            ("b.obs.example", "/", Place::Bucket),
+            ("b.obs.example", "/o", Place::Object),
+            ("b.obs.example", "//", Place::Object),
+        ] {
+            let request = Request::builder().uri(format!("{path}?metadata")).header("host", host).body(());
+            assert_eq!(place(&request.unwrap().into_parts().0, &hosts), expected, "{host}{path}");
+        }
     }
 
     #[test]

@@ -31,13 +31,16 @@ const BUCKET_KEY: [&str; 2] =
 /// bytes: twice what the metadata may have.
 const LONGEST_KEPT: usize = 16 * 1024;
 
+/// The longest encryption context that the key service takes, in bytes of its canonical form.
+const LONGEST_CONTEXT: usize = 8192;
+
 /// Moves fields of an input that requests have in common out of it.
 macro_rules! headers_of {
     ($input:expr) => {
         $crate::s3::answers::headers([
             ("cache-control", $input.cache_control.clone()),
             ("content-disposition", $input.content_disposition.clone()),
-            ("content-encoding", $input.content_encoding.clone()),
+            ("content-encoding", $crate::s3::answers::content_encoding($input.content_encoding.as_deref())),
             ("content-language", $input.content_language.clone()),
             ("content-type", $input.content_type.clone()),
         ])
@@ -119,6 +122,18 @@ pub(super) fn headers(given: [(&str, Option<String>); 5]) -> BTreeMap<String, St
     given.collect()
 }
 
+/// The encoding of an object's bytes, without that of S3's chunks: the body came in them, and it does not go in them.
+/// `None`: nothing remains.
+pub(super) fn content_encoding(given: Option<&str>) -> Option<String> {
+    let given = given?;
+    let (chunks, own): (Vec<&str>, Vec<&str>) =
+        given.split(',').map(str::trim).partition(|coding| coding.eq_ignore_ascii_case("aws-chunked"));
+    match own.join(", ") {
+        _ if chunks.is_empty() => Some(given.to_owned()),
+        own => (!own.is_empty()).then_some(own),
+    }
+}
+
 /// Refuses an object's headers, metadata and encryption context that are too long to be kept in memory.
 pub(super) fn must_be_short(kept: [&BTreeMap<String, String>; 3]) -> S3Result<()> {
     let length: usize = kept.into_iter().flatten().map(|(name, value)| name.len() + value.len()).sum();
@@ -161,8 +176,12 @@ pub(super) fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).map(|value| value.to_str().unwrap_or("?").to_owned())
 }
 
-/// What a client adds to the encryption context: a JSON object of texts in Base64.
-pub(super) fn added_context(given: Option<&String>) -> S3Result<BTreeMap<String, String>> {
+/// What a client adds to the encryption context of an object: a JSON object of texts in Base64.
+pub(super) fn added_context(
+    given: Option<&String>,
+    bucket: &str,
+    object: &str,
+) -> S3Result<BTreeMap<String, String>> {
     let Some(given) = given else { return Ok(BTreeMap::new()) };
     let decoded = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, given).ok();
     let context: Option<BTreeMap<String, String>> =
@@ -172,7 +191,18 @@ pub(super) fn added_context(given: Option<&String>) -> S3Result<BTreeMap<String,
     if context.contains_key("bucket") || context.contains_key("object") {
         return Err(s3_error!(InvalidArgument, "`bucket` and `object` of the context are the gateway's"));
     }
+    if context_length(&context, bucket, object) > LONGEST_CONTEXT {
+        return Err(s3(Rejection::ContextTooLong));
+    }
     Ok(context)
+}
+
+/// How long the key service's canonical form of an encryption context is, with the gateway's own entries.
+// docs/ciphertext-format.md: a kind and a count, then each text with its length before it.
+fn context_length(added: &BTreeMap<String, String>, bucket: &str, object: &str) -> usize {
+    let own = [("bucket", bucket), ("object", object)];
+    let added = added.iter().map(|(name, value)| (&**name, &**value));
+    own.into_iter().chain(added).fold(5, |sum, (name, value)| sum + 8 + name.len() + value.len())
 }
 
 /// What an answer says of an object's encryption.
@@ -314,6 +344,36 @@ mod tests {
     #[expect(clippy::unnecessary_wraps, reason = "a condition that is there")]
     fn tag(value: &str) -> Option<ETagCondition> {
         Some(ETagCondition::ETag(ETag::Strong(value.to_owned())))
+    }
+
+    #[test]
+    fn an_encryption_context_is_as_long_as_the_key_service_takes_it() {
+        let refused = |length: usize| {
+            let context = serde_json::json!({ "k": "v".repeat(length) }).to_string();
+            let given = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, context);
+            added_context(Some(&given), "bucket", "o").err()
+        };
+        // Kind and count; the lengths of six texts; bucket, object, k and their values.
+        let fits = 8192 - 5 - 6 * 4 - (6 + 6) - (6 + 1) - 1;
+        assert!(refused(fits).is_none());
+        let error = refused(fits + 1).unwrap();
+        assert_eq!(error.code().as_str(), "InvalidArgument");
+    }
+
+    #[test]
+    fn the_encoding_of_chunks_is_not_the_objects() {
+        for (given, kept) in [
+            ("aws-chunked", None),
+            ("AWS-Chunked", None),
+            ("aws-chunked,", None),
+            ("gzip, aws-chunked", Some("gzip")),
+            ("aws-chunked,gzip,br", Some("gzip, br")),
+            ("gzip,br", Some("gzip,br")),
+            ("x-aws-chunked", Some("x-aws-chunked")),
+        ] {
+            assert_eq!(content_encoding(Some(given)).as_deref(), kept, "{given}");
+        }
+        assert_eq!(content_encoding(None), None);
     }
 
     #[test]

@@ -79,6 +79,8 @@ fn of_rule(rejection: &Rejection) -> S3Error {
         | Rejection::NeedsMode(_)
         | Rejection::NeedsKeyId
         | Rejection::ContextUnderBucketKey
+        | Rejection::ContextTooLong
+        | Rejection::NotTaken
         | Rejection::KeyId
         | Rejection::KeySpec => {
             s3_error!(InvalidArgument, "{rejection}")

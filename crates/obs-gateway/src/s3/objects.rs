@@ -16,8 +16,8 @@ use s3s::{
 
 use super::{
     answers::{
-        Shown, added_context, asked_of, conditions_of, etag, headers_of, kept_only, must_be_short,
-        source_conditions_of, timestamp,
+        Shown, added_context, asked_of, conditions_of, content_encoding, etag, headers_of, kept_only,
+        must_be_short, source_conditions_of, timestamp,
     },
     auth::caller,
     body::{self, Promised, blocking},
@@ -53,7 +53,7 @@ pub(super) async fn put(
         return Err(not_offered("a condition or an offset of an upload"));
     }
     let method = gateway.method(&caller, &bucket, &asked, None).map_err(s3)?;
-    let context = added_context(input.ssekms_encryption_context.as_ref())?;
+    let context = added_context(input.ssekms_encryption_context.as_ref(), &input.bucket, &input.key)?;
     let (headers, metadata) = (headers_of!(input), metadata(input.metadata)?);
     must_be_short([&headers, &metadata, &context])?;
     let (key, encryption) = new_key(gateway, &caller, &bucket, &input.key, method, context).await?.unzip();
@@ -124,7 +124,7 @@ pub(super) async fn get(
         body: Some(body),
         cache_control: header(input.response_cache_control, "cache-control"),
         content_disposition: header(input.response_content_disposition, "content-disposition"),
-        content_encoding: header(input.response_content_encoding, "content-encoding"),
+        content_encoding: input.response_content_encoding.or_else(|| encoding_of(record)),
         content_language: header(input.response_content_language, "content-language"),
         content_length: i64::try_from(length).ok(),
         content_range,
@@ -143,6 +143,11 @@ pub(super) async fn get(
 // RFC 9110, section 13.1.5: only strong validators count. A date is none here, where an object may change twice in a second.
 fn is_known(known: &HeaderValue, record: &ObjectRecord) -> bool {
     ETag::parse_http_header(known.as_bytes()).is_ok_and(|known| known.strong_cmp(&etag(record)))
+}
+
+/// The encoding of an object's bytes; there are records that kept that of the chunks in which they came.
+fn encoding_of(record: &ObjectRecord) -> Option<String> {
+    content_encoding(record.headers.get("content-encoding").map(String::as_str))
 }
 
 /// The part of an object of this size that a range names, and how an answer shows it.
@@ -172,7 +177,7 @@ pub(super) async fn head(
         accept_ranges: Some("bytes".to_owned()),
         cache_control: header("cache-control"),
         content_disposition: header("content-disposition"),
-        content_encoding: header("content-encoding"),
+        content_encoding: encoding_of(record),
         content_language: header("content-language"),
         content_length: i64::try_from(record.size).ok(),
         content_type: header("content-type"),
@@ -210,7 +215,7 @@ pub(super) async fn copy(
         Some(_) => return Err(s3_error!(InvalidArgument, "the directive of the metadata is unknown")),
     };
     let method = gateway.method(&caller, &bucket, &asked, Some(&source.record)).map_err(s3)?;
-    let context = added_context(input.ssekms_encryption_context.as_ref())?;
+    let context = added_context(input.ssekms_encryption_context.as_ref(), &input.bucket, &input.key)?;
     must_be_short([&headers, &metadata, &context])?;
     let range = 0..source.record.size;
     let reader = open(gateway, &caller, &source_bucket, source, range).await?;
@@ -426,6 +431,17 @@ mod tests {
         assert!(is_known(r#""e""#));
         for other in [r#""f""#, r#"W/"e""#, "*", "", "Mon, 30 Nov 2026 09:00:00 GMT"] {
             assert!(!is_known(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_object_that_kept_the_encoding_of_its_chunks_is_answered_without_it() {
+        for (kept, shown) in
+            [("aws-chunked", None), ("gzip,aws-chunked", Some("gzip")), ("gzip", Some("gzip"))]
+        {
+            let headers = BTreeMap::from([("content-encoding".to_owned(), kept.to_owned())]);
+            let record = new_record("o".to_owned(), headers, BTreeMap::new(), None);
+            assert_eq!(encoding_of(&record).as_deref(), shown, "{kept}");
         }
     }
 

@@ -42,7 +42,7 @@ pub(super) async fn create(
     let bucket = allowed.map_err(s3)?;
     kept_only!(input)?;
     let method = gateway.method(&caller, &bucket, &asked, None).map_err(s3)?;
-    let context = added_context(input.ssekms_encryption_context.as_ref())?;
+    let context = added_context(input.ssekms_encryption_context.as_ref(), &input.bucket, &input.key)?;
     let (headers, metadata) = (headers_of!(input), metadata(input.metadata)?);
     must_be_short([&headers, &metadata, &context])?;
     // The key itself is not kept: each part gets it anew, as its requester may.

@@ -100,12 +100,12 @@ impl KmsKeys {
         let (secret, key_id, sealed_key): (SecretBytes, String, Vec<u8>) = if bucket_key {
             let requester = in_kms(requester);
             let made = self.bucket_keys.new_object_key(&requester, object, &reference, in_envelope(suite));
-            let made = made.await.map_err(|error| bucket_key_error(&error, key_error))?;
+            let made = made.await.map_err(|error| bucket_key_error(&error, making_error))?;
             (made.plaintext, made.key_id, made.sealed)
         } else {
             let length = u32::try_from(suite.key_length()).unwrap_or(u32::MAX);
             let made = client.generate_data_key(&reference, length, &context(object, &added)).await;
-            let made = made.map_err(|error| key_error(&error))?;
+            let made = made.map_err(|error| making_error(&error))?;
             (made.plaintext, made.key_id, made.ciphertext)
         };
         self.held.note(requester, &key_id);
@@ -321,6 +321,15 @@ fn denied(refusal: &Refusal) -> KeyError {
     }
 }
 
+/// What a refusal to make a data key means for an object.
+fn making_error(error: &Error) -> KeyError {
+    // What cannot be read came from the requester: asked again, it would be refused again.
+    match error.refusal() {
+        Some(refusal) if refusal.code == Code::InvalidArgument => Rejection::NotTaken.into(),
+        _ => key_error(error),
+    }
+}
+
 /// What a refusal to open a data key means for an object.
 fn opening_error(error: &Error) -> KeyError {
     // The gateway asks for nothing that cannot be read, unless its record is damaged.
@@ -408,6 +417,14 @@ mod tests {
             let error = refused(Code::PermissionDenied, "PERMISSION_DENIED", &facts);
             assert_eq!(shown(key_error(&error)), expected, "{denial}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_an_upload_is_the_requesters_fault() {
+        let error = refused(Code::InvalidArgument, "INVALID_FIELD", &[]);
+        assert!(matches!(making_error(&error), KeyError::Rejected(Rejection::NotTaken)));
+        let error = refused(Code::FailedPrecondition, "KEY_DISABLED", &[]);
+        assert!(matches!(making_error(&error), KeyError::Disabled));
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub(crate) const ACTIONS: [&str; 15] = [
     "PutObject",
 ];
 
+/// What a variable begins with, whose value nothing here would put in its place: a denial with one would deny nothing.
+const VARIABLE: &str = "${";
+
 /// A policy that was read whole: nothing in it is passed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -233,6 +236,9 @@ impl Statement {
         if let Some(stranger) = resources.iter().find(|resource| !is_inside(resource)) {
             return Err(PolicyError::Resource(stranger.clone()));
         }
+        if let Some(variable) = resources.iter().find(|resource| resource.contains(VARIABLE)) {
+            return Err(PolicyError::NotOffered(format!("the variable in the resource {variable}")));
+        }
         let mut conditions = Vec::new();
         for (operator, tests) in raw.condition.0 {
             conditions.extend(Condition::parse_all(&operator, tests)?);
@@ -293,11 +299,14 @@ impl Principal {
         let named = name.strip_prefix("arn:aws:iam::").or_else(|| name.strip_prefix("domain/"));
         let named = named.ok_or_else(unknown)?;
         let (account, user) = named.split_once(':').unwrap_or((named, "root"));
+        // Accounts and users are compared whole: a denial of a pattern, or of a variable, would deny nobody.
+        let is_name =
+            |name: &&str| !name.is_empty() && !name.contains(['*', '?']) && !name.contains(VARIABLE);
         match user {
-            _ if account.is_empty() => Err(unknown()),
+            _ if !is_name(&account) => Err(unknown()),
             "root" | "user/*" => Ok(Self::Account(account.to_owned())),
             _ => {
-                let user = user.strip_prefix("user/").filter(|user| !user.is_empty()).ok_or_else(unknown)?;
+                let user = user.strip_prefix("user/").filter(is_name).ok_or_else(unknown)?;
                 Ok(Self::User(account.to_owned(), user.to_owned()))
             }
         }
@@ -371,6 +380,7 @@ impl ConditionKey {
                 Ok(truth.to_string())
             }
             (Self::SecureTransport, _) | (_, Operator::Bool) => Err(unknown()),
+            (Self::Encryption, _) if value.contains(VARIABLE) => Err(unknown()),
             (Self::Encryption, _) => Ok(value.strip_prefix("aws:").unwrap_or(value).to_owned()),
             (Self::KeyId, _) => match KeyName::parse(value) {
                 Ok(key) => Ok(key.key_id),
@@ -547,6 +557,42 @@ mod tests {
             assert!(matches!(refused, PolicyError::NotOffered(_)), "{action}");
         }
         assert!(matches!(refused(r#""Action": []"#), PolicyError::Syntax(_)));
+    }
+
+    #[test]
+    fn principals_and_resources_that_nobody_could_be_like_are_refused() {
+        let denial = |principal: &str, resource: &str| {
+            let text = format!(
+                r#"{{"Statement": [{{"Effect": "Deny", "Principal": {{"ID": "{principal}"}}, "Action": "*",
+                    "Resource": ["b", "{resource}"]}}]}}"#
+            );
+            Policy::parse(&text, "b")
+        };
+        for principal in ["*", "domain/d1", "domain/d1:user/*", "domain/d1:user/u1", "arn:aws:iam::d1:user/*"]
+        {
+            let policy = denial(principal, "b/*").unwrap();
+            assert_eq!(policy.verdict(&FACTS), Verdict::Denied, "{principal}");
+        }
+        for principal in [
+            "domain/*",
+            "domain/d?",
+            "domain/*:user/*",
+            "domain/d1:user/adm*",
+            "domain/d1:user/u?",
+            "domain/d1:user/**",
+            "domain/d1:user/${aws:userid}",
+            "domain/${aws:PrincipalAccount}",
+            "arn:aws:iam::*:root",
+            "arn:aws:iam::d1:user/adm*",
+        ] {
+            let refused = denial(principal, "b/*");
+            assert!(matches!(refused, Err(PolicyError::NotOffered(_))), "{principal}: {refused:?}");
+        }
+        for resource in ["b/${aws:userid}/*", "arn:aws:s3:::b/home/${aws:username}"] {
+            let refused = denial("*", resource);
+            assert!(matches!(refused, Err(PolicyError::NotOffered(_))), "{resource}: {refused:?}");
+        }
+        denial("*", "b/$a{b}?").unwrap();
     }
 
     #[test]

@@ -73,6 +73,12 @@ pub enum Rejection {
     /// A bucket key is bound to the bucket alone.
     #[error("under a bucket key, an object has no encryption context of its own")]
     ContextUnderBucketKey,
+    /// The encryption context is longer than the key service takes it, with the entries that say where the object is.
+    #[error("the encryption context is too long")]
+    ContextTooLong,
+    /// What the key service does not take, as it is asked for here.
+    #[error("the key service does not take what is asked of it")]
+    NotTaken,
     /// A mode that this gateway does not offer.
     #[error("{0} is not offered")]
     NotOffered(&'static str),

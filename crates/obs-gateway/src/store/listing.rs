@@ -33,15 +33,19 @@ impl Listing {
         let Selection { prefix, delimiter, after, limit } = *selection;
         let mut listing = Self::default();
         let mut last: Option<String> = None;
-        let mut from = first(prefix, after);
-        // Each round begins behind what the one before has shown.
-        while let Some((key, object)) = objects.range::<str, _>((bound(&from), Bound::Unbounded)).next() {
+        let mut from = Some(first(prefix, after));
+        // Each round begins behind what the one before has shown, and none where nothing can follow.
+        while let Some(start) = from {
+            let Some((key, object)) = objects.range::<str, _>((bound(&start), Bound::Unbounded)).next()
+            else {
+                break;
+            };
             let Some(rest) = key.strip_prefix(prefix) else { break };
             let shared = (!delimiter.is_empty()).then(|| rest.find(delimiter)).flatten();
             let shared = shared.map(|at| &key[..prefix.len() + at + delimiter.len()]);
             from = match shared {
                 Some(shared) => behind_all(shared),
-                None => Bound::Excluded(key.clone()),
+                None => Some(Bound::Excluded(key.clone())),
             };
             if shared == Some(after) && !after.is_empty() {
                 continue; // the page before ended with it
@@ -68,18 +72,18 @@ fn first(prefix: &str, after: &str) -> Bound<String> {
     }
 }
 
-/// The first place behind all keys that begin with `prefix`.
-fn behind_all(prefix: &str) -> Bound<String> {
+/// The first place behind all keys that begin with `prefix`; `None`: no text comes after all of them.
+fn behind_all(prefix: &str) -> Option<Bound<String>> {
     // The next text of the same length: its last character that can grow grows, and what follows goes.
     let mut text = prefix.to_owned();
     while let Some(character) = text.pop() {
         let next = (u32::from(character) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
         if let Some(next) = next {
             text.push(next);
-            return Bound::Included(text);
+            return Some(Bound::Included(text));
         }
     }
-    Bound::Excluded(prefix.to_owned())
+    None
 }
 
 fn bound(bound: &Bound<String>) -> Bound<&str> {

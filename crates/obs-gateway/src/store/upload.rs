@@ -91,6 +91,8 @@ impl Upload {
         for entry in fs::read_dir(directory)? {
             let path = entry?.path();
             if !path.join(RECORD).try_exists()? {
+                // Perhaps it is gone only until a power cut.
+                remove_record(&path)?;
                 remove_tree(&path)?;
                 continue;
             }
@@ -99,6 +101,7 @@ impl Upload {
             must_belong(&path.join(RECORD), is_own)?;
             let became = objects.get(&record.key).is_some_and(|object| object.record.upload_id == record.id);
             if became {
+                remove_record(&path)?;
                 remove_tree(&path)?;
                 continue;
             }
@@ -294,9 +297,7 @@ impl Bucket {
     fn remove(&self, upload: &Upload, kept: &[Part]) -> Result<(), Error> {
         let path = self.upload_path(&upload.record.id);
         if path.try_exists()? {
-            let parent = Parent::of(&path.join(RECORD))?;
-            remove_file(&path.join(RECORD))?;
-            parent.sync()?;
+            remove_record(&path)?;
         }
         for finished in upload.parts() {
             if !kept.contains(&finished.part) {
@@ -320,6 +321,14 @@ impl Bucket {
         let upload = state.uploads.get(upload_id).filter(|upload| upload.record.key == key);
         upload.map(read).ok_or(Error::NoSuchUpload)
     }
+}
+
+/// Removes the record of an upload, for good: without it nothing of the upload counts, whatever else is there at a start.
+fn remove_record(upload: &Path) -> Result<(), Error> {
+    let record = upload.join(RECORD);
+    let parent = Parent::of(&record)?;
+    remove_file(&record)?;
+    parent.sync()
 }
 
 /// The parts of an upload. One whose stream is gone was replaced while the machine stopped.

@@ -23,6 +23,27 @@ fn pages_of_a_listing_show_every_key_once() {
     assert!(none.objects.is_empty() && none.next.is_none());
 }
 
+#[test]
+fn a_prefix_of_nothing_but_the_last_character_is_shown_once_and_ends_the_listing() {
+    const LAST: &str = "\u{10ffff}";
+    let fixture = fixture();
+    let bucket = fixture.store.bucket("bucket").unwrap();
+    let (twice, deep) = (LAST.repeat(2), LAST.repeat(3));
+    for object in ["a", LAST, &format!("{LAST}b"), &format!("{twice}c"), &deep] {
+        put(&bucket, object, b"text", false);
+    }
+    for limit in 1..6 {
+        assert_eq!(pages(&bucket, "", LAST, limit), ["a", LAST]);
+        assert_eq!(pages(&bucket, "", &twice, limit), ["a", LAST, &format!("{LAST}b"), &twice]);
+        assert_eq!(pages(&bucket, LAST, LAST, limit), [LAST, &format!("{LAST}b"), &twice]);
+    }
+    for (delimiter, after) in [(LAST, LAST), (&*twice, &*twice), (LAST, &*deep)] {
+        let page = bucket.list(&Selection { delimiter, after, limit: 9, ..Selection::default() });
+        assert!(page.objects.is_empty() && page.prefixes.is_empty(), "{delimiter} {after}");
+        assert_eq!(page.next, None, "{delimiter} {after}");
+    }
+}
+
 fn pages(bucket: &Bucket, prefix: &str, delimiter: &str, limit: usize) -> Vec<String> {
     let (mut after, mut shown) = (String::new(), Vec::new());
     loop {

@@ -209,6 +209,24 @@ fn an_upload_that_became_an_object_goes_at_the_next_start() {
 }
 
 #[test]
+fn an_upload_that_goes_at_a_start_does_not_come_back_after_a_power_cut() {
+    let fixture = fixture();
+    let (bucket, _, upload) = half_completed(&fixture, 0);
+    drop(bucket);
+    let Fixture { directory, store } = fixture;
+    drop(store);
+    // First its record is there, then not any more, which may not have come to the disk.
+    for is_there in [true, false] {
+        assert_eq!(upload.join("upload.json").exists(), is_there);
+        failure::after(2); // behind what every start makes
+        assert!(matches!(Store::open(directory.path()), Err(Error::Io(_))));
+        assert!(upload.exists(), "nothing of it goes before its record is gone for good");
+    }
+    let store = Store::open(directory.path()).unwrap();
+    assert!(!upload.exists() && store.bucket("bucket").unwrap().uploads("").is_empty());
+}
+
+#[test]
 fn what_of_an_upload_cannot_be_looked_at_is_not_taken_for_gone() {
     let fixture = fixture();
     let bucket = fixture.store.bucket("bucket").unwrap();
