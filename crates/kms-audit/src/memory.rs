@@ -81,12 +81,11 @@ impl Memory {
         let keys = parse_keys(&keys).map_err(mistrust(KEYS))?;
         let newest = text(CHECKPOINT).map_err(failed("read the newest checkpoint"))?;
         let is_gone = newest.is_none();
-        let note = match newest {
-            Some(note) => Some((note, CHECKPOINT)),
-            None => {
-                let past = past_checkpoints(directory).map_err(failed("read the checkpoints of the past"))?;
-                past.into_iter().next_back().map(|note| (note, CHECKPOINTS))
-            }
+        let note = if let Some(newest) = newest {
+            Some((newest, CHECKPOINT))
+        } else {
+            let past = past_checkpoints(directory).map_err(failed("read the checkpoints of the past"))?;
+            past.into_iter().next_back().map(|note| (note, CHECKPOINTS))
         };
         let open = |(note, file): (String, _)| open_by_any(&note, &keys).map_err(mistrust(file));
         let checkpoint = note.map(open).transpose()?;
