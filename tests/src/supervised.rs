@@ -67,10 +67,18 @@ impl Supervised {
     ///
     /// # Panics
     /// If it does not become ready.
-    pub async fn start(&mut self, mut command: Command) {
+    pub async fn start(&mut self, command: Command) {
+        self.spawn(command);
+        self.ready(1).await;
+    }
+
+    /// The same, without waiting for anything.
+    ///
+    /// # Panics
+    /// If the command cannot be started.
+    pub fn spawn(&mut self, mut command: Command) {
         let file = File::create(self.log_file()).expect("a file");
         self.child = Some(command.stdout(Stdio::null()).stderr(file).spawn().expect("it starts"));
-        self.ready(1).await;
     }
 
     /// Changes the configuration of the next start.

@@ -356,10 +356,9 @@ impl Notary {
         let checkpoint = ended.unwrap_or_else(|| self.checkpoint());
         self.last = Some(last);
         self.due = (checkpoint.size < written).then(|| last + PERIOD);
-        let (text, signatures) = (checkpoint.text(), signatures.clone());
+        let (text, mut request) = (checkpoint.text(), Request(Some(signatures.clone())));
         self.asked = Some(Asked { checkpoint, written, is_final });
-        let done = move |signature| drop(signatures.send(signature));
-        self.notarization.signer.sign(text, Box::new(done));
+        self.notarization.signer.sign(text, Box::new(move |signature| request.answer(signature)));
     }
 
     /// Writes the tiles that are not full, as the tree has them now.
@@ -459,6 +458,23 @@ impl Notary {
         if open > 0 {
             tracing::warn!(lines = open, "the audit log ends with lines that no checkpoint covers");
         }
+    }
+}
+
+/// A request for a signature. It has one answer, also if the signer drops it: the notary asks for nothing else meanwhile.
+struct Request(Option<Sender<Result<[u8; 64], String>>>);
+
+impl Request {
+    fn answer(&mut self, signature: Result<[u8; 64], String>) {
+        if let Some(signatures) = self.0.take() {
+            drop(signatures.send(signature)); // without a notary nobody waits
+        }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.answer(Err("the signer gave no answer".to_owned()));
     }
 }
 

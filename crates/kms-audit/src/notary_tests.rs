@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         mpsc::{Receiver, Sender, channel},
     },
+    time::Duration,
 };
 
 use kms_core::{Phase, ports::AuditLog as _, testing::audit::sample_record};
@@ -17,6 +18,9 @@ use crate::{
     storage::list,
     testing::SoftwareSigner,
 };
+
+/// Far beyond the second between two checkpoints.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Hands each request for a signature to the test.
 struct Forwarder(Mutex<Sender<(String, SignatureDone)>>);
@@ -76,6 +80,26 @@ fn tiles_may_fill_while_the_end_of_a_segment_is_signed() {
     assert_eq!(log.coverage().map(|coverage| coverage.failures), Some(0));
     let durable = fs::read_to_string(directory.path().join("tiles-durable")).expect("there");
     assert!(durable.parse::<u64>().expect("a number") >= end);
+}
+
+/// A job that panics on an HSM session is dropped with all that it holds.
+#[test]
+fn a_request_that_is_dropped_is_a_failure_and_the_next_checkpoint_is_asked_for() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let key = SoftwareSigner::new([7; 32]);
+    let (notarization, requests) = notarization(&key);
+    let (log, _) =
+        FileLog::open(directory.path(), LogConfig::default(), Some(notarization)).expect("it opens");
+    append(&log);
+    drop(requests.recv().expect("the notary asks"));
+    append(&log);
+    let (text, done) = requests.recv_timeout(PATIENCE).expect("the notary asks again");
+    done(Ok(key.sign_text(&text)));
+    let coverage = || log.coverage().expect("it is signed");
+    while coverage().signed < size(&text) {
+        std::thread::yield_now();
+    }
+    assert_eq!(coverage().failures, 1);
 }
 
 #[test]

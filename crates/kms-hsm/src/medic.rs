@@ -83,7 +83,7 @@ impl Medic {
             self.ward.postpone_renewal(&token);
             return; // a call takes long
         }
-        self.in_module(|_| close(token));
+        self.in_module(|| close(token));
         match self.open() {
             Ok(token) => {
                 self.ward.renewals.fetch_add(1, Ordering::Relaxed);
@@ -99,7 +99,7 @@ impl Medic {
             return; // nothing can be done while a call is under way
         }
         if let Some(token) = self.take_token() {
-            self.in_module(|_| close(token));
+            self.in_module(|| close(token));
         }
         // A token that is lost again as soon as it was healed is not opened at full speed.
         self.rest = if self.healed.elapsed() < SOON {
@@ -138,9 +138,9 @@ impl Medic {
     }
 
     /// Marks that the medic itself is in the module, which may not return.
-    fn in_module<T>(&mut self, call: impl FnOnce(&mut Self) -> T) -> T {
+    fn in_module<T>(&self, call: impl FnOnce() -> T) -> T {
         self.ward.medic.mark();
-        let answer = call(self);
+        let answer = call();
         self.ward.medic.mark();
         answer
     }
@@ -159,7 +159,8 @@ impl Medic {
         let mut all = true;
         for place in &self.ward.places {
             match place.seat.try_lock_for(SEAT_PATIENCE) {
-                Some(mut seat) => drop(seat.take()),
+                // Closes a session, which may not return. Waiting for the seat is no such call.
+                Some(mut seat) => self.in_module(|| drop(seat.take())),
                 None => all = false, // the others must not go on calling either
             }
         }

@@ -83,11 +83,12 @@ pub(crate) fn parse(pair: Pair, private_key: &[u8]) -> Option<Parsed> {
         }
         Pair::Ed25519 => {
             let key = SigningKey::from_pkcs8_der(private_key).ok()?;
-            (vec![key.to_bytes().to_vec().into()], key.verifying_key().to_public_key_der())
+            (vec![key.as_bytes().to_vec().into()], key.verifying_key().to_public_key_der())
         }
         Pair::Ec(curve) => on_curve!(curve, on => {
             let key = on::SecretKey::from_pkcs8_der(private_key).ok()?;
-            (vec![key.to_bytes().to_vec().into()], key.public_key().to_public_key_der())
+            let scalar = Zeroizing::new(key.to_bytes()); // what the stack has of it is wiped, too
+            (vec![scalar.to_vec().into()], key.public_key().to_public_key_der())
         }),
     };
     let components = component_types(pair).iter().copied().zip(values).collect();

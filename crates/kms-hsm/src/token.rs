@@ -44,6 +44,21 @@ pub(crate) struct Lasting {
     pub(crate) offered: Offered,
     /// A key pair is being made, which takes seconds: see `watch.rs`.
     pub(crate) gives_birth: AtomicBool,
+    /// The generation of the newest root key that is known to be on the disk.
+    on_disk: AtomicU32,
+}
+
+impl Lasting {
+    /// Brings the newest root key to the disk, unless it is known to be there: nothing may be wrapped under it before.
+    /// Who made it may have ended too early for that. Older ones beside it tell of that; one that is alone has
+    /// outlived them, or its ceremony brought it there.
+    fn settle(&self, roots: &BTreeMap<u32, Handle>) {
+        let newest = roots.last_key_value().map_or(0, |(generation, _)| *generation);
+        if roots.len() > 1 && self.on_disk.load(Ordering::Relaxed) < newest {
+            write_out();
+            self.on_disk.store(newest, Ordering::Relaxed);
+        }
+    }
 }
 
 /// What all workers share from one initialisation of the module to its end.
@@ -92,6 +107,7 @@ impl Token {
         let capabilities = door.capabilities(config.sm4.as_ref())?;
         let keys = Inventory::take(&anchor, capabilities.wrap(), config)?.sound_keys(config)?;
         let log_key = HeldLogKey::of(&anchor, keys.authentication, keys.log, capabilities.checkpoint)?;
+        lasting.settle(&keys.roots);
         Ok(Self {
             anchor: Mutex::new(anchor),
             birth: Mutex::default(),
@@ -276,6 +292,7 @@ impl Token {
         keys::make_wrapped(&anchor, Form::MAC, self.capabilities.wrap(), root).map_err(at_anchor)?;
         drop(anchor); // keys go on being loaded while the disks are written
         write_out();
+        self.lasting.on_disk.fetch_max(generation, Ordering::Relaxed);
         self.roots.write().insert(generation, root);
         tracing::info!(label, "a root key was made");
         Ok(generation)

@@ -97,7 +97,7 @@ pub(crate) struct Ward {
     pub(crate) medic: Place,
     /// At how many destroyed objects the next renewal is due.
     next_renewal: AtomicU64,
-    /// The root keys that worked, and were not destroyed since.
+    /// The root keys that worked, and that nobody wanted destroyed since.
     roots: Mutex<BTreeSet<u32>>,
     /// The public key of the log's key, once the token has one.
     log_key: Mutex<Option<[u8; 32]>>,
@@ -190,7 +190,7 @@ impl Ward {
         *self.log_key.lock() = Some(log_key.public_key);
     }
 
-    /// Takes note of the end of an old one.
+    /// Takes note that an old one is to be destroyed. If it is there when the token is opened anew, it counts again.
     pub(crate) fn root_destroyed(&self, generation: u32) {
         self.roots.lock().remove(&generation);
     }

@@ -395,10 +395,12 @@ impl HsmSession for AtWork<'_> {
     }
 
     fn retire_root_key(&mut self, generation: u32) -> Result<(), HsmError> {
-        let retired = self.seat.token.retire_root(generation);
-        if retired.is_ok() {
+        let (newest, _) = self.seat.token.newest_root()?;
+        if generation != newest {
+            // From here on it may be gone whatever the token answers, and a token without it has lost nothing.
             self.ward.root_destroyed(generation);
         }
+        let retired = self.seat.token.retire_root(generation);
         self.conclude(retired)
     }
 

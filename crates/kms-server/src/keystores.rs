@@ -15,6 +15,7 @@ use kms_hsm::{OpenError, Pkcs11Config, Pkcs11Hsm};
 use crate::{
     config::{Config, KeystoreConfig},
     serve_error::ServeError,
+    start_watch::StartWatch,
 };
 
 /// How many key versions stay loaded on a keystore's token.
@@ -42,12 +43,18 @@ impl Hsm for ClosedToken {
 
 impl Keystores {
     /// Opens all that are configured.
-    pub(crate) fn open(config: &Config) -> Self {
+    pub(crate) fn open(config: &Config, watch: &StartWatch) -> Self {
         let named = config.keystores.iter().filter_map(|keystore| {
             let id = KeystoreId::parse(&keystore.name)?; // checked when the configuration was read
             Some((id, keystore))
         });
-        Self(named.map(|(id, keystore)| (id, Opened::of(config, keystore))).collect())
+        let opened = named.map(|(id, keystore)| {
+            watch.waits_while(format!("the token of the keystore {} is opened", keystore.name));
+            (id, Opened::of(config, keystore))
+        });
+        let keystores = Self(opened.collect());
+        watch.goes_on();
+        keystores
     }
 
     /// None: where no key of a keystore is used.

@@ -35,6 +35,7 @@ mod secret_text;
 mod serve_error;
 pub mod server;
 mod sockets;
+pub mod start_watch;
 pub mod supervisor;
 mod tls;
 mod traffic;

@@ -15,9 +15,11 @@ use kms_server::{
     listeners::Inherited,
     password,
     server::{self, RunningServer, ServeError},
+    start_watch::StartWatch,
     supervisor::{self, Handover},
 };
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// A self-hosted key management service that speaks Huawei Cloud DEW (KMS).
@@ -139,7 +141,7 @@ fn run_dev(options: &dev::DevOptions) -> Result<(), dev::DevError> {
     dev::enter_environment(options)?;
     block_on(async {
         let told = told_to_stop();
-        dev::start(options).await?.run_until(told).await
+        dev::start(options).await?.run_until(told.cancelled()).await
     })
 }
 
@@ -157,21 +159,23 @@ fn run_serve(options: &ServeOptions) -> Result<ExitCode, ServeError> {
 }
 
 async fn serve(config: &Config, inherited: Inherited) -> Result<(), ServeError> {
-    let told = told_to_stop();
+    let (told, watch) = (told_to_stop(), StartWatch::default());
     let hang_ups = signal(SignalKind::hangup()).map_err(ServeError::Signals)?;
-    let mut server = server::start_on(config, inherited).await?;
+    let starting = server::start_on(config, inherited, &watch);
+    let mut server = watch.guard(starting, told.clone().cancelled_owned()).await?;
     server.reload_files_at(hang_ups);
     log_ready(&server);
-    server.run_until(told).await
+    server.run_until(told.cancelled()).await
 }
 
 /// As `serve`, for a supervisor: ends with it, too, so that nobody else holds store and log when another one is
 /// started.
 async fn work(config: &Config) -> Result<(), ServeError> {
-    let told = told_to_stop();
+    let (told, watch) = (told_to_stop(), StartWatch::default());
     let mut replaced = signal(SignalKind::hangup()).map_err(ServeError::Supervise)?;
     let (mut handover, inherited) = Handover::receive().map_err(ServeError::Supervise)?;
-    let server = server::start_on(config, inherited).await?;
+    let starting = server::start_on(config, inherited, &watch);
+    let server = watch.guard(starting, told.clone().cancelled_owned()).await?;
     handover.ready(); // before anybody else can know: who dies after this has served
     let beyond_help = server.beyond_help();
     tokio::spawn(async move {
@@ -183,7 +187,7 @@ async fn work(config: &Config) -> Result<(), ServeError> {
     log_ready(&server);
     let ends = async move {
         tokio::select! {
-            () = told => {}
+            () = told.cancelled() => {}
             _ = replaced.recv() => {}
             () = handover.ended() => {}
         }
@@ -216,19 +220,21 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.block_on(future)
 }
 
-/// Resolves at SIGTERM or SIGINT. The handlers are in place when this returns.
-fn told_to_stop() -> impl Future<Output = ()> {
-    let mut terminate = signal(SignalKind::terminate());
-    let mut interrupt = signal(SignalKind::interrupt());
-    async move {
-        match (&mut terminate, &mut interrupt) {
-            (Ok(terminate), Ok(interrupt)) => tokio::select! {
+/// Cancelled at SIGTERM or SIGINT. The handlers are in place when this returns.
+fn told_to_stop() -> CancellationToken {
+    let told = CancellationToken::new();
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    if let (Ok(mut terminate), Ok(mut interrupt)) = signals {
+        let tells = told.clone();
+        tokio::spawn(async move {
+            tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
-            },
-            _ => std::future::pending().await,
-        }
+            }
+            tells.cancel();
+        });
     }
+    told
 }
 
 /// Memory may hold plaintext keys: it is neither dumped nor open to debuggers of the same user.

@@ -22,6 +22,7 @@ use crate::{
     manual_clock::ManualClock,
     notary::{NewestCheckpoint, notarization},
     serve_error::ServeError,
+    start_watch::StartWatch,
 };
 
 /// What has to be closed in order when the service ends.
@@ -148,9 +149,11 @@ pub(crate) fn ports(
 }
 
 /// Opens the parts of a deployment; a new one begins with an empty log and an empty store.
-pub(crate) fn open(config: &Config) -> Result<Opened, ServeError> {
+pub(crate) fn open(config: &Config, watch: &StartWatch) -> Result<Opened, ServeError> {
     let existed = store_exists(&config.data_dir);
+    watch.waits_while("the token is opened");
     let hsm = Arc::new(open_hsm(config, existed)?);
+    watch.goes_on();
     if !existed && unfinished_store(&config.data_dir).exists() {
         return Err(ServeError::RestoreUnfinished);
     }
@@ -158,10 +161,10 @@ pub(crate) fn open(config: &Config) -> Result<Opened, ServeError> {
     if existed && !log_exists(&config.data_dir) {
         return Err(ServeError::LogLost);
     }
-    let log = open_log(config, &hsm, TokenKey::Same)?;
+    let log = open_log(config, &hsm, TokenKey::Same, watch)?;
     let store = open_store(config, &config.data_dir.join("store"))?;
     // Last: what stops the start does so before further tokens are logged in to.
-    Opened::of(hsm, Keystores::open(config), store, log).with_clock(config)
+    Opened::of(hsm, Keystores::open(config, watch), store, log).with_clock(config)
 }
 
 /// Opens the token; `existed`: there is a store that belongs to it.
@@ -208,10 +211,13 @@ pub(crate) fn open_log(
     config: &Config,
     hsm: &Arc<Pkcs11Hsm>,
     key: TokenKey,
+    watch: &StartWatch,
 ) -> Result<OpenedLog, ServeError> {
     let directory = config.data_dir.join("audit");
     let moved = key == TokenKey::Other;
+    watch.waits_while("the key that signs the log is asked for");
     let (notarization, checkpoints) = notarization(hsm, &directory, moved)?;
+    watch.goes_on();
     let (log, opened) = FileLog::open(&directory, config.audit.log_config(), Some(notarization))?;
     if let Some(repaired) = &opened.repaired {
         tracing::warn!(?repaired, "an unfinished, unacknowledged record was cut off the audit log");

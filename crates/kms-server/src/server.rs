@@ -38,6 +38,7 @@ use crate::{
     reading::ReadableLog,
     rotation::{self, Rotation},
     sockets::Sockets,
+    start_watch::StartWatch,
     tls,
     traffic::{self, BudgetClock, ProfileSource, TrafficControl},
     upkeep, usage,
@@ -79,12 +80,16 @@ pub struct RunningServer {
 
 /// Opens everything, settles what a crash left, and listens.
 pub async fn start(config: &Config) -> Result<RunningServer, ServeError> {
-    start_on(config, Inherited::default()).await
+    start_on(config, Inherited::default(), &StartWatch::default()).await
 }
 
-/// As [`start`], on sockets that listen already.
-pub async fn start_on(config: &Config, inherited: Inherited) -> Result<RunningServer, ServeError> {
-    prepare(config).await?.listen(config, inherited).await
+/// As [`start`], on sockets that listen already; `watch` learns when the start waits for the module of an HSM.
+pub async fn start_on(
+    config: &Config,
+    inherited: Inherited,
+    watch: &StartWatch,
+) -> Result<RunningServer, ServeError> {
+    prepare(config, watch).await?.listen(config, inherited).await
 }
 
 /// A service that is whole, and that nobody can reach yet.
@@ -116,7 +121,7 @@ impl Prepared {
 }
 
 /// Opens everything and settles what a crash left.
-pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
+pub(crate) async fn prepare(config: &Config, watch: &StartWatch) -> Result<Prepared, ServeError> {
     let identities = CurrentIdentities::load(&config.identity_file)?;
     let source = ProfileSource::of(&config.traffic_control);
     let (profile, _) = source.read()?;
@@ -124,8 +129,8 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let dew_tls = dew_tls(config)?;
     let mut places = carriers::places(&config.audit.checkpoints)?;
     let witnessed = witness::logs(&config.audit.witness)?;
-    let owned = config.clone();
-    let opening = tokio::task::spawn_blocking(move || open_readable(&owned)).await;
+    let (owned, watched) = (config.clone(), watch.clone());
+    let opening = tokio::task::spawn_blocking(move || open_readable(&owned, &watched)).await;
     let (Opened { mut ports, mut adapters, open_intents }, log) =
         opening.map_err(|error| ServeError::Grpc(error.to_string()))??;
     let machine: Arc<dyn Clock> = adapters.machine.clone();
@@ -138,7 +143,9 @@ pub(crate) async fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     let file_log = adapters.log.clone();
     let floods = Arc::new(SummingLog::new(ports.audit, move || file_log.healthy(), machine.clone()));
     ports.audit = floods.clone();
+    watch.waits_while("the service's keys are derived");
     let service = Arc::new(Service::start(ports, config.settings()).await?);
+    watch.goes_on();
     service.replace_quotas(profile.quotas.clone());
     service.reconcile(&open_intents).await.map_err(|error| {
         ServeError::Reconcile(error.operator_detail().unwrap_or_else(|| error.to_string()))
@@ -179,8 +186,8 @@ pub(crate) fn dew_tls(config: &Config) -> Result<Option<rustls::ServerConfig>, F
 }
 
 /// Opens the adapters, with a log that tells its readers what has become durable.
-fn open_readable(config: &Config) -> Result<(Opened, ReadableLog), ServeError> {
-    let mut opened = open(config)?;
+fn open_readable(config: &Config, watch: &StartWatch) -> Result<(Opened, ReadableLog), ServeError> {
+    let mut opened = open(config, watch)?;
     let (log, announced) = ReadableLog::of(config.data_dir.join("audit"), opened.ports.audit)?;
     opened.ports.audit = Arc::new(announced);
     Ok((opened, log))

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use dewpoint_tests::{Supervised, check_log, eventually, has_ended, records, send};
+use dewpoint_tests::{Serve, Supervised, check_log, eventually, has_ended, inject, records, send};
 use kms_client::{Client, CreateKeyRequest, KeyReference, ListKeysRequest};
 use rustix::process::Signal;
 use tokio::{task::JoinSet, time::Instant};
@@ -338,6 +338,26 @@ async fn a_supervisor_that_is_told_to_end_ends_its_worker_first() {
     assert!(has_ended(worker));
     assert!(supervised.said("the worker died").is_empty(), "{}", supervised.log());
     check_log(&supervised.data_dir());
+}
+
+/// The start looks at no signal itself, and this one never ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn told_to_end_while_its_start_hangs_in_the_module_a_worker_ends() {
+    let mut serve = Serve::prepare();
+    let faults = serve.directory().join("faults");
+    serve.stand_in(&faults, "workers = 1\n");
+    let mut supervised = Supervised::prepare_of(serve);
+    inject(&faults, "C_Login hang 60000");
+    supervised.spawn(supervised.command());
+    let module = supervised.serve.token().module.clone();
+    eventually("a worker that has loaded the module", async || {
+        let maps = format!("/proc/{}/maps", supervised.worker_now()?.as_raw_pid());
+        fs::read_to_string(maps).ok()?.contains(module.to_str()?).then_some(())
+    })
+    .await;
+    assert_eq!(supervised.stop().code(), Some(128 + Signal::ABORT.as_raw()), "{}", supervised.log());
+    let why = "the start goes on 10s after the process was told to end; this process gives up";
+    assert_eq!(supervised.said(why).len(), 1, "{}", supervised.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,10 @@ use cryptoki::{
 
 use kms_hsm::{OpenError, Pkcs11Hsm};
 
-use crate::support::{Token, mac, new_key, open_error};
+use crate::{
+    faults::has_healed,
+    support::{Token, ask, mac, new_key, open_error},
+};
 
 on_each_module!(
     with_token:
@@ -17,6 +20,10 @@ on_each_module!(
     a_root_key_that_may_do_more_is_refused,
     two_root_keys_of_one_generation_are_refused,
     the_newest_generation_wraps_and_each_unwraps_its_own,
+);
+on_module!(
+    softhsm2_disk, SoftHsm2, with_watched_token:
+    a_newest_root_key_that_may_not_be_on_the_disk_is_brought_there_before_it_wraps,
 );
 
 /// An object that is not a key at all, with a label of the caller's choice.
@@ -100,4 +107,22 @@ fn the_newest_generation_wraps_and_each_unwraps_its_own(token: &Token) {
     assert_eq!((old.wrapped.root_generation, new.wrapped.root_generation), (1, 2));
     mac(&hsm, &new).expect("a mac");
     assert_eq!(mac(&hsm, &old).expect("a mac"), expected);
+}
+
+/// Somebody began a rotation and died when the key was made: SoftHSM2 writes its files without a sync.
+fn a_newest_root_key_that_may_not_be_on_the_disk_is_brought_there_before_it_wraps(token: &Token) {
+    drop(token.open_new());
+    let known = token.syncs();
+    assert!(known > 0, "the ceremony brings its keys to the disk");
+    drop(Pkcs11Hsm::open(&token.config()).expect("one generation"));
+    assert_eq!(token.syncs(), known, "one that is alone needs nothing");
+    token.with_raw_session(|session| put_root(session, "root-2", 2, false));
+    let hsm = Pkcs11Hsm::open(&token.config()).expect("two generations");
+    assert_eq!((hsm.root_generation(), token.syncs()), (2, known + 1));
+    assert_eq!(ask(&hsm, |session| session.create_root_key()), Ok(3));
+    assert_eq!(token.syncs(), known + 2);
+    token.module().finalize().expect("the workers are idle");
+    ask(&hsm, |session| session.self_test()).expect_err("the module is gone");
+    has_healed(&hsm, 1);
+    assert_eq!(token.syncs(), known + 2, "all of them are known to be on the disk");
 }

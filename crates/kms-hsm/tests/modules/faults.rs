@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cryptoki::object::Attribute;
 use kms_core::{
     key::{BackingKey, BackingKind},
     ports::{Hsm as _, HsmError, Mac},
@@ -39,6 +40,8 @@ on_each_module!(
     a_token_that_is_lost_again_and_again_is_not_opened_at_full_speed,
     a_worker_without_a_session_does_not_cost_the_others_theirs,
     a_moment_of_trouble_while_it_is_opened_loses_no_root_key_and_no_cipher,
+    an_old_root_key_that_was_destroyed_without_a_good_answer_is_not_missed,
+    an_old_root_key_whose_destruction_failed_is_there_and_is_destroyed_later,
     a_token_that_lacks_what_is_needed_is_refused,
     every_way_of_wrapping_that_the_token_has_works,
     random_faults_give_no_wrong_answer,
@@ -294,11 +297,14 @@ fn an_opening_of_a_session_that_hangs_holds_nobody_else_up(token: &Token) {
 
 fn a_medic_that_hangs_is_noticed(token: &Token) {
     let (hsm, key, expected) = warm(token);
-    token.inject("C_SignInit error 0x101 1\nC_Login hang 14000 1");
-    try_mac(&hsm, &key).expect_err("the login is lost");
-    is_noticed(&hsm);
-    has_healed(&hsm, 1);
-    assert_eq!(healed(|| try_mac(&hsm, &key)), expected);
+    // It closes the workers' sessions first, and logs in later. No caller comes who would be seen to wait.
+    for (heals, call) in (1..).zip(["C_Login", "C_CloseSession"]) {
+        token.inject(&format!("C_SignInit error 0x101 1\n{call} hang 14000 1"));
+        try_mac(&hsm, &key).expect_err("the login is lost");
+        is_noticed(&hsm);
+        has_healed(&hsm, heals);
+        assert_eq!(healed(|| try_mac(&hsm, &key)), expected, "{call}");
+    }
 }
 
 #[allow(clippy::disallowed_methods, reason = "a test of waits asks the machine for the time")]
@@ -371,6 +377,48 @@ fn a_moment_of_trouble_while_it_is_opened_loses_no_root_key_and_no_cipher(token:
         }
         assert_eq!(open(&hsm, &sealing, sealed.clone()), Ok(b"plaintext".to_vec()), "{moment}");
     }
+}
+
+/// Two generations, and a key under the newer one with what it computes.
+fn rotated(token: &Token) -> (Pkcs11Hsm, BackingKey, Mac) {
+    let (hsm, old, _) = warm(token);
+    assert_eq!(ask(&hsm, |session| session.create_root_key()), Ok(2));
+    let key = new_key(&hsm);
+    let expected = mac(&hsm, &key).expect("a mac");
+    assert_eq!((old.wrapped.root_generation, key.wrapped.root_generation), (1, 2));
+    (hsm, key, expected)
+}
+
+fn retire(hsm: &Pkcs11Hsm, generation: u32) -> Result<(), HsmError> {
+    ask(hsm, move |session| session.retire_root_key(generation))
+}
+
+fn an_old_root_key_that_was_destroyed_without_a_good_answer_is_not_missed(token: &Token) {
+    let (hsm, key, expected) = rotated(token);
+    // What the device did, and what it said of it: CKR_DEVICE_REMOVED.
+    let session = token.session();
+    for root in session.find_objects(&[Attribute::Label(b"root-1".to_vec())]).expect("a search") {
+        session.destroy_object(root).expect("it exists");
+    }
+    drop(session);
+    token.inject("C_DestroyObject error 0x32 1");
+    assert_eq!(retire(&hsm, 1), Err(unavailable("C_DestroyObject", "CKR_DEVICE_REMOVED")));
+    has_healed(&hsm, 1);
+    assert_eq!(retire(&hsm, 1), Ok(()));
+    assert_eq!(ask(&hsm, |session| session.root_generations()), Ok(vec![2]));
+    assert_eq!(try_mac(&hsm, &key), Ok(expected));
+}
+
+fn an_old_root_key_whose_destruction_failed_is_there_and_is_destroyed_later(token: &Token) {
+    let (hsm, key, expected) = rotated(token);
+    retire(&hsm, 2).expect_err("the newest one is needed");
+    token.inject("C_DestroyObject error 0x32 1");
+    assert_eq!(retire(&hsm, 1), Err(unavailable("C_DestroyObject", "CKR_DEVICE_REMOVED")));
+    has_healed(&hsm, 1);
+    assert_eq!(ask(&hsm, |session| session.root_generations()), Ok(vec![1, 2]));
+    assert_eq!(retire(&hsm, 1), Ok(()));
+    assert_eq!(ask(&hsm, |session| session.root_generations()), Ok(vec![2]));
+    assert_eq!(try_mac(&hsm, &key), Ok(expected));
 }
 
 fn a_token_that_lacks_what_is_needed_is_refused(token: &Token) {

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     sync::mpsc,
 };
 
@@ -27,6 +28,8 @@ const MODULE: &str = "DEWPOINT_TOKEN_MODULE";
 
 /// The file of the faults, in the token's directory.
 const FAULTS: &str = "faults";
+/// What strace has seen, there too.
+const SYNCS: &str = "syncs";
 
 pub(crate) const LABEL: &str = "dewpoint test";
 
@@ -81,7 +84,28 @@ pub(crate) fn with_faulty_token(module: Module, test: &str, scenario: Scenario) 
     run(module, test, scenario, |token, directory| token.behind_stand_in(&directory.join(FAULTS)));
 }
 
+/// The same under strace, which tells when the process has all files brought to the disk: see [`Token::syncs`].
+pub(crate) fn with_watched_token(module: Module, test: &str, scenario: Scenario) {
+    run_through(
+        module,
+        test,
+        scenario,
+        |token, _| token,
+        |itself, directory| under_strace(&itself, directory),
+    );
+}
+
 fn run(module: Module, test: &str, scenario: Scenario, between: impl FnOnce(TestToken, &Path) -> TestToken) {
+    run_through(module, test, scenario, between, |itself, _| itself);
+}
+
+fn run_through(
+    module: Module,
+    test: &str,
+    scenario: Scenario,
+    between: impl FnOnce(TestToken, &Path) -> TestToken,
+    through: impl FnOnce(Command, &Path) -> Command,
+) {
     if let Some(directory) = std::env::var_os(DIRECTORY) {
         let module = std::env::var_os(MODULE).expect("set together with the directory");
         scenario(&Token { directory: directory.into(), module: module.into() });
@@ -89,9 +113,16 @@ fn run(module: Module, test: &str, scenario: Scenario, between: impl FnOnce(Test
     }
     let directory = tempfile::tempdir().expect("a temporary directory");
     let token = between(module.token(directory.path(), LABEL), directory.path());
-    let mut child = alone(test);
+    let mut child = through(alone(test), directory.path());
     child.envs(token.environment).env(DIRECTORY, directory.path()).env(MODULE, token.module);
     assert_passed(child.output().expect("this program runs again"));
+}
+
+fn under_strace(itself: &Command, directory: &Path) -> Command {
+    let mut strace = Command::new("strace"); // Debian: apt-get install strace
+    strace.args(["-f", "-e", "trace=sync", "-o"]).arg(directory.join(SYNCS));
+    strace.arg(itself.get_program()).args(itself.get_args());
+    strace
 }
 
 fn recorder() -> PathBuf {
@@ -154,6 +185,12 @@ impl Token {
     /// Replaces the faults that the calls of this process meet.
     pub(crate) fn inject(&self, faults: &str) {
         dewpoint_test_tokens::inject(&self.directory.join(FAULTS), faults);
+    }
+
+    /// How often this process had all files brought to the disk so far.
+    pub(crate) fn syncs(&self) -> usize {
+        let seen = fs::read_to_string(self.directory.join(SYNCS)).expect("strace writes it");
+        seen.lines().filter(|line| line.contains("sync()")).count()
     }
 
     /// The C functions that were called so far, in order.

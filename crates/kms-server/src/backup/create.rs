@@ -15,6 +15,7 @@ use crate::{
     config::Config,
     opening::{self, store_exists},
     server,
+    start_watch::StartWatch,
 };
 
 pub(super) async fn run(options: &BackupOptions) -> Result<(), BackupError> {
@@ -26,7 +27,8 @@ pub(super) async fn run(options: &BackupOptions) -> Result<(), BackupError> {
     if options.out.exists() {
         return Err(Problem::FileExists(options.out.clone()).into());
     }
-    let site = Site::open(opening::open(&config)?, OperationName::CreateBackup).await?;
+    let site =
+        Site::open(opening::open(&config, &StartWatch::default())?, OperationName::CreateBackup).await?;
     site.settle().await?;
     site.begin(None).await?;
     let ended = match write(&site, &key, options).await {

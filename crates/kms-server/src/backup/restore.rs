@@ -20,6 +20,7 @@ use crate::{
     config::Config,
     keystores::Keystores,
     opening::{self, TokenKey, log_exists, store_exists},
+    start_watch::StartWatch,
 };
 
 pub(super) async fn run(options: &RestoreOptions, digest: Digest) -> Result<(), BackupError> {
@@ -29,7 +30,7 @@ pub(super) async fn run(options: &RestoreOptions, digest: Digest) -> Result<(), 
     let passage = check(&hsm, options, digest)?;
 
     // From here on the data directory changes. The log is locked before what a killed restore left is removed.
-    let log = opening::open_log(&config, &hsm, TokenKey::Other)?;
+    let log = opening::open_log(&config, &hsm, TokenKey::Other, &StartWatch::default())?;
     let unfinished = unfinished_store(&config.data_dir);
     match fs::remove_dir_all(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

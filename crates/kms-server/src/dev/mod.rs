@@ -30,6 +30,7 @@ use crate::{
     listeners::Inherited,
     manual_clock::ManualClock,
     server::{self, RunningServer, ServeError},
+    start_watch::StartWatch,
     traffic::{TrafficConfig, TrafficMode},
 };
 
@@ -225,7 +226,7 @@ pub async fn start(options: &DevOptions) -> Result<DevServer, DevError> {
         let made = tokio::task::spawn_blocking(move || server::initialise(&fresh)).await;
         made.map_err(|error| DevError::Token(error.to_string()))??;
     }
-    let prepared = server::prepare(&config).await?;
+    let prepared = server::prepare(&config, &StartWatch::default()).await?;
     seeds.sow(prepared.service()).await?;
     let server = prepared.listen(&config, Inherited::default()).await?;
     let launch = program.map(|program| gateway::Launch {

@@ -21,7 +21,7 @@ use std::{
 };
 
 use kms_core::ports::{BoxFuture, Revision, Snapshot, StoreError, StoreKey, Transaction, Versioned};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use sled::{Config, Db, Mode};
 
 use super::{
@@ -55,7 +55,16 @@ pub(crate) struct Sled {
     /// Held by whoever changes the database, and by whoever needs it unchanged for long.
     changing: Mutex<()>,
     /// Held for writing from the first change of a commit until it is durable.
-    durable: RwLock<()>,
+    durable: RwLock<Durability>,
+}
+
+/// Whether all that the database shows is durable.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    #[default]
+    Certain,
+    /// A commit failed, and sled shows its changes none the less. The file tells, once it is opened again.
+    Unknown,
 }
 
 impl Sled {
@@ -100,6 +109,17 @@ impl Sled {
         Ok((all, batch))
     }
 
+    /// Keeps commits away while something is read, which shows nothing that may be lost.
+    fn durable(&self) -> Result<RwLockReadGuard<'_, Durability>, Fault> {
+        let durability = self.durable.read();
+        match *durability {
+            Durability::Certain => Ok(durability),
+            Durability::Unknown => {
+                Err(Fault::GaveUp("a commit failed, and it was not opened again yet".into()))
+            }
+        }
+    }
+
     /// From here on the changes may have happened.
     fn make_durable(&self, changes: sled::Batch) -> Result<(), Fault> {
         let database = self.database()?;
@@ -116,6 +136,7 @@ impl Sled {
         fs::remove_file(path)?;
         let mut out = BufWriter::new(&file);
         let _unchanged = self.changing.lock();
+        drop(self.durable()?); // and no commit begins now
         let revision = self.meta(REVISION_KEY)?;
         for entry in self.database()?.scan_prefix([RECORD]) {
             let (key, stored) = entry?;
@@ -167,7 +188,7 @@ impl Engine for Sled {
     }
 
     fn read_many(&self, keys: &[StoreKey]) -> Result<(Revision, Vec<Option<Versioned>>), Fault> {
-        let _durable = self.durable.read();
+        let _durable = self.durable()?;
         let (revision, database) = (self.meta(REVISION_KEY)?, self.database()?);
         let value =
             |key: &StoreKey| database.get(record_key(key))?.map(|stored| versioned(&stored)).transpose();
@@ -184,7 +205,7 @@ impl Engine for Sled {
             Some(after) if after >= prefix => Bound::Excluded(record_key(after)),
             _ => Bound::Included(record_key(prefix)),
         };
-        let _durable = self.durable.read();
+        let _durable = self.durable()?;
         let entries = self.database()?.range((start, Bound::Unbounded)).take(limit);
         let mut found = Vec::new();
         for entry in entries {
@@ -204,10 +225,13 @@ impl Engine for Sled {
         if batch.last == batch.previous {
             return Ok(batch);
         }
-        let _not_durable = self.durable.write();
+        let mut durability = self.durable.write();
         match guarded(|| self.make_durable(changes)) {
             Ok(()) => Ok(batch),
-            Err(fault) => Err(Failure::During(fault.to_string(), batch)),
+            Err(fault) => {
+                *durability = Durability::Unknown;
+                Err(Failure::During(fault.to_string(), batch))
+            }
         }
     }
 
@@ -364,4 +388,39 @@ fn record_key(key: &[u8]) -> Vec<u8> {
 
 fn versioned(stored: &[u8]) -> Result<Versioned, Fault> {
     decode(stored).ok_or_else(|| Fault::Damaged(TOO_SHORT.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use kms_core::ports::{Condition, Mutation};
+
+    use super::*;
+
+    fn put(key: &[u8]) -> Transaction {
+        let absent = Condition::Absent(key.to_vec());
+        Transaction {
+            conditions: vec![absent],
+            mutations: vec![Mutation::Put(key.to_vec(), b"value"[..].into())],
+        }
+    }
+
+    #[test]
+    fn what_a_failed_commit_left_is_not_shown_before_the_file_was_asked() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("database");
+        initialize(&path).expect("a new database");
+        let mut sled = Sled::open(&path, (0, 0)).expect("it opens");
+        sled.commit(&[&put(b"first")]).expect("durable");
+        sled.data = File::open("/dev/null").expect("it is there"); // cannot be synced
+        assert!(matches!(sled.commit(&[&put(b"second")]), Err(Failure::During(..))));
+        let keys = [b"first".to_vec(), b"second".to_vec()];
+        let gave_up = |fault| matches!(fault, Fault::GaveUp(_));
+        assert!(sled.read_many(&keys).is_err_and(gave_up));
+        assert!(sled.read_range(b"", None, 10).is_err_and(gave_up));
+        assert!(sled.spool(&directory.path().join("spool")).is_err_and(gave_up));
+        drop(sled);
+        let sled = Sled::open(&path, (0, 0)).expect("it opens again");
+        let (revision, values) = sled.read_many(&keys).expect("readable");
+        assert!(values[0].is_some() && values[1].is_some() == (revision > Revision::MIN + 1));
+    }
 }

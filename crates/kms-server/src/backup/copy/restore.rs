@@ -32,6 +32,7 @@ use crate::{
     keystores::Keystores,
     opening::{self, store_exists},
     serve_error::ServeError,
+    start_watch::StartWatch,
 };
 
 /// How many faults are named.
@@ -92,7 +93,7 @@ impl Report {
 /// log belongs to the service, which may be running.
 async fn drill(config: &Config, options: &RestoreOptions, header: &Header) -> Result<Report, BackupError> {
     let hsm = Arc::new(opening::open_hsm(config, true)?);
-    let keystores = Keystores::open(config);
+    let keystores = Keystores::open(config, &StartWatch::default());
     let place = PassingDirectory::make()?;
     let store = opening::open_store(config, &place.0)?;
     let ports = opening::ports(
@@ -121,12 +122,13 @@ async fn restore(
     }
     let hsm = Arc::new(opening::open_hsm(config, true)?);
     // The log is locked before what a killed restore left is removed.
-    let log = opening::open_log(config, &hsm, opening::TokenKey::Same)?;
+    let unwatched = StartWatch::default(); // an operator waits
+    let log = opening::open_log(config, &hsm, opening::TokenKey::Same, &unwatched)?;
     let destroyed = destroyed_keys(&config.data_dir)?;
     let unfinished = unfinished_store(&config.data_dir);
     remove(&unfinished)?;
     let store = opening::open_store(config, &unfinished)?;
-    let opened = opening::Opened::of(hsm, Keystores::open(config), store, log);
+    let opened = opening::Opened::of(hsm, Keystores::open(config, &unwatched), store, log);
     let site = Site::open(opened, OperationName::RestoreBackup).await?;
     site.begin(Some(end.digest)).await?;
     let ended = match take_all(&site, options, (header, end), destroyed).await {
