@@ -125,7 +125,7 @@ pub struct RotationPolicy {
 /// What is known of imported material.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Import {
-    /// A MAC of the material under a key of the service: the same material is recognised by it.
+    /// A digest of the material, wrapped under a key of the service: the same material is recognised by it.
     pub check: [u8; 32],
     /// When the material will be deleted; `None`: never.
     pub expires: Option<Timestamp>,

@@ -1,12 +1,10 @@
 //! ImportKeyMaterial: material from outside becomes a key's first and only version.
 
-use subtle::ConstantTimeEq as _;
-
 use crate::{
     Timestamp,
     draft::Draft,
     error::{Error, Field},
-    import::{ImportToken, bring, check, unwrap_private_key},
+    import::{ImportToken, bind, bring, unwrap_private_key},
     key::{Import, KeyRecord},
     operation::OperationName,
     ops::{
@@ -61,11 +59,7 @@ impl Operation for ImportKeyMaterial {
         Ok(Prepared::change_by(None, move |session| {
             let token = ImportToken::open(session, &asked.token, record.id, now)?;
             let material = asked.unwrap(session, &token)?;
-            let check = check(session, &record, &material)?;
-            // DEW: KMS.2606
-            if record.import.as_ref().is_some_and(|before| !bool::from(before.check.ct_eq(&check))) {
-                return Err(Error::MaterialMismatch);
-            }
+            let check = bind(session, &record, &material)?;
             bring(session, &root, &mut record, now, &settings, &material)?;
             record.import = Some(Import { check, expires: asked.expires });
             let mut plan = plan(&directory, change, &record, record.clone())?;

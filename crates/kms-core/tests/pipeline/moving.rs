@@ -2,11 +2,17 @@
 
 use futures_executor::block_on;
 use kms_core::{
-    Carried, Phase, StartError, Verdict, key::WrappedKey, operation::OperationName, ops::IdempotencyToken,
+    Carried, CheckKey, Error, Phase, StartError, Verdict,
+    key::{KeyId, KeyOrigin, WrappedKey},
+    operation::OperationName,
+    ops::{CreateKey, DeleteImportedKeyMaterial, IdempotencyToken},
 };
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
-use crate::support::{World, alias, caller, create, generate, key_path, obs, owner};
+use crate::support::{
+    World, alias, caller, create, generate, import_of, import_of_material, key_path, obs, owner,
+};
 
 /// All that goes along, by pages of `limit` stored values.
 fn carried(world: &World, limit: usize) -> Vec<Carried> {
@@ -78,6 +84,58 @@ fn what_arrives_is_authenticated_anew_and_says_where_it_came_from() {
     // A store that was only copied is refused.
     let refused = World::on(std::sync::Arc::default(), from.store.clone()).map(drop);
     assert_eq!(refused, Err(StartError::ForeignStore));
+}
+
+fn external(world: &World, alias: &str) -> KeyId {
+    let key = CreateKey { origin: KeyOrigin::External, ..create(alias) };
+    world.run(&owner(), key).expect("nothing is in the way").id
+}
+
+fn delete_material(world: &World, key_id: KeyId) {
+    world.run(&owner(), DeleteImportedKeyMaterial { key: key_id.into() }).expect("it has material");
+}
+
+#[test]
+fn imported_material_is_bound_to_its_key_on_the_other_token_too() {
+    let (from, to) = (World::new(), World::new());
+    let [with, without, never] = ["with", "without", "never"].map(|alias| external(&from, alias));
+    for key_id in [with, without] {
+        from.run(&owner(), import_of(&from, key_id)).expect("it waits for material");
+    }
+    delete_material(&from, without);
+
+    let [source, target] = [&from, &to].map(|world| block_on(world.service.check_key()).expect("derived"));
+    let passage = CheckKey::new(&Zeroizing::new([7; 32]));
+    let mut values = carried(&from, 1000);
+    for value in &mut values {
+        assert!(value.rewrap_check(&source, &passage));
+        assert!(value.rewrap_check(&passage, &target));
+    }
+    block_on(to.service.take_in(&values)).expect("taken in");
+
+    delete_material(&to, with);
+    for key_id in [with, without] {
+        let other = import_of_material(&to, key_id, &[0x18; 32]);
+        assert_eq!(to.run(&owner(), other).err(), Some(Error::MaterialMismatch));
+        to.run(&owner(), import_of(&to, key_id)).expect("the material that it had");
+    }
+    to.run(&owner(), import_of_material(&to, never, &[0x18; 32])).expect("it never had any");
+}
+
+#[test]
+fn what_recognises_material_and_does_not_open_stays_and_recognises_none() {
+    let (from, to) = (World::new(), World::new());
+    let key_id = external(&from, "key");
+    from.run(&owner(), import_of(&from, key_id)).expect("it waits for material");
+    let [wrong, target] = [[7; 32], [8; 32]].map(|key| CheckKey::new(&Zeroizing::new(key)));
+    let mut values = carried(&from, 1000);
+    let before = values.clone();
+    let opened = values.iter_mut().filter(|value| value.key().is_some());
+    assert!(opened.map(|value| value.rewrap_check(&wrong, &target)).all(|opened| !opened));
+    assert_eq!(values, before);
+    block_on(to.service.take_in(&values)).expect("taken in");
+    delete_material(&to, key_id);
+    assert_eq!(to.run(&owner(), import_of(&to, key_id)).err(), Some(Error::MaterialMismatch));
 }
 
 #[test]

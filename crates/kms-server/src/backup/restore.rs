@@ -8,7 +8,7 @@ use std::{
 };
 
 use kms_audit::{Entry, Line};
-use kms_core::{Carried, operation::OperationName};
+use kms_core::{Carried, CheckKey, operation::OperationName};
 use kms_hsm::{MovedKey, Passage, Pkcs11Hsm};
 
 use super::{
@@ -144,12 +144,15 @@ async fn fill(
     digest: Digest,
 ) -> Result<Counts, BackupError> {
     let (mut reader, header) = open(&options.from)?;
+    let checks = (CheckKey::new(&passage.seal(CheckKey::LABEL)?), site.service.check_key().await?);
     let mut progress = Progress::of(header.counts.key_versions);
     let mut values = Vec::new();
     loop {
         let ended = match next(&mut reader, &options.from)? {
             Next::Value(value) => {
-                values.push(take_over(value, passage, options, &mut progress)?);
+                let mut value = take_over(value, passage, options, &mut progress)?;
+                site::take_check_along(&mut value, &checks.0, &checks.1);
+                values.push(value);
                 None
             }
             Next::End(end) => Some(end),
