@@ -171,6 +171,10 @@ enum Problem {
     OtherToken(PathBuf),
     #[error("{}: {faults} of its values are faulty", path.display())]
     Faulty { path: PathBuf, faults: u64 },
+    #[error(
+        "key {key}, version {version} can be neither proved nor called faulty now, so nothing is restored: {detail}"
+    )]
+    Unproved { key: kms_core::key::KeyId, version: u32, detail: String },
     #[error("{}: its seal is wrong: it was altered, or its keys are others than it says", .0.display())]
     WrongSeal(PathBuf),
     #[error("this token does not take the backup's keys: {0}")]
