@@ -14,12 +14,12 @@ use kms_hsm::{MovedKey, Passage, Pkcs11Hsm};
 use super::{
     BackupError, Problem, Progress, RestoreOptions, Site, VALUES_AT_A_TIME, files,
     format::{Counts, Digest, End, Header, Next, Proof, Reader, Value},
-    site, transfer_key, unfinished_store,
+    refuse_store, site, transfer_key, unfinished_store,
 };
 use crate::{
     config::Config,
     keystores::Keystores,
-    opening::{self, TokenKey, log_exists, store_exists},
+    opening::{self, TokenKey, log_exists},
 };
 
 pub(super) async fn run(options: &RestoreOptions, digest: Digest) -> Result<(), BackupError> {
@@ -59,9 +59,7 @@ pub(super) async fn run(options: &RestoreOptions, digest: Digest) -> Result<(), 
 
 /// A backup is the beginning of a deployment: there is no store, and no log but of restores that were killed.
 fn refuse_what_exists(data_dir: &Path) -> Result<(), BackupError> {
-    if store_exists(data_dir) {
-        return Err(Problem::StoreExists(data_dir.to_owned()).into());
-    }
+    refuse_store(data_dir)?;
     if !log_exists(data_dir) {
         return Ok(());
     }

@@ -27,12 +27,13 @@ use super::{
 };
 use crate::{
     backup::{
-        BackupError, Problem, RestoreOptions, VALUES_AT_A_TIME, files, print, site::Site, unfinished_store,
+        BackupError, Problem, RestoreOptions, VALUES_AT_A_TIME, files, print, refuse_store, site::Site,
+        unfinished_store,
     },
     clock::SystemClock,
     config::Config,
     keystores::Keystores,
-    opening::{self, store_exists},
+    opening,
     rotation::concerns_one_key,
     serve_error::ServeError,
 };
@@ -127,9 +128,7 @@ async fn restore(
     header: &Header,
     end: &End,
 ) -> Result<Report, BackupError> {
-    if store_exists(&config.data_dir) {
-        return Err(Problem::StoreExists(config.data_dir.clone()).into());
-    }
+    refuse_store(&config.data_dir)?;
     let hsm = Arc::new(opening::open_hsm(config, true)?);
     // The log is locked before what a killed restore left is removed.
     let log = opening::open_log(config, &hsm, opening::TokenKey::Same)?;
