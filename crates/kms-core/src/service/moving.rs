@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::{Deployment, Service, copying::spend_budgets};
 use crate::{
-    directory::{DEPLOYMENT_PATH, Directory, commit_error, key_path, outbox_path, tampered},
+    Timestamp,
+    directory::{DEPLOYMENT_PATH, Directory, MOVED_PATH, commit_error, key_path, outbox_path, tampered},
     error::Error,
     import::CheckKey,
     key::{BackingKey, KeyRecord, KeyVersion, WrappedKey},
@@ -113,6 +114,21 @@ impl Carried {
         moved.is_some()
     }
 
+    /// Lets no destruction of a key be called final that had material: what the other token's root keys wrapped opens as
+    /// long as they live, and nobody here knows that.
+    pub fn never_final(&mut self) {
+        let Content::Key(record) = &mut self.content else { return };
+        let destroyed = record.destroyed.as_mut().filter(|destroyed| destroyed.root_generation > 0);
+        if let Some(tombstone) = destroyed {
+            tombstone.root_generation = u32::MAX;
+        }
+    }
+
+    /// When the newest of the key and its versions was made, if it is a key.
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.key().and_then(|record| record.times().max())
+    }
+
     /// Takes the budget of versions that seal in the HSM for spent: nobody knows how often the store that
     /// this comes from, or another copy of it, has used them since. Their next use makes a new version.
     pub fn spend_budgets(&mut self) {
@@ -184,16 +200,20 @@ impl Service {
     }
 
     /// Says in the store what it was made of, and leaves the trace by which a restart knows that `request`
-    /// was done. The last change before the store gets its name.
+    /// was done. The last change before the store gets its name. `moved_until`: when the newest key was made of those
+    /// that came from another token.
     pub async fn seal_arrival(
         &self,
         request: RequestId,
         deployment: Uuid,
         backup: [u8; 32],
+        moved_until: Option<Timestamp>,
     ) -> Result<(), Error> {
         let origin = self.directory.put(ORIGIN_PATH.to_vec(), &Origin { deployment, backup })?;
         let trace = self.directory.put(outbox_path(request), &backup)?;
-        let transaction = Transaction { conditions: Vec::new(), mutations: vec![origin, trace] };
+        let moved = moved_until.map(|until| self.directory.put(MOVED_PATH.to_vec(), &until)).transpose()?;
+        let mutations = [origin, trace].into_iter().chain(moved).collect();
+        let transaction = Transaction { conditions: Vec::new(), mutations };
         self.directory.store().transact(transaction).await.map(drop).map_err(commit_error)
     }
 

@@ -1,17 +1,22 @@
 //! A store leaves one token and arrives at another: what goes along, and under whose authentication.
 
+use std::time::Duration;
+
 use futures_executor::block_on;
 use kms_core::{
     Carried, CheckKey, Error, Phase, StartError, Verdict,
     key::{KeyId, KeyOrigin, WrappedKey},
-    operation::OperationName,
-    ops::{CreateKey, DeleteImportedKeyMaterial, IdempotencyToken},
+    operation::{OperationName, Permissions},
+    ops::{
+        CreateKey, DeleteImportedKeyMaterial, IdempotencyToken, ListDestroyedKeys, PageSize, PendingDays,
+        ScheduleKeyDeletion,
+    },
 };
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::support::{
-    World, alias, caller, create, generate, import_of, import_of_material, key_path, obs, owner,
+    World, alias, caller, create, generate, import_of, import_of_material, key_path, obs, owner, with,
 };
 
 /// All that goes along, by pages of `limit` stored values.
@@ -67,7 +72,7 @@ fn what_arrives_is_authenticated_anew_and_says_where_it_came_from() {
     block_on(to.service.record_begin_of_move(operation, request, Some(backup))).expect("recorded");
     block_on(to.service.take_in(&values)).expect("taken in");
     let deployment = block_on(from.service.deployment()).expect("it has a name");
-    block_on(to.service.seal_arrival(request, deployment, backup)).expect("sealed");
+    block_on(to.service.seal_arrival(request, deployment, backup, None)).expect("sealed");
     assert_eq!(carried(&to, 1000), values);
     let mut listed = create("one");
     listed.idempotency_token = Some(IdempotencyToken::parse("once").expect("a token"));
@@ -136,6 +141,48 @@ fn what_recognises_material_and_does_not_open_stays_and_recognises_none() {
     block_on(to.service.take_in(&values)).expect("taken in");
     delete_material(&to, key_id);
     assert_eq!(to.run(&owner(), import_of(&to, key_id)).err(), Some(Error::MaterialMismatch));
+}
+
+/// Lets a key be destroyed.
+fn destroy(world: &World, key_id: KeyId) {
+    let pending = PendingDays::parse(7).expect("a waiting time");
+    world.run(&owner(), ScheduleKeyDeletion { key: key_id.into(), pending }).expect("nothing is in the way");
+    world.clock.advance(Duration::from_secs(7 * 24 * 60 * 60));
+    let page = block_on(world.service.due(None, 100)).expect("the store works");
+    page.entries.into_iter().for_each(|entry| block_on(world.service.carry_out(entry)).expect("destroyed"));
+}
+
+/// Which root key's end makes the destruction of this key final.
+fn wrapped_by(world: &World, key_id: KeyId) -> u32 {
+    let asked = ListDestroyedKeys { size: PageSize::parse(0).expect("a size"), after: None };
+    let keys = world.run(&with(Permissions::OPERATOR), asked).expect("listed").keys;
+    let key = keys.into_iter().find(|key| key.record.id == key_id).expect("destroyed");
+    assert!(!key.is_final || key.record.destroyed.as_ref().is_some_and(|tomb| tomb.root_generation == 0));
+    key.record.destroyed.expect("destroyed").root_generation
+}
+
+#[test]
+fn no_destruction_of_a_key_that_moved_is_final_here_unless_it_never_had_material() {
+    let (from, to) = (World::new(), World::new());
+    let [before, after] = ["before", "after"].map(|alias| from.key(&owner(), alias).id);
+    let [imported, empty, never] = ["imported", "empty", "never"].map(|alias| external(&from, alias));
+    from.run(&owner(), import_of(&from, imported)).expect("it waits for material");
+    delete_material(&from, imported);
+    destroy(&from, before);
+    destroy(&from, empty);
+    assert_eq!((wrapped_by(&from, before), wrapped_by(&from, empty)), (1, 0));
+    let mut values = carried(&from, 1000);
+    values.iter_mut().for_each(Carried::never_final);
+    block_on(to.service.take_in(&values)).expect("taken in");
+    let moved_until = values.iter().filter_map(Carried::newest).max();
+    block_on(to.service.seal_arrival(Uuid::new_v4(), Uuid::nil(), [9; 32], moved_until)).expect("sealed");
+    assert_eq!((wrapped_by(&to, before), wrapped_by(&to, empty)), (u32::MAX, 0));
+
+    to.clock.advance(Duration::from_micros(1));
+    let new = to.key(&owner(), "new").id;
+    [after, imported, never, new].into_iter().for_each(|key_id| destroy(&to, key_id));
+    assert_eq!([after, imported].map(|key_id| wrapped_by(&to, key_id)), [u32::MAX; 2]);
+    assert_eq!([never, new].map(|key_id| wrapped_by(&to, key_id)), [0, 1]);
 }
 
 #[test]

@@ -144,12 +144,13 @@ async fn fill(
     let (mut reader, header) = open(&options.from)?;
     let checks = (CheckKey::new(&passage.seal(CheckKey::LABEL)?), site.service.check_key().await?);
     let mut progress = Progress::of(header.counts.key_versions);
-    let mut values = Vec::new();
+    let (mut values, mut moved_until) = (Vec::new(), None);
     loop {
         let ended = match next(&mut reader, &options.from)? {
             Next::Value(value) => {
                 let mut value = take_over(value, passage, options, &mut progress)?;
                 site::take_check_along(&mut value, &checks.0, &checks.1);
+                moved_until = moved_until.max(value.newest());
                 values.push(value);
                 None
             }
@@ -162,7 +163,8 @@ async fn fill(
         if let Some(end) = ended {
             // It is still the file that was checked.
             refuse_wrong_end(&end, passage, options, digest)?;
-            site.service.seal_arrival(site.request, header.source.deployment, digest).await?;
+            let deployment = header.source.deployment;
+            site.service.seal_arrival(site.request, deployment, digest, moved_until).await?;
             return Ok(header.counts);
         }
     }
@@ -194,6 +196,7 @@ fn take_over(
         passage.take_over(key.kind, &moved).map_err(site::with_key(id, key.version))
     })?;
     value.spend_budgets();
+    value.never_final();
     Ok(value)
 }
 

@@ -190,7 +190,7 @@ async fn take_all(
             eprintln!("dewpoint: key {key} was destroyed after the backup was made: it is so again");
         }
     }
-    site.service.seal_arrival(site.request, header.deployment, end.digest).await?;
+    site.service.seal_arrival(site.request, header.deployment, end.digest, None).await?;
     Ok(counts)
 }
 
