@@ -183,6 +183,12 @@ impl KeyRecord {
         !self.is_destroyed() && self.deletion_due.is_none_or(|due| due > now)
     }
 
+    /// Whether it has imported material whose time has come at `now`.
+    pub(crate) fn has_expired_at(&self, now: Timestamp) -> bool {
+        let expires = self.import.as_ref().and_then(|import| import.expires);
+        !self.versions.is_empty() && expires.is_some_and(|expires| expires <= now)
+    }
+
     /// The only region that a custom key is valid in.
     pub fn region(&self) -> Option<&Region> {
         match &self.scope {

@@ -43,7 +43,10 @@ impl Operation for ImportKeyMaterial {
         let root = scope.directory().root().await?;
         let (mut record, mut change) = stored_key(&self.key, scope, draft).await?;
         record.check_imported()?;
-        record.state = states::after(Self::NAME, record.state)?;
+        record.state = states::after(Self::NAME, record.state_at(scope.now)?)?;
+        if record.has_expired_at(scope.now) {
+            record.drop_material(); // ahead of its deletion
+        }
         // DEW: KMS.2602
         if self.expires.is_some_and(|expires| expires <= scope.now) {
             return Err(Error::invalid(Field::ExpiresAt, "must be later than now"));
