@@ -25,6 +25,7 @@
 //! | `w/` key id (16 bytes) version (4 bytes) page (4 bytes) | which ciphertexts of the version were moved under a newer one, while the key is not destroyed |
 //! | `c/` key id (16 bytes) version (4 bytes) | a campaign that moves what older versions sealed under this one, while the key is not destroyed |
 //! | `m/usage` | up to where in the log uses are counted |
+//! | `m/moved` | until when keys were made that came from another token; else absent |
 //! | `m/origin` | of which backup, of which deployment, this store was made; else absent |
 //!
 //! Every value ends in an HMAC-SHA256 over its store key and its bytes, under a key that the HSM
@@ -40,6 +41,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    Timestamp,
     error::Error,
     grant::Grant,
     identity::{AccountId, Caller, KeystoreId, Region, ServiceName},
@@ -211,6 +213,11 @@ impl Directory {
     /// What the store says of the root keys.
     pub(crate) async fn root(&self) -> Result<Stored<RootRecord>, Error> {
         self.read(ROOT_PATH.to_vec()).await?.ok_or_else(|| tampered("the record of the root keys is gone"))
+    }
+
+    /// Until when keys and versions were made that came from another token; `None`: none came.
+    pub(crate) async fn moved_until(&self) -> Result<Option<Timestamp>, Error> {
+        Ok(self.read(MOVED_PATH.to_vec()).await?.map(|stored| stored.value))
     }
 
     /// The keystore with this id, whoever owns it.
@@ -458,6 +465,7 @@ pub(crate) fn grants_prefix(id: KeyId) -> StoreKey {
 }
 
 pub(crate) const USAGE_PATH: &[u8] = b"m/usage";
+pub(crate) const MOVED_PATH: &[u8] = b"m/moved";
 const KEY_PREFIX: &[u8] = b"k/";
 const KEYSTORE_PREFIX: &[u8] = b"h/";
 /// More tokens are not configured by anyone.

@@ -44,6 +44,7 @@ pub mod testing;
 pub use answer::{Recorded, Refused};
 pub use due::DueEntry;
 pub use error::Error;
+pub use import::CheckKey;
 pub use record::{BucketKeyNote, MadeKey, Moved, OVERTAKEN, OpenIntent, Phase, Record, RequestId, Verdict};
 pub use secret::SecretBytes;
 pub use service::{BegunBackup, Call, Carried, Content, Ports, Service, StartError};

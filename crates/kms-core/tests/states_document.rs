@@ -23,7 +23,8 @@ nothing.
 
 A dash means that the state stays; an arrow leads to the next state; everything else is the error that refuses the
 call. Before the state is looked at, it is checked whether the caller may do this at all (`PERMISSION_DENIED`), and
-whether the key exists for it (`KEY_NOT_FOUND`): a key does not from the moment that its deletion is due.
+whether the key exists for it (`KEY_NOT_FOUND`): a key does not from the moment that its deletion is due. For what uses
+its material or imports it, a key is in the state that ExpireKeyMaterial leads to from the moment that its material expires.
 
 ";
 

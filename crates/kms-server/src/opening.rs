@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc};
 
-use kms_audit::FileLog;
+use kms_audit::{FileLog, Line, RecordLine};
 use kms_core::{
-    Ports,
+    Phase, Ports, Verdict,
     key::BackingKind,
     ports::{AuditLog, Clock},
 };
@@ -74,9 +74,9 @@ fn initialise_token(config: &Config) -> Result<Option<kms_hsm::RootKeys>, ServeE
     }
 }
 
-/// Whether the data directory holds a key store.
+/// Whether the data directory holds a key store. An empty place for one is none: its volume may not be mounted.
 pub(crate) fn store_exists(data_dir: &Path) -> bool {
-    data_dir.join("store").exists()
+    EmbeddedStore::exists(&data_dir.join("store"))
 }
 
 /// Whether it holds an audit log.
@@ -162,9 +162,34 @@ pub(crate) fn open(config: &Config, watch: &StartWatch) -> Result<Opened, ServeE
         return Err(ServeError::LogLost);
     }
     let log = open_log(config, &hsm, TokenKey::Same, watch)?;
+    // A first start that was cut off leaves a log that tells of nothing.
+    if !existed && log_tells_of_store(&config.data_dir)? {
+        return Err(ServeError::StoreLost);
+    }
     let store = open_store(config, &config.data_dir.join("store"))?;
     // Last: what stops the start does so before further tokens are logged in to.
     Opened::of(hsm, Keystores::open(config, watch), store, log).with_clock(config)
+}
+
+/// Whether there was a store when the log was written.
+fn log_tells_of_store(data_dir: &Path) -> Result<bool, ServeError> {
+    let directory = data_dir.join("audit");
+    if kms_audit::first_sequence(&directory)? > 0 {
+        return Ok(true); // what was archived is more than nothing
+    }
+    for entry in kms_audit::read(&directory)? {
+        if let Line::Record(record) = entry?.line
+            && tells_of_store(&record)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a record says that a change was committed; a restore is committed when the store has its name.
+fn tells_of_store(record: &RecordLine<'_>) -> bool {
+    matches!(record.phase, Phase::Outcome | Phase::Recovery) && record.verdict == Verdict::Succeeded
 }
 
 /// Opens the token; `existed`: there is a store that belongs to it.
@@ -260,5 +285,30 @@ fn pkcs11_config(config: &Config) -> Pkcs11Config {
         loaded_keys: hsm.loaded_keys,
         renew_after: hsm.renew_after,
         sm4: hsm.sm4.map(Into::into),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kms_core::{Record, operation::OperationName, testing::audit::sample_record};
+
+    use super::*;
+
+    #[test]
+    fn a_change_that_was_committed_tells_of_a_store_and_nothing_else_does() {
+        let tells = |record: &Record| tells_of_store(&RecordLine::new(1, record));
+        for phase in [Phase::Outcome, Phase::Recovery] {
+            let changed = sample_record(1, phase);
+            let ended = |verdict| Record { verdict, ..changed.clone() };
+            assert!(tells(&ended(Verdict::Succeeded)));
+            assert!(!tells(&ended(Verdict::Failed)) && !tells(&ended(Verdict::Denied)));
+            let restored = Record { operation: OperationName::RestoreBackup, ..changed.clone() };
+            assert!(
+                !tells(&Record { verdict: Verdict::Failed, ..restored }),
+                "one that failed leaves no store"
+            );
+        }
+        let begun = Record { verdict: Verdict::Pending, ..sample_record(1, Phase::Intent) };
+        assert!(!tells(&begun) && !tells(&sample_record(1, Phase::Complete)));
     }
 }

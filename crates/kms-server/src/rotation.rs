@@ -278,8 +278,8 @@ fn ended<T>(result: Result<T, Refused>) -> Result<T, Error> {
     result.map_err(|refused| refused.error().clone())
 }
 
-/// Whether the error is about this key alone, so that others may still be moved.
-fn concerns_one_key(error: &Error) -> bool {
+/// Whether the error is about this key alone: others may still be moved, and to try again helps nothing.
+pub(crate) fn concerns_one_key(error: &Error) -> bool {
     match error {
         Error::RecordTampered { .. } => true,
         Error::HsmUnavailable(error) => {

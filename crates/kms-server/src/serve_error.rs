@@ -78,6 +78,12 @@ pub enum ServeError {
          before the service may go on"
     )]
     LogLost,
+    /// The log tells of changes, but what was changed is not there any more.
+    #[error(
+        "the audit log tells of changes, but the key store is missing: it was removed, or its volume is not mounted; \
+         mount it, or make it anew of a backup by `dewpoint restore`"
+    )]
+    StoreLost,
     /// A store that was to be made of a backup was not finished.
     #[error(
         "a restore was interrupted: run `dewpoint restore` again, or remove `store.restoring` and begin anew"

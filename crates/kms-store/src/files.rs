@@ -115,6 +115,11 @@ impl Files {
     }
 }
 
+/// Whether `directory` holds a database of any kind. One that was not finished has no name yet.
+pub(crate) fn holds_database(directory: &Path) -> bool {
+    EngineKind::ALL.into_iter().any(|kind| directory.join(name(kind)).exists())
+}
+
 fn name(kind: EngineKind) -> &'static str {
     match kind {
         EngineKind::Redb => "keys.redb",

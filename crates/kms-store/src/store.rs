@@ -15,7 +15,7 @@ use crate::{
     OpenError,
     cache::ReadCache,
     engine::{Engine, EngineKind, Fault, guarded},
-    files::Files,
+    files::{self, Files},
     limits,
     queue::{Job, Queue},
     writer::Writer,
@@ -51,6 +51,11 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
+    /// Whether `directory` holds a store, of whichever kind.
+    pub fn exists(directory: &Path) -> bool {
+        files::holds_database(directory)
+    }
+
     /// Opens the store in `directory`, which must exist; makes the database if there is none. One of
     /// another kind is refused.
     pub fn open(directory: &Path, kind: EngineKind) -> Result<Self, OpenError> {

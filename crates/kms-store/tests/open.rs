@@ -55,7 +55,9 @@ fn filled(engine: EngineKind) -> TempDir {
 
 fn reopening_keeps_everything(engine: EngineKind) {
     let directory = directory();
+    assert!(!EmbeddedStore::exists(directory.path()));
     let store = open(directory.path(), engine);
+    assert!(EmbeddedStore::exists(directory.path()));
     let first = put(&store, "key", b"value").expect("the store works");
     drop(store);
 

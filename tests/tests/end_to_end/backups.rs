@@ -379,6 +379,10 @@ async fn a_key_that_was_destroyed_after_the_backup_is_so_again() {
     assert!(dev.stop().success());
 
     fs::rename(dev.directory().join("store"), dev.directory().join("lost")).expect("renamed");
+    fs::create_dir(dev.directory().join("store")).expect("a directory");
+    fs::write(dev.directory().join("store/notes"), "").expect("a file");
+    refused(&restore_dev(&dev, &file), "move it away");
+    fs::remove_file(dev.directory().join("store/notes")).expect("removed"); // an empty place is in nobody's way
     let output = restore_dev(&dev, &file);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     done(&output);

@@ -194,6 +194,34 @@ async fn a_store_beside_another_token_refuses_to_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_without_its_store_refuses_to_start_unless_it_tells_of_nothing() {
+    let mut dev = Dev::start();
+    assert!(dev.stop().success());
+    let (store, away) = (dev.directory().join("store"), dev.directory().join("away"));
+    fs::remove_dir_all(&store).expect("removed"); // as if its first start had been cut off
+    dev.start_again();
+    let mut admin = dev.user(0, "admin").await;
+    key(&mut admin).await;
+    assert!(dev.stop().success());
+    fs::rename(&store, &away).expect("moved");
+    for empty_place in [false, true] {
+        if empty_place {
+            fs::create_dir(&store).expect("a directory"); // where a volume is to be mounted
+        }
+        let ended = dev.command().output().expect("it runs");
+        assert!(!ended.status.success() && ended.stdout.is_empty());
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(said.contains("the key store is missing") && said.contains("dewpoint restore"), "{said}");
+        assert!(fs::read_dir(&store).map_or(true, |mut entries| entries.next().is_none()), "no new store");
+    }
+    fs::remove_dir(&store).expect("empty");
+    fs::rename(&away, &store).expect("moved back");
+    dev.start_again();
+    let mut admin = dev.user(0, "admin").await;
+    admin.generate(by_alias("k"), Context::new()).await.expect("all is well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_without_its_log_refuses_to_start() {
     let mut dev = Dev::start();
     let mut admin = dev.user(0, "admin").await;

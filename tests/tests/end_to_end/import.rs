@@ -19,11 +19,11 @@ const OAEP_SHA_256: &str = "RSAES_OAEP_SHA_256";
 const OAEP: &str = "-pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 ";
 const TEMPORARY: [u8; 32] = [0x3c; 32];
 
-fn importer(clients: &Clients) -> ImportServiceClient<Channel> {
+pub(crate) fn importer(clients: &Clients) -> ImportServiceClient<Channel> {
     ImportServiceClient::new(clients.channel.clone())
 }
 
-async fn create(clients: &mut Clients, alias: &str, spec: KeySpec) -> String {
+pub(crate) async fn create(clients: &mut Clients, alias: &str, spec: KeySpec) -> String {
     create_for(clients, alias, spec, KeyUsage::Unspecified).await
 }
 
@@ -110,7 +110,7 @@ impl Material {
     }
 }
 
-async fn import(clients: &Clients, key_id: &str, material: &[u8]) -> Result<Key, Status> {
+pub(crate) async fn import(clients: &Clients, key_id: &str, material: &[u8]) -> Result<Key, Status> {
     Material::secret(material).import(clients, key_id).await
 }
 

@@ -10,13 +10,16 @@ use std::{
 
 use dewpoint_tests::{
     ADMIN, Clients, Context, Identity, Module, Serve, by_alias, by_id, by_service, check_log, context,
-    eventually, records, refusal, valid,
+    eventually, reason, records, refusal, valid,
 };
 use kms_proto::v1::{
-    CreateKeyRequest, DisableKeyRequest, EnableKeyRequest, GenerateDataKeyResponse, Key, KeySpec,
-    ListKeysRequest, ScheduleKeyDeletionRequest, UpdateKeyAliasRequest,
+    CreateKeyRequest, DeleteImportedKeyMaterialRequest, DisableKeyRequest, EnableKeyRequest,
+    GenerateDataKeyResponse, Key, KeySpec, ListKeysRequest, ScheduleKeyDeletionRequest,
+    UpdateKeyAliasRequest,
 };
 use sha2::{Digest as _, Sha256};
+
+use crate::import::{create, import, importer};
 
 /// AES keys that are made from now on seal inside of the HSM, for so few uses that new versions follow.
 const IN_HSM: &str = "workers = 1\n[hsm.cipher]\naes_256 = \"hsm\"\nbudget = 20\n";
@@ -236,6 +239,48 @@ async fn a_store_moves_from_softhsm2_to_kryoptic_and_on_to_softhsm2() {
     }
     from.start().await;
     content.check_disabled(&mut admin(&from).await).await;
+}
+
+async fn delete_material(admin: &Clients, key_id: &str) {
+    let request = DeleteImportedKeyMaterialRequest { key_id: key_id.to_owned() };
+    importer(admin).delete_imported_key_material(request).await.expect("it has material");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn imported_material_is_taken_for_the_same_on_every_token_and_no_other_is() {
+    const MATERIAL: [u8; 32] = [0x5b; 32];
+    let mut from = target(Module::SoftHsm2);
+    from.start().await;
+    let mut clients = admin(&from).await;
+    let with = create(&mut clients, "with", KeySpec::Aes256).await;
+    let without = create(&mut clients, "without", KeySpec::Aes256).await;
+    let mut sealed = Vec::new();
+    for key_id in [&with, &without] {
+        import(&clients, key_id, &MATERIAL).await.expect("it waits for material");
+        sealed.push(clients.generate(by_id(key_id), Context::new()).await.expect("a data key"));
+    }
+    delete_material(&clients, &without).await;
+    assert!(from.stop().success());
+    for module in [Module::Kryoptic, Module::SoftHsm2] {
+        let mut to = target(module);
+        let (file, digest) = backup(&from, &to);
+        assert_done(&restore(&to, &file, &digest));
+        to.start().await;
+        let mut clients = admin(&to).await;
+        delete_material(&clients, &with).await;
+        for key_id in [&with, &without] {
+            let refused = import(&clients, key_id, &[0x5c; 32]).await.expect_err("other material");
+            assert_eq!(reason(&refused), "MATERIAL_MISMATCH");
+            import(&clients, key_id, &MATERIAL).await.expect("the same material");
+        }
+        for made in &sealed {
+            let opened = clients.decrypt(&made.ciphertext_blob, None, Context::new()).await;
+            assert_eq!(opened.expect("it opens").plaintext, made.plaintext);
+        }
+        delete_material(&clients, &without).await;
+        assert!(to.stop().success());
+        from = to;
+    }
 }
 
 /// Both logs tell of the move, each with the digest of the backup.

@@ -19,28 +19,11 @@ use crate::{
     settings::Settings,
 };
 
-const CHECK_LABEL: &[u8] = b"dewpoint/v1/import-check";
 const EXPANSION_LABEL: &[u8] = b"dewpoint/v1/imported-backing-key";
-
-/// By what the same material is recognised when it is imported again: a MAC, so that nobody can try guesses. Refuses
-/// material that does not fit the key.
-pub(crate) fn check(
-    session: &mut dyn HsmSession,
-    key: &KeyRecord,
-    material: &SecretBytes,
-) -> Result<[u8; 32], Error> {
-    let identity = identity(key.spec, material).ok_or(Error::MaterialInvalid)?;
-    let mut input = SecretBytes::zeroed(CHECK_LABEL.len() + 16 + identity.len());
-    let (label, rest) = input.expose_secret_mut().split_at_mut(CHECK_LABEL.len());
-    label.copy_from_slice(CHECK_LABEL);
-    rest[..16].copy_from_slice(key.material.as_bytes());
-    rest[16..].copy_from_slice(&identity);
-    Ok(*session.authentication_mac(input.expose_secret())?)
-}
 
 /// What tells material that fits from other material: itself; of a key pair, whose encoding is not the only one, its
 /// public half.
-fn identity(spec: KeySpec, material: &SecretBytes) -> Option<Cow<'_, [u8]>> {
+pub(super) fn identity(spec: KeySpec, material: &SecretBytes) -> Option<Cow<'_, [u8]>> {
     let length = match spec {
         KeySpec::Aes256 | KeySpec::Hmac256 | KeySpec::HmacSm3 => 32,
         KeySpec::Sm4 => 16,
@@ -51,7 +34,7 @@ fn identity(spec: KeySpec, material: &SecretBytes) -> Option<Cow<'_, [u8]>> {
     (material.len() == length).then(|| Cow::Borrowed(material.expose_secret()))
 }
 
-/// Makes the first version of material that [`check`] found to fit.
+/// Makes the first version of material that [`bind`](super::bind) found to fit.
 ///
 /// A symmetric key never seals in the HSM: its uses would be counted, and to import the same material again would
 /// begin the count anew. NIST SP 800-38D §8.3.

@@ -4,11 +4,14 @@
 //! key that the HSM derives. Its private half goes along in the import token, wrapped by the root key, so nothing of it
 //! is stored. The token is authenticated by the HSM.
 
+mod check;
 mod material;
 mod private_key;
 mod token;
 
-pub(crate) use material::{bring, check};
+pub use check::CheckKey;
+pub(crate) use check::bind;
+pub(crate) use material::bring;
 pub(crate) use private_key::unwrap as unwrap_private_key;
 pub(crate) use token::ImportToken;
 

@@ -125,7 +125,7 @@ pub struct RotationPolicy {
 /// What is known of imported material.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Import {
-    /// A MAC of the material under a key of the service: the same material is recognised by it.
+    /// A digest of the material, wrapped under a key of the service: the same material is recognised by it.
     pub check: [u8; 32],
     /// When the material will be deleted; `None`: never.
     pub expires: Option<Timestamp>,
@@ -157,8 +157,8 @@ pub struct Tombstone {
     /// When it was destroyed.
     pub at: Timestamp,
     /// The newest generation of the root key that wrapped any of its material: while one up to it lives, old
-    /// pages and backups can still be opened. 0: it never had any; the greatest number: it lay on a keystore's token,
-    /// or keys of other regions went on with it.
+    /// pages and backups can still be opened. 0: it never had any; the greatest number: a token of another
+    /// deployment or of a keystore has wrapped it, or keys of other regions went on with it.
     pub root_generation: u32,
 }
 
@@ -183,6 +183,12 @@ impl KeyRecord {
         !self.is_destroyed() && self.deletion_due.is_none_or(|due| due > now)
     }
 
+    /// Whether it has imported material whose time has come at `now`.
+    pub(crate) fn has_expired_at(&self, now: Timestamp) -> bool {
+        let expires = self.import.as_ref().and_then(|import| import.expires);
+        !self.versions.is_empty() && expires.is_some_and(|expires| expires <= now)
+    }
+
     /// The only region that a custom key is valid in.
     pub fn region(&self) -> Option<&Region> {
         match &self.scope {
@@ -205,14 +211,17 @@ impl KeyRecord {
     }
 
     /// Makes a tombstone of it: what names it, whose it was, and what it takes until nothing can open its material any
-    /// more. `newest_root` is the generation that wraps new keys now.
-    pub(crate) fn bury(&mut self, at: Timestamp, newest_root: u32) {
+    /// more. `newest_root` is the generation that wraps new keys now; what was made until `moved_until` came from
+    /// another token.
+    pub(crate) fn bury(&mut self, at: Timestamp, newest_root: u32, moved_until: Option<Timestamp>) {
         let wrapping = self.versions.iter().map(|version| version.wrapped.root_generation).max();
         // Imported material that was deleted before: some generation up to the newest wrapped it.
         let deleted = self.import.is_some().then_some(newest_root);
-        // Nobody rotates the root key of a keystore: what it wrapped opens as long as its token lives. And material
-        // that other keys go on with is not gone.
-        let forever = (self.keystore.is_some() || self.has_left()).then_some(u32::MAX);
+        let had_material = wrapping.or(deleted).is_some();
+        let moved = had_material && self.times().any(|made| Some(made) <= moved_until);
+        // Nobody here rotates the root key of a keystore, or of the token that the key came from: what it wrapped opens
+        // as long as its token lives. And material that other keys go on with is not gone.
+        let forever = (self.keystore.is_some() || self.has_left() || moved).then_some(u32::MAX);
         let root_generation = wrapping.max(deleted).max(forever).unwrap_or(0);
         self.versions.clear();
         self.aliases.clear();
@@ -220,6 +229,11 @@ impl KeyRecord {
         self.description.clear();
         (self.deletion_due, self.rotation, self.import, self.replication) = (None, None, None, None);
         self.destroyed = Some(Tombstone { at, root_generation });
+    }
+
+    /// When the key and each of its versions were made; a replica's versions are older than it is.
+    pub(crate) fn times(&self) -> impl Iterator<Item = Timestamp> {
+        self.versions.iter().map(|version| version.created).chain([self.created])
     }
 
     /// Whether it is managed at another key, whose material it shares.

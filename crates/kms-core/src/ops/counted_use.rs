@@ -80,7 +80,7 @@ impl Scope<'_> {
         // Admitted it was, by whatever name the call has for it.
         let key = self.existing(key.id).await?.value;
         draft.key(key.id, None);
-        key.check(OperationName::ReserveKeyUses)?;
+        key.check(OperationName::ReserveKeyUses, self.now)?;
         Ok(key)
     }
 

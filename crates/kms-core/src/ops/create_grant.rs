@@ -49,7 +49,7 @@ impl Operation for CreateGrant {
         if key.is_default() {
             return Err(Error::DefaultKeyImmutable);
         }
-        key.check(Self::NAME)?;
+        key.check(Self::NAME, scope.now)?;
         let directory = scope.directory();
         let of_key = Count::of_key(directory, key.id).await?;
         let held = Count::held(directory, &self.grantee, &scope.caller().account).await?;

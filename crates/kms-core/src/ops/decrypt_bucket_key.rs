@@ -63,7 +63,7 @@ impl Operation for DecryptBucketKey {
         draft: &mut Draft,
     ) -> Result<Prepared<DecryptedBucketKey>, Error> {
         let key = self.0.key(scope, draft).await?;
-        key.check_cipher(Self::NAME)?;
+        key.check_cipher(Self::NAME, scope.now)?;
         let opener = self.0.opener(&key, &[Purpose::BucketKey])?;
         let (key_id, key_version) = (key.id, opener.header.version);
         draft.key(key_id, Some(key_version));

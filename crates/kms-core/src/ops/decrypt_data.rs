@@ -90,7 +90,7 @@ impl Operation for DecryptData {
             Source::Sealed(sealed) => sealed.key(scope, draft).await?,
             Source::Bare { key, .. } => scope.key(key, draft).await?,
         };
-        key.check(Self::NAME)?;
+        key.check(Self::NAME, scope.now)?;
         key.check_encryption(self.algorithm)?;
         match &self.source {
             Source::Sealed(sealed) => unseal(&key, sealed, draft),
@@ -106,7 +106,7 @@ impl DecryptData {
         ciphertext: Vec<u8>,
         draft: &mut Draft,
     ) -> Result<Prepared<DecryptedData>, Error> {
-        let version = key.check_use(Self::NAME, KeyUsage::EncryptDecrypt)?;
+        let version = key.check_use(Self::NAME, KeyUsage::EncryptDecrypt, draft.time())?;
         draft.key(key.id, Some(version.number));
         let (key_id, key_version, algorithm) = (key.id, version.number, self.algorithm);
         let own = VersionKey::of(key, version);

@@ -57,7 +57,7 @@ impl Operation for DecryptDataKey {
         draft: &mut Draft,
     ) -> Result<Prepared<DecryptedDataKey>, Error> {
         let key = self.0.key(scope, draft).await?;
-        key.check_cipher(Self::NAME)?;
+        key.check_cipher(Self::NAME, scope.now)?;
         let opener = self.0.opener(&key, &[Purpose::DataKey, Purpose::DataKeyPair])?;
         let (key_id, key_version) = (key.id, opener.header.version);
         draft.key(key_id, Some(key_version));

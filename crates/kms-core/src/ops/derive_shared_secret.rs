@@ -40,7 +40,7 @@ impl Operation for DeriveSharedSecret {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<SharedSecret>, Error> {
         let key = scope.key(&self.key, draft).await?;
-        let version = key.check_use(Self::NAME, KeyUsage::KeyAgreement)?;
+        let version = key.check_use(Self::NAME, KeyUsage::KeyAgreement, scope.now)?;
         let AgreementAlgorithm::Ecdh = self.algorithm;
         // NIST SP 800-56A §5.6.2.3.3: the peer's point is checked before the private key meets it.
         let peer = PublicKey::parse(key.spec, &self.public_key);

@@ -34,7 +34,7 @@ impl Operation for DescribeKeyUsage {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<UsedKey>, Error> {
         let record = scope.key(&self.key, draft).await?;
-        record.check(Self::NAME)?;
+        record.check(Self::NAME, scope.now)?;
         let usage = scope.service.usage_of(record.id).await?;
         Ok(Prepared::Answer(UsedKey { record, usage }))
     }

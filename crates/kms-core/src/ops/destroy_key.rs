@@ -81,7 +81,8 @@ impl OwnOperation for DestroyKey {
             Destruction::GoesOn
         } else {
             change.conditions.push(counts);
-            record.bury(draft.time(), directory.root().await?.value.generation);
+            let newest_root = directory.root().await?.value.generation;
+            record.bury(draft.time(), newest_root, directory.moved_until().await?);
             Destruction::Ended
         };
         Ok(Prepared::Change(Planned::Ready(plan(directory, change, &record, ended)?)))

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use crate::{
-    directory::Directory,
+    directory::{Directory, absent, digest, key_path},
     draft::Draft,
     due::DueEntry,
     error::Error,
     key::KeyRecord,
     ops::{
-        Planned, Prepared,
+        Plan, Planned, Prepared,
         manage::{KeyChange, plan},
     },
+    ports::{Mutation, Transaction},
 };
 
 /// What is to be done about an entry.
@@ -29,8 +30,12 @@ pub(crate) async fn due_key<T>(
     draft: &mut Draft,
     done: T,
 ) -> Result<DueKey<T>, Error> {
-    let stored = directory.key_in_passing(entry.key_id()).await?.ok_or(Error::KeyNotFound)?;
+    let stored = directory.key_in_passing(entry.key_id()).await?;
     draft.key(entry.key_id(), None);
+    let Some(stored) = stored else {
+        draft.overtaken();
+        return Ok(DueKey::Overtaken(Prepared::Change(Planned::Ready(forget(entry, done)))));
+    };
     let (revision, record) = (stored.revision, stored.value);
     let mut change = KeyChange::of(revision, Arc::new(record.clone()));
     let listed = record.due().contains(entry);
@@ -42,7 +47,16 @@ pub(crate) async fn due_key<T>(
         return Ok(DueKey::Overtaken(Prepared::Answer(done))); // the clock was set back
     }
     // Another change took it back, and the entry with it; or the entry was never true.
-    change.mutations.push(crate::ports::Mutation::Delete(entry.path()));
+    change.mutations.push(Mutation::Delete(entry.path()));
     let plan = plan(directory, change, &record, done)?;
     Ok(DueKey::Overtaken(Prepared::Change(Planned::Ready(plan))))
+}
+
+/// Takes an entry away whose key is not there, as when a restore left the key out.
+fn forget<T>(entry: &DueEntry, done: T) -> Plan<T> {
+    let delete = Mutation::Delete(entry.path());
+    let state_digest = digest(&delete);
+    let conditions = vec![absent(key_path(entry.key_id()))];
+    let transaction = Transaction { conditions, mutations: vec![delete] };
+    Plan { transaction, output: done, state_digest, evict: None }
 }

@@ -108,7 +108,7 @@ impl Operation for EncryptData {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<EncryptedData>, Error> {
         let key = scope.key_or_default(&self.key, None, draft).await?;
-        key.check(Self::NAME)?;
+        key.check(Self::NAME, scope.now)?;
         key.check_encryption(self.algorithm)?;
         if self.algorithm != EncryptionAlgorithm::SymmetricDefault {
             return self.to_public_key(&key, draft);
@@ -126,7 +126,7 @@ impl Operation for EncryptData {
 impl EncryptData {
     /// Needs nothing of the HSM but random numbers.
     fn to_public_key(&self, key: &KeyRecord, draft: &mut Draft) -> Result<Prepared<EncryptedData>, Error> {
-        let version = key.check_use(Self::NAME, KeyUsage::EncryptDecrypt)?;
+        let version = key.check_use(Self::NAME, KeyUsage::EncryptDecrypt, draft.time())?;
         let (key_id, key_version, public_key) = (key.id, version.number, key.public_key(version)?);
         check_plaintext(&public_key, &self.plaintext)?;
         draft.key(key_id, Some(key_version));

@@ -75,7 +75,7 @@ impl Operation for EncryptDataKey {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<SealedDataKey>, Error> {
         let key = scope.key_or_default(&self.key, None, draft).await?;
-        self.check_digest(key.check_cipher(Self::NAME)?)?;
+        self.check_digest(key.check_cipher(Self::NAME, scope.now)?)?;
         let Some(key) = scope.counted(key, draft).await? else { return Ok(Prepared::ToBeDriven) };
         let (plaintext, context) = (self.plaintext.clone(), self.encryption_context.clone());
         Ok(Prepared::by_use(key.keystore.clone(), move |session, draft| {

@@ -66,7 +66,7 @@ impl Operation for GenerateBucketKey {
         let longest = scope.service.settings().longest_bucket_key_validity;
         let validity = Validity::within(self.validity, longest);
         let key = scope.key_or_default(&self.key, None, draft).await?;
-        let cipher = key.check_cipher(Self::NAME)?;
+        let cipher = key.check_cipher(Self::NAME, scope.now)?;
         let algorithm = self.algorithm.unwrap_or(cipher);
         let Some(key) = scope.counted(key, draft).await? else { return Ok(Prepared::ToBeDriven) };
         let (issued, expires) = (scope.now, scope.now.plus(validity));

@@ -79,7 +79,7 @@ impl Operation for GenerateDataKey {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<DataKey>, Error> {
         let key = scope.key_or_default(&self.key, None, draft).await?;
-        let cipher = key.check_cipher(Self::NAME)?;
+        let cipher = key.check_cipher(Self::NAME, scope.now)?;
         let Some(key) = scope.counted(key, draft).await? else { return Ok(Prepared::ToBeDriven) };
         let length = self.length.unwrap_or(DataKeyLength::natural(cipher));
         let context = self.encryption_context.clone();

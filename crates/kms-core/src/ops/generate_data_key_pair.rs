@@ -85,7 +85,7 @@ impl Operation for GenerateDataKeyPair {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<DataKeyPair>, Error> {
         let key = scope.key_or_default(&self.key, None, draft).await?;
-        key.check_cipher(Self::NAME)?;
+        key.check_cipher(Self::NAME, scope.now)?;
         let Some(key) = scope.counted(key, draft).await? else { return Ok(Prepared::ToBeDriven) };
         let (spec, context, with_plaintext) =
             (self.spec.0, self.encryption_context.clone(), self.with_plaintext);

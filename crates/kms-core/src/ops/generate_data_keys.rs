@@ -82,7 +82,7 @@ impl Operation for GenerateDataKeys {
     ) -> Result<Prepared<Vec<BatchedDataKey>>, Error> {
         let part = self.part();
         let mut key = scope.key_or_default(&self.each.key, Some(part), draft).await?;
-        let cipher = key.check_cipher(Self::NAME)?;
+        let cipher = key.check_cipher(Self::NAME, scope.now)?;
         // The version may change on the way: each data key has the one whose use was counted for it.
         let mut keys = Vec::new();
         for number in 0..self.count.0 {

@@ -52,7 +52,7 @@ impl GenerateMac {
         draft: &mut Draft,
     ) -> Result<(crate::ops::Place, MacKey), Error> {
         let key = scope.key(&self.key, draft).await?;
-        let version = key.check_use(operation, KeyUsage::GenerateVerifyMac)?;
+        let version = key.check_use(operation, KeyUsage::GenerateVerifyMac, scope.now)?;
         if !self.algorithm.is_for(key.spec) {
             return Err(Error::AlgorithmMismatch(key.spec.class()));
         }

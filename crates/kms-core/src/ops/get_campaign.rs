@@ -49,7 +49,7 @@ impl Operation for GetCampaign {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<CampaignStatus>, Error> {
         let record = scope.key(&self.key, draft).await?;
-        record.check(Self::NAME)?;
+        record.check(Self::NAME, scope.now)?;
         let path = campaign_path(record.id, self.target);
         let stored = scope.directory().read::<Campaign>(path).await?.ok_or(Error::CampaignNotFound)?;
         Ok(Prepared::Answer(CampaignStatus::of(stored.value, &record, scope).await?))

@@ -40,7 +40,7 @@ impl Operation for GetPublicKey {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<PublicHalf>, Error> {
         let key = scope.key(&self.key, draft).await?;
-        key.check(Self::NAME)?;
+        key.check(Self::NAME, scope.now)?;
         let version = key.current_version().filter(|version| !version.public_key.is_empty());
         let version = version.ok_or(Error::KeyKindUnsupported(key.spec.class()))?;
         draft.key(key.id, Some(version.number));

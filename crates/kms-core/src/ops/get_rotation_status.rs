@@ -22,7 +22,7 @@ impl Operation for GetRotationStatus {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
         let key = scope.key(&self.key, draft).await?;
-        key.check(Self::NAME)?;
+        key.check(Self::NAME, scope.now)?;
         let mut key = KeyRecord::clone(&key);
         scope.directory().show_rotation(&mut key).await?;
         Ok(Prepared::Answer(key))

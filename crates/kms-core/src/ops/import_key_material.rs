@@ -1,12 +1,10 @@
 //! ImportKeyMaterial: material from outside becomes a key's first and only version.
 
-use subtle::ConstantTimeEq as _;
-
 use crate::{
     Timestamp,
     draft::Draft,
     error::{Error, Field},
-    import::{ImportToken, bring, check, unwrap_private_key},
+    import::{ImportToken, bind, bring, unwrap_private_key},
     key::{Import, KeyRecord},
     operation::OperationName,
     ops::{
@@ -45,7 +43,10 @@ impl Operation for ImportKeyMaterial {
         let root = scope.directory().root().await?;
         let (mut record, mut change) = stored_key(&self.key, scope, draft).await?;
         record.check_imported()?;
-        record.state = states::after(Self::NAME, record.state)?;
+        record.state = states::after(Self::NAME, record.state_at(scope.now)?)?;
+        if record.has_expired_at(scope.now) {
+            record.drop_material(); // ahead of its deletion
+        }
         // DEW: KMS.2602
         if self.expires.is_some_and(|expires| expires <= scope.now) {
             return Err(Error::invalid(Field::ExpiresAt, "must be later than now"));
@@ -61,11 +62,7 @@ impl Operation for ImportKeyMaterial {
         Ok(Prepared::change_by(None, move |session| {
             let token = ImportToken::open(session, &asked.token, record.id, now)?;
             let material = asked.unwrap(session, &token)?;
-            let check = check(session, &record, &material)?;
-            // DEW: KMS.2606
-            if record.import.as_ref().is_some_and(|before| !bool::from(before.check.ct_eq(&check))) {
-                return Err(Error::MaterialMismatch);
-            }
+            let check = bind(session, &record, &material)?;
             bring(session, &root, &mut record, now, &settings, &material)?;
             record.import = Some(Import { check, expires: asked.expires });
             let mut plan = plan(&directory, change, &record, record.clone())?;

@@ -80,7 +80,7 @@ impl Operation for GetParametersForImport {
     ) -> Result<Prepared<ImportParameters>, Error> {
         let record = scope.key(&self.key, draft).await?;
         record.check_imported()?;
-        record.check(Self::NAME)?;
+        record.check(Self::NAME, scope.now)?;
         let (key_id, expires, algorithm) = (record.id, scope.now.plus(VALIDITY), self.algorithm);
         Ok(Prepared::by_use(None, move |session, _| {
             let (token, public_key) = ImportToken::make(session, key_id, algorithm, expires)?;

@@ -27,7 +27,7 @@ impl Operation for ListCampaigns {
         draft: &mut Draft,
     ) -> Result<Prepared<Vec<CampaignStatus>>, Error> {
         let record = scope.key(&self.key, draft).await?;
-        record.check(Self::NAME)?;
+        record.check(Self::NAME, scope.now)?;
         // One for each version at the most.
         let found = scope.directory().index(&campaign_prefix(record.id), None, MAX_VERSIONS).await?;
         let mut campaigns = Vec::with_capacity(found.len());

@@ -45,7 +45,7 @@ impl Operation for ListGrants {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<GrantsOfKey>, Error> {
         let key = scope.key(&self.key, draft).await?;
-        key.check(Self::NAME)?;
+        key.check(Self::NAME, scope.now)?;
         let directory = scope.directory();
         let prefix = grants_prefix(key.id);
         let PagePlace { after, .. } = PagePlace::of(self.token.as_ref(), scope, &key.id)?;

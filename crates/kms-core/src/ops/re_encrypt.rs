@@ -77,7 +77,7 @@ impl ReEncrypt {
         if source.header.purpose == Purpose::SmallData && !scope.may_by(opening, &key, alias) {
             return Err(Error::denied_on_key(opening.info().action));
         }
-        key.check_cipher(OperationName::ReEncrypt)?;
+        key.check_cipher(OperationName::ReEncrypt, scope.now)?;
         draft.key_opens();
         let opener = source.opener(&key, PURPOSES)?;
         draft.version_opens(source.header.version);
@@ -91,7 +91,7 @@ impl ReEncrypt {
     ) -> Result<Option<Arc<KeyRecord>>, Error> {
         let sealing = Some(self.source.sealing());
         let key = scope.key_or_default(&self.destination_key, sealing, draft).await?;
-        key.check_cipher(OperationName::ReEncrypt)?;
+        key.check_cipher(OperationName::ReEncrypt, scope.now)?;
         scope.counted(key, draft).await
     }
 }

@@ -56,7 +56,7 @@ impl Operation for ReplicateKey {
         if let Some(first) = self.earlier_result(digest, scope, &there, draft).await? {
             return Ok(Prepared::Answer(first));
         }
-        primary.check(Self::NAME)?;
+        primary.check(Self::NAME, scope.now)?;
         primary.check_replicable(&there.region)?;
         let new = KeyFacts { id: None, ..(&primary).into() };
         for making in [Self::NAME, OperationName::CreateKey] {

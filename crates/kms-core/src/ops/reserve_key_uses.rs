@@ -37,7 +37,7 @@ impl Operation for ReserveKeyUses {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<Self::Output>, Error> {
         let (mut record, mut change) = stored_key(&self.key_id.into(), scope, draft).await?;
-        record.check(Self::NAME)?;
+        record.check(Self::NAME, scope.now)?;
         draft.key(self.key_id, Some(self.version));
         let current = record.versions.last_mut().filter(|version| version.number == self.version);
         let settings = scope.service.settings();

@@ -37,7 +37,7 @@ impl Operation for RetireGrant {
             scope.refuse_if_denied(Self::NAME, &key, alias, draft)?;
             draft.admitted_by(self.grant_id);
             draft.key(key.id, None);
-            key.check(Self::NAME)?;
+            key.check(Self::NAME, scope.now)?;
             return removal(scope, stored.clone()).await;
         }
         // Of a key that does not exist for the caller it learns nothing.
@@ -49,7 +49,7 @@ impl Operation for RetireGrant {
         if key.is_default() {
             return Err(Error::DefaultKeyImmutable);
         }
-        key.check(Self::NAME)?;
+        key.check(Self::NAME, scope.now)?;
         match found {
             Some(_) => Err(Error::denied_on_key(Action::GrantRetire)),
             None => Err(absence(scope, self.grant_id).await?),

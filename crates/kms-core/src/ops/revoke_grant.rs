@@ -31,7 +31,7 @@ impl Operation for RevokeGrant {
         if key.is_default() {
             return Err(Error::DefaultKeyImmutable);
         }
-        key.check(Self::NAME)?;
+        key.check(Self::NAME, scope.now)?;
         match grant(scope.directory(), key.id, self.grant_id).await? {
             Some(stored) => removal(scope, stored).await,
             None => Err(absence(scope, self.grant_id).await?),

@@ -68,7 +68,7 @@ impl Operation for Rewrap {
         let key = sealed.key(scope, draft).await?;
         scope.refuse_if_denied(sealed.opening(), &key, sealed.alias(), draft)?;
         scope.refuse_if_denied(sealed.sealing(), &key, sealed.alias(), draft)?;
-        key.check_cipher(Self::NAME)?;
+        key.check_cipher(Self::NAME, scope.now)?;
         self.check_origin(&key)?;
         let old = sealed.header;
         if key.current_version().is_some_and(|version| version.number == old.version) {

@@ -9,12 +9,17 @@ use crate::{
     error::Error,
     operation::OperationName,
     ops::{
-        OwnOperation, Prepared, RotationCause,
+        OwnOperation, Planned, Prepared, RotationCause,
         due_key::{DueKey, due_key},
-        new_version::with_next_version,
+        manage::plan,
+        new_version::{MAX_VERSIONS, with_next_version},
     },
     settings::Settings,
 };
+
+/// What the record says when a rotation is due of a key that has all versions it may have: none was made, and the next
+/// one is due an interval later.
+const VERSIONS_USED_UP: &str = "VERSIONS_USED_UP";
 
 /// Rotates a key if that is due: once, however many intervals have passed.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +40,11 @@ impl OwnOperation for RotateDueKey {
         let now = draft.time();
         if let Some(policy) = &mut record.rotation {
             policy.move_on(now);
+        }
+        if record.check_room(MAX_VERSIONS).is_err() {
+            // It will never have room: to be refused at every look would fill the log, so this is said once an interval.
+            draft.cause(VERSIONS_USED_UP);
+            return Ok(Prepared::Change(Planned::Ready(plan(directory, change, &record, ())?)));
         }
         draft.key(record.id, record.current_version().map(|version| version.number + 1));
         draft.cause(RotationCause::Scheduled.code());

@@ -43,7 +43,7 @@ impl Operation for RotateKey {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<()>, Error> {
         let (record, change) = stored_key(&self.key_id.into(), scope, draft).await?;
-        record.check(Self::NAME)?;
+        record.check(Self::NAME, scope.now)?;
         // DEW: KMS.0338
         if record.keystore.is_some() {
             return Err(Error::KeystoreUnsupported);

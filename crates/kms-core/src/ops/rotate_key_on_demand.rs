@@ -32,7 +32,7 @@ impl Operation for RotateKeyOnDemand {
         if record.is_default() {
             return Err(Error::DefaultKeyImmutable);
         }
-        record.check(Self::NAME)?;
+        record.check(Self::NAME, scope.now)?;
         record.check_rotatable()?;
         let current = record.current_version().map_or(0, |version| version.number);
         if self.from_version.is_some_and(|expected| expected != current) {

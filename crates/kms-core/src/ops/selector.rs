@@ -5,13 +5,14 @@ use std::{fmt, sync::Arc};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    Timestamp,
     access::KeyFacts,
     admission::Standing,
     directory::{Stored, alias_path, default_path, replica_path},
     draft::Draft,
     error::{Error, Field},
     identity::{AccountId, Caller, Region, ServiceName},
-    key::{Cipher, DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord, MAX_TEXT_CHARACTERS, MaterialId},
+    key::{Cipher, DEFAULT_ALIAS_SUFFIX, KeyId, KeyRecord, KeyState, MAX_TEXT_CHARACTERS, MaterialId},
     operation::OperationName,
     ops::{CreateDefaultKey, create_key::new_id},
     ports::StoreKey,
@@ -330,13 +331,22 @@ impl Scope<'_> {
 
 impl KeyRecord {
     /// Refuses what its state forbids `operation`, each state with its own reason.
-    pub(crate) fn check(&self, operation: OperationName) -> Result<(), Error> {
-        states::after(operation, self.state).map(|_| ())
+    pub(crate) fn check(&self, operation: OperationName, now: Timestamp) -> Result<(), Error> {
+        states::after(operation, self.state_at(now)?).map(|_| ())
+    }
+
+    /// Its state at `now`: imported material that has expired serves nobody, also before it is deleted.
+    pub(crate) fn state_at(&self, now: Timestamp) -> Result<KeyState, Error> {
+        if self.has_expired_at(now) {
+            states::after(OperationName::ExpireKeyMaterial, self.state)
+        } else {
+            Ok(self.state)
+        }
     }
 
     /// The same for an operation that seals or opens under a symmetric key; what it seals with.
-    pub(crate) fn check_cipher(&self, operation: OperationName) -> Result<Cipher, Error> {
-        self.check(operation)?;
+    pub(crate) fn check_cipher(&self, operation: OperationName, now: Timestamp) -> Result<Cipher, Error> {
+        self.check(operation, now)?;
         self.cipher()
     }
 

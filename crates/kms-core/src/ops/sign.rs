@@ -50,7 +50,7 @@ impl Operation for Sign {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<Signature>, Error> {
         let key = scope.key(&self.key, draft).await?;
-        let version = key.check_use(Self::NAME, KeyUsage::SignVerify)?;
+        let version = key.check_use(Self::NAME, KeyUsage::SignVerify, scope.now)?;
         let algorithm = self.statement.algorithm;
         if !algorithm.is_for(key.spec) {
             return Err(Error::AlgorithmMismatch(key.spec.class()));

@@ -24,7 +24,7 @@ impl Operation for StartCampaign {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<CampaignStatus>, Error> {
         let (record, change) = stored_key(&self.key, scope, draft).await?;
-        record.check(Self::NAME)?;
+        record.check(Self::NAME, scope.now)?;
         let target = record.current_version().ok_or(Error::KeyPendingImport)?.number;
         let path = campaign_path(record.id, target);
         let directory = scope.directory();

@@ -30,7 +30,7 @@ impl Operation for UpdatePrimaryRegion {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {
         let (mut record, mut change) = custom_key(&self.key, scope, draft).await?;
-        record.check(Self::NAME)?;
+        record.check(Self::NAME, scope.now)?;
         if record.is_replica() {
             return Err(Error::ReplicaReadOnly);
         }
@@ -42,7 +42,7 @@ impl Operation for UpdatePrimaryRegion {
         ))?;
         scope.refuse_if_denied(Self::NAME, next, None, draft)?;
         // Who manages must be in use.
-        next.check(Self::NAME)?;
+        next.check(Self::NAME, scope.now)?;
         let (primary, rotation) = (next.id, record.rotation.take());
         let promote = |shared: &mut Option<Replication>| {
             if let Some(shared) = shared {

@@ -53,7 +53,7 @@ impl Operation for Verify {
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<Validity>, Error> {
         let key = scope.key(&self.key, draft).await?;
-        let version = key.check_use(Self::NAME, KeyUsage::SignVerify)?;
+        let version = key.check_use(Self::NAME, KeyUsage::SignVerify, scope.now)?;
         let algorithm = self.statement.algorithm;
         if !algorithm.is_for(key.spec) {
             return Err(Error::AlgorithmMismatch(key.spec.class()));

@@ -170,9 +170,14 @@ impl VersionKey {
 }
 
 impl KeyRecord {
-    /// The version that works now, for an operation that needs keys of this usage.
-    pub(crate) fn check_use(&self, operation: OperationName, usage: KeyUsage) -> Result<&KeyVersion, Error> {
-        self.check(operation)?;
+    /// The version that works at `now`, for an operation that needs keys of this usage.
+    pub(crate) fn check_use(
+        &self,
+        operation: OperationName,
+        usage: KeyUsage,
+        now: Timestamp,
+    ) -> Result<&KeyVersion, Error> {
+        self.check(operation, now)?;
         self.check_usage(usage)?;
         self.current_version().ok_or(NO_VERSION)
     }

@@ -12,6 +12,7 @@ use crate::{
     directory::{Directory, commit_error, key_path, tampered},
     draft::Draft,
     error::Error,
+    identity::KeystoreId,
     key::{KeyId, KeyRecord, KeyState, Scheme},
     operation::OperationName,
     ports::{Condition, HsmSession, MAX_MUTATIONS, Mutation, Snapshot, StoreKey, Transaction},
@@ -105,6 +106,11 @@ impl Service {
     /// Whether it is that; compared in constant time.
     pub fn is_backup_seal(&self, digest: &[u8; 32], seal: &[u8]) -> bool {
         self.directory.is_seal(SEAL_PATH, digest, seal)
+    }
+
+    /// Whether a token is configured for this keystore; it may be out of reach.
+    pub fn has_token_of(&self, keystore: &KeystoreId) -> bool {
+        self.ports.keystores.contains_key(keystore)
     }
 
     /// Unwraps every version of a key, on the token that it lives on, and lets it compute something; answers

@@ -3,13 +3,17 @@
 //! The shell reads and writes the backup and moves the backing keys; here it is known what a stored value
 //! is, and that each is authenticated by the token that it lies under.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Deployment, Service, copying::spend_budgets};
 use crate::{
-    directory::{DEPLOYMENT_PATH, Directory, commit_error, key_path, outbox_path, tampered},
+    Timestamp,
+    directory::{DEPLOYMENT_PATH, Directory, MOVED_PATH, commit_error, key_path, outbox_path, tampered},
     error::Error,
+    import::CheckKey,
     key::{BackingKey, KeyRecord, KeyVersion, WrappedKey},
     operation::OperationName,
     ports::{MAX_MUTATIONS, StoreKey, Transaction},
@@ -22,6 +26,8 @@ const ORIGIN_PATH: &[u8] = b"m/origin";
 /// grants, replicas, the lists of destroyed keys and of tags.
 const CARRIED: [&[u8]; 13] =
     [b"a/", b"d/", b"g/", b"h/", b"i/", b"k/", b"n/", b"p/", b"r/", b"s/", b"t/", b"x/", b"y/"];
+/// How long the HSM may take for the key of what recognises imported material.
+const CHECK_KEY_PATIENCE: Duration = Duration::from_secs(60);
 /// What belongs to one deployment on one token, and is made anew on another.
 const LEFT_BEHIND: [&[u8]; 5] = [b"c/", b"m/", b"o/", b"u/", b"w/"];
 
@@ -97,6 +103,32 @@ impl Carried {
         Ok(())
     }
 
+    /// Lets imported material be recognised on the other side, too, by what is kept of it: also that of a key which has
+    /// none at the moment. `false`: what is kept does not open under `from`, and stays as it is; no material will be
+    /// taken for the same there.
+    pub fn rewrap_check(&mut self, from: &CheckKey, to: &CheckKey) -> bool {
+        let Content::Key(record) = &mut self.content else { return true };
+        let Some(import) = &mut record.import else { return true };
+        let moved = from.rewrap(&import.check, to);
+        import.check = moved.unwrap_or(import.check);
+        moved.is_some()
+    }
+
+    /// Lets no destruction of a key be called final that had material: what the other token's root keys wrapped opens as
+    /// long as they live, and nobody here knows that.
+    pub fn never_final(&mut self) {
+        let Content::Key(record) = &mut self.content else { return };
+        let destroyed = record.destroyed.as_mut().filter(|destroyed| destroyed.root_generation > 0);
+        if let Some(tombstone) = destroyed {
+            tombstone.root_generation = u32::MAX;
+        }
+    }
+
+    /// When the newest of the key and its versions was made, if it is a key.
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.key().and_then(|record| record.times().max())
+    }
+
     /// Takes the budget of versions that seal in the HSM for spent: nobody knows how often the store that
     /// this comes from, or another copy of it, has used them since. Their next use makes a new version.
     pub fn spend_budgets(&mut self) {
@@ -124,6 +156,11 @@ impl Service {
     pub async fn deployment(&self) -> Result<Uuid, Error> {
         let found = self.directory.read::<Deployment>(DEPLOYMENT_PATH.to_vec()).await?;
         found.map(|stored| stored.value.id).ok_or_else(|| tampered("the deployment record is gone"))
+    }
+
+    /// Under which key this store keeps by what imported material is recognised.
+    pub async fn check_key(&self) -> Result<CheckKey, Error> {
+        self.on_hsm(CHECK_KEY_PATIENCE, |session| CheckKey::of_token(session)).await
     }
 
     /// A page of what goes along, in the order of the store's keys, and where the next page begins; `None`
@@ -163,16 +200,20 @@ impl Service {
     }
 
     /// Says in the store what it was made of, and leaves the trace by which a restart knows that `request`
-    /// was done. The last change before the store gets its name.
+    /// was done. The last change before the store gets its name. `moved_until`: when the newest key was made of those
+    /// that came from another token.
     pub async fn seal_arrival(
         &self,
         request: RequestId,
         deployment: Uuid,
         backup: [u8; 32],
+        moved_until: Option<Timestamp>,
     ) -> Result<(), Error> {
         let origin = self.directory.put(ORIGIN_PATH.to_vec(), &Origin { deployment, backup })?;
         let trace = self.directory.put(outbox_path(request), &backup)?;
-        let transaction = Transaction { conditions: Vec::new(), mutations: vec![origin, trace] };
+        let moved = moved_until.map(|until| self.directory.put(MOVED_PATH.to_vec(), &until)).transpose()?;
+        let mutations = [origin, trace].into_iter().chain(moved).collect();
+        let transaction = Transaction { conditions: Vec::new(), mutations };
         self.directory.store().transact(transaction).await.map(drop).map_err(commit_error)
     }
 

@@ -63,6 +63,22 @@ fn is_destroyed(world: &World, key_id: KeyId) -> bool {
 }
 
 #[test]
+fn what_is_due_for_a_key_that_is_not_there_is_forgotten() {
+    let world = World::new();
+    let key_id = doomed(&world, "key");
+    let other = doomed(&world, "other");
+    world.clock.advance(WEEK);
+    world.store.delete(&key_path(key_id)); // a restore left it out
+    let (done, records) = world.records_of(|| carry_out(&world));
+    assert_eq!(done, [Ok(()), Ok(())]);
+    let forgotten: Vec<_> = records.iter().filter(|record| record.key_id == Some(key_id)).collect();
+    let [intent, outcome] = forgotten[..] else { panic!("{forgotten:?}") };
+    assert_eq!((intent.phase, outcome.phase), (Phase::Intent, Phase::Outcome));
+    assert_eq!((outcome.verdict, outcome.reason), (Verdict::Succeeded, Some("OVERTAKEN")));
+    assert!(due(&world).is_empty() && is_destroyed(&world, other) && !is_destroyed(&world, key_id));
+}
+
+#[test]
 fn of_a_destroyed_key_a_tombstone_is_left_and_nothing_else() {
     let world = World::new();
     let data_key = world.key(&owner(), "name");

@@ -4,14 +4,21 @@ use std::time::Duration;
 
 use kms_core::{
     Error,
-    key::{KeyId, KeyOrigin, KeySpec, KeyState},
+    key::{KeyId, KeyOrigin, KeySpec, KeyState, KeyUsage},
+    operation::OperationName,
     ops::{
-        CreateKey, DeleteImportedKeyMaterial, DisableKey, GetParametersForImport, ImportKeyMaterial,
-        ImportParameters, PendingDays, ScheduleKeyDeletion, WrappingAlgorithm,
+        CreateKey, DecryptDataKey, DeleteImportedKeyMaterial, DescribeKey, DisableKey,
+        GetParametersForImport, ImportKeyMaterial, ImportParameters, PendingDays, ScheduleKeyDeletion,
+        WrappingAlgorithm,
     },
+    ports::Clock,
+    states::{self, Effect, Refusal},
 };
 
-use crate::support::{World, create, owner};
+use crate::support::{
+    OTHER_KINDS, Sealed, World, alias, attempts, bucket_key, context, create, encrypt_data, generate,
+    import_of, import_of_material, other_attempts, other_key, owner,
+};
 
 fn external(world: &World, alias: &str) -> KeyId {
     let key = world.run(&owner(), CreateKey { origin: KeyOrigin::External, ..create(alias) });
@@ -130,4 +137,73 @@ fn a_private_key_is_given_for_key_pairs_only() {
         };
         assert_eq!(world.run(&owner(), asked).expect_err("not so").code(), "INVALID_FIELD");
     }
+}
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// Gives a key material that expires in an hour.
+fn import_for_an_hour(world: &World, key_id: KeyId) {
+    let import =
+        ImportKeyMaterial { expires: Some(Clock::now(&*world.clock).plus(HOUR)), ..import_of(world, key_id) };
+    world.run(&owner(), import).expect("it waits for material");
+}
+
+/// Whether the operation needs material: the table refuses it to keys that wait for some.
+fn needs_material(name: OperationName) -> bool {
+    // No imported key is rotated by time, whatever its state.
+    use OperationName::{DisableKeyRotation, EnableKeyRotation, UpdateRotationInterval};
+    let refused =
+        states::effect(name, KeyState::PendingImport) == Some(Effect::Refused(Refusal::KeyPendingImport));
+    refused
+        && name != OperationName::DeleteImportedKeyMaterial
+        && ![DisableKeyRotation, EnableKeyRotation, UpdateRotationInterval].contains(&name)
+}
+
+#[test]
+fn material_that_has_expired_is_used_no_more_though_nothing_has_deleted_it() {
+    let world = World::new();
+    let key_id = external(&world, "key");
+    import_for_an_hour(&world, key_id);
+    let sealed = Sealed {
+        data_key: world.run(&owner(), generate(alias("key"))).expect("enabled").sealed.ciphertext,
+        small_data: world.run(&owner(), encrypt_data(alias("key"))).expect("enabled").ciphertext,
+        bucket_key: world.run(&owner(), bucket_key(alias("key"))).expect("enabled").sealed.ciphertext,
+    };
+    let kind = (KeySpec::Hmac256, KeyUsage::GenerateVerifyMac);
+    assert!(OTHER_KINDS.contains(&kind));
+    let authenticates = other_key(&world, kind, KeyOrigin::External, "authenticates");
+    import_for_an_hour(&world, authenticates);
+    let mut all = attempts(key_id, &sealed);
+    all.extend(other_attempts(&world, authenticates, kind.1));
+    all.retain(|attempt| needs_material(attempt.name));
+    assert!(all.len() > 15, "{}", all.len());
+
+    world.clock.advance(HOUR.saturating_sub(Duration::from_micros(1)));
+    world.run(&owner(), generate(alias("key"))).expect("not yet");
+    world.clock.advance(Duration::from_micros(1));
+    let (before, calls) = (world.store.dump(), world.hsm.calls());
+    for attempt in &all {
+        let refused = attempt.run(&world, &owner()).map_err(|error| error.code());
+        assert_eq!(refused, Err("KEY_PENDING_IMPORT"), "{:?}", attempt.name);
+    }
+    assert_eq!((world.store.dump(), world.hsm.calls()), (before, calls), "nothing was tried");
+}
+
+#[test]
+fn material_that_has_expired_can_be_imported_again_before_anything_has_deleted_it() {
+    let world = World::new();
+    let key_id = external(&world, "key");
+    import_for_an_hour(&world, key_id);
+    let sealed = world.run(&owner(), generate(alias("key"))).expect("enabled").sealed;
+    world.clock.advance(HOUR);
+    let other = import_of_material(&world, key_id, &[0x18; 32]);
+    assert_eq!(world.run(&owner(), other).err(), Some(Error::MaterialMismatch));
+    let key = world.run(&owner(), import_of(&world, key_id)).expect("the same");
+    assert_eq!((key.state, key.versions.len(), key.versions[0].number), (KeyState::Enabled, 1, 1));
+    let due = futures_executor::block_on(world.service.due(None, 10)).expect("the store works");
+    assert!(due.entries.is_empty(), "it expires no more");
+    let decrypt = DecryptDataKey::new(&sealed.ciphertext, None, context()).expect("a ciphertext");
+    world.run(&owner(), decrypt).expect("the same material opens it");
+    let described = world.run(&owner(), DescribeKey { key: key_id.into() }).expect("it exists");
+    assert_eq!(described.state, KeyState::Enabled);
 }

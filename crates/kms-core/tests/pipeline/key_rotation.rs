@@ -223,6 +223,29 @@ fn calls_by_hand_end_where_what_is_left_is_for_time_and_budgets() {
 }
 
 #[test]
+fn a_key_with_all_its_versions_is_tried_once_an_interval() {
+    let world = World::new();
+    let key = rotated(&world, 30);
+    for _ in 1..128 {
+        by_hand(&world, key).expect("within the bound");
+    }
+    for _ in 128..256 {
+        world.clock.advance(DAY * 30);
+        due(&world);
+    }
+    assert_eq!(versions(&world, key), 256);
+    for _ in 0..2 {
+        world.clock.advance(DAY * 30);
+        let (done, records) = world.records_of(|| due(&world));
+        let [intent, outcome] = &records[..] else { panic!("{records:?}") };
+        assert_eq!((done, intent.phase, outcome.phase), (1, Phase::Intent, Phase::Outcome));
+        assert_eq!((outcome.operation, outcome.key_id), (OperationName::RotateKey, Some(key)));
+        assert_eq!((outcome.reason, outcome.key_version), (Some("VERSIONS_USED_UP"), None));
+        assert_eq!((due(&world), versions(&world, key)), (0, 256), "said once");
+    }
+}
+
+#[test]
 fn all_versions_move_under_a_new_root_key() {
     let world = World::new();
     let key = world.key(&owner(), "key").id;

@@ -364,7 +364,7 @@ fn a_store_from_a_backup_does_not_know_what_was_sealed_since() {
     flush(&world).expect("the store works");
     let restored = world.sibling();
     let deployment = block_on(restored.service.deployment()).expect("it is one");
-    block_on(restored.service.seal_arrival(uuid::Uuid::nil(), deployment, [9; 32])).expect("sealed");
+    block_on(restored.service.seal_arrival(uuid::Uuid::nil(), deployment, [9; 32], None)).expect("sealed");
     restored.clock.advance(Duration::from_secs(1));
     assert_eq!(block_on(restored.service.resume_usage()), Ok(0), "another log");
     let counted = usage(&restored, key);

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::BufWriter};
 
-use kms_core::{Carried, key::WrappedKey, operation::OperationName};
+use kms_core::{Carried, CheckKey, key::WrappedKey, operation::OperationName};
 use kms_hsm::{Passage, TransferKey};
 
 use super::{
@@ -66,11 +66,13 @@ async fn write(
     let header = Header::new(server::now().to_string(), source, fingerprint, counts, transport);
     let file = NewFile::begin(&options.out)?;
     let failed = |error: std::io::Error| files::error(&options.out, &error);
+    let checks = (site.service.check_key().await?, CheckKey::new(&passage.seal(CheckKey::LABEL)?));
     let mut writer = Writer::begin(BufWriter::new(file.writer()), &header).map_err(failed)?;
     let (mut after, mut progress) = (None, Progress::of(counts.key_versions));
     loop {
         let (values, next) = site.service.carried(after.as_deref(), VALUES_AT_A_TIME).await?;
-        for value in values {
+        for mut value in values {
+            site::take_check_along(&mut value, &checks.0, &checks.1);
             let value = hand_over(value, &passage, &mut progress)?;
             writer.value(&value).map_err(failed)?;
         }

@@ -14,7 +14,7 @@ mod site;
 mod transfer_key;
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{Read as _, Write as _},
     path::{Path, PathBuf},
 };
@@ -24,7 +24,7 @@ use kms_core::ports::HsmError;
 pub use format::FormatError;
 use site::Site;
 
-use crate::{config::FileError, server::ServeError};
+use crate::{config::FileError, opening::store_exists, server::ServeError};
 
 /// How many stored values are worked on at a time.
 const VALUES_AT_A_TIME: usize = 1_000;
@@ -136,6 +136,8 @@ enum Problem {
     NoStore(PathBuf),
     #[error("data_dir {}: there is a key store already; a backup is restored only where none is", .0.display())]
     StoreExists(PathBuf),
+    #[error("data_dir {}: `store` holds no key store, but something else; move it away", .0.display())]
+    StoreInTheWay(PathBuf),
     #[error(
         "data_dir {}: there is the audit log of a deployment whose store is gone; restore into an empty directory",
         .0.display()
@@ -171,6 +173,10 @@ enum Problem {
     OtherToken(PathBuf),
     #[error("{}: {faults} of its values are faulty", path.display())]
     Faulty { path: PathBuf, faults: u64 },
+    #[error(
+        "key {key}, version {version} can be neither proved nor called faulty now, so nothing is restored: {detail}"
+    )]
+    Unproved { key: kms_core::key::KeyId, version: u32, detail: String },
     #[error("{}: its seal is wrong: it was altered, or its keys are others than it says", .0.display())]
     WrongSeal(PathBuf),
     #[error("this token does not take the backup's keys: {0}")]
@@ -245,6 +251,15 @@ impl Progress {
             eprintln!("dewpoint: {} of {} key versions", self.done, self.total);
         }
     }
+}
+
+/// Refuses a data directory with a store, or with anything in the place that the restored one is to have.
+fn refuse_store(data_dir: &Path) -> Result<(), Problem> {
+    if store_exists(data_dir) {
+        return Err(Problem::StoreExists(data_dir.to_owned()));
+    }
+    let in_the_way = fs::read_dir(data_dir.join("store")).into_iter().flatten().count() > 0;
+    if in_the_way { Err(Problem::StoreInTheWay(data_dir.to_owned())) } else { Ok(()) }
 }
 
 /// Where a store is put together before it gets its name.

@@ -8,18 +8,18 @@ use std::{
 };
 
 use kms_audit::{Entry, Line};
-use kms_core::{Carried, operation::OperationName};
+use kms_core::{Carried, CheckKey, operation::OperationName};
 use kms_hsm::{MovedKey, Passage, Pkcs11Hsm};
 
 use super::{
     BackupError, Problem, Progress, RestoreOptions, Site, VALUES_AT_A_TIME, files,
     format::{Counts, Digest, End, Header, Next, Proof, Reader, Value},
-    site, transfer_key, unfinished_store,
+    refuse_store, site, transfer_key, unfinished_store,
 };
 use crate::{
     config::Config,
     keystores::Keystores,
-    opening::{self, TokenKey, log_exists, store_exists},
+    opening::{self, TokenKey, log_exists},
     start_watch::StartWatch,
 };
 
@@ -60,9 +60,7 @@ pub(super) async fn run(options: &RestoreOptions, digest: Digest) -> Result<(), 
 
 /// A backup is the beginning of a deployment: there is no store, and no log but of restores that were killed.
 fn refuse_what_exists(data_dir: &Path) -> Result<(), BackupError> {
-    if store_exists(data_dir) {
-        return Err(Problem::StoreExists(data_dir.to_owned()).into());
-    }
+    refuse_store(data_dir)?;
     if !log_exists(data_dir) {
         return Ok(());
     }
@@ -145,12 +143,16 @@ async fn fill(
     digest: Digest,
 ) -> Result<Counts, BackupError> {
     let (mut reader, header) = open(&options.from)?;
+    let checks = (CheckKey::new(&passage.seal(CheckKey::LABEL)?), site.service.check_key().await?);
     let mut progress = Progress::of(header.counts.key_versions);
-    let mut values = Vec::new();
+    let (mut values, mut moved_until) = (Vec::new(), None);
     loop {
         let ended = match next(&mut reader, &options.from)? {
             Next::Value(value) => {
-                values.push(take_over(value, passage, options, &mut progress)?);
+                let mut value = take_over(value, passage, options, &mut progress)?;
+                site::take_check_along(&mut value, &checks.0, &checks.1);
+                moved_until = moved_until.max(value.newest());
+                values.push(value);
                 None
             }
             Next::End(end) => Some(end),
@@ -162,7 +164,8 @@ async fn fill(
         if let Some(end) = ended {
             // It is still the file that was checked.
             refuse_wrong_end(&end, passage, options, digest)?;
-            site.service.seal_arrival(site.request, header.source.deployment, digest).await?;
+            let deployment = header.source.deployment;
+            site.service.seal_arrival(site.request, deployment, digest, moved_until).await?;
             return Ok(header.counts);
         }
     }
@@ -194,6 +197,7 @@ fn take_over(
         passage.take_over(key.kind, &moved).map_err(site::with_key(id, key.version))
     })?;
     value.spend_budgets();
+    value.never_final();
     Ok(value)
 }
 

@@ -1,6 +1,6 @@
 //! A deployment that is opened for a move, and that no service runs on meanwhile.
 
-use kms_core::{OpenIntent, RequestId, Service, Settings, operation::OperationName};
+use kms_core::{Carried, CheckKey, OpenIntent, RequestId, Service, Settings, operation::OperationName};
 use kms_hsm::Transfer;
 use uuid::Uuid;
 
@@ -55,6 +55,19 @@ impl Site {
         self.adapters.log.shutdown(); // its last checkpoint needs the token
         self.adapters.hsm.shut_down();
         self.adapters.keystores.shut_down();
+    }
+}
+
+/// Lets the imported material of a key be recognised on the other side, or names the key where it will not be.
+pub(in crate::backup) fn take_check_along(value: &mut Carried, from: &CheckKey, to: &CheckKey) {
+    if !value.rewrap_check(from, to)
+        && let Some(record) = value.key()
+    {
+        eprintln!(
+            "dewpoint: key {}: its material was imported by an earlier build, so once it is gone it cannot be imported \
+             again after the move; import it anew before",
+            record.id
+        );
     }
 }
 

@@ -33,7 +33,8 @@ pub(crate) use attempts::{
     encrypt_data, further, grant, replicate,
 };
 pub(crate) use other_keys::{
-    OTHER_KINDS, external_attempts, import_attempts, import_of, other_attempts, other_key, wrapped_material,
+    OTHER_KINDS, external_attempts, import_attempts, import_of, import_of_material, other_attempts,
+    other_key, wrapped_material,
 };
 pub(crate) use store::SpyStore;
 

@@ -28,6 +28,9 @@ pub(crate) const OTHER_KINDS: [(KeySpec, KeyUsage); 3] = [
     (KeySpec::Hmac256, KeyUsage::GenerateVerifyMac),
 ];
 
+/// What is imported.
+const MATERIAL: [u8; 32] = [0x17; 32];
+
 /// A key of such a kind.
 pub(crate) fn other_key(
     world: &World,
@@ -71,10 +74,15 @@ fn import_parameters(world: &World, key_id: KeyId) -> ImportParameters {
     world.run(&owner(), asked).expect("it waits for material")
 }
 
-/// An import of 32 bytes, as the party that has them does it.
+/// An import of 32 bytes, always the same, as the party that has them does it.
 pub(crate) fn import_of(world: &World, key_id: KeyId) -> ImportKeyMaterial {
+    import_of_material(world, key_id, &MATERIAL)
+}
+
+/// The same of other bytes.
+pub(crate) fn import_of_material(world: &World, key_id: KeyId, material: &[u8]) -> ImportKeyMaterial {
     let given = import_parameters(world, key_id);
-    let wrapped_material = wrapped_material(&given);
+    let wrapped_material = wrap(&given, material);
     ImportKeyMaterial {
         key: key_id.into(),
         token: given.token,
@@ -86,8 +94,12 @@ pub(crate) fn import_of(world: &World, key_id: KeyId) -> ImportKeyMaterial {
 
 /// 32 bytes of material, always the same, for this import.
 pub(crate) fn wrapped_material(given: &ImportParameters) -> Vec<u8> {
+    wrap(given, &MATERIAL)
+}
+
+fn wrap(given: &ImportParameters, material: &[u8]) -> Vec<u8> {
     let wrapping = PublicKey::from_public_key_der(&given.public_key).expect("an RSA key");
-    wrapping.encrypt(&mut Seed, Oaep::<Sha256>::new(), &[0x17; 32]).expect("short")
+    wrapping.encrypt(&mut Seed, Oaep::<Sha256>::new(), material).expect("short")
 }
 
 /// A key whose material is imported, with or without it, and the operations that only such keys have.

@@ -8,15 +8,17 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use kms_audit::{Line, RecordLine};
 use kms_core::{
-    Content, OVERTAKEN, Record, Service, Settings, StartError, Timestamp, Verdict,
-    key::KeyId,
+    Content, Error, OVERTAKEN, Record, Service, Settings, StartError, Timestamp, Verdict,
+    key::{KeyId, KeyRecord},
     operation::OperationName,
     ports::{Acknowledge, AuditLog, Receipt, StoreKey},
 };
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::{
@@ -25,18 +27,28 @@ use super::{
 };
 use crate::{
     backup::{
-        BackupError, Problem, RestoreOptions, VALUES_AT_A_TIME, files, print, site::Site, unfinished_store,
+        BackupError, Problem, RestoreOptions, VALUES_AT_A_TIME, files, print, refuse_store, site::Site,
+        unfinished_store,
     },
     clock::SystemClock,
     config::Config,
     keystores::Keystores,
-    opening::{self, store_exists},
+    opening,
+    rotation::concerns_one_key,
     serve_error::ServeError,
     start_watch::StartWatch,
 };
 
 /// How many faults are named.
 const FAULTS_NAMED: u64 = 100;
+/// How long it waits before it proves a key again, where the HSM could not say whether the key is sound.
+const PROOF_RESTS: [Duration; 5] = [
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
 /// How often progress is told, in values.
 const PROGRESS_STEP: u64 = 100_000;
 
@@ -117,9 +129,7 @@ async fn restore(
     header: &Header,
     end: &End,
 ) -> Result<Report, BackupError> {
-    if store_exists(&config.data_dir) {
-        return Err(Problem::StoreExists(config.data_dir.clone()).into());
-    }
+    refuse_store(&config.data_dir)?;
     let hsm = Arc::new(opening::open_hsm(config, true)?);
     // The log is locked before what a killed restore left is removed.
     let unwatched = StartWatch::default(); // an operator waits
@@ -182,7 +192,7 @@ async fn take_all(
             eprintln!("dewpoint: key {key} was destroyed after the backup was made: it is so again");
         }
     }
-    site.service.seal_arrival(site.request, header.deployment, end.digest).await?;
+    site.service.seal_arrival(site.request, header.deployment, end.digest, None).await?;
     Ok(counts)
 }
 
@@ -205,7 +215,7 @@ async fn fill(service: &Service, options: &RestoreOptions, header: &Header) -> R
     loop {
         let ended = match next(&mut reader, &options.from)? {
             Next::Value(path, value) => {
-                if prove(service, &path, &value, &mut counts).await {
+                if prove(service, &path, &value, &mut counts).await? {
                     values.push((path, value));
                 }
                 None
@@ -227,29 +237,61 @@ async fn fill(service: &Service, options: &RestoreOptions, header: &Header) -> R
     }
 }
 
-/// Whether a value is authentic and, if it is a key, each of its versions works.
-async fn prove(service: &Service, path: &StoreKey, value: &[u8], counts: &mut Counts) -> bool {
+/// Whether a value is authentic and, if it is a key, each of its versions works. Trouble that is not the value's own
+/// says nothing of it, and ends the restore: a sound key must not be left out for it.
+async fn prove(
+    service: &Service,
+    path: &StoreKey,
+    value: &[u8],
+    counts: &mut Counts,
+) -> Result<bool, BackupError> {
     let content = service.content(path, value);
     counts.add(content.as_ref().ok());
     if counts.values.is_multiple_of(PROGRESS_STEP) {
         eprintln!("dewpoint: {} values, {} key versions so far", counts.values, counts.key_versions);
     }
     let fault = match content {
-        Err(error) => error.operator_detail().unwrap_or_else(|| error.to_string()),
-        Ok(Content::Key(record)) => match service.prove_key(&record).await {
-            Ok(()) => return true,
-            Err((version, error)) => {
-                counts.unreadable += 1;
-                let detail = error.operator_detail().unwrap_or_else(|| error.to_string());
-                format!("key {}, version {version}: {detail}", record.id)
-            }
-        },
-        Ok(_) => return true,
+        Ok(Content::Key(record)) => {
+            fault_of(service, &record, &PROOF_RESTS).await?.inspect(|_| counts.unreadable += 1)
+        }
+        Ok(_) => None,
+        Err(error) if concerns_one_key(&error) => Some(operator_text(&error)),
+        Err(error) => return Err(error.into()),
     };
+    let Some(fault) = fault else { return Ok(true) };
     if counts.unreadable <= FAULTS_NAMED {
         eprintln!("dewpoint: faulty: {fault}");
     }
-    false
+    Ok(false)
+}
+
+/// What is wrong with a key. It is tried again after each of `rests`, until the HSM can say.
+async fn fault_of(
+    service: &Service,
+    record: &KeyRecord,
+    rests: &[Duration],
+) -> Result<Option<String>, BackupError> {
+    let key = record.id;
+    if let Some(keystore) = record.keystore.as_ref().filter(|keystore| !service.has_token_of(keystore)) {
+        return Ok(Some(format!("key {key}: keystore {keystore} is not configured")));
+    }
+    let mut rests = rests.iter();
+    loop {
+        let Err((version, error)) = service.prove_key(record).await else { return Ok(None) };
+        let detail = operator_text(&error);
+        if concerns_one_key(&error) {
+            return Ok(Some(format!("key {key}, version {version}: {detail}")));
+        }
+        let Some(rest) = rests.next() else {
+            return Err(Problem::Unproved { key, version, detail }.into());
+        };
+        eprintln!("dewpoint: key {key} is proved again in {rest:?}: {detail}");
+        sleep(*rest).await;
+    }
+}
+
+fn operator_text(error: &Error) -> String {
+    error.operator_detail().unwrap_or_else(|| error.to_string())
 }
 
 /// Takes what a drill would record, which is nothing.
@@ -302,9 +344,98 @@ fn next(reader: &mut FileReader, path: &Path) -> Result<Next, BackupError> {
 
 #[cfg(test)]
 mod tests {
-    use kms_core::{Phase, testing::audit::sample_record};
+    use std::net::SocketAddr;
+
+    use kms_core::{
+        Call, Phase, Ports,
+        identity::{AccountId, Caller, Credential, KeystoreId, ProjectId, Region, UserId},
+        key::KeySpec,
+        operation::Permissions,
+        ops::{Alias, CreateKey},
+        ports::{Hsm, HsmError, StoreError},
+        testing::{
+            audit::{FakeAuditLog, sample_record},
+            hsm::FakeHsm,
+            store::FakeKeyStore,
+        },
+    };
 
     use super::*;
+
+    const RESTS: [Duration; 2] = [Duration::ZERO; 2];
+
+    /// A service, its HSM and a key.
+    async fn service_with_key() -> (Service, Arc<FakeHsm>, KeyRecord) {
+        let hsm = Arc::<FakeHsm>::default();
+        let ports = Ports {
+            hsm: hsm.clone() as Arc<dyn Hsm>,
+            keystores: BTreeMap::new(),
+            store: Arc::<FakeKeyStore>::default(),
+            audit: Arc::<FakeAuditLog>::default(),
+            clock: Arc::new(SystemClock::start()),
+        };
+        let service = Service::start(ports, Settings::default()).await.expect("fakes start");
+        let caller = Caller {
+            account: AccountId::parse("acme").expect("a name"),
+            user: UserId::parse("admin").expect("a name"),
+            project: ProjectId::parse("p").expect("a name"),
+            region: Region::parse("r").expect("a name"),
+            projects: Arc::new([]),
+            acting_service: None,
+            permissions: Permissions::all(),
+            credential: Credential::Certificate([7; 32]),
+            source: SocketAddr::from(([127, 0, 0, 1], 1)),
+        };
+        let call =
+            Call { request_id: Uuid::new_v4(), caller, patience: Duration::from_secs(10), dry_run: false };
+        let create = CreateKey::new(Alias::parse("key").expect("an alias"), KeySpec::Aes256);
+        let made = service.run(call, Ok(create)).await.expect("nothing is in the way");
+        (service, hsm, made.into_inner())
+    }
+
+    fn unavailable() -> HsmError {
+        HsmError::Unavailable { function: "C_UnwrapKey", detail: "CKR_DEVICE_ERROR".to_owned() }
+    }
+
+    #[tokio::test]
+    async fn a_key_is_not_faulty_because_its_hsm_cannot_be_used() {
+        let (service, hsm, key) = service_with_key().await;
+        for trouble in [unavailable(), HsmError::Busy, HsmError::TimedOut] {
+            [trouble.clone(), unavailable()].into_iter().for_each(|error| hsm.fail_next(error));
+            assert_eq!(fault_of(&service, &key, &RESTS).await.expect("in the end"), None);
+            (0..=RESTS.len()).for_each(|_| hsm.fail_next(trouble.clone()));
+            let undecided = fault_of(&service, &key, &RESTS).await.expect_err("it stays so");
+            assert!(undecided.to_string().contains("nothing is restored"), "{undecided}");
+        }
+        assert_eq!(fault_of(&service, &key, &RESTS).await.expect("sound"), None);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_the_token_refuses_is_faulty_at_once_and_so_is_one_of_no_configured_token() {
+        let (service, hsm, key) = service_with_key().await;
+        let refused =
+            HsmError::WrappedKeyRefused { function: "C_UnwrapKey", detail: "CKR_WRAPPED_KEY_INVALID".into() };
+        for fault in
+            [refused, HsmError::RootMissing { generation: 1 }, HsmError::NotOffered { feature: "it" }]
+        {
+            hsm.fail_next(fault);
+            let found = fault_of(&service, &key, &RESTS).await.expect("it is decided");
+            assert!(found.is_some_and(|found| found.contains(&key.id.to_string())));
+        }
+        let elsewhere = KeyRecord { keystore: KeystoreId::parse("vault"), ..key };
+        let found = fault_of(&service, &elsewhere, &RESTS).await.expect("it is decided");
+        assert!(found.is_some_and(|found| found.contains("keystore vault is not configured")));
+    }
+
+    #[test]
+    fn only_what_is_wrong_with_a_key_itself_concerns_one_key() {
+        let refused = HsmError::WrappedKeyRefused { function: "C_UnwrapKey", detail: String::new() };
+        assert!(concerns_one_key(&refused.into()));
+        let full = StoreError::Unavailable { detail: "the disk is full".to_owned() };
+        for error in [unavailable().into(), HsmError::Busy.into(), Error::StoreUnavailable(full)] {
+            assert!(!concerns_one_key(&error), "{error}");
+        }
+    }
 
     #[test]
     fn a_key_whose_deletion_was_cancelled_is_not_taken_for_destroyed() {
