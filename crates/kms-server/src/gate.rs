@@ -8,7 +8,7 @@ use kms_core::{
     identity::{Caller, Origin, Stranger},
     operation::OperationName,
     ops::Operation,
-    ports::Clock,
+    ports::{Birth, Clock},
 };
 use tokio::{
     runtime::Handle,
@@ -40,7 +40,7 @@ const PARTS_IN_FLIGHT: usize = 4;
 
 /// How long the HSM may keep this call waiting, unless its client allows less.
 pub(crate) fn longest_patience<O: Operation>(operation: &O) -> Duration {
-    if operation.makes_rsa_pair() { RSA_PATIENCE } else { HSM_PATIENCE }
+    if operation.birth() == Some(Birth::Slow) { RSA_PATIENCE } else { HSM_PATIENCE }
 }
 
 /// How many calls traffic control counts it for.
