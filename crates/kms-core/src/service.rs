@@ -482,8 +482,13 @@ impl Service {
                     return self.conclude_commit(draft, request_id, output).await;
                 }
                 Err(Error::Contention) => {}
-                // The intent stays open: what came of it is found out at the next start.
-                Err(error @ Error::OutcomeUnknown { .. }) => return Err(Refused::unresolved(error)),
+                // The intent stays open: what came of it is found out at the next start. It may have happened.
+                Err(error @ Error::OutcomeUnknown { .. }) => {
+                    if let Some(material) = evict {
+                        self.ports.evict(material);
+                    }
+                    return Err(Refused::unresolved(error));
+                }
                 Err(error) => return self.conclude(draft, phase, Held::new(Err(error))).await,
             }
         }
