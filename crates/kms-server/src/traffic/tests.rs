@@ -69,7 +69,7 @@ fn user(number: usize) -> Caller {
 }
 
 use OperationName::{
-    CreateKey, DescribeKey, DescribeRoot, EnableKey, GenerateDataKey, GenerateDataKeys,
+    CosignCheckpoint, CreateKey, DescribeKey, DescribeRoot, EnableKey, GenerateDataKey, GenerateDataKeys,
     GetVersion, ListKeys, ListVersions,
 };
 
@@ -270,7 +270,17 @@ fn only_who_has_spent_something_is_remembered() {
     assert!(world.control.users.is_empty());
     let operator = Caller::operator(user(1).user, [0; 32], ([127, 0, 0, 1], 1).into());
     assert_eq!(world.burst(&operator, ListKeys), 2000);
+    assert_eq!(world.burst(&operator, CosignCheckpoint), 2000);
     assert!(world.control.users.is_empty() && world.control.accounts.is_empty());
+}
+
+#[test]
+fn who_may_only_have_checkpoints_cosigned_is_limited() {
+    let world = World::dew();
+    let log = Caller::operator(user(1).user, [0; 32], ([127, 0, 0, 1], 1).into());
+    let log = Caller { permissions: Permissions::Cosign, ..log };
+    assert_eq!(world.burst(&log, CosignCheckpoint), 10);
+    assert_eq!(world.burst(&log, ListKeys), 1000, "what it is refused, too");
 }
 
 #[test]
