@@ -1,5 +1,8 @@
 //! The one gate of all transports: identity, traffic control, span and metrics around the pipeline.
 
+#[cfg(test)]
+mod tests;
+
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use kms_core::{
@@ -206,6 +209,27 @@ impl Gate {
         task.await.unwrap_or_else(|_| Err(Refused::task_died()))
     }
 
+    /// Lets a stream in whose calls pass and pay one by one: the service keeps none for strangers, and none in a crowd. Who
+    /// is kept out is recorded.
+    pub(crate) async fn open_stream(
+        &self,
+        name: OperationName,
+        request_id: RequestId,
+        credentials: &dyn Credentials,
+    ) -> Result<(), Refused> {
+        let started = self.clock.monotonic();
+        let known = self.enter(name, Budget::OrRefuse).map_err(Error::Throttled).and_then(|()| {
+            let known = credentials.caller(&self.identities.now(), self.clock.now());
+            known.map_err(Error::Unauthenticated)
+        });
+        let Err(error) = known else { return Ok(()) };
+        let origin = Origin::Stranger(credentials.stranger());
+        let refused = self.service.refuse(name, request_id, origin, error).await;
+        let elapsed = self.clock.monotonic().saturating_sub(started);
+        self.observe(name, request_id, Some(refused.error()), elapsed);
+        Err(refused)
+    }
+
     /// Lets one call through to its recorded answer whose caller it takes long to know: `identify` finds out, once and
     /// behind the limit of all calls. `stranger` is what is known until then.
     pub(crate) async fn pass_when_known<O: Operation>(
@@ -318,64 +342,5 @@ impl Gate {
         } else {
             tracing::debug!(%request_id, operation, reason = error.code(), %error, "refused");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{
-        cell::{Cell, RefCell},
-        future::ready,
-    };
-
-    use kms_core::{
-        error::Window,
-        identity::{Permissions, UserId},
-        operation::Action,
-    };
-
-    use super::*;
-
-    type Who = Result<Caller, Unauthenticated>;
-
-    fn caller(permissions: Permissions) -> Caller {
-        let user = UserId::parse("u1").expect("a name");
-        Caller { permissions, ..Caller::operator(user, [0; 32], ([127, 0, 0, 1], 1).into()) }
-    }
-
-    /// Lets the first of `identities` in, who has to wait once for each further one that comes in its place.
-    async fn let_in_after(identities: Vec<Who>, budget: Budget) -> Result<Permissions, Kept> {
-        let (waits, later) = (Cell::new(identities.len() - 1), RefCell::new(identities.into_iter()));
-        let next = || later.borrow_mut().next().expect("as many as waits");
-        let who = RefCell::new(next());
-        let may = |_: &Caller| match waits.get() {
-            0 => Ok(Passage::default()),
-            _ => Err(Throttled {
-                subject: "user:u1".to_owned(),
-                group: "life-cycle".into(),
-                limit: 20,
-                window: Window::Second,
-                retry_after: Duration::ZERO,
-            }),
-        };
-        let wait = |_| {
-            waits.set(waits.get() - 1);
-            let _before = who.replace(next());
-            ready(())
-        };
-        let_in(|| who.borrow().clone(), may, budget, wait).await.map(|(caller, _)| caller.permissions)
-    }
-
-    #[tokio::test]
-    async fn whoever_waits_is_let_in_as_what_he_is_after_the_wait() {
-        let (able, revoked) = (|| Ok(caller(Permissions::all())), || Ok(caller(Permissions::NONE)));
-        let may = |let_in: Result<Permissions, Kept>| let_in.expect("it is known").allow(Action::CmkCreate);
-        assert!(may(let_in_after(vec![able()], Budget::OrWait).await));
-        assert!(!may(let_in_after(vec![able(), able(), revoked()], Budget::OrWait).await));
-        let gone = vec![able(), Err(Unauthenticated::CertificateRevoked)];
-        let kept = let_in_after(gone, Budget::OrWait).await.expect_err("it is not known any more");
-        assert!(matches!(kept, Kept::Unknown(Unauthenticated::CertificateRevoked)));
-        let kept = let_in_after(vec![able(), able()], Budget::OrRefuse).await.expect_err("over its budget");
-        assert!(matches!(kept, Kept::Throttled(..)));
     }
 }
