@@ -209,6 +209,34 @@ impl Gate {
         task.await.unwrap_or_else(|_| Err(Refused::task_died()))
     }
 
+    /// Lets one call through that takes effect beside the store: `take_effect` runs as soon as it is recorded, whether or not
+    /// its client still waits.
+    pub(crate) async fn pass_to_effect<O: Operation>(
+        self: &Arc<Self>,
+        request_id: RequestId,
+        credentials: &dyn Credentials,
+        operation: O,
+        take_effect: impl FnOnce() + Send + 'static,
+        remaining: &mut Option<Remaining>,
+    ) -> Result<Recorded<O::Output>, Refused> {
+        let admitted = async {
+            let toll = Toll { budget: Budget::OrRefuse, remaining };
+            let caller = self.caller(O::NAME, NonZeroU32::MIN, request_id, credentials, toll).await?;
+            let call = Call { request_id, caller, patience: HSM_PATIENCE, dry_run: credentials.dry_run() };
+            let service = self.service.clone();
+            let driven = async move {
+                let recorded = service.run(call, Ok(operation)).await;
+                if recorded.is_ok() {
+                    take_effect();
+                }
+                recorded
+            };
+            let task = self.changes.spawn(driven.in_current_span());
+            task.await.unwrap_or_else(|_| Err(Refused::task_died()))
+        };
+        self.observed(O::NAME, request_id, admitted).await
+    }
+
     /// Lets a stream in whose calls pass and pay one by one: the service keeps none for strangers, and none in a crowd. Who
     /// is kept out is recorded.
     pub(crate) async fn open_stream(

@@ -24,6 +24,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     identity::Identities,
+    reloading,
     traffic::{BudgetClock, DEW, Profile, ProfileSource, TrafficMode},
 };
 
@@ -179,4 +180,38 @@ async fn a_stream_is_opened_for_who_is_known_and_in_no_crowd() {
     let told: Vec<_> =
         world.audit.records().iter().map(|record| (record.operation, record.verdict)).collect();
     assert_eq!(told, [(OperationName::Rewrap, Verdict::Denied); 2]);
+}
+
+/// A reload that sets `holds` to 7 when it takes effect.
+async fn reload(world: &World, shown: &Shown, holds: &Arc<AtomicU32>) -> Result<(), &'static str> {
+    let holds = holds.clone();
+    let (load, take_effect) = reloading::prepare(
+        world.gate.identities.reloading(),
+        || Ok((7, [1; 32])),
+        move |read| holds.store(read, Ordering::Relaxed),
+    );
+    let (operation, mut remaining) = (ReloadIdentities::new(load), None);
+    let passed =
+        world.gate.pass_to_effect(Uuid::new_v4(), shown, operation, take_effect, &mut remaining).await;
+    passed.map(drop).map_err(|refused| refused.error().code())
+}
+
+#[tokio::test]
+async fn who_may_not_have_a_file_read_anew_does_not_wait_for_who_may() {
+    let (world, holds) = (World::new(DEW).await, Arc::default());
+    let turn = world.gate.identities.reloading().clone().lock_owned().await;
+    let at_once = async |shown: &Shown| {
+        timeout(Duration::from_secs(60), reload(&world, shown, &holds)).await.expect("it waits for nobody")
+    };
+    assert_eq!(at_once(&UNKNOWN).await, Err("CERTIFICATE_REVOKED"));
+    assert_eq!(at_once(&known(Permissions::NONE)).await, Err("PERMISSION_DENIED"));
+    assert!(world.gate.changes.is_empty());
+    let operator = known(Permissions::OPERATOR);
+    let mut waiting = Box::pin(reload(&world, &operator, &holds));
+    begin(&mut waiting).await;
+    drop(waiting);
+    drop(turn);
+    let records = world.ended().await;
+    assert_eq!(records.last().map(|record| record.verdict), Some(Verdict::Succeeded));
+    assert_eq!(holds.load(Ordering::Relaxed), 7, "what was recorded holds although its client has gone");
 }
