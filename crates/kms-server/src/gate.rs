@@ -260,33 +260,48 @@ impl Gate {
 
     /// Lets one call through to its recorded answer whose caller it takes long to know: `identify` finds out, once and
     /// behind the limit of all calls. `stranger` is what is known until then.
+    ///
+    /// What is found out has its record whether or not the client still waits: it may have been a guess.
     pub(crate) async fn pass_when_known<O: Operation>(
         self: &Arc<Self>,
         request_id: RequestId,
         stranger: Stranger,
-        identify: impl Future<Output = Result<(Caller, O), Error>>,
+        identify: impl Future<Output = Result<(Caller, O), Error>> + Send + 'static,
     ) -> Result<Recorded<O::Output>, Refused> {
         let admitted = async {
-            let known = match self.enter(O::NAME, Budget::OrRefuse) {
-                Ok(()) => identify.await,
-                Err(crowded) => Err(Error::Throttled(crowded)),
-            };
-            let (origin, error) = match known {
-                Ok((caller, operation)) => match self.traffic.check(&caller, O::NAME, NonZeroU32::MIN) {
-                    Ok(passage) => {
-                        if passage.over_limit {
-                            self.metrics.over_limit(O::NAME);
-                        }
-                        let call = Call { request_id, caller, patience: HSM_PATIENCE, dry_run: false };
-                        return self.service.run(call, Ok(operation)).await;
-                    }
-                    Err(throttled) => (Origin::Caller(caller), Error::Throttled(throttled)),
-                },
-                Err(error) => (Origin::Stranger(stranger), error),
-            };
-            Err(self.service.refuse(O::NAME, request_id, origin, error).await)
+            if let Err(crowded) = self.enter(O::NAME, Budget::OrRefuse) {
+                let (origin, error) = (Origin::Stranger(stranger), Error::Throttled(crowded));
+                return Err(self.service.refuse(O::NAME, request_id, origin, error).await);
+            }
+            let gate = self.clone();
+            let driven = async move { gate.run_known(request_id, stranger, identify.await).await };
+            let task = self.changes.spawn(driven.in_current_span());
+            task.await.unwrap_or_else(|_| Err(Refused::task_died()))
         };
         self.observed(O::NAME, request_id, admitted).await
+    }
+
+    /// Runs the call of whoever is known by now, if he may make it.
+    async fn run_known<O: Operation>(
+        &self,
+        request_id: RequestId,
+        stranger: Stranger,
+        known: Result<(Caller, O), Error>,
+    ) -> Result<Recorded<O::Output>, Refused> {
+        let (origin, error) = match known {
+            Ok((caller, operation)) => match self.traffic.check(&caller, O::NAME, NonZeroU32::MIN) {
+                Ok(passage) => {
+                    if passage.over_limit {
+                        self.metrics.over_limit(O::NAME);
+                    }
+                    let call = Call { request_id, caller, patience: HSM_PATIENCE, dry_run: false };
+                    return self.service.run(call, Ok(operation)).await;
+                }
+                Err(throttled) => (Origin::Caller(caller), Error::Throttled(throttled)),
+            },
+            Err(error) => (Origin::Stranger(stranger), error),
+        };
+        Err(self.service.refuse(O::NAME, request_id, origin, error).await)
     }
 
     /// Who calls, if he may make so many calls now: identity, then traffic control.

@@ -182,6 +182,20 @@ async fn a_stream_is_opened_for_who_is_known_and_in_no_crowd() {
     assert_eq!(told, [(OperationName::Rewrap, Verdict::Denied); 2]);
 }
 
+#[tokio::test]
+async fn a_guess_has_its_record_although_its_client_has_gone() {
+    let world = World::new(DEW).await;
+    let (tell, found) = oneshot::channel();
+    let identify = async { Err::<(Caller, IssueToken), _>(found.await.expect("it is found out")) };
+    let mut passing = Box::pin(world.gate.pass_when_known(Uuid::new_v4(), stranger(), identify));
+    begin(&mut passing).await;
+    drop(passing);
+    tell.send(Error::Unauthenticated(Unauthenticated::PasswordWrong)).expect("it is still to be found out");
+    let records = world.ended().await;
+    let [record] = &records[..] else { panic!("one record, not {}", records.len()) };
+    assert_eq!((record.operation, record.verdict), (OperationName::IssueToken, Verdict::Denied));
+}
+
 /// A reload that sets `holds` to 7 when it takes effect.
 async fn reload(world: &World, shown: &Shown, holds: &Arc<AtomicU32>) -> Result<(), &'static str> {
     let holds = holds.clone();
