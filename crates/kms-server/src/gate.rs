@@ -15,7 +15,10 @@ use kms_core::{
 };
 use tokio::{
     runtime::Handle,
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        mpsc::{Receiver, channel},
+        oneshot,
+    },
     task::spawn_blocking,
     time::sleep,
 };
@@ -359,18 +362,14 @@ impl Gate {
             let caller = self.caller(name, NonZeroU32::MIN, request_id, credentials, toll).await?;
             let dry_run = credentials.dry_run();
             let call = Call { request_id, caller, patience: HSM_PATIENCE, dry_run };
-            let (service, runtime) = (self.service.clone(), Handle::current());
-            // The store may take long for its snapshot.
-            let begin = move || runtime.block_on(service.begin_backup(call));
-            spawn_blocking(begin).await.unwrap_or_else(|_| Err(Refused::task_died()))
+            let (begins, begun) = oneshot::channel();
+            self.changes.spawn(make_backup(self.service.clone(), call, begins).in_current_span());
+            begun.await.unwrap_or_else(|_| Err(Refused::task_died()))
         };
-        let begun = begun.instrument(span.clone()).await;
+        let begun = begun.instrument(span).await;
         let elapsed = self.clock.monotonic().saturating_sub(started);
         self.observe(name, request_id, begun.as_ref().err().map(Refused::error), elapsed);
-        let (begun, service) = (begun?, self.service.clone());
-        let (sender, parts) = channel(PARTS_IN_FLIGHT);
-        self.changes.spawn(async move { copy::produce(&service, begun, &sender).await }.instrument(span));
-        Ok(parts)
+        begun
     }
 
     fn observe(&self, name: OperationName, request_id: RequestId, error: Option<&Error>, elapsed: Duration) {
@@ -386,4 +385,26 @@ impl Gate {
             tracing::debug!(%request_id, operation, reason = error.code(), %error, "refused");
         }
     }
+}
+
+/// Makes a backup, from its intent to its outcome; whoever waits for its parts may go at any time.
+async fn make_backup(
+    service: Arc<Service>,
+    call: Call,
+    begins: oneshot::Sender<Result<Receiver<Result<Part, Refused>>, Refused>>,
+) {
+    let (beginning, runtime) = (service.clone(), Handle::current());
+    // The store may take long for its snapshot.
+    let begin = move || runtime.block_on(beginning.begin_backup(call));
+    let begun = match spawn_blocking(begin).await {
+        Ok(Ok(begun)) => begun,
+        Ok(Err(refused)) => return drop(begins.send(Err(refused))),
+        Err(_) => return drop(begins.send(Err(Refused::task_died()))),
+    };
+    let (sender, parts) = channel(PARTS_IN_FLIGHT);
+    if begins.send(Ok(parts)).is_err() {
+        let _nobody_is_told = service.abandon_backup(begun, None).await;
+        return;
+    }
+    copy::produce(&service, begun, &sender).await;
 }

@@ -196,6 +196,22 @@ async fn a_guess_has_its_record_although_its_client_has_gone() {
     assert_eq!((record.operation, record.verdict), (OperationName::IssueToken, Verdict::Denied));
 }
 
+#[tokio::test]
+async fn a_backup_whose_client_leaves_early_has_its_outcome() {
+    let world = World::new(DEW).await;
+    let operator = known(Permissions::OPERATOR);
+    world.audit.hold();
+    let mut passing = Box::pin(world.gate.back_up(Uuid::new_v4(), &operator));
+    begin(&mut passing).await;
+    eventually("the intent waits for the log", || world.audit.held() == 1).await;
+    drop(passing);
+    world.audit.release();
+    let records = world.ended().await;
+    let [intent, outcome] = &records[..] else { panic!("two records, not {}", records.len()) };
+    assert_eq!((intent.phase, outcome.phase), (Phase::Intent, Phase::Outcome));
+    assert_eq!((outcome.verdict, outcome.reason), (Verdict::Failed, Some("ABANDONED")));
+}
+
 /// A reload that sets `holds` to 7 when it takes effect.
 async fn reload(world: &World, shown: &Shown, holds: &Arc<AtomicU32>) -> Result<(), &'static str> {
     let holds = holds.clone();
