@@ -197,6 +197,8 @@ impl Gate {
     ) -> Result<Recorded<O::Output>, Refused> {
         let caller = self.caller(O::NAME, calls, request_id, credentials, toll).await?;
         let (patience, operation) = read();
+        // A root key that it may still need waits for it.
+        let slow = (patience > HSM_PATIENCE).then(|| self.rotation.slow_call());
         let call = Call { request_id, caller, patience, dry_run: credentials.dry_run() };
         let (call, operation) = if operation.as_ref().is_ok_and(Operation::may_change) {
             (call, operation)
@@ -208,7 +210,11 @@ impl Gate {
         };
         // A change goes to its end whether or not its client still waits: it has a task of its own.
         let service = self.service.clone();
-        let task = self.changes.spawn(async move { service.run(call, operation).await }.in_current_span());
+        let driven = async move {
+            let _slow = slow;
+            service.run(call, operation).await
+        };
+        let task = self.changes.spawn(driven.in_current_span());
         task.await.unwrap_or_else(|_| Err(Refused::task_died()))
     }
 
