@@ -32,7 +32,7 @@
 //! derives: whoever can write the store but not use the HSM can neither make nor move a value.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -42,6 +42,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     Timestamp,
+    decoded::Decoded,
     error::Error,
     grant::Grant,
     identity::{AccountId, Caller, KeystoreId, Region, ServiceName},
@@ -72,10 +73,6 @@ pub(crate) struct TokenUse {
     pub(crate) key_id: KeyId,
 }
 
-/// How many key records are kept decoded: more than keys stay loaded in the HSM by default, for whoever uses
-/// those needs these. A record takes about half a KiB.
-const DECODED_RECORDS: usize = 16_384;
-
 /// How many grants of a key are read: all that it may have.
 const GRANTS_READ: usize = 1024;
 const _: () = assert!(AccountQuotas::MOST_GRANTS <= 1024, "all grants of a key are read");
@@ -87,9 +84,9 @@ pub(crate) struct Directory {
     /// Records that were authenticated and decoded before, by the revision that they were read at.
     /// Every use still asks the store for the revision that is valid now, so a record from here is
     /// never older than the store's.
-    decoded: Mutex<HashMap<KeyId, Stored<Arc<KeyRecord>>>>,
+    decoded: Mutex<Decoded<KeyRecord>>,
     /// The grants of keys, by the revision of their count: every change of a key's grants changes that.
-    granted: Mutex<HashMap<KeyId, Stored<Arc<[Grant]>>>>,
+    granted: Mutex<Decoded<[Grant]>>,
 }
 
 impl Directory {
@@ -107,44 +104,37 @@ impl Directory {
     pub(crate) async fn key(&self, id: KeyId) -> Result<Option<Stored<Arc<KeyRecord>>>, Error> {
         let path = key_path(id);
         let Some(versioned) = self.versioned(&path).await? else { return Ok(None) };
-        if let Some(known) = self.decoded().get(&id).filter(|known| known.revision == versioned.revision) {
-            return Ok(Some(known.clone()));
+        let revision = versioned.revision;
+        if let Some(value) = self.decoded().at(id, revision) {
+            return Ok(Some(Stored { revision, value }));
         }
         let record = self.open_key(&path, &versioned.value)?;
-        let stored = Stored { revision: versioned.revision, value: Arc::new(record) };
-        let mut decoded = self.decoded();
-        if decoded.len() >= DECODED_RECORDS {
-            // Rare, and what is in use comes back at once: simpler than an order of last use.
-            decoded.clear();
-        }
-        decoded.insert(id, stored.clone());
+        let stored = Stored { revision, value: Arc::new(record) };
+        self.decoded().keep(id, stored.clone(), versioned.value.len());
         Ok(Some(stored))
     }
 
-    fn decoded(&self) -> std::sync::MutexGuard<'_, HashMap<KeyId, Stored<Arc<KeyRecord>>>> {
+    fn decoded(&self) -> std::sync::MutexGuard<'_, Decoded<KeyRecord>> {
         self.decoded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All grants of a key, as they are now.
     pub(crate) async fn grants_of(&self, key: KeyId) -> Result<Arc<[Grant]>, Error> {
         let Some(count) = self.versioned(&grant_count_path(key)).await? else { return Ok(Arc::new([])) };
-        let cached = self.granted().get(&key).filter(|known| known.revision == count.revision).cloned();
+        let cached = self.granted().at(key, count.revision);
         if let Some(known) = cached {
-            return Ok(known.value);
+            return Ok(known);
         }
         // What is read now is of this revision of the count or a newer one, which the next call will see.
         let entries = self.index(&grants_prefix(key), None, GRANTS_READ).await?;
         let grants = entries.iter().map(|(path, entry)| self.open::<Grant>(path, &entry.value));
         let value: Arc<[Grant]> = grants.collect::<Result<Vec<_>, _>>()?.into();
-        let mut granted = self.granted();
-        if granted.len() >= DECODED_RECORDS {
-            granted.clear();
-        }
-        granted.insert(key, Stored { revision: count.revision, value: value.clone() });
+        let bytes = entries.iter().map(|(_, entry)| entry.value.len()).sum();
+        self.granted().keep(key, Stored { revision: count.revision, value: value.clone() }, bytes);
         Ok(value)
     }
 
-    fn granted(&self) -> std::sync::MutexGuard<'_, HashMap<KeyId, Stored<Arc<[Grant]>>>> {
+    fn granted(&self) -> std::sync::MutexGuard<'_, Decoded<[Grant]>> {
         self.granted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -11,6 +11,7 @@ pub mod campaign;
 pub mod ciphertext;
 pub mod context;
 pub mod crypto;
+mod decoded;
 mod directory;
 mod draft;
 mod due;

@@ -35,8 +35,8 @@ use crate::{
     operation::{Action, OperationClass, OperationName},
     ops::{CreateDefaultKey, Operation, OwnOperation, Place, Plan, Planned, Prepared, Work},
     ports::{
-        AuditError, AuditLog, Clock, Hsm, HsmError, HsmSession, KeyStore, MAX_MUTATIONS, Mutation, Receipt,
-        StoreError, StoreKey, Transaction,
+        AuditError, AuditLog, Birth, Clock, Hsm, HsmError, HsmSession, KeyStore, MAX_MUTATIONS, Mutation,
+        Receipt, StoreError, StoreKey, Transaction,
     },
     quotas::Quotas,
     record::{Phase, Record, RequestId},
@@ -47,7 +47,7 @@ use crate::{
 };
 
 use starting::Deployment;
-use waiting::{Claim, within};
+use waiting::{Claim, submit, within};
 
 pub use copying::{BegunBackup, Content};
 pub use moving::Carried;
@@ -168,8 +168,8 @@ impl Service {
     /// `operation` is what the transport made of the request: a malformed one is refused, and
     /// recorded, after the permission check.
     ///
-    /// A dropped future leaves a use of the HSM whole: it ends and is recorded by itself. A change
-    /// must not be dropped half-way: a shell drives every operation that
+    /// A dropped future leaves a use of the HSM whole: if it has begun, it ends and is recorded by itself; if not, it
+    /// never begins. A change must not be dropped half-way: a shell drives every operation that
     /// [`may_change`](Operation::may_change) to its end whether or not its client still waits, and
     /// tries others by [`run_droppable`](Self::run_droppable).
     pub async fn run<O: Operation>(
@@ -363,7 +363,8 @@ impl Service {
     /// A use of the HSM: from the worker the result goes to the log, and from the log to the caller.
     ///
     /// If the HSM takes longer than the caller may be kept waiting, the call is recorded and answered as
-    /// failed; what the HSM gives later is dropped.
+    /// failed; what the HSM gives later is dropped. If nobody waits any more when a worker comes to it, the HSM is not
+    /// used, and so there is nothing to record.
     async fn use_hsm<O: Operation>(
         &self,
         hsm: &Arc<dyn Hsm>,
@@ -377,15 +378,17 @@ impl Service {
         let outline = draft.outline();
         let claim = Claim::default();
         let workers = claim.clone();
-        hsm.submit(Box::new(move |session| {
-            if workers.is_taken() {
+        let _waits = claim.waits();
+        let job = move |session: Result<&mut dyn HsmSession, HsmError>| {
+            if !workers.begin() {
                 return;
             }
             let result = session.map_err(Error::from).and_then(|session| work(session, &mut draft));
             if workers.take() {
                 append_held(&*audit, usage, draft, Phase::Complete, Held::new(result), answer);
             }
-        }));
+        };
+        submit(&**hsm, operation.birth(), Box::new(job));
         let in_time = within(&mut answered, self.ports.clock.sleep(call.patience)).await;
         let error = match in_time {
             Some(Ok(answer)) => return answer,
@@ -460,7 +463,7 @@ impl Service {
             }
             let plan = match planned {
                 Planned::Ready(plan) => Ok(plan),
-                Planned::InHsm(place, make) => self.on_hsm_at(&place, patience, make).await,
+                Planned::InHsm(place, make) => self.make_at(&place, attempt.birth(), patience, make).await,
             };
             let Plan { transaction, output, state_digest, evict } = match plan {
                 Ok(plan) => plan,
@@ -479,8 +482,13 @@ impl Service {
                     return self.conclude_commit(draft, request_id, output).await;
                 }
                 Err(Error::Contention) => {}
-                // The intent stays open: what came of it is found out at the next start.
-                Err(error @ Error::OutcomeUnknown { .. }) => return Err(Refused::unresolved(error)),
+                // The intent stays open: what came of it is found out at the next start. It may have happened.
+                Err(error @ Error::OutcomeUnknown { .. }) => {
+                    if let Some(material) = evict {
+                        self.ports.evict(material);
+                    }
+                    return Err(Refused::unresolved(error));
+                }
                 Err(error) => return self.conclude(draft, phase, Held::new(Err(error))).await,
             }
         }
@@ -564,7 +572,18 @@ impl Service {
         patience: Duration,
         work: impl FnOnce(&mut dyn HsmSession) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        waiting::on_hsm(self.hsm_at(place).await?, &self.ports, patience, work).await
+        self.make_at(place, None, patience, work).await
+    }
+
+    /// The same for work that may make a key.
+    async fn make_at<T: Send + 'static>(
+        &self,
+        place: &Place,
+        birth: Option<Birth>,
+        patience: Duration,
+        work: impl FnOnce(&mut dyn HsmSession) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        waiting::make_on_hsm(self.hsm_at(place).await?, birth, &self.ports, patience, work).await
     }
 
     /// The HSM at `place`. Every work with a key comes by here, so a keystore that is disabled is refused
@@ -596,6 +615,9 @@ impl Service {
 trait Attempt: Sync {
     type Output: Send + 'static;
 
+    /// As [`Operation::birth`].
+    fn birth(&self) -> Option<Birth>;
+
     fn prepare(
         &self,
         draft: &mut Draft,
@@ -611,6 +633,10 @@ struct ForCaller<'a, O> {
 impl<O: Operation> Attempt for ForCaller<'_, O> {
     type Output = O::Output;
 
+    fn birth(&self) -> Option<Birth> {
+        self.operation.birth()
+    }
+
     async fn prepare(&self, draft: &mut Draft) -> Result<Prepared<O::Output>, Error> {
         let prepared = self.operation.prepare(self.scope, draft).await;
         prepared.map_err(|error| self.scope.hide(draft, error))
@@ -625,6 +651,11 @@ struct ByItself<'a, O> {
 
 impl<O: OwnOperation> Attempt for ByItself<'_, O> {
     type Output = O::Output;
+
+    /// The service makes only symmetric keys by itself.
+    fn birth(&self) -> Option<Birth> {
+        None
+    }
 
     async fn prepare(&self, draft: &mut Draft) -> Result<Prepared<O::Output>, Error> {
         self.operation.prepare(self.directory, draft).await

@@ -1,7 +1,7 @@
 //! The HSM behind the [`Hsm`](kms_core::ports::Hsm) port, reached through PKCS#11: a pool of sessions
 //! on threads of their own, the root keys, and the backing keys that are loaded.
 //!
-//! This is the only crate that names `cryptoki`. A job's way: `pool.rs` queues it, `worker.rs` runs it,
+//! This is the only crate that names `cryptoki`. A job's way: `pool.rs` takes it, `intake.rs` queues it, `worker.rs` runs it,
 //! `token.rs` loads its key, `session.rs` makes the calls. What fails is classified in `failure.rs`, judged in
 //! `worker.rs`, and healed by `medic.rs`.
 
@@ -13,6 +13,7 @@ mod door;
 mod evictions;
 mod failure;
 mod form;
+mod intake;
 mod inventory;
 mod keys;
 mod log_key;

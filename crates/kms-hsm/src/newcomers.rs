@@ -25,8 +25,7 @@ use crate::{
     token::{Token, at_anchor, write_out},
 };
 
-/// How long a worker waits while another one makes a key pair: RSA keys take seconds, and workers that all wait
-/// for one would be taken to hang.
+/// How long a worker waits, once in a token's life, to make the log's key while another one makes a key pair.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A session on which a key pair is made; only one at a time.
@@ -45,8 +44,14 @@ impl Drop for Birth<'_> {
 
 impl Token {
     /// Begins to make a key pair, beside the anchor: meanwhile keys go on being loaded.
+    ///
+    /// Waits for no other one: `intake.rs` lets one at a time come to the workers, which have other things to do.
     pub(crate) fn birth(&self) -> Result<Birth<'_>, Trouble> {
-        let one = self.birth.try_lock_for(PATIENCE).ok_or(HsmError::Busy)?;
+        self.birth_within(Duration::ZERO)
+    }
+
+    fn birth_within(&self, patience: Duration) -> Result<Birth<'_>, Trouble> {
+        let one = self.birth.try_lock_for(patience).ok_or(HsmError::Busy)?;
         let (session, under_way) = (self.session()?, &self.lasting.gives_birth);
         under_way.store(true, Ordering::Relaxed);
         Ok(Birth { session, under_way, _one: one })
@@ -121,7 +126,7 @@ impl Token {
     }
 
     fn make_log_key(&self) -> Result<&HeldLogKey, Trouble> {
-        let _one = self.birth()?;
+        let _one = self.birth_within(PATIENCE)?;
         let anchor = self.anchor(); // nothing else makes objects meanwhile
         if let Some(held) = self.log_key.get() {
             return Ok(held); // another worker made it while this one waited

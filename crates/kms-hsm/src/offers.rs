@@ -49,7 +49,7 @@ impl Token {
         }
         let birth = self.birth()?;
         if let Some(known) = known(self) {
-            return Ok(known); // another worker found it out while this one waited
+            return Ok(known); // another worker has just found it out
         }
         let form = self.form(tried)?;
         let works = match try_out(&birth.session, form, form.wrap(self.capabilities())) {

@@ -5,19 +5,20 @@ use std::{
     thread::JoinHandle,
 };
 
-use crossbeam_channel::{Sender, TrySendError, bounded};
+use crossbeam_channel::bounded;
 use kms_core::{
     key::{BackingKind, MaterialId},
-    ports::{Hsm, HsmError, HsmJob},
+    ports::{Birth, Hsm, HsmError, HsmJob},
 };
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use crate::{
     CallCount, OpenError, Pkcs11Config, RootKeys,
     calls::Call,
+    intake::Intake,
     medic::Medic,
     token::{self, Token},
-    ward::{Ward, shut_down, unavailable},
+    ward::{Ward, unavailable},
     watch,
     worker::Worker,
 };
@@ -33,8 +34,7 @@ const QUEUE: usize = 4096;
 ///
 /// A process can have one at a time: PKCS#11 allows one `C_Initialize` for each module.
 pub struct Pkcs11Hsm {
-    /// `None` after the shutdown.
-    queue: RwLock<Option<Sender<HsmJob>>>,
+    intake: Arc<Intake>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     /// The medic and the watch.
     medics: Mutex<Vec<JoinHandle<()>>>,
@@ -71,7 +71,7 @@ impl Pkcs11Hsm {
         }
         let (sender, jobs) = bounded(QUEUE);
         let hsm = Self {
-            queue: RwLock::new(Some(sender)),
+            intake: Arc::new(Intake::new(sender)),
             workers: Mutex::default(),
             medics: Mutex::default(),
             ward,
@@ -115,6 +115,11 @@ impl Pkcs11Hsm {
         self.ward.token()
     }
 
+    /// Why jobs are refused at once, if they are.
+    fn refusal(&self) -> Option<HsmError> {
+        self.is_stuck().then(|| unavailable("the module", "calls to it do not return"))
+    }
+
     /// Whether calls that do not return keep the pool from working.
     pub fn is_stuck(&self) -> bool {
         self.ward.stuck.load(Ordering::Relaxed)
@@ -134,16 +139,17 @@ impl Pkcs11Hsm {
             destroyed: self.ward.counters.succeeded(Call::DestroyObject),
             heals: self.ward.heals.load(Ordering::Relaxed),
             renewals: self.ward.renewals.load(Ordering::Relaxed),
-            queued: self.queue.read().as_ref().map_or(0, Sender::len),
+            queued: self.intake.len(),
         }
     }
 
-    /// Takes no more jobs, finishes those that wait, and stops the workers. Waits for all that.
+    /// Takes no more jobs, finishes those that wait (but for key pairs that have not begun: they may take minutes), and
+    /// stops the workers. Waits for all that.
     ///
     /// The module is finalised when the pool drops, which does this too. A process that ends while a
     /// worker is inside SoftHSM2 can crash: shut down first.
     pub fn shut_down(&self) {
-        self.queue.write().take();
+        self.intake.close();
         let workers = std::mem::take(&mut *self.workers.lock());
         let this_thread = std::thread::current().id();
         // The last job of a worker may be what drops the pool: that worker cannot wait for itself.
@@ -169,18 +175,16 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle
 
 impl Hsm for Pkcs11Hsm {
     fn submit(&self, job: HsmJob) {
-        if self.is_stuck() {
-            return job(Err(unavailable("the module", "calls to it do not return")));
+        match self.refusal() {
+            Some(error) => job(Err(error)),
+            None => self.intake.submit(job),
         }
-        let refused = match &*self.queue.read() {
-            Some(queue) => queue.try_send(job).map_err(|error| match error {
-                TrySendError::Full(job) => (job, HsmError::Busy),
-                TrySendError::Disconnected(job) => (job, shut_down()),
-            }),
-            None => Err((job, shut_down())),
-        };
-        if let Err((job, error)) = refused {
-            job(Err(error));
+    }
+
+    fn submit_birth(&self, birth: Birth, job: HsmJob) {
+        match self.refusal() {
+            Some(error) => job(Err(error)),
+            None => self.intake.submit_birth(birth, job),
         }
     }
 

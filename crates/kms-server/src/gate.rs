@@ -1,5 +1,8 @@
 //! The one gate of all transports: identity, traffic control, span and metrics around the pipeline.
 
+#[cfg(test)]
+mod tests;
+
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use kms_core::{
@@ -8,11 +11,14 @@ use kms_core::{
     identity::{Caller, Origin, Stranger},
     operation::OperationName,
     ops::Operation,
-    ports::Clock,
+    ports::{Birth, Clock},
 };
 use tokio::{
     runtime::Handle,
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        mpsc::{Receiver, channel},
+        oneshot,
+    },
     task::spawn_blocking,
     time::sleep,
 };
@@ -40,7 +46,7 @@ const PARTS_IN_FLIGHT: usize = 4;
 
 /// How long the HSM may keep this call waiting, unless its client allows less.
 pub(crate) fn longest_patience<O: Operation>(operation: &O) -> Duration {
-    if operation.makes_rsa_pair() { RSA_PATIENCE } else { HSM_PATIENCE }
+    if operation.birth() == Some(Birth::Slow) { RSA_PATIENCE } else { HSM_PATIENCE }
 }
 
 /// How many calls traffic control counts it for.
@@ -191,6 +197,8 @@ impl Gate {
     ) -> Result<Recorded<O::Output>, Refused> {
         let caller = self.caller(O::NAME, calls, request_id, credentials, toll).await?;
         let (patience, operation) = read();
+        // A root key that it may still need waits for it.
+        let slow = (patience > HSM_PATIENCE).then(|| self.rotation.slow_call());
         let call = Call { request_id, caller, patience, dry_run: credentials.dry_run() };
         let (call, operation) = if operation.as_ref().is_ok_and(Operation::may_change) {
             (call, operation)
@@ -202,39 +210,107 @@ impl Gate {
         };
         // A change goes to its end whether or not its client still waits: it has a task of its own.
         let service = self.service.clone();
-        let task = self.changes.spawn(async move { service.run(call, operation).await }.in_current_span());
+        let driven = async move {
+            let _slow = slow;
+            service.run(call, operation).await
+        };
+        let task = self.changes.spawn(driven.in_current_span());
         task.await.unwrap_or_else(|_| Err(Refused::task_died()))
+    }
+
+    /// Lets one call through that takes effect beside the store: `take_effect` runs as soon as it is recorded, whether or not
+    /// its client still waits.
+    pub(crate) async fn pass_to_effect<O: Operation>(
+        self: &Arc<Self>,
+        request_id: RequestId,
+        credentials: &dyn Credentials,
+        operation: O,
+        take_effect: impl FnOnce() + Send + 'static,
+        remaining: &mut Option<Remaining>,
+    ) -> Result<Recorded<O::Output>, Refused> {
+        let admitted = async {
+            let toll = Toll { budget: Budget::OrRefuse, remaining };
+            let caller = self.caller(O::NAME, NonZeroU32::MIN, request_id, credentials, toll).await?;
+            let call = Call { request_id, caller, patience: HSM_PATIENCE, dry_run: credentials.dry_run() };
+            let service = self.service.clone();
+            let driven = async move {
+                let recorded = service.run(call, Ok(operation)).await;
+                if recorded.is_ok() {
+                    take_effect();
+                }
+                recorded
+            };
+            let task = self.changes.spawn(driven.in_current_span());
+            task.await.unwrap_or_else(|_| Err(Refused::task_died()))
+        };
+        self.observed(O::NAME, request_id, admitted).await
+    }
+
+    /// Lets a stream in whose calls pass and pay one by one: the service keeps none for strangers, and none in a crowd. Who
+    /// is kept out is recorded.
+    pub(crate) async fn open_stream(
+        &self,
+        name: OperationName,
+        request_id: RequestId,
+        credentials: &dyn Credentials,
+    ) -> Result<(), Refused> {
+        let started = self.clock.monotonic();
+        let known = self.enter(name, Budget::OrRefuse).map_err(Error::Throttled).and_then(|()| {
+            let known = credentials.caller(&self.identities.now(), self.clock.now());
+            known.map_err(Error::Unauthenticated)
+        });
+        let Err(error) = known else { return Ok(()) };
+        let origin = Origin::Stranger(credentials.stranger());
+        let refused = self.service.refuse(name, request_id, origin, error).await;
+        let elapsed = self.clock.monotonic().saturating_sub(started);
+        self.observe(name, request_id, Some(refused.error()), elapsed);
+        Err(refused)
     }
 
     /// Lets one call through to its recorded answer whose caller it takes long to know: `identify` finds out, once and
     /// behind the limit of all calls. `stranger` is what is known until then.
+    ///
+    /// What is found out has its record whether or not the client still waits: it may have been a guess.
     pub(crate) async fn pass_when_known<O: Operation>(
         self: &Arc<Self>,
         request_id: RequestId,
         stranger: Stranger,
-        identify: impl Future<Output = Result<(Caller, O), Error>>,
+        identify: impl Future<Output = Result<(Caller, O), Error>> + Send + 'static,
     ) -> Result<Recorded<O::Output>, Refused> {
         let admitted = async {
-            let known = match self.enter(O::NAME, Budget::OrRefuse) {
-                Ok(()) => identify.await,
-                Err(crowded) => Err(Error::Throttled(crowded)),
-            };
-            let (origin, error) = match known {
-                Ok((caller, operation)) => match self.traffic.check(&caller, O::NAME, NonZeroU32::MIN) {
-                    Ok(passage) => {
-                        if passage.over_limit {
-                            self.metrics.over_limit(O::NAME);
-                        }
-                        let call = Call { request_id, caller, patience: HSM_PATIENCE, dry_run: false };
-                        return self.service.run(call, Ok(operation)).await;
-                    }
-                    Err(throttled) => (Origin::Caller(caller), Error::Throttled(throttled)),
-                },
-                Err(error) => (Origin::Stranger(stranger), error),
-            };
-            Err(self.service.refuse(O::NAME, request_id, origin, error).await)
+            if let Err(crowded) = self.enter(O::NAME, Budget::OrRefuse) {
+                let (origin, error) = (Origin::Stranger(stranger), Error::Throttled(crowded));
+                return Err(self.service.refuse(O::NAME, request_id, origin, error).await);
+            }
+            let gate = self.clone();
+            let driven = async move { gate.run_known(request_id, stranger, identify.await).await };
+            let task = self.changes.spawn(driven.in_current_span());
+            task.await.unwrap_or_else(|_| Err(Refused::task_died()))
         };
         self.observed(O::NAME, request_id, admitted).await
+    }
+
+    /// Runs the call of whoever is known by now, if he may make it.
+    async fn run_known<O: Operation>(
+        &self,
+        request_id: RequestId,
+        stranger: Stranger,
+        known: Result<(Caller, O), Error>,
+    ) -> Result<Recorded<O::Output>, Refused> {
+        let (origin, error) = match known {
+            Ok((caller, operation)) => match self.traffic.check(&caller, O::NAME, NonZeroU32::MIN) {
+                Ok(passage) => {
+                    if passage.over_limit {
+                        self.metrics.over_limit(O::NAME);
+                    }
+                    let call = Call { request_id, caller, patience: HSM_PATIENCE, dry_run: false };
+                    return self.service.run(call, Ok(operation)).await;
+                }
+                Err(throttled) => (Origin::Caller(caller), Error::Throttled(throttled)),
+            },
+            Err(error) => (Origin::Stranger(stranger), error),
+        };
+        Err(self.service.refuse(O::NAME, request_id, origin, error).await)
     }
 
     /// Who calls, if he may make so many calls now: identity, then traffic control.
@@ -292,18 +368,14 @@ impl Gate {
             let caller = self.caller(name, NonZeroU32::MIN, request_id, credentials, toll).await?;
             let dry_run = credentials.dry_run();
             let call = Call { request_id, caller, patience: HSM_PATIENCE, dry_run };
-            let (service, runtime) = (self.service.clone(), Handle::current());
-            // The store may take long for its snapshot.
-            let begin = move || runtime.block_on(service.begin_backup(call));
-            spawn_blocking(begin).await.unwrap_or_else(|_| Err(Refused::task_died()))
+            let (begins, begun) = oneshot::channel();
+            self.changes.spawn(make_backup(self.service.clone(), call, begins).in_current_span());
+            begun.await.unwrap_or_else(|_| Err(Refused::task_died()))
         };
-        let begun = begun.instrument(span.clone()).await;
+        let begun = begun.instrument(span).await;
         let elapsed = self.clock.monotonic().saturating_sub(started);
         self.observe(name, request_id, begun.as_ref().err().map(Refused::error), elapsed);
-        let (begun, service) = (begun?, self.service.clone());
-        let (sender, parts) = channel(PARTS_IN_FLIGHT);
-        self.changes.spawn(async move { copy::produce(&service, begun, &sender).await }.instrument(span));
-        Ok(parts)
+        begun
     }
 
     fn observe(&self, name: OperationName, request_id: RequestId, error: Option<&Error>, elapsed: Duration) {
@@ -321,61 +393,24 @@ impl Gate {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::{
-        cell::{Cell, RefCell},
-        future::ready,
+/// Makes a backup, from its intent to its outcome; whoever waits for its parts may go at any time.
+async fn make_backup(
+    service: Arc<Service>,
+    call: Call,
+    begins: oneshot::Sender<Result<Receiver<Result<Part, Refused>>, Refused>>,
+) {
+    let (beginning, runtime) = (service.clone(), Handle::current());
+    // The store may take long for its snapshot.
+    let begin = move || runtime.block_on(beginning.begin_backup(call));
+    let begun = match spawn_blocking(begin).await {
+        Ok(Ok(begun)) => begun,
+        Ok(Err(refused)) => return drop(begins.send(Err(refused))),
+        Err(_) => return drop(begins.send(Err(Refused::task_died()))),
     };
-
-    use kms_core::{
-        error::Window,
-        identity::{Permissions, UserId},
-        operation::Action,
-    };
-
-    use super::*;
-
-    type Who = Result<Caller, Unauthenticated>;
-
-    fn caller(permissions: Permissions) -> Caller {
-        let user = UserId::parse("u1").expect("a name");
-        Caller { permissions, ..Caller::operator(user, [0; 32], ([127, 0, 0, 1], 1).into()) }
+    let (sender, parts) = channel(PARTS_IN_FLIGHT);
+    if begins.send(Ok(parts)).is_err() {
+        let _nobody_is_told = service.abandon_backup(begun, None).await;
+        return;
     }
-
-    /// Lets the first of `identities` in, who has to wait once for each further one that comes in its place.
-    async fn let_in_after(identities: Vec<Who>, budget: Budget) -> Result<Permissions, Kept> {
-        let (waits, later) = (Cell::new(identities.len() - 1), RefCell::new(identities.into_iter()));
-        let next = || later.borrow_mut().next().expect("as many as waits");
-        let who = RefCell::new(next());
-        let may = |_: &Caller| match waits.get() {
-            0 => Ok(Passage::default()),
-            _ => Err(Throttled {
-                subject: "user:u1".to_owned(),
-                group: "life-cycle".into(),
-                limit: 20,
-                window: Window::Second,
-                retry_after: Duration::ZERO,
-            }),
-        };
-        let wait = |_| {
-            waits.set(waits.get() - 1);
-            let _before = who.replace(next());
-            ready(())
-        };
-        let_in(|| who.borrow().clone(), may, budget, wait).await.map(|(caller, _)| caller.permissions)
-    }
-
-    #[tokio::test]
-    async fn whoever_waits_is_let_in_as_what_he_is_after_the_wait() {
-        let (able, revoked) = (|| Ok(caller(Permissions::all())), || Ok(caller(Permissions::NONE)));
-        let may = |let_in: Result<Permissions, Kept>| let_in.expect("it is known").allow(Action::CmkCreate);
-        assert!(may(let_in_after(vec![able()], Budget::OrWait).await));
-        assert!(!may(let_in_after(vec![able(), able(), revoked()], Budget::OrWait).await));
-        let gone = vec![able(), Err(Unauthenticated::CertificateRevoked)];
-        let kept = let_in_after(gone, Budget::OrWait).await.expect_err("it is not known any more");
-        assert!(matches!(kept, Kept::Unknown(Unauthenticated::CertificateRevoked)));
-        let kept = let_in_after(vec![able(), able()], Budget::OrRefuse).await.expect_err("over its budget");
-        assert!(matches!(kept, Kept::Throttled(..)));
-    }
+    copy::produce(&service, begun, &sender).await;
 }

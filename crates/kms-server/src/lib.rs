@@ -30,6 +30,7 @@ mod opening;
 pub mod password;
 mod peer;
 mod reading;
+mod reloading;
 mod rotation;
 mod secret_text;
 mod serve_error;

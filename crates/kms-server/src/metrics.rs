@@ -62,6 +62,23 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Registers them; the adapters count for themselves and are read at each scrape.
     pub(crate) fn new(parts: &opening::Adapters, floods: Arc<SummingLog>, rotation: Arc<Rotation>) -> Self {
+        let mut metrics = Self::of_calls();
+        let (hsm, keystores, log) = (parts.hsm.clone(), parts.keystores.clone(), parts.log.clone());
+        let (carried, archiver) = (parts.carried.clone(), parts.archiver.clone());
+        metrics.registry.register_collector(Box::new(Adapters {
+            hsm,
+            keystores,
+            log,
+            carried,
+            archiver,
+            floods,
+            rotation,
+        }));
+        metrics
+    }
+
+    /// Those that are counted here.
+    pub(crate) fn of_calls() -> Self {
         let mut registry = Registry::with_prefix("dewpoint");
         let calls = Family::default();
         let latencies = Latencies::new_with_constructor(|| Histogram::new(LATENCY_BOUNDS));
@@ -73,17 +90,6 @@ impl Metrics {
         registry.register("calls_over_limit", help, over_limit.clone());
         let help = "Requests of DEW's protocol that were no calls, by the code that they were refused with";
         registry.register("dew_no_calls", help, no_calls.clone());
-        let (hsm, keystores, log) = (parts.hsm.clone(), parts.keystores.clone(), parts.log.clone());
-        let (carried, archiver) = (parts.carried.clone(), parts.archiver.clone());
-        registry.register_collector(Box::new(Adapters {
-            hsm,
-            keystores,
-            log,
-            carried,
-            archiver,
-            floods,
-            rotation,
-        }));
         Self { registry, calls, latencies, over_limit, no_calls }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! What is to be done stands in the store, so a rotation goes on by itself after a kill.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use kms_core::{
     Error, OldKeys, Refused, Service,
@@ -26,6 +26,8 @@ const PAGE: usize = 256;
 const IDLE_LOOK: Duration = Duration::from_secs(5);
 /// How soon it is tried again after a fault, at first and at last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// How often it is looked whether slow calls have ended.
+const SLOW_CALLS_LOOK: Duration = Duration::from_millis(100);
 /// How soon it is tried again with keys that could not be moved.
 const BLOCKED_LOOK: Duration = Duration::from_secs(60);
 
@@ -51,16 +53,29 @@ pub(crate) struct Progress {
 pub(crate) struct Rotation {
     /// How long a call may be on its way to the HSM.
     patience: Duration,
+    /// Held by every call under way that may be on its way for longer.
+    slow_calls: Mutex<Arc<()>>,
     changed: Notify,
     progress: Mutex<Progress>,
     moved_in_all: Mutex<u64>,
 }
 
+/// A call that may be on its way to the HSM for longer than others: the root keys that it began with stay until it has ended.
+#[derive(Debug)]
+pub(crate) struct SlowCall {
+    _counted: Arc<()>,
+}
+
 impl Rotation {
-    /// No call waits longer than `patience` for the HSM.
+    /// No call waits longer than `patience` for the HSM, but for [slow](Self::slow_call) ones.
     pub(crate) fn new(patience: Duration) -> Self {
-        let (changed, progress, moved_in_all) = Default::default();
-        Self { patience, changed, progress, moved_in_all }
+        let (slow_calls, changed, progress, moved_in_all) = Default::default();
+        Self { patience, slow_calls, changed, progress, moved_in_all }
+    }
+
+    /// To be kept by a call that may wait longer, from before it reads a key's record to its end.
+    pub(crate) fn slow_call(&self) -> SlowCall {
+        SlowCall { _counted: self.slow_calls.lock().clone() }
     }
 
     /// Tells it that the store's record of the root keys has changed.
@@ -180,8 +195,7 @@ impl Driver {
             }
             ended(self.service.forget_roots().await)?;
         }
-        // A call that read a key's record before the key was moved may still be on its way to the HSM.
-        if !self.pause(self.rotation.patience).await {
+        if !self.earlier_calls_end().await {
             return Ok(Led::ToTheEnd);
         }
         ended(self.service.destroy_roots().await)?;
@@ -191,6 +205,21 @@ impl Driver {
             "the root key is rotated: all keys moved, the old root key destroyed"
         );
         Ok(Led::Nowhere)
+    }
+
+    /// Waits until no call is left that read a key's record before the key was moved, and may still be on its way to the
+    /// HSM. `false`: it was told to stop.
+    async fn earlier_calls_end(&mut self) -> bool {
+        let slow = mem::take(&mut *self.rotation.slow_calls.lock());
+        if !self.pause(self.rotation.patience).await {
+            return false;
+        }
+        while Arc::strong_count(&slow) > 1 {
+            if !self.pause(SLOW_CALLS_LOOK).await {
+                return false;
+            }
+        }
+        true
     }
 
     /// Moves all keys; answers how many cannot be moved, or `None` if it was told to stop.

@@ -7,6 +7,7 @@ use crate::{
     error::Error,
     operation::OperationName,
     ops::{Operation, Prepared},
+    ports::BoxFuture,
     service::Scope,
 };
 
@@ -22,7 +23,9 @@ pub struct AcceptedCheckpoint {
 }
 
 /// Decides by the rule of the witness, and remembers what it accepts before it answers; or says what stands against it.
-pub type CheckpointAcceptor = Arc<dyn Fn() -> Result<AcceptedCheckpoint, Error> + Send + Sync>;
+/// That takes a disk's time, and no HSM's.
+pub type CheckpointAcceptor =
+    Arc<dyn Fn() -> BoxFuture<'static, Result<AcceptedCheckpoint, Error>> + Send + Sync>;
 
 /// Cosigns a checkpoint with the key of this service's own log.
 ///
@@ -50,11 +53,14 @@ impl Operation for CosignCheckpoint {
     const NAME: OperationName = OperationName::CosignCheckpoint;
     type Output = Cosignature;
 
-    async fn prepare(&self, _: &Scope<'_>, _: &mut Draft) -> Result<Prepared<Cosignature>, Error> {
-        let accept = self.0.clone();
-        Ok(Prepared::by_use(None, move |session, draft| {
-            let accepted = accept()?;
-            draft.state_digest(accepted.digest);
+    async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<Cosignature>, Error> {
+        // What is remembered has its record whether or not the log that asks still waits.
+        if !scope.driven {
+            return Ok(Prepared::ToBeDriven);
+        }
+        let accepted = (self.0)().await?;
+        draft.state_digest(accepted.digest);
+        Ok(Prepared::by_use(None, move |session, _| {
             let signature = session.sign_checkpoint(&accepted.message)?;
             Ok(Cosignature { time: accepted.time, signature })
         }))

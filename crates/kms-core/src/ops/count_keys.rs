@@ -6,7 +6,7 @@ use crate::{
     error::Error,
     identity::{AccountId, Region},
     operation::OperationName,
-    ops::{Operation, Prepared},
+    ops::{Operation, Prepared, forget_roots::give_way},
     service::Scope,
     settings::AccountQuotas,
 };
@@ -66,6 +66,7 @@ impl Directory {
                 Some((last, _)) => after = Some(last),
                 None => return Ok(count),
             }
+            give_way().await;
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     key::{KeyClass, KeyId, KeyOrigin, KeyRecord, KeyScope, KeySpec, KeyState, KeyUsage, MaterialId, Scheme},
     operation::OperationName,
     ops::{Alias, Description, Operation, Plan, Prepared, Tags, version_key::make_version},
-    ports::{Condition, StoreKey, Transaction},
+    ports::{Birth, Condition, StoreKey, Transaction},
     record::MadeKey,
     service::Scope,
 };
@@ -120,8 +120,15 @@ impl Operation for CreateKey {
         Some((facts, Some(self.alias.as_str())))
     }
 
-    fn makes_rsa_pair(&self) -> bool {
-        self.spec.class() == KeyClass::Rsa && self.origin == KeyOrigin::Kms
+    fn birth(&self) -> Option<Birth> {
+        if self.origin == KeyOrigin::External {
+            return None;
+        }
+        match self.spec.class() {
+            KeyClass::Symmetric | KeyClass::Sm2 => None,
+            KeyClass::EllipticCurve | KeyClass::Edwards | KeyClass::Mac => Some(Birth::Quick),
+            KeyClass::Rsa => Some(Birth::Slow),
+        }
     }
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<KeyRecord>, Error> {

@@ -11,7 +11,7 @@ use crate::{
     key::{BackingKind, KeyClass, KeyId, KeySpec, Scheme},
     operation::OperationName,
     ops::{KeySelector, Operation, Prepared, sealing::seal_as},
-    ports::{HsmError, HsmSession},
+    ports::{Birth, HsmError, HsmSession},
     secret::SecretBytes,
     service::Scope,
 };
@@ -79,8 +79,12 @@ impl Operation for GenerateDataKeyPair {
         self.key.may_make()
     }
 
-    fn makes_rsa_pair(&self) -> bool {
-        self.spec.0.class() == KeyClass::Rsa
+    fn birth(&self) -> Option<Birth> {
+        match self.spec.0.class() {
+            KeyClass::Rsa => Some(Birth::Slow),
+            KeyClass::EllipticCurve => Some(Birth::Quick),
+            _ => None, // made of random numbers
+        }
     }
 
     async fn prepare(&self, scope: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<DataKeyPair>, Error> {

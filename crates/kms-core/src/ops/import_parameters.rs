@@ -10,6 +10,7 @@ use crate::{
     key::KeyId,
     operation::OperationName,
     ops::{KeySelector, Operation, Prepared},
+    ports::Birth,
     service::Scope,
 };
 
@@ -69,8 +70,12 @@ impl Operation for GetParametersForImport {
     const NAME: OperationName = OperationName::GetParametersForImport;
     type Output = ImportParameters;
 
-    fn makes_rsa_pair(&self) -> bool {
-        true // what the material is wrapped under
+    fn birth(&self) -> Option<Birth> {
+        match self.algorithm {
+            // What the material is wrapped under.
+            WrappingAlgorithm::RsaesOaepSha256 | WrappingAlgorithm::RsaesOaepSha1 => Some(Birth::Slow),
+            WrappingAlgorithm::Sm2Encrypt => None,
+        }
     }
 
     async fn prepare(

@@ -6,7 +6,7 @@ use crate::{
     error::Error,
     key::{KeyId, KeyRecord, KeySpec, KeyState},
     operation::OperationName,
-    ops::{ListWindow, Operation, PageSize, PageToken, Prepared, page::PagePlace},
+    ops::{ListWindow, Operation, PageSize, PageToken, Prepared, forget_roots::give_way, page::PagePlace},
     ports::StoreKey,
     service::Scope,
 };
@@ -105,6 +105,7 @@ impl Operation for ListKeysInWindow {
                     }
                     total += 1;
                 }
+                give_way().await;
             }
         }
         Ok(Prepared::Answer(KeyWindow { keys, total }))

@@ -11,6 +11,7 @@ use crate::{
     operation::OperationName,
     ops::{
         ListWindow, Operation, Prepared, TagKey, TagValue,
+        forget_roots::give_way,
         tag_search::{AnyOf, in_all},
     },
     service::Scope,
@@ -121,6 +122,7 @@ impl ListKeysByTags {
         let mut named = Vec::new();
         for batch in ids.chunks(BATCH) {
             named.extend(self.records(scope, batch).await?.iter().map(|record| record.id));
+            give_way().await;
         }
         Ok(named)
     }

@@ -8,7 +8,7 @@ use crate::{
     index::{TAG_PAIR_BYTES, all_tags_prefix},
     key::{KeyId, KeyRecord},
     operation::OperationName,
-    ops::{Operation, PageSize, PageToken, Prepared, page::PagePlace},
+    ops::{Operation, PageSize, PageToken, Prepared, forget_roots::give_way, page::PagePlace},
     ports::{StoreKey, Versioned},
     service::Scope,
 };
@@ -79,6 +79,7 @@ async fn is_on_visible_key(scope: &Scope<'_>, tag: &[u8]) -> Result<bool, Error>
         };
         let ids: Vec<KeyId> = entries.iter().filter_map(id).collect();
         let keys = scope.directory().keys(&ids).await?;
+        give_way().await;
         let visible = |key: &KeyRecord| {
             key.exists_for(scope.caller(), scope.now) && scope.may(OperationName::DescribeKey, key)
         };

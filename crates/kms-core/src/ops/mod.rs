@@ -230,7 +230,7 @@ use crate::{
     identity::KeystoreId,
     key::MaterialId,
     operation::{OperationClass, OperationName},
-    ports::{HsmSession, Transaction},
+    ports::{Birth, HsmSession, Transaction},
     service::Scope,
 };
 
@@ -326,9 +326,9 @@ pub trait Operation: Sized + Send + Sync + 'static {
         Self::NAME.info().class == OperationClass::Change
     }
 
-    /// Whether the HSM makes an RSA key pair for it: that takes as long as it takes to find primes.
-    fn makes_rsa_pair(&self) -> bool {
-        false
+    /// The kind of key that the HSM makes for it, where that takes its time.
+    fn birth(&self) -> Option<Birth> {
+        None
     }
 
     /// Reads what it needs from the store, checks it, and says what remains to be done. Changes

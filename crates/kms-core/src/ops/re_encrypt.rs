@@ -138,8 +138,10 @@ impl Operation for ReEncrypt {
                 seal_anew(&source, session, draft, &key, &context, &plaintext)
             }));
         }
-        if scope.call.dry_run {
-            return Err(Error::DryRun); // nothing is opened
+        // The source is used before this call comes to a worker that leaves a record of it: only a call that is driven to
+        // its end does that. A dry run is not, and opens nothing.
+        if !scope.driven {
+            return Ok(Prepared::ToBeDriven);
         }
         // Two tokens: what the one opened goes to the other, wiped on the way whatever happens.
         let source_place = source.place.clone();

@@ -8,11 +8,13 @@ use crate::{
     error::Error,
     operation::OperationName,
     ops::{Operation, OwnOperation, Prepared},
+    ports::BoxFuture,
     service::Scope,
 };
 
-/// Reads and checks a source; answers the digest of what it read, or what is wrong with it.
-pub type Loader = Arc<dyn Fn() -> Result<[u8; 32], String> + Send + Sync>;
+/// Reads and checks a source; answers the digest of what it read, or what is wrong with it. Asked only when it is known that
+/// the caller may.
+pub type Loader = Arc<dyn Fn() -> BoxFuture<'static, Result<[u8; 32], String>> + Send + Sync>;
 
 /// What can be read anew.
 pub trait Reloadable: Clone + Send + Sync + 'static {
@@ -69,8 +71,8 @@ impl<S: Reloadable> Reload<S> {
         Self { load, source: PhantomData }
     }
 
-    fn load(&self, draft: &mut Draft) -> Result<Prepared<[u8; 32]>, Error> {
-        let digest = (self.load)().map_err(S::invalid)?;
+    async fn load(&self, draft: &mut Draft) -> Result<Prepared<[u8; 32]>, Error> {
+        let digest = (self.load)().await.map_err(S::invalid)?;
         draft.state_digest(digest);
         Ok(Prepared::Answer(digest))
     }
@@ -88,7 +90,7 @@ impl<S: Reloadable> Operation for Reload<S> {
     type Output = [u8; 32];
 
     async fn prepare(&self, _: &Scope<'_>, draft: &mut Draft) -> Result<Prepared<[u8; 32]>, Error> {
-        self.load(draft)
+        self.load(draft).await
     }
 }
 
@@ -98,6 +100,6 @@ impl<S: Reloadable> OwnOperation for Reload<S> {
     type Output = [u8; 32];
 
     async fn prepare(&self, _: &Arc<Directory>, draft: &mut Draft) -> Result<Prepared<[u8; 32]>, Error> {
-        self.load(draft)
+        self.load(draft).await
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     directory::{Directory, tampered},
     error::Error,
     key::KeyId,
+    ops::forget_roots::give_way,
     ports::StoreKey,
 };
 
@@ -47,6 +48,7 @@ impl IdList<'_> {
             let id = id.map_err(|_| tampered("an entry of a list of keys is no key id"))?;
             self.page.push_back(KeyId::from_uuid(id));
         }
+        give_way().await;
         Ok(())
     }
 }

@@ -136,11 +136,26 @@ impl LogKeyCertificate {
 /// [`HsmError::Unavailable`]). It must not panic and must not wait for anything but the HSM.
 pub type HsmJob = Box<dyn FnOnce(Result<&mut dyn HsmSession, HsmError>) + Send>;
 
+/// What kind of key a job makes, for as long as that takes it to find one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Birth {
+    /// Milliseconds: a key pair on a curve, or a key of which the token has to be asked first whether it can make it.
+    Quick,
+    /// Seconds, on some devices a minute: an RSA key pair, for which primes have to be found.
+    Slow,
+}
+
 /// A pool of HSM sessions, each on a thread of its own.
 pub trait Hsm: Send + Sync {
     /// Queues `job` and returns at once. The job runs exactly once: on a worker's thread with its
     /// session, or with an error (then possibly on the calling thread).
     fn submit(&self, job: HsmJob);
+
+    /// The same for a job that makes a key pair. A pool for whose other jobs that would be too long a wait runs one of
+    /// these at a time, lets a few wait, and answers [`HsmError::Busy`] to the rest.
+    fn submit_birth(&self, _: Birth, job: HsmJob) {
+        self.submit(job);
+    }
 
     /// Forgets the loaded handles of all versions of `material`, at once.
     fn evict(&self, material: MaterialId);

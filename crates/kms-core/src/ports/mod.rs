@@ -10,7 +10,7 @@ use std::{future::Future, pin::Pin};
 pub use audit::{Acknowledge, AuditError, AuditLog, Receipt};
 pub use clock::Clock;
 pub use hsm::{
-    DigestAlgorithm, Hsm, HsmError, HsmJob, HsmSession, KeyPair, LogKey, LogKeyCertificate, Mac,
+    Birth, DigestAlgorithm, Hsm, HsmError, HsmJob, HsmSession, KeyPair, LogKey, LogKeyCertificate, Mac,
     SigningMechanism,
 };
 pub use store::{

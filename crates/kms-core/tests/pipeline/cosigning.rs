@@ -6,30 +6,63 @@ use std::sync::{
 };
 
 use ed25519_dalek::{Signature, VerifyingKey};
+use futures_executor::block_on;
 use kms_core::{
-    Error, Phase, Verdict,
+    Call, Error, Phase, Verdict,
     error::CheckpointRefusal,
     identity::{Caller, Permissions},
     operation::{Action, OperationName},
     ops::{AcceptedCheckpoint, CosignCheckpoint, DescribeRoot},
     testing::hsm::on_session,
 };
+use uuid::Uuid;
 
 use crate::{
     rotation::support::operator,
-    support::{World, owner},
+    support::{PATIENCE, World, owner},
 };
 
 fn accepted() -> AcceptedCheckpoint {
     AcceptedCheckpoint { digest: [5; 32], time: 7, message: b"cosignature/v1".to_vec() }
 }
 
+fn cosign(
+    accept: impl Fn() -> Result<AcceptedCheckpoint, Error> + Send + Sync + 'static,
+) -> CosignCheckpoint {
+    CosignCheckpoint(Arc::new(move || {
+        let decided = accept();
+        Box::pin(async { decided })
+    }))
+}
+
+#[test]
+fn what_the_disk_takes_long_for_occupies_no_worker_of_the_hsm() {
+    let world = World::new();
+    on_session(&*world.hsm, |session| session.create_log_key()).expect("made");
+    let jobs = world.hsm.calls().jobs;
+    let (hsm, asked) = (world.hsm.clone(), Arc::new(AtomicUsize::new(0)));
+    let counted = asked.clone();
+    let accept = cosign(move || {
+        assert_eq!(hsm.calls().jobs, jobs, "it is decided before the HSM is asked");
+        counted.fetch_add(1, Relaxed);
+        Ok(accepted())
+    });
+    let call = Call { request_id: Uuid::new_v4(), caller: operator(), patience: PATIENCE, dry_run: false };
+    let begun = block_on(world.service.run_droppable(call, Ok(accept)));
+    let Err((call, accept)) = begun else { panic!("nobody drives it to its record") };
+    assert_eq!(asked.load(Relaxed), 0);
+    let dry = Call { dry_run: true, ..call.clone() };
+    let dry = block_on(world.service.run(dry, accept.clone()));
+    assert_eq!((dry.expect_err("does nothing").error(), asked.load(Relaxed)), (&Error::DryRun, 0));
+    block_on(world.service.run(call, accept)).expect("driven");
+    assert_eq!((asked.load(Relaxed), world.hsm.calls().jobs), (1, jobs + 1));
+}
+
 #[test]
 fn an_accepted_checkpoint_is_cosigned_by_the_key_of_the_own_log() {
     let world = World::new();
     let key = on_session(&*world.hsm, |session| session.create_log_key()).expect("made");
-    let cosign = CosignCheckpoint(Arc::new(|| Ok(accepted())));
-    let (made, records) = world.records_of(|| world.run(&operator(), cosign));
+    let (made, records) = world.records_of(|| world.run(&operator(), cosign(|| Ok(accepted()))));
     let made = made.expect("cosigned");
     let key = VerifyingKey::from_bytes(&key.public_key).expect("a key");
     key.verify_strict(&accepted().message, &Signature::from_bytes(&made.signature)).expect("its signature");
@@ -47,8 +80,8 @@ fn a_refused_checkpoint_is_recorded_with_its_reason() {
         CheckpointRefusal::OtherSize { known: 9 },
         CheckpointRefusal::Inconsistent,
     ] {
-        let cosign = CosignCheckpoint(Arc::new(move || Err(Error::CheckpointRefused(why))));
-        let (refused, records) = world.records_of(|| world.run(&operator(), cosign));
+        let refused = cosign(move || Err(Error::CheckpointRefused(why)));
+        let (refused, records) = world.records_of(|| world.run(&operator(), refused));
         assert_eq!(refused, Err(Error::CheckpointRefused(why)));
         let [record] = &records[..] else { panic!("one record, not {}", records.len()) };
         assert_eq!((record.verdict, record.reason), (Verdict::Failed, Some(why.code())));
@@ -60,11 +93,11 @@ fn a_refused_checkpoint_is_recorded_with_its_reason() {
 fn nobody_but_operators_reaches_what_the_witness_remembers() {
     let (world, asked) = (World::new(), Arc::new(AtomicUsize::new(0)));
     let counted = asked.clone();
-    let cosign = CosignCheckpoint(Arc::new(move || {
+    let counting = cosign(move || {
         counted.fetch_add(1, Relaxed);
         Ok(accepted())
-    }));
-    assert_eq!(world.run(&owner(), cosign), Err(Error::denied(Action::RootManage)));
+    });
+    assert_eq!(world.run(&owner(), counting), Err(Error::denied(Action::RootManage)));
     assert_eq!(asked.load(Relaxed), 0);
 }
 
@@ -73,7 +106,7 @@ fn whoever_may_only_have_checkpoints_cosigned_may_do_nothing_else() {
     let world = World::new();
     on_session(&*world.hsm, |session| session.create_log_key()).expect("made");
     let limited = Caller { permissions: Permissions::Cosign, ..operator() };
-    world.run(&limited, CosignCheckpoint(Arc::new(|| Ok(accepted())))).expect("may");
+    world.run(&limited, cosign(|| Ok(accepted()))).expect("may");
     let allowed = limited.permissions.policies();
     for operation in OperationName::ALL.iter().copied() {
         let expected = operation == OperationName::CosignCheckpoint;

@@ -4,7 +4,7 @@ use kms_core::{
     Error, SecretBytes,
     context::EncryptionContext,
     identity::Caller,
-    key::{KeyClass, KeyId, KeySpec},
+    key::{BackingKind, KeyClass, KeyId, KeySpec},
     operation::{Action, OperationName},
     ops::{
         CreateKey, DataKeyPairSpec, DecryptDataKey, DisableKey, EncryptData, EncryptionAlgorithm,
@@ -50,6 +50,29 @@ fn small_data_and_data_keys_do_not_open_as_each_other() {
     let mut relabelled = data;
     relabelled[3] = 1;
     assert_eq!(open_data_key(&world, &relabelled, context()).expect_err("altered"), Error::CannotDecrypt);
+}
+
+#[test]
+fn the_hsm_is_told_which_jobs_make_key_pairs() {
+    let world = World::new();
+    let sealing = world.key(&owner(), "key").id;
+    let births = |world: &World| (world.hsm.calls().quick_births, world.hsm.calls().slow_births);
+    world.hsm.lack(BackingKind::Rsa2048); // the fake would take long
+    let told = |spec: KeySpec| {
+        let before = births(&world);
+        let _made_or_lacked = world.run(&owner(), CreateKey { spec, ..create(spec.name()) });
+        let made = births(&world);
+        if let Some(spec) = DataKeyPairSpec::of(spec) {
+            let pair = GenerateDataKeyPair { spec, ..pair(sealing, KeySpec::Sm2, false) };
+            let _made_or_lacked = world.run(&owner(), pair);
+            let after = births(&world);
+            assert_eq!((after.0 - made.0, after.1 - made.1), (made.0 - before.0, made.1 - before.1));
+        }
+        (made.0 - before.0, made.1 - before.1)
+    };
+    assert_eq!([KeySpec::Aes256, KeySpec::Sm4, KeySpec::Sm2].map(told), [(0, 0); 3]);
+    assert_eq!([KeySpec::EcP256, KeySpec::Secp256k1, KeySpec::Ed25519].map(told), [(1, 0); 3]);
+    assert_eq!([KeySpec::Rsa2048].map(told), [(0, 1)]);
 }
 
 #[test]

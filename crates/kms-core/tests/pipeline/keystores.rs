@@ -4,20 +4,23 @@ use std::{sync::Arc, thread};
 
 use futures_executor::block_on;
 use kms_core::{
-    Error, Settings,
+    Call, Error, Settings,
     identity::Caller,
     key::{KeyId, KeyOrigin, KeyRecord, Scheme},
     keystore::KeystoreState,
     ops::{
         Alias, CreateKey, CreateKeystore, DecryptDataKey, DeleteKeystore, DescribeKeystore, DisableKeystore,
-        EnableKeystore, KeySelector, ListKeystores, ListWindow, PendingDays, RotateRoot, ScheduleKeyDeletion,
+        EnableKeystore, KeySelector, ListKeystores, ListWindow, PendingDays, ReEncrypt, RotateRoot,
+        ScheduleKeyDeletion,
     },
     ports::{HsmError, KeyStore as _},
     testing::hsm::FakeHsm,
 };
+use uuid::Uuid;
 
 use crate::support::{
-    SPARE, SpyStore, VAULT, World, caller, context, create, create_keystore, generate, keystore, now, owner,
+    PATIENCE, SPARE, SpyStore, VAULT, World, caller, context, create, create_keystore, generate, keystore,
+    now, owner,
 };
 
 fn enable(world: &World, name: &str) {
@@ -66,6 +69,25 @@ fn a_key_lives_and_works_on_its_own_token() {
     assert_eq!(vault.calls().mac, before.mac + 2);
     // What is on one token means nothing to the other.
     assert_eq!(world.tokens[0].calls().rewrap, 0);
+}
+
+#[test]
+fn a_call_that_may_be_dropped_opens_nothing_on_one_token_for_another() {
+    let (world, key) = world_with_key();
+    let other = world.key(&owner(), "other").id;
+    let sealed = seal(&world, key.id).expect("enabled");
+    let re_encrypt = || ReEncrypt::new(&sealed, None, context(), KeySelector::Id(other), context());
+    let call = Call { request_id: Uuid::new_v4(), caller: owner(), patience: PATIENCE, dry_run: false };
+    let (opened, records) = (world.tokens[0].calls().mac, world.audit.records().len());
+    let begun = block_on(world.service.run_droppable(call, re_encrypt()));
+    let Err((call, operation)) = begun else { panic!("nobody drives it to its record") };
+    assert_eq!((world.tokens[0].calls().mac, world.audit.records().len()), (opened, records));
+    block_on(world.service.run(call, operation)).expect("driven");
+    assert_eq!((world.tokens[0].calls().mac, world.audit.records().len()), (opened + 1, records + 1));
+    let tried = Call { request_id: Uuid::new_v4(), caller: owner(), patience: PATIENCE, dry_run: true };
+    let tried = block_on(world.service.run_droppable(tried, re_encrypt())).expect("a dry run is not driven");
+    assert_eq!(tried.expect_err("it does nothing").error(), &Error::DryRun);
+    assert_eq!(world.tokens[0].calls().mac, opened + 1);
 }
 
 #[test]

@@ -4,11 +4,15 @@ use kms_core::{
     Error,
     error::Field,
     key::{KeyId, KeySpec, KeyState},
-    ops::{CreateKey, DisableKey, KeySelector, ListKeys, PageSize, PageToken},
+    ops::{
+        BatchCreateTags, CountKeys, CreateKey, DescribeQuotas, DisableKey, KeySelector, ListKeys,
+        ListKeysByTags, ListKeysInWindow, ListProjectTags, ListWindow, Operation, PageSize, PageToken,
+        TagFilter, TagKey, Tags,
+    },
 };
 use proptest::prelude::*;
 
-use crate::support::{World, caller, create, generate, owner};
+use crate::support::{World, caller, create, finish, generate, owner, poll};
 
 /// A key to be made: by the owner or by strangers, with a state and an algorithm.
 #[derive(Debug, Clone)]
@@ -111,4 +115,29 @@ proptest! {
             prop_assert!(is_typed, "{:?}", refused);
         }
     }
+}
+
+/// A store that answers from memory lets a call have everything at once, however much that is.
+#[test]
+fn whoever_reads_whole_lists_lets_others_run_meanwhile() {
+    fn gives_way<O: Operation>(world: &World, operation: O) {
+        world.audit.hold();
+        let mut running = world.begin(&owner(), operation);
+        assert!(poll(&mut running).is_pending());
+        assert_eq!(world.audit.held(), 0, "{:?} ended in one go", O::NAME);
+        world.audit.release();
+        finish(running).map(drop).expect("it goes on");
+    }
+    let world = World::new();
+    let key = world.key(&owner(), "key").id;
+    let tags = || Tags::parse([("env", "test")]).expect("tags");
+    world.run(&owner(), BatchCreateTags::new(key.into(), tags()).expect("not empty")).expect("tagged");
+    gives_way(&world, CountKeys);
+    gives_way(&world, DescribeQuotas);
+    let (window, size) = (ListWindow::parse(10, 0).expect("a window"), PageSize::parse(10).expect("a size"));
+    gives_way(&world, ListKeysInWindow { window, state: None, spec: None });
+    gives_way(&world, ListProjectTags { size, token: None });
+    let filter = TagFilter { key: TagKey::parse("env").expect("a key"), values: Vec::new() };
+    let search = ListKeysByTags::new(vec![filter], String::new(), Some(window)).expect("a search");
+    gives_way(&world, search);
 }

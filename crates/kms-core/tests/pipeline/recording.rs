@@ -317,17 +317,34 @@ fn a_caller_that_hangs_up_leaves_a_whole_record() {
     let world = World::new();
     let key = world.key(&owner(), "key").id;
     let before = world.audit.records().len();
-    world.hsm.hold();
+    world.audit.hold();
     let mut running = world.begin(&owner(), generate(KeySelector::Id(key)));
     assert!(poll(&mut running).is_pending());
+    wait_until("the HSM is done", || world.audit.held() == 1);
     drop(running);
-    world.hsm.release();
+    world.audit.release();
     wait_until("the record is there", || world.audit.records().len() > before);
     let record = world.audit.records().pop().expect("a record");
     assert_eq!(
         (record.phase, record.verdict, record.key_id),
         (Phase::Complete, Verdict::Succeeded, Some(key))
     );
+}
+
+#[test]
+fn a_caller_that_hangs_up_before_the_hsm_begins_costs_it_nothing() {
+    let world = World::new();
+    let key = world.key(&owner(), "key").id;
+    world.hsm.hold();
+    let mut running = world.begin(&owner(), generate(KeySelector::Id(key)));
+    assert!(poll(&mut running).is_pending());
+    let (before, records) = (world.hsm.calls(), world.audit.records().len());
+    drop(running);
+    world.hsm.release();
+    wait_until("the job is over", || world.hsm.queued() == 0);
+    world.run(&owner(), generate(KeySelector::Id(key))).expect("as ever");
+    assert_eq!(world.hsm.calls().random, before.random + 2, "a data key was made for nobody");
+    assert_eq!(world.audit.records().len(), records + 1, "nothing was used, so nothing is recorded");
 }
 
 #[test]

@@ -102,6 +102,7 @@ fn a_commit_that_nobody_can_tell_of_is_settled_at_the_next_start() {
         });
         let error = world.run(&owner(), DisableKey { key: key_id.into() }).expect_err("nobody knows");
         assert_eq!(error, Error::OutcomeUnknown { detail: "time-out".to_owned() });
+        assert_eq!(world.hsm.calls().evict, 1, "it may be disabled, so no handle of it is kept");
         let (open, restarted) = (world.open_intents(), world.sibling());
         assert_eq!(open.len(), 1, "the intent stays open");
         block_on(restarted.service.reconcile(&open)).expect("the log works");

@@ -1,8 +1,10 @@
 //! Key pairs on a module that fails: what is lost is found again, and nobody is blamed for what he did not do.
 
+use std::{sync::mpsc, thread, time::Duration};
+
 use kms_core::{
     key::{BackingKey, BackingKind},
-    ports::{DigestAlgorithm, HsmError, KeyPair, SigningMechanism},
+    ports::{Birth, DigestAlgorithm, Hsm as _, HsmError, HsmJob, KeyPair, SigningMechanism},
     testing::hsm::{key_pair_contract, keyed_hash_contract},
 };
 use kms_hsm::{Pkcs11Config, Pkcs11Hsm};
@@ -10,7 +12,7 @@ use kms_hsm::{Pkcs11Config, Pkcs11Hsm};
 use crate::{
     faults::has_healed,
     healing::healed,
-    support::{Token, ask, new_material},
+    support::{Token, ask, mac, new_key, new_material},
 };
 
 on_each_module!(
@@ -22,6 +24,7 @@ on_each_module!(
     a_device_that_does_not_decrypt_blames_no_ciphertext_of_rsa,
     a_token_in_trouble_is_not_taken_for_one_that_lacks_pairs,
     what_the_mechanisms_lack_is_not_offered,
+    many_rsa_keys_hold_nobody_else_up,
 );
 
 const PKCS1: SigningMechanism = SigningMechanism::RsaPkcs1(DigestAlgorithm::Sha256);
@@ -159,4 +162,32 @@ fn what_the_mechanisms_lack_is_not_offered(token: &Token) {
         drop(hsm);
         token.inject("");
     }
+}
+
+fn many_rsa_keys_hold_nobody_else_up(token: &Token) {
+    let hsm = token.open_new(); // two workers
+    let key = new_key(&hsm);
+    let expected = mac(&hsm, &key).expect("a mac");
+    new_pair(&hsm, BackingKind::Rsa2048); // from now on it is known that the token makes them
+    token.inject("C_GenerateKeyPair hang 500");
+    let (done, made) = mpsc::channel();
+    for _ in 0..40 {
+        let done = done.clone();
+        let job: HsmJob = Box::new(move |session| {
+            let made = session.and_then(|session| session.generate_data_key_pair(BackingKind::Rsa2048));
+            done.send(made.map(drop)).expect("the test waits");
+        });
+        hsm.submit_birth(Birth::Slow, job);
+    }
+    let (mut ended, mut macs) = (made.try_iter().collect::<Vec<_>>(), 0);
+    assert!(ended.len() >= 30 && ended.iter().all(|made| made == &Err(HsmError::Busy)), "{ended:?}");
+    let refused = ended.len();
+    while ended.len() < 40 {
+        assert_eq!(mac(&hsm, &key).as_ref(), Ok(&expected));
+        macs += 1;
+        ended.extend(made.try_iter());
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(macs > 40, "{macs} macs while {} key pairs were made", 40 - refused);
+    assert!(ended[refused..].iter().all(Result::is_ok), "{ended:?}");
 }

@@ -2,14 +2,14 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use kms_core::{Recorded, Refused, ops::Rewrapped};
+use kms_core::{Recorded, Refused, operation::OperationName, ops::Rewrapped};
 use kms_proto::v1::{self, campaign_service_server::CampaignService, rewrap_response::Result as Outcome};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 use uuid::Uuid;
 
-use super::{Grpc, convert::campaign, credentials};
+use super::{Grpc, convert::campaign, credentials, status};
 use crate::{gate::HSM_PATIENCE, peer::Peer};
 
 /// How many items of one stream are under way at the same time.
@@ -57,6 +57,9 @@ impl CampaignService for Grpc {
         let Some(peer) = extensions.get::<Arc<Peer>>().cloned() else {
             return Err(Status::internal("the connection has no peer"));
         };
+        let (request_id, credentials) = (Uuid::new_v4(), credentials(&peer, &metadata));
+        let opened = self.gate.open_stream(OperationName::Rewrap, request_id, &credentials);
+        opened.await.map_err(|refused| status::of(&refused, request_id))?;
         let (answers, answered) = mpsc::channel(WINDOW);
         let stream = RewrapCalls { grpc: self.clone(), peer, metadata, answers };
         tokio::spawn(stream.run(items));

@@ -24,7 +24,7 @@ mod witness;
 
 use std::{sync::Arc, time::Duration};
 
-use kms_core::{Error, error::Unauthenticated, key::KeyRecord, ops::Operation};
+use kms_core::{Error, Recorded, Refused, RequestId, error::Unauthenticated, key::KeyRecord, ops::Operation};
 use kms_proto::v1::{
     self, account_service_server::AccountServiceServer, alias_service_server::AliasServiceServer,
     audit_service_server::AuditServiceServer, bucket_key_service_server::BucketKeyServiceServer,
@@ -133,18 +133,48 @@ impl Grpc {
         let credentials = credentials(peer, &metadata);
         let mut remaining = None;
         let passed = self.gate.pass(request_id, patience, &credentials, operation, &mut remaining).await;
-        match passed {
-            Ok(recorded) => {
-                let mut response = Response::new(render(recorded.into_inner()));
-                status::name_request(response.metadata_mut(), request_id);
-                tell(response.metadata_mut(), remaining.as_ref());
-                Ok(response)
-            }
-            Err(refused) => {
-                let mut status = status::of(&refused, request_id);
-                tell(status.metadata_mut(), remaining.as_ref());
-                Err(status)
-            }
+        respond(passed, request_id, remaining.as_ref(), render)
+    }
+
+    /// The same for a call that takes effect beside the store as soon as it is recorded.
+    async fn answer_in_effect<Q, O: Operation, P>(
+        &self,
+        request: Request<Q>,
+        operation: O,
+        take_effect: impl FnOnce() + Send + 'static,
+        render: impl FnOnce(O::Output) -> P,
+    ) -> Result<Response<P>, Status> {
+        let request_id = Uuid::new_v4();
+        let (metadata, extensions, _) = request.into_parts();
+        let Some(peer) = extensions.get::<Arc<Peer>>() else {
+            return Err(Status::internal("the connection has no peer"));
+        };
+        let credentials = credentials(peer, &metadata);
+        let mut remaining = None;
+        let passed =
+            self.gate.pass_to_effect(request_id, &credentials, operation, take_effect, &mut remaining);
+        respond(passed.await, request_id, remaining.as_ref(), render)
+    }
+}
+
+/// The recorded answer, or the refusal, in the form of gRPC.
+fn respond<T, P>(
+    passed: Result<Recorded<T>, Refused>,
+    request_id: RequestId,
+    remaining: Option<&Remaining>,
+    render: impl FnOnce(T) -> P,
+) -> Result<Response<P>, Status> {
+    match passed {
+        Ok(recorded) => {
+            let mut response = Response::new(render(recorded.into_inner()));
+            status::name_request(response.metadata_mut(), request_id);
+            tell(response.metadata_mut(), remaining);
+            Ok(response)
+        }
+        Err(refused) => {
+            let mut status = status::of(&refused, request_id);
+            tell(status.metadata_mut(), remaining);
+            Err(status)
         }
     }
 }

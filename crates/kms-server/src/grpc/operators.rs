@@ -120,20 +120,21 @@ impl OperatorService for Grpc {
         &self,
         request: Request<v1::ReloadIdentitiesRequest>,
     ) -> Result<Response<v1::ReloadIdentitiesResponse>, Status> {
-        // What was recorded takes effect whether or not the client still waits.
-        let grpc = self.clone();
-        let task = self.gate.changes.spawn(async move { grpc.take_new_identities(request).await });
-        task.await.unwrap_or_else(|_| Err(Status::internal("the task died")))
+        let (load, take_effect) = reload::identities(&self.gate);
+        let render = |digest: [u8; 32]| v1::ReloadIdentitiesResponse {
+            digest: digest.to_vec().into(),
+            users: u32::try_from(self.gate.identities.now().users()).unwrap_or(u32::MAX),
+        };
+        self.answer_in_effect(request, ReloadIdentities::new(load), take_effect, render).await
     }
 
     async fn reload_traffic_profile(
         &self,
         request: Request<v1::ReloadTrafficProfileRequest>,
     ) -> Result<Response<v1::ReloadTrafficProfileResponse>, Status> {
-        // What was recorded takes effect whether or not the client still waits.
-        let grpc = self.clone();
-        let task = self.gate.changes.spawn(async move { grpc.take_new_profile(request).await });
-        task.await.unwrap_or_else(|_| Err(Status::internal("the task died")))
+        let (load, take_effect) = traffic::reload::profile(&self.gate);
+        let render = |digest: [u8; 32]| v1::ReloadTrafficProfileResponse { digest: digest.to_vec().into() };
+        self.answer_in_effect(request, ReloadTrafficProfile::new(load), take_effect, render).await
     }
 
     async fn list_key_usage(
@@ -141,28 +142,5 @@ impl OperatorService for Grpc {
         request: Request<v1::ListKeyUsageRequest>,
     ) -> Result<Response<v1::ListKeyUsageResponse>, Status> {
         self.answer(request, campaign::list_key_usage, campaign::key_usage_page).await
-    }
-}
-
-impl Grpc {
-    async fn take_new_profile(
-        &self,
-        request: Request<v1::ReloadTrafficProfileRequest>,
-    ) -> Result<Response<v1::ReloadTrafficProfileResponse>, Status> {
-        let read = |load| self.answer(request, |_| Ok(ReloadTrafficProfile::new(load)), |digest| digest);
-        let response = traffic::reload::profile(&self.gate, read).await?;
-        Ok(response.map(|digest| v1::ReloadTrafficProfileResponse { digest: digest.to_vec().into() }))
-    }
-
-    async fn take_new_identities(
-        &self,
-        request: Request<v1::ReloadIdentitiesRequest>,
-    ) -> Result<Response<v1::ReloadIdentitiesResponse>, Status> {
-        let read = |load| self.answer(request, |_| Ok(ReloadIdentities::new(load)), |digest| digest);
-        let (response, users) = reload::identities(&self.gate, read).await?;
-        Ok(response.map(|digest| v1::ReloadIdentitiesResponse {
-            digest: digest.to_vec().into(),
-            users: u32::try_from(users).unwrap_or(u32::MAX),
-        }))
     }
 }

@@ -10,6 +10,7 @@ use kms_core::{
 };
 use kms_proto::v1::{self, witness_service_server::WitnessService};
 use prost_types::Timestamp;
+use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
 
 use super::Grpc;
@@ -26,8 +27,13 @@ impl WitnessService for Grpc {
             let hashes = request.proof.iter().map(|hash| <[u8; 32]>::try_from(&hash[..]));
             let proof = hashes.collect::<Result<Vec<_>, _>>().map_err(|_| malformed)?;
             let (old_size, note) = (request.old_size, request.checkpoint);
-            let accept: CheckpointAcceptor =
-                Arc::new(move || witness.accept(Offer { old_size, proof: &proof, note: &note }));
+            let offered = Arc::new((proof, note));
+            let accept: CheckpointAcceptor = Arc::new(move || {
+                let (witness, offered) = (witness.clone(), offered.clone());
+                let accept = move || witness.accept(Offer { old_size, proof: &offered.0, note: &offered.1 });
+                let died = |_| Err(Error::Internal { detail: "the witness died over a checkpoint" });
+                Box::pin(async move { spawn_blocking(accept).await.unwrap_or_else(died) })
+            });
             Ok(CosignCheckpoint(accept))
         };
         self.answer(request, parse, |made| v1::AddCheckpointResponse {

@@ -154,7 +154,7 @@ pub(crate) struct CurrentIdentities {
     path: PathBuf,
     identities: RwLock<Arc<Identities>>,
     /// Held by who replaces them.
-    reloading: tokio::sync::Mutex<()>,
+    reloading: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl CurrentIdentities {
@@ -162,12 +162,12 @@ impl CurrentIdentities {
     pub(crate) fn load(path: &Path) -> Result<Self, FileError> {
         let (identities, _) = Identities::load(path)?;
         let identities = RwLock::new(Arc::new(identities));
-        Ok(Self { path: path.to_owned(), identities, reloading: tokio::sync::Mutex::default() })
+        Ok(Self { path: path.to_owned(), identities, reloading: Arc::default() })
     }
 
     /// The right to read them anew and replace them.
-    pub(crate) async fn reloading(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.reloading.lock().await
+    pub(crate) fn reloading(&self) -> &Arc<tokio::sync::Mutex<()>> {
+        &self.reloading
     }
 
     /// Those that hold now.

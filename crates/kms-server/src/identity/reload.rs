@@ -1,44 +1,32 @@
 //! The identity file is read anew while the service runs: an operator calls for it, or a signal does.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use kms_core::{
     Error, Refused,
     ops::{Loader, ReloadIdentities},
 };
 
-use super::Identities;
-use crate::gate::Gate;
+use crate::{gate::Gate, reloading};
 
-/// Reads the file as a part of what `record` runs, and lets hold what it says when that is recorded. Answers how many
-/// users there are, too.
-pub(crate) async fn identities<T, E, F: Future<Output = Result<T, E>>>(
-    gate: &Arc<Gate>,
-    record: impl FnOnce(Loader) -> F,
-) -> Result<(T, usize), E> {
-    // One at a time: what was read last holds.
-    let _reloading = gate.identities.reloading().await;
-    let read: Arc<Mutex<Option<Identities>>> = Arc::default();
-    let (kept, reader) = (read.clone(), gate.clone());
-    let load: Loader = Arc::new(move || {
-        let (identities, digest) = reader.identities.read_anew().map_err(|error| error.to_string())?;
-        kept.lock().unwrap_or_else(PoisonError::into_inner).replace(identities);
-        Ok(digest)
-    });
-    let recorded = record(load).await?;
-    // The record is durable by now. Nothing is recorded as done that was not read.
-    let identities = read.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(identities) = identities {
-        gate.identities.replace(identities);
-    }
-    Ok((recorded, gate.identities.now().users()))
+/// Reads the file as a part of the call that is recorded, and lets hold what it says when that is done.
+pub(crate) fn identities(gate: &Arc<Gate>) -> (Loader, impl FnOnce() + Send + 'static) {
+    let (reader, holder) = (gate.clone(), gate.clone());
+    reloading::prepare(
+        gate.identities.reloading(),
+        move || reader.identities.read_anew(),
+        move |identities| holder.identities.replace(identities),
+    )
 }
 
 /// The same at a signal. The outcome is in the process's log, too: nobody waits for an answer.
 pub(crate) async fn by_signal(gate: &Arc<Gate>) {
-    let read = |load| gate.service.reload(ReloadIdentities::new(load));
-    match identities(gate, read).await {
-        Ok((_, users)) => tracing::info!(users, "the identity file was read anew"),
+    let (load, take_effect) = identities(gate);
+    match gate.service.reload(ReloadIdentities::new(load)).await {
+        Ok(_) => {
+            take_effect();
+            tracing::info!(users = gate.identities.now().users(), "the identity file was read anew");
+        }
         Err(refused) => {
             let problem = problem(&refused);
             tracing::error!(problem, "the identity file cannot be used; what was read before holds");

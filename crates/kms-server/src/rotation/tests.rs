@@ -136,6 +136,23 @@ async fn a_rotation_that_was_begun_before_the_start_is_carried_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_old_root_key_stays_as_long_as_a_slow_call_may_need_it() {
+    let world = World::with_keys(3).await;
+    let slow = world.rotation.slow_call();
+    world.rotate(false).await;
+    let driving = world.drive();
+    eventually("all keys are moved", async || world.rotation.progress().all_moved).await;
+    sleep(3 * SLOW_CALLS_LOOK).await;
+    let later = world.rotation.slow_call();
+    assert_eq!(world.generations(), [1, 2]);
+    drop(slow);
+    eventually("the rotation is over", async || world.is_over().await).await;
+    assert_eq!(world.generations(), [2], "a call that began later needs no old root key");
+    drop(later);
+    world.stop(driving).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_is_noticed_while_it_runs() {
     let world = World::with_keys(3).await;
     let driving = world.drive();

@@ -69,7 +69,8 @@ fn user(number: usize) -> Caller {
 }
 
 use OperationName::{
-    CreateKey, DescribeKey, EnableKey, GenerateDataKey, GenerateDataKeys, ListKeys, ListVersions,
+    CosignCheckpoint, CreateKey, DescribeKey, DescribeRoot, EnableKey, GenerateDataKey, GenerateDataKeys,
+    GetVersion, ListKeys, ListVersions,
 };
 
 #[test]
@@ -105,7 +106,7 @@ fn with_basic_control_each_operation_has_a_budget_of_its_own() {
     let refused = world.call(&user(2), ListKeys).expect_err("of the same account");
     assert_eq!((&*refused.subject, &*refused.group), ("account:acme", "queries/ListKeys"));
     assert_eq!(world.burst(&user_of("globex", 3), ListKeys), 1000);
-    assert_eq!(world.burst(&user(1), ListVersions), 2000, "unlimited");
+    assert_eq!(world.burst(&user(1), DescribeRoot), 2000, "unlimited");
 }
 
 #[test]
@@ -190,7 +191,7 @@ fn what_is_left_is_told_of_the_scarcest_budget_and_nothing_of_others() {
     let left = passage.remaining.expect("there is a limit");
     assert_eq!((left.per, left.left, left.figure.calls.get()), (Per::User, 19, 20));
     assert_eq!(left.full_in(), SECOND / 20);
-    assert_eq!(world.call(&user(1), ListVersions).expect("unlimited").remaining, None);
+    assert_eq!(world.call(&user(1), DescribeRoot).expect("unlimited").remaining, None);
     let told = world.control.remaining(&user(1).account, &user(1).user);
     assert!(told.iter().all(Remaining::may_be_told));
     let life_cycle = told.iter().find(|left| &*left.group == "life-cycle").expect("told");
@@ -259,7 +260,7 @@ fn only_who_has_spent_something_is_remembered() {
     for number in 0..1000 {
         world.call(&user(number), GenerateDataKey).expect("within all limits");
     }
-    world.call(&user(2000), ListVersions).expect("unlimited");
+    world.call(&user(2000), DescribeRoot).expect("unlimited");
     assert_eq!(world.control.users.len(), 1000);
     world.control.forget_idle();
     assert_eq!(world.control.users.len(), 1000, "nobody's budget is full");
@@ -269,7 +270,25 @@ fn only_who_has_spent_something_is_remembered() {
     assert!(world.control.users.is_empty());
     let operator = Caller::operator(user(1).user, [0; 32], ([127, 0, 0, 1], 1).into());
     assert_eq!(world.burst(&operator, ListKeys), 2000);
+    assert_eq!(world.burst(&operator, CosignCheckpoint), 2000);
     assert!(world.control.users.is_empty() && world.control.accounts.is_empty());
+}
+
+#[test]
+fn who_may_only_have_checkpoints_cosigned_is_limited() {
+    let world = World::dew();
+    let log = Caller::operator(user(1).user, [0; 32], ([127, 0, 0, 1], 1).into());
+    let log = Caller { permissions: Permissions::Cosign, ..log };
+    assert_eq!(world.burst(&log, CosignCheckpoint), 10);
+    assert_eq!(world.burst(&log, ListKeys), 1000, "what it is refused, too");
+}
+
+#[test]
+fn the_versions_of_the_api_are_queries_like_others() {
+    let world = World::dew();
+    for operation in [ListVersions, GetVersion] {
+        assert_eq!(world.burst(&user(1), operation), 1000);
+    }
 }
 
 #[test]
@@ -282,10 +301,10 @@ fn a_tester_has_calls_refused_in_any_mode() {
         world.call(&user(1), EnableKey).expect("another operation");
         world.call(&user(2), CreateKey).expect_err("the second");
         world.call(&user(1), CreateKey).expect("the third");
-        world.control.refuse_next(ListVersions, 5);
-        world.call(&user(1), ListVersions).expect_err("also what has no limit");
-        world.control.refuse_next(ListVersions, 0);
-        world.call(&user(1), ListVersions).expect("taken back");
+        world.control.refuse_next(DescribeRoot, 5);
+        world.call(&user(1), DescribeRoot).expect_err("also what has no limit");
+        world.control.refuse_next(DescribeRoot, 0);
+        world.call(&user(1), DescribeRoot).expect("taken back");
     }
 }
 

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     key::{BackingKey, BackingKind, MaterialId, WrappedKey},
-    ports::{Hsm, HsmError, HsmJob, Mac},
+    ports::{Birth, Hsm, HsmError, HsmJob, Mac},
 };
 
 use session::FakeSession;
@@ -37,6 +37,10 @@ const QUEUE: usize = 4096;
 pub struct FakeCalls {
     /// Jobs that were submitted.
     pub jobs: u64,
+    /// Those of them that make key pairs quickly.
+    pub quick_births: u64,
+    /// Those of them that take long to make key pairs.
+    pub slow_births: u64,
     /// [`HsmSession::fill_random`](crate::ports::HsmSession::fill_random).
     pub random: u64,
     /// [`HsmSession::generate_backing_key`](crate::ports::HsmSession::generate_backing_key).
@@ -169,6 +173,14 @@ impl Hsm for FakeHsm {
             drop(state);
             job(Err(HsmError::Busy));
         }
+    }
+
+    fn submit_birth(&self, birth: Birth, job: HsmJob) {
+        match birth {
+            Birth::Quick => self.shared.state().calls.quick_births += 1,
+            Birth::Slow => self.shared.state().calls.slow_births += 1,
+        }
+        self.submit(job);
     }
 
     fn evict(&self, _material: MaterialId) {

@@ -1,6 +1,6 @@
 //! Where IAM's part is found, and how a password becomes a token.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderValue, Method, StatusCode, header::HOST};
 use kms_core::{
@@ -9,6 +9,7 @@ use kms_core::{
     identity::{Caller, Credential, Stranger},
     ops::{IssueToken, ListProjects, Operation as _},
 };
+use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 
 use super::{ProjectList, TokenAnswer, TokenRequest};
@@ -33,21 +34,24 @@ pub(in crate::dew) fn rows() -> Vec<Row> {
 }
 
 impl Rest {
-    async fn issue_token(&self, arrived: &Arrived) -> Answer {
+    async fn issue_token(self: &Arc<Self>, arrived: &Arrived) -> Answer {
         let request = arrived.asked::<TokenRequest>().ok().map(|asked| Arc::new(asked.body));
         let login = request.as_ref().and_then(|request| request.login());
         let user = login.and_then(|login| self.gate.identities.now().user_named(login).cloned());
         let stranger = Stranger { source: arrived.source, credential: user.map(Credential::Password) };
-        let mut body = None;
-        let identify = async {
-            let request = request.clone().ok_or(Unauthenticated::CredentialMalformed);
+        let body = Arc::new(Mutex::new(None));
+        let (rest, answer, source) = (self.clone(), body.clone(), arrived.source);
+        let identify = async move {
+            let request = request.ok_or(Unauthenticated::CredentialMalformed);
             let request = request.map_err(Error::Unauthenticated)?;
-            let (token, caller) = self.log_in(request.clone(), arrived).await?;
-            let text = self.tokens.issue(&token)?.into_bytes();
-            body = request.login().map(|login| TokenAnswer::new(&caller, login, token.issued, token.expires));
+            let (token, caller) = rest.log_in(request.clone(), source).await?;
+            let text = rest.tokens.issue(&token)?.into_bytes();
+            *answer.lock() =
+                request.login().map(|login| TokenAnswer::new(&caller, login, token.issued, token.expires));
             Ok((caller, IssueToken { token: Arc::new(SecretBytes::new(text)) }))
         };
         let passed = self.gate.pass_when_known(arrived.request_id, stranger, identify).await;
+        let body = body.lock().take();
         match (passed, body) {
             (Ok(recorded), Some(body)) => with_token(body, &recorded.into_inner()),
             (Ok(_), None) => unexplained().answer(arrived.form, arrived.request_id),
@@ -57,13 +61,13 @@ impl Rest {
 
     /// The token of a user who gives the right password. Only so many passwords are checked at a time, so that logging
     /// in takes no processor from the other calls; the check goes to its end also when its client has gone.
-    async fn log_in(&self, request: Arc<TokenRequest>, arrived: &Arrived) -> Result<(Token, Caller), Error> {
+    async fn log_in(&self, request: Arc<TokenRequest>, source: SocketAddr) -> Result<(Token, Caller), Error> {
         let malformed = Error::Unauthenticated(Unauthenticated::CredentialMalformed);
         let login = request.login().ok_or(malformed.clone())?;
         let waiting = self.door.enter(login, self.gate.clock.monotonic()).map_err(Error::Throttled)?;
         let closed = Error::Internal { detail: "no password is checked any more" };
         let (guess, turn) = self.door.turn(waiting).await.ok_or(closed)?;
-        let (identities, now, source) = (self.gate.identities.now(), self.gate.clock.now(), arrived.source);
+        let (identities, now) = (self.gate.identities.now(), self.gate.clock.now());
         let check = spawn_blocking(move || {
             let _turn = turn;
             request.login().map(|login| identities.log_in(login, source, now))
