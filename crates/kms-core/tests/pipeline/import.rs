@@ -92,7 +92,7 @@ fn token_is_good_for_its_key_and_time(algorithm: WrappingAlgorithm) {
     }
     assert_eq!(import(&world, key, vec![1; 100_000]), Error::ImportTokenInvalid);
     let day = Duration::from_secs(24 * 60 * 60);
-    assert_eq!(given.expires, kms_core::ports::Clock::now(&*world.clock).plus(day));
+    assert_eq!(given.expires, Clock::now(&*world.clock).plus(day));
     world.clock.advance(day.saturating_sub(Duration::from_micros(1)));
     assert_eq!(import(&world, key, given.token.clone()), Error::MaterialInvalid);
     world.clock.advance(Duration::from_micros(1));
@@ -107,7 +107,7 @@ fn material_cannot_expire_in_the_past() {
     let world = World::new();
     let key_id = external(&world, "key");
     let token = parameters(&world, key_id).expect("it waits").token;
-    let expires = Some(kms_core::ports::Clock::now(&*world.clock));
+    let expires = Some(Clock::now(&*world.clock));
     let asked = ImportKeyMaterial {
         key: key_id.into(),
         token,
