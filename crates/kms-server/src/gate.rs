@@ -211,8 +211,9 @@ impl Gate {
         // A change goes to its end whether or not its client still waits: it has a task of its own.
         let service = self.service.clone();
         let driven = async move {
-            let _slow = slow;
-            service.run(call, operation).await
+            let ended = service.run(call, operation).await;
+            drop(slow);
+            ended
         };
         let task = self.changes.spawn(driven.in_current_span());
         task.await.unwrap_or_else(|_| Err(Refused::task_died()))

@@ -180,7 +180,9 @@ fn no_destruction_of_a_key_that_moved_is_final_here_unless_it_never_had_material
 
     to.clock.advance(Duration::from_micros(1));
     let new = to.key(&owner(), "new").id;
-    [after, imported, never, new].into_iter().for_each(|key_id| destroy(&to, key_id));
+    for key_id in [after, imported, never, new] {
+        destroy(&to, key_id);
+    }
     assert_eq!([after, imported].map(|key_id| wrapped_by(&to, key_id)), [u32::MAX; 2]);
     assert_eq!([never, new].map(|key_id| wrapped_by(&to, key_id)), [0, 1]);
 }

@@ -401,9 +401,12 @@ mod tests {
     async fn a_key_is_not_faulty_because_its_hsm_cannot_be_used() {
         let (service, hsm, key) = service_with_key().await;
         for trouble in [unavailable(), HsmError::Busy, HsmError::TimedOut] {
-            [trouble.clone(), unavailable()].into_iter().for_each(|error| hsm.fail_next(error));
+            hsm.fail_next(trouble.clone());
+            hsm.fail_next(unavailable());
             assert_eq!(fault_of(&service, &key, &RESTS).await.expect("in the end"), None);
-            (0..=RESTS.len()).for_each(|_| hsm.fail_next(trouble.clone()));
+            for _ in 0..=RESTS.len() {
+                hsm.fail_next(trouble.clone());
+            }
             let undecided = fault_of(&service, &key, &RESTS).await.expect_err("it stays so");
             assert!(undecided.to_string().contains("nothing is restored"), "{undecided}");
         }
