@@ -5,6 +5,8 @@ use std::{
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    thread::sleep,
+    time::Duration,
 };
 
 use rustix::fs::{Advice, fadvise};
@@ -16,6 +18,10 @@ use crate::{
 
 /// In the directory that is a database of sled: all of its records.
 pub(crate) const SLED_DATA_FILE: &str = "db";
+
+/// A lock that was given up is still held for a moment if this process was just forked: by the child, up to its exec.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Device and inode.
 pub(crate) type Identity = (u64, u64);
@@ -35,10 +41,14 @@ impl Files {
     /// Takes the lock, or answers [`OpenError::InUse`].
     pub(crate) fn lock(directory: &Path, kind: EngineKind) -> Result<Self, OpenError> {
         let handle = File::open(directory).map_err(|source| at(directory, source))?;
-        match handle.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: directory.into() }),
-            Err(TryLockError::Error(source)) => return Err(at(directory, source)),
+        let mut attempts = 1;
+        while let Err(error) = handle.try_lock() {
+            match error {
+                TryLockError::WouldBlock if attempts < LOCK_ATTEMPTS => sleep(LOCK_PAUSE),
+                TryLockError::WouldBlock => return Err(OpenError::InUse { path: directory.into() }),
+                TryLockError::Error(source) => return Err(at(directory, source)),
+            }
+            attempts += 1;
         }
         for other in EngineKind::ALL.into_iter().filter(|other| *other != kind) {
             let path = directory.join(name(other));

@@ -2,9 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
     sync::Arc,
+    thread::sleep,
+    time::Duration,
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -14,6 +16,10 @@ use super::{
     Bucket, BucketSettings, Error,
     files::{Parent, make_directory, remove_tree},
 };
+
+/// A lock that was given up is still held for a moment if this process was just forked: by the child, up to its exec.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// All buckets of a gateway.
 #[derive(Debug)]
@@ -25,15 +31,25 @@ pub struct Store {
     _lock: File,
 }
 
+fn take(lock: &File) -> Result<(), Error> {
+    let mut attempts = 1;
+    while let Err(error) = lock.try_lock() {
+        match error {
+            TryLockError::WouldBlock if attempts < LOCK_ATTEMPTS => sleep(LOCK_PAUSE),
+            TryLockError::WouldBlock => return Err(Error::InUse),
+            TryLockError::Error(error) => return Err(Error::Io(error)),
+        }
+        attempts += 1;
+    }
+    Ok(())
+}
+
 impl Store {
     /// Opens the store in a directory, and makes it if it is not there. [`Error::InUse`] if another gateway has it.
     pub fn open(root: &Path) -> Result<Self, Error> {
         make_directory(&root.join("buckets"))?;
         let lock = File::create(root.join("lock"))?;
-        lock.try_lock().map_err(|error| match error {
-            fs::TryLockError::WouldBlock => Error::InUse,
-            fs::TryLockError::Error(error) => Error::Io(error),
-        })?;
+        take(&lock)?;
         remove_tree(&root.join("staging"))?;
         make_directory(&root.join("staging"))?;
         let mut buckets = BTreeMap::new();
