@@ -29,7 +29,7 @@ pub use dewctl::Ended;
 pub use dewpoint_test_tokens::{Module, inject};
 pub use log::{all_changes_ended, check_log, records, records_of};
 pub use openssl::Openssl;
-pub use process::{Dev, DevOptions, binary, most_memory};
+pub use process::{Dev, DevOptions, binary, get, most_memory};
 pub use relay::Relay;
 pub use rest::{Rest, RestAnswer, RestConnection, RestRequest, Signer};
 pub use rpc::{Rpc, Subject};

@@ -226,12 +226,7 @@ impl Dev {
     /// If there is none.
     pub fn admin(&self, path: &str) -> String {
         let endpoint = self.description.admin_endpoint();
-        let address = endpoint.strip_prefix("http://").expect("in plain");
-        let mut connection = TcpStream::connect(address).expect("it listens");
-        connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).expect("it listens");
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer).expect("an answer");
-        answer
+        get(endpoint.strip_prefix("http://").expect("in plain"), path)
     }
 
     /// Its token.
@@ -367,4 +362,16 @@ pub fn most_memory(id: u32) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u32 = line.trim().trim_end_matches(" kB").parse().expect("a number");
     Some(f64::from(kib) / 1024.0)
+}
+
+/// The answer of a listener in plain HTTP to a request for this path.
+///
+/// # Panics
+/// If there is none.
+pub fn get(address: &str, path: &str) -> String {
+    let mut connection = TcpStream::connect(address).expect("it listens");
+    connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).expect("it listens");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).expect("an answer");
+    answer
 }

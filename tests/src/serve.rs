@@ -233,7 +233,7 @@ impl Serve {
             let text = fs::read_to_string(&log).expect("the log can be read");
             let ended = child.try_wait().expect("it can be asked");
             assert!(ended.is_none(), "dewpoint serve ended with {ended:?}: {text}");
-            text.lines().find_map(ready_address)
+            text.lines().find_map(|line| ready_address(line, "grpc"))
         })
         .await;
         self.endpoint = format!("https://{address}");
@@ -269,6 +269,12 @@ impl Serve {
             (text.lines().filter(|told| told.contains(line)).count() == times).then_some(())
         })
         .await;
+    }
+
+    /// Where its metrics and health are, if `[admin]` is configured.
+    pub fn admin(&self) -> Option<String> {
+        let text = fs::read_to_string(self.directory().join("stderr.log")).ok()?;
+        text.lines().find_map(|line| ready_address(line, "admin"))
     }
 
     /// Its process id.
@@ -348,7 +354,8 @@ impl Drop for Serve {
     }
 }
 
-fn ready_address(line: &str) -> Option<String> {
+/// Where the listener of this name is, if the line says that the service is ready.
+fn ready_address(line: &str, listener: &str) -> Option<String> {
     let line: Value = serde_json::from_str(line).ok()?;
-    (line["message"] == "ready").then(|| line["grpc"].as_str().map(str::to_owned)).flatten()
+    (line["message"] == "ready").then(|| line[listener].as_str().map(str::to_owned)).flatten()
 }

@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use dewpoint_tests::{Dev, Serve, check_log, eventually};
+use dewpoint_tests::{Dev, Serve, check_log, eventually, get};
 use kms_audit::{Expected, Problem, SignedCheckpoint, Summary, VerifierKey, VerifyError, verify_against};
 use kms_proto::v1::{CreateKeyRequest, DescribeRootRequest};
 
@@ -166,6 +166,48 @@ async fn checkpoints_leave_the_machine_and_outlive_what_is_done_to_the_log() {
     let found =
         go_verifier(older.path(), &["--checkpoint", own.join("checkpoint").to_str().expect("a path")]);
     assert_eq!(found.status.code(), Some(1), "{}", told(&found));
+}
+
+/// What a metric says of one place.
+fn of_place(serve: &Serve, metric: &str, place: &str) -> u64 {
+    let text = get(&serve.admin().expect("it listens"), "/metrics");
+    let line = format!("dewpoint_{metric}_total{{place=\"{place}\"}} ");
+    let found = text.lines().find_map(|one| one.strip_prefix(&line)).expect("a metric");
+    found.parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_leave_the_machine_is_counted_until_it_does() {
+    let mut serve = Serve::prepare();
+    let elsewhere = serve.directory().join("elsewhere");
+    // Nobody listens there any more.
+    let closed = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let config = format!(
+        "[admin]\nlisten = \"127.0.0.1:0\"\n[audit.checkpoints]\ndirectory = {elsewhere:?}\n\
+         [audit.checkpoints.webhook]\nurl = \"http://{closed}/checkpoints\"\n",
+    );
+    serve.add_configuration(&config);
+    assert!(serve.run("init").status.success());
+    serve.start().await;
+    // A file stands in the way of the directory.
+    let aside = serve.directory().join("aside");
+    eventually("the directory", async || fs::rename(&elsewhere, &aside).ok()).await;
+    fs::write(&elsewhere, b"in the way").expect("written");
+    let before = of_place(&serve, "checkpoint_carried_lines", "directory");
+    serve.operator().await.roots.describe_root(DescribeRootRequest {}).await.expect("an operator");
+    for place in ["directory", "webhook"] {
+        eventually("failures", async || {
+            (of_place(&serve, "checkpoint_carry_failures", place) > 0).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(of_place(&serve, "checkpoint_carried_lines", "webhook"), 0);
+    fs::remove_file(&elsewhere).expect("removed");
+    eventually("the directory has it", async || {
+        (of_place(&serve, "checkpoint_carried_lines", "directory") > before).then_some(())
+    })
+    .await;
+    assert!(serve.stop().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
