@@ -79,8 +79,8 @@ pub enum VerifyError {
     },
     /// There is a key, but no checkpoint under it: nothing shows that the lines are those that were written.
     #[error(
-        "no {CHECKPOINT} lies beside the log, and none was given: a log in use has one a second after its first record, so \
-         this one's was removed"
+        "no {CHECKPOINT} lies beside the log, and none was given: a log has one a second after its first record, so unless \
+         this one is younger, it was removed"
     )]
     NoCheckpoint,
     /// A file cannot be read.
