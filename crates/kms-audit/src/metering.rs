@@ -3,11 +3,12 @@
 
 mod calendar;
 mod counting;
+mod lives;
 mod snapshot;
 mod sums;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::{Bound, RangeInclusive},
     sync::Arc,
 };
@@ -19,6 +20,7 @@ use kms_core::{
 };
 
 use crate::line::RecordLine;
+use lives::{Life, Lives, Owner};
 use sums::Account;
 
 pub use calendar::Month;
@@ -116,24 +118,16 @@ pub struct Asked {
     pub limit: usize,
 }
 
-/// A key that was not destroyed yet.
-#[derive(Debug, PartialEq, Eq)]
-struct Life {
-    account: Arc<str>,
-    kind: KeyKind,
-    made: Timestamp,
-}
-
 /// A change of a key that is under way.
 #[derive(Debug, PartialEq, Eq)]
 struct Opened {
     time: Timestamp,
     key: Option<KeyId>,
-    /// Of a key that is made: whose, and of which kind.
-    made: Option<(Arc<str>, KeyKind)>,
+    /// Of a key that is made.
+    made: Option<Arc<Owner>>,
 }
 
-/// Counts records in the order of the log. Its memory is bounded by the keys that are not destroyed, some 70 bytes each,
+/// Counts records in the order of the log. Its memory is bounded by the keys that are not destroyed, some 36 bytes each,
 /// the accounts and the months.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Meter {
@@ -144,12 +138,12 @@ pub struct Meter {
     /// The time of the first record that was counted, if others came before it; or that of the latest restoration.
     whole_since: Option<Timestamp>,
     latest: Option<Timestamp>,
-    /// A tree, for it has no table that is half empty, or there twice while it grows.
-    keys: BTreeMap<KeyId, Life>,
+    keys: Lives,
     /// Since when the deletion of these is scheduled.
     ended: HashMap<KeyId, Timestamp>,
     opened: HashMap<RequestId, Opened>,
     accounts: BTreeMap<Option<Arc<str>>, Account>,
+    owners: BTreeSet<Arc<Owner>>,
 }
 
 impl Meter {
@@ -167,6 +161,11 @@ impl Meter {
     /// The time of the latest record that was counted.
     pub const fn latest(&self) -> Option<Timestamp> {
         self.latest
+    }
+
+    /// How many keys are not destroyed.
+    pub fn keys(&self) -> u64 {
+        self.keys.len()
     }
 
     /// Counts one record.
@@ -217,45 +216,49 @@ impl Meter {
                 (ScheduleKeyDeletion, _) => self.end(key, opened.time),
                 (CancelKeyDeletion, _) => self.revive(key),
                 (DestroyKey, _) => self.destroy(key, opened.time),
-                (_, Some((account, kind))) => self.begin(key, account, kind, opened.time),
+                (_, Some(owner)) => self.begin(key, owner, opened.time),
                 (_, None) => {}
             }
         }
     }
 
     fn opening(&mut self, line: &RecordLine<'_>, makes: bool) -> Opened {
-        let owner = line.account.as_deref().filter(|_| makes).map(|name| self.account(name));
-        let made = owner.map(|account| (account, KeyKind::made_by(line)));
+        let account = line.account.as_deref().filter(|_| makes);
+        let made = account.map(|account| self.owner(account, KeyKind::made_by(line)));
         Opened { time: line.time, key: line.key_id, made }
     }
 
-    fn begin(&mut self, key: KeyId, account: Arc<str>, kind: KeyKind, made: Timestamp) {
-        if self.keys.contains_key(&key) {
-            return;
+    fn begin(&mut self, key: KeyId, owner: Arc<Owner>, made: Timestamp) {
+        if self.keys.get(key).is_none() {
+            self.change(&owner, made, 1);
+            self.keys.insert(Life { key, owner, made });
         }
-        self.accounts.entry(Some(account.clone())).or_default().begin(kind, made);
-        self.keys.insert(key, Life { account, kind, made });
+    }
+
+    /// So many keys of an owner more from this moment on.
+    fn change(&mut self, owner: &Owner, time: Timestamp, by: i64) {
+        self.accounts.entry(Some(owner.account.clone())).or_default().change(owner.kind, time, by);
     }
 
     // DEW: a disabled key costs, one that waits for its deletion does not, unless that is cancelled.
     fn end(&mut self, key: KeyId, time: Timestamp) {
-        let Some(life) = self.keys.get(&key).filter(|_| !self.ended.contains_key(&key)) else { return };
-        let time = time.max(life.made);
+        let Some(life) = self.keys.get(key).filter(|_| !self.ended.contains_key(&key)) else { return };
+        let (owner, time) = (life.owner.clone(), time.max(life.made));
         self.ended.insert(key, time);
-        self.accounts.entry(Some(life.account.clone())).or_default().end(life.kind, time);
+        self.change(&owner, time, -1);
     }
 
     /// It lived all the time.
     fn revive(&mut self, key: KeyId) {
-        let Some(life) = self.keys.get(&key) else { return };
-        if let Some(time) = self.ended.remove(&key) {
-            self.accounts.entry(Some(life.account.clone())).or_default().begin(life.kind, time);
+        let owner = self.keys.get(key).map(|life| life.owner.clone());
+        if let Some((owner, time)) = owner.zip(self.ended.remove(&key)) {
+            self.change(&owner, time, 1);
         }
     }
 
     fn destroy(&mut self, key: KeyId, time: Timestamp) {
         self.end(key, time);
-        self.keys.remove(&key);
+        self.keys.remove(key);
         self.ended.remove(&key);
     }
 
@@ -266,6 +269,17 @@ impl Meter {
             Some((Some(known), _)) => known.clone(),
             _ => name,
         }
+    }
+
+    /// The account and the kind, held once.
+    fn owner(&mut self, account: &str, kind: KeyKind) -> Arc<Owner> {
+        let owner = Owner { account: self.account(account), kind };
+        if let Some(known) = self.owners.get(&owner) {
+            return known.clone();
+        }
+        let owner = Arc::new(owner);
+        self.owners.insert(owner.clone());
+        owner
     }
 
     /// What was counted, by account and month. Accounts and months without anything are left out.

@@ -26,7 +26,9 @@ use crate::{
 const COUNT_INTERVAL: Duration = Duration::from_secs(30);
 /// How many steps of 32 MiB a call waits for: a second or two. It is refused if that does not reach the log's end.
 const MOST_STEPS: usize = 8;
-/// After so many lines what was counted is kept: a restart counts about as many anew, in a second or two.
+/// After so many lines what was counted is kept, and after no fewer than there are keys: to keep a key costs about as
+/// much as to count a line, and keeping is not to cost more than counting. A restart counts about as many anew, in a second
+/// or two.
 const KEPT_EVERY: u64 = 250_000;
 
 /// The sums of the log, and how far they have come.
@@ -95,11 +97,16 @@ impl Metering {
         Ok(())
     }
 
+    fn keys(&self) -> u64 {
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner).keys()
+    }
+
     /// Counts as much as one step does, and keeps it now and then; answers whether that was all.
     async fn step_and_keep(&self) -> Result<bool, AuditError> {
         let is_all = self.step().await?;
         let counted = self.counted_up_to();
-        if counted >= self.kept.load(Relaxed) + KEPT_EVERY {
+        let new = counted.saturating_sub(self.kept.load(Relaxed));
+        if new >= KEPT_EVERY && new >= self.keys() {
             self.keep(counted).await?;
         }
         Ok(is_all)

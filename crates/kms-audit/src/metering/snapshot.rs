@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Calls, KeyKind, Life, Meter, Month, Opened,
+    Calls, KeyKind, Meter, Month, Opened,
+    lives::Life,
     sums::{Change, Sums},
 };
 use crate::{fields::Named as _, line::push_line, memory::roots};
@@ -166,13 +167,13 @@ impl Meter {
                 })
             })
         });
-        let keys = self.keys.iter().map(|(id, life)| {
+        let keys = self.keys.iter().map(|Life { key, owner, made }| {
             Entry::Key(KeptKey {
-                id: *id,
-                account: (&*life.account).into(),
-                kind: life.kind.name().into(),
-                made: life.made,
-                ended: self.ended.get(id).copied(),
+                id: *key,
+                account: (&*owner.account).into(),
+                kind: owner.kind.name().into(),
+                made: *made,
+                ended: self.ended.get(key).copied(),
             })
         });
         let opened = self.opened.iter().map(|(call, opened)| {
@@ -181,7 +182,7 @@ impl Meter {
                 call: *call,
                 time: opened.time,
                 key: opened.key,
-                made: made.map(|(account, kind)| ((&**account).into(), kind.name().into())),
+                made: made.map(|owner| ((&*owner.account).into(), owner.kind.name().into())),
             })
         });
         months.chain(keys).chain(opened)
@@ -197,13 +198,13 @@ impl Meter {
                 *self.accounts.entry(account).or_default().month(month) = sums;
             }
             Entry::Key(kept) => {
-                let (account, kind) = (self.account(&kept.account), kind(&kept.kind)?);
-                self.keys.insert(kept.id, Life { account, kind, made: kept.made });
+                let owner = self.owner(&kept.account, kind(&kept.kind)?);
+                self.keys.insert(Life { key: kept.id, owner, made: kept.made });
                 self.ended.extend(kept.ended.map(|ended| (kept.id, ended)));
             }
             Entry::Opened(KeptChange { call, time, key, made }) => {
                 let made = match made {
-                    Some((account, name)) => Some((self.account(&account), kind(&name)?)),
+                    Some((account, name)) => Some(self.owner(&account, kind(&name)?)),
                     None => None,
                 };
                 self.opened.insert(call, Opened { time, key, made });

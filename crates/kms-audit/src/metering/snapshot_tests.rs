@@ -45,7 +45,7 @@ impl Site {
         let mut site = Self { directory, whole: Meter::default() };
         site.whole = site.counted(Meter::default(), site.end());
         assert!(
-            !site.whole.keys.is_empty() && !site.whole.opened.is_empty() && site.whole.accounts.len() > 2
+            site.whole.keys() > 0 && !site.whole.opened.is_empty() && site.whole.accounts.len() > 2
         );
         site
     }

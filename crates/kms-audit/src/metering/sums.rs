@@ -39,17 +39,8 @@ impl Account {
         self.months.entry(month).or_default()
     }
 
-    /// One more key from this moment on.
-    pub(super) fn begin(&mut self, kind: KeyKind, time: Timestamp) {
-        self.change(kind, time, 1);
-    }
-
-    /// One less.
-    pub(super) fn end(&mut self, kind: KeyKind, time: Timestamp) {
-        self.change(kind, time, -1);
-    }
-
-    fn change(&mut self, kind: KeyKind, time: Timestamp, by: i64) {
+    /// So many keys of a kind more from this moment on.
+    pub(super) fn change(&mut self, kind: KeyKind, time: Timestamp, by: i64) {
         let month = Month::of(time);
         let change = &mut self.month(month).changes[kind as usize];
         change.keys += by;

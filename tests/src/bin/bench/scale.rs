@@ -45,6 +45,7 @@ pub(crate) async fn rows(table: &mut Table) {
     };
     for site in &mut sites {
         site.start().await;
+        site.counted().await;
     }
     let warm = warm_keys(table, &sites).await;
     for site in &sites {
@@ -166,6 +167,7 @@ async fn memory(table: &mut Table, site: &mut Site, token: &TokenFigures) {
     for loaded in [FEW_LOADED, LOADED_KEYS] {
         site.keep_loaded(loaded);
         let start = site.start().await.memory;
+        site.counted().await;
         let calls = site.generate_under(site.size);
         load::make(&site.clients, USES, move |_| calls()).await;
         let end = site.memory();

@@ -12,7 +12,9 @@ use std::{
 
 use bytes::Bytes;
 use dewpoint_tests::{ADMIN, Clients, Identity, Serve, valid};
+use kms_proto::v1::{GetMeteringRequest, audit_service_client::AuditServiceClient};
 use tempfile::TempDir;
+use tonic::Code;
 
 use crate::{
     load::{self, Call, Calls},
@@ -84,6 +86,15 @@ impl Site {
             self.clients.push(self.serve.connect(identity).await);
         }
         start
+    }
+
+    /// Has the whole log counted for metering, a few seconds' work for a million keys that the service does once, at some
+    /// moment in the first minute. Memory then holds what it counted.
+    pub(crate) async fn counted(&self) {
+        let mut reader = AuditServiceClient::new(self.clients[0].channel.clone());
+        while let Err(refused) = reader.get_metering(GetMeteringRequest::default()).await {
+            assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+        }
     }
 
     /// Ends the service orderly.
