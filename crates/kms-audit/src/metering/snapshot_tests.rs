@@ -44,9 +44,7 @@ impl Site {
         drop(log);
         let mut site = Self { directory, whole: Meter::default() };
         site.whole = site.counted(Meter::default(), site.end());
-        assert!(
-            site.whole.keys() > 0 && !site.whole.opened.is_empty() && site.whole.accounts.len() > 2
-        );
+        assert!(site.whole.keys() > 0 && !site.whole.opened.is_empty() && site.whole.accounts.len() > 2);
         site
     }
 
