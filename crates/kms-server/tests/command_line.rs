@@ -195,12 +195,18 @@ fn a_token_of_ones_own_needs_module_label_and_pin() {
     let (module, label, pin) = ("--module=/nonexistent/module.so", "--token-label=own", "--pin-file=/pin");
     for incomplete in [&[label][..], &[pin], &[module, label], &[module, pin], &[label, pin]] {
         let mut command = dewpoint();
-        command.args(["dev", "--grpc-port=0", "--data-dir"]).arg(directory.path()).args(incomplete);
+        command
+            .args(["dev", "--grpc-port=0", "--dew-port=0", "--data-dir"])
+            .arg(directory.path())
+            .args(incomplete);
         let ended = command.output().expect("it runs");
         assert_eq!(ended.status.code(), Some(2), "{incomplete:?} is a wrong command line");
     }
     let mut command = dewpoint();
-    command.args(["dev", "--grpc-port=0", "--data-dir"]).arg(directory.path()).args([module, label, pin]);
+    command
+        .args(["dev", "--grpc-port=0", "--dew-port=0", "--data-dir"])
+        .arg(directory.path())
+        .args([module, label, pin]);
     assert_refusal(&command.output().expect("it runs"), "/nonexistent/module.so");
     assert!(!directory.path().join("token").exists(), "no token was made beside the one that was named");
 }
@@ -232,7 +238,7 @@ fn a_second_dev_on_one_directory_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let start = || {
         let mut command = dewpoint();
-        command.args(["dev", "--grpc-port=0", "--data-dir"]).arg(directory.path());
+        command.args(["dev", "--grpc-port=0", "--dew-port=0", "--data-dir"]).arg(directory.path());
         command
     };
     let mut first = start()

@@ -88,7 +88,7 @@ async fn a_directory_with_a_clock_of_its_own_keeps_it() {
     let mut dev = dev();
     assert!(dev.stop().success());
     let mut command = Command::new(binary());
-    command.args(["dev", "--grpc-port=0", "--data-dir"]).arg(dev.directory());
+    command.args(["dev", "--grpc-port=0", "--dew-port=0", "--data-dir"]).arg(dev.directory());
     let ended = command.output().expect("it starts");
     assert!(!ended.status.success());
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();

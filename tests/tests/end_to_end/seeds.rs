@@ -176,7 +176,9 @@ fn a_file_that_cannot_be_sown_is_told_of_and_starts_nothing() {
         let file = directory.path().join("seeds.toml");
         fs::write(&file, text).expect("written");
         let mut command = std::process::Command::new(binary());
-        command.args(["dev", "--grpc-port=0", "--data-dir"]).arg(directory.path().join("data"));
+        command
+            .args(["dev", "--grpc-port=0", "--dew-port=0", "--data-dir"])
+            .arg(directory.path().join("data"));
         let ended = command.arg("--seed-file").arg(&file).output().expect("it starts");
         let said = String::from_utf8_lossy(&ended.stderr);
         assert!(!ended.status.success() && said.contains(says), "{says}: {said}");
