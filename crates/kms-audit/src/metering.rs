@@ -216,7 +216,7 @@ impl Meter {
                 (ScheduleKeyDeletion, _) => self.end(key, opened.time),
                 (CancelKeyDeletion, _) => self.revive(key),
                 (DestroyKey, _) => self.destroy(key, opened.time),
-                (_, Some(owner)) => self.begin(key, owner, opened.time),
+                (_, Some(owner)) => self.begin(key, &owner, opened.time),
                 (_, None) => {}
             }
         }
@@ -228,10 +228,9 @@ impl Meter {
         Opened { time: line.time, key: line.key_id, made }
     }
 
-    fn begin(&mut self, key: KeyId, owner: Arc<Owner>, made: Timestamp) {
-        if self.keys.get(key).is_none() {
-            self.change(&owner, made, 1);
-            self.keys.insert(Life { key, owner, made });
+    fn begin(&mut self, key: KeyId, owner: &Arc<Owner>, made: Timestamp) {
+        if self.keys.insert(Life { key, owner: owner.clone(), made }) {
+            self.change(owner, made, 1);
         }
     }
 

@@ -47,15 +47,15 @@ impl Lives {
         place(shelf, key).ok().map(|place| &shelf[place])
     }
 
-    /// Takes it, unless it has one of the same key.
-    pub(super) fn insert(&mut self, life: Life) {
+    /// Takes it, unless it has one of the same key; answers whether it took it.
+    pub(super) fn insert(&mut self, life: Life) -> bool {
         let shelf = &mut self.shelves[shelf(life.key)];
-        if let Err(place) = place(shelf, life.key) {
-            if shelf.len() == shelf.capacity() {
-                shelf.reserve_exact(shelf.len() / GROWTH + 1);
-            }
-            shelf.insert(place, life);
+        let Err(place) = place(shelf, life.key) else { return false };
+        if shelf.len() == shelf.capacity() {
+            shelf.reserve_exact(shelf.len() / GROWTH + 1);
         }
+        shelf.insert(place, life);
+        true
     }
 
     pub(super) fn remove(&mut self, key: KeyId) {
@@ -107,8 +107,9 @@ mod tests {
                 map.remove(&key);
             } else {
                 let made = Timestamp::from_micros(step);
-                lives.insert(Life { key, owner: owner.clone(), made });
+                let is_new = !map.contains_key(&key);
                 map.entry(key).or_insert(made);
+                assert_eq!(lives.insert(Life { key, owner: owner.clone(), made }), is_new);
             }
         }
         assert!(map.len() > 100);

@@ -199,7 +199,7 @@ impl Meter {
             }
             Entry::Key(kept) => {
                 let owner = self.owner(&kept.account, kind(&kept.kind)?);
-                self.keys.insert(Life { key: kept.id, owner, made: kept.made });
+                self.keys.insert(Life { key: kept.id, owner, made: kept.made }).then_some(())?;
                 self.ended.extend(kept.ended.map(|ended| (kept.id, ended)));
             }
             Entry::Opened(KeptChange { call, time, key, made }) => {
